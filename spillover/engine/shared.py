@@ -11,25 +11,27 @@ own tail sits in one padded block. A row leaves when its stop rule, an end of se
 
 Memory: packs hold `pack_tokens` tokens, rows waiting to be decoded at most `decode_tokens` tokens of keys.
 Both are constants of the engine, not of the moment, so that a resumed run makes the same batches and the
-same bytes.
+same bytes. Only where a device runs out of memory are they halved, and what is not yet answered is planted again.
 """
 
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .attention import KeyValue, TreePass, fused, merge
-from .base import Answer, Request, StopRule, Work
+from .attention import TreePass
+from .base import Answer, Request, StopRule, Work, out_of_memory
+from .decode import Block, DecodePass, Range, by_layer, keep
+from .head import Head
 from .tree import Pack, Part, Tree, merge_ranges
 
+LEAST_TOKENS = 64  # of a pass that is worth halving no further
 LOGITS_AT_ONCE = 512  # positions whose full-vocabulary logits are held together
 
 
@@ -43,21 +45,7 @@ class _Row:
     open: int  # positions not yet computed
     top: int = -1
     index: int = -1  # of the prompt's last token on the line
-    keys: list[tuple[int, int]] | None = None  # key ranges of its context, once it is known to be decoded
-
-
-@dataclass
-class _Block:
-    """Keys and values of the range `start:stop` of the line, by layer."""
-
-    start: int
-    stop: int
-    kv: dict[int, KeyValue]
-
-    def cut(self, start: int, stop: int) -> _Block:
-        # clone: a view would keep the whole pack's keys alive
-        at = slice(start - self.start, stop - self.start)
-        return _Block(start, stop, {n: (k[:, :, at].clone(), v[:, :, at].clone()) for n, (k, v) in self.kv.items()})
+    keys: list[Range] | None = None  # key ranges of its context, once it is known to be decoded
 
 
 class SharedEngine:
@@ -68,7 +56,7 @@ class SharedEngine:
     """
 
     def __init__(
-        self, model: Any, eos_ids: frozenset[int], pack_tokens: int = 4096, decode_tokens: int = 24_576
+        self, model: Any, eos_ids: frozenset[int], pack_tokens: int = 4096, decode_tokens: int = 16_384
     ) -> None:
         self.model = model
         self.eos_ids = eos_ids
@@ -77,21 +65,37 @@ class SharedEngine:
         self.work = Work()
         self.device = next(model.parameters()).device
 
-    @torch.inference_mode()
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
-        """Yield (index, answer) for every request, in the order of the line."""
-        if not requests:
-            return
+        """Yield (index, answer) for every request, in the order of the line.
+
+        Raises what the device raises where not even `LEAST_TOKENS` fit.
+        """
+        self.work.tokens_plain += sum(len(r.prompt) + max((len(o) - 1 for o in r.options), default=0) for r in requests)
+        left = list(range(len(requests)))
+        while left:
+            answered = set()
+            try:
+                for number, answer in self._run([requests[index] for index in left], stop):
+                    answered.add(number)
+                    yield left[number], answer
+            except RuntimeError as error:
+                if not out_of_memory(error) or self.pack_tokens < 2 * LEAST_TOKENS:
+                    raise
+                self.pack_tokens //= 2
+                self.decode_tokens //= 2
+            left = [index for number, index in enumerate(left) if number not in answered]
+
+    @torch.inference_mode()
+    def _run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         began = time.perf_counter()
         tree, rows = _plant(requests)
         asked = _positions(tree, rows)
-        blocks: list[_Block] = []
+        blocks: list[Block] = []
         reading = dict.fromkeys(range(len(rows)))  # rows with positions not yet computed
         waiting: list[int] = []  # rows to be decoded
-        self.work.tokens_plain += sum(len(r.prompt) + max((len(o) - 1 for o in r.options), default=0) for r in requests)
-        self.work.tokens += len(tree)
         for pack in tree.packs(self.pack_tokens):
             block, hidden = self._forward(tree, pack, blocks)
+            self.work.tokens += pack.stop - pack.start
             blocks.append(block)
             for number in self._read(hidden, pack.start, pack.stop, asked, rows):
                 row = rows[number]
@@ -104,32 +108,33 @@ class SharedEngine:
                     self._clock(began)
                     yield number, _answer(rows[number])
                     began = time.perf_counter()
-            held = merge_ranges(span for number in waiting for span in rows[number].keys or ())
+            held = _contexts(rows, waiting)
             if pack.stop == len(tree) or sum(b - a for a, b in held) >= self.decode_tokens:
                 ready = [number for number in waiting if rows[number].open == 0]
                 waiting = [number for number in waiting if rows[number].open]
-                for number, answer in self._decode(rows, ready, blocks, stop):
+                held = _contexts(rows, waiting)
+                needed = [*held, *tree.needed_after(pack.stop)]
+                for number, answer in self._decode(rows, ready, blocks, needed, stop):
                     self._clock(began)
                     yield number, answer
                     began = time.perf_counter()
-                held = merge_ranges(span for number in waiting for span in rows[number].keys or ())
-            blocks = _keep(blocks, merge_ranges([*held, *tree.needed_after(pack.stop)]))
+            keep(blocks, [*held, *tree.needed_after(pack.stop)])
         self._clock(began)
 
     def _clock(self, began: float) -> None:
         self.work.seconds += time.perf_counter() - began
 
-    def _forward(self, tree: Tree, pack: Pack, blocks: list[_Block]) -> tuple[_Block, Tensor]:
+    def _forward(self, tree: Tree, pack: Pack, blocks: list[Block]) -> tuple[Block, Tensor]:
         """One pass over a pack: its keys and values, and the last hidden states h_NC."""
         past = [
             (part_in_block, number)
             for part in pack.past
             for number, part_in_block in _in_blocks(part.q0, part.q1, part.k0, part.k1, blocks)
         ]
-        tree_pass = TreePass(pack.parts, past, _by_layer(blocks), capture=True)
+        tree_pass = TreePass(pack.parts, past, by_layer(blocks), capture=True)
         at = slice(pack.start, pack.stop)
         hidden = self._hidden(torch.from_numpy(tree.tokens[at]), torch.from_numpy(tree.positions[at]), tree_pass)
-        return _Block(pack.start, pack.stop, tree_pass.captured), hidden
+        return Block(pack.start, pack.stop, tree_pass.captured), hidden
 
     def _hidden(self, tokens: Tensor, positions: Tensor, tree_pass: Any) -> Tensor:
         body = self.model.get_decoder()
@@ -141,20 +146,10 @@ class SharedEngine:
         )
         return output.last_hidden_state[0]
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """h_PC -> float32 logits_PV. A float32 head: bf16 logits are too coarse to rank labels by."""
-        head = self.model.get_output_embeddings()
-        if self._float_head is None:
-            self._float_head = head.weight.float()
-        bias = None if getattr(head, "bias", None) is None else head.bias.float()
-        logits = torch.nn.functional.linear(hidden.float(), self._float_head, bias)
-        text_config = self.model.config.get_text_config()
-        scale, cap = getattr(text_config, "logits_scaling", None), getattr(text_config, "final_logit_softcapping", None)
-        if scale is not None:
-            logits = logits / scale
-        return logits if cap is None else cap * torch.tanh(logits / cap)
-
-    _float_head: Tensor | None = None
+    @cached_property
+    def _logits(self) -> Head:
+        """h_PC -> float32 logits_PV: bf16 logits are too coarse to rank labels by."""
+        return Head.of(self.model)
 
     def _read(
         self, hidden: Tensor, start: int, stop: int, asked: dict[int, list[tuple[int, int, int]]], rows: list[_Row]
@@ -185,16 +180,16 @@ class SharedEngine:
         return known
 
     def _decode(
-        self, rows: list[_Row], waiting: list[int], blocks: list[_Block], stop: StopRule
+        self, rows: list[_Row], waiting: list[int], blocks: list[Block], needed: Sequence[Range], stop: StopRule
     ) -> Iterator[tuple[int, Answer]]:
         if not waiting:
             return
         waiting = sorted(waiting, key=lambda number: rows[number].index)
-        spans = [_split_at(rows[number].keys or [], blocks) for number in waiting]
+        contexts = [rows[number].keys or [] for number in waiting]
         tokens = [rows[number].top for number in waiting]
         limits = [rows[number].request.max_new_tokens for number in waiting]
         generated: list[list[int]] = [[] for _ in waiting]
-        decode = DecodePass.of(spans, _by_layer(blocks), [(b.start, b.stop) for b in blocks], max(limits))
+        decode = DecodePass.of(contexts, blocks, needed, max(limits))
         live = list(range(len(waiting)))
         positions = [len(rows[number].request.prompt) for number in waiting]
         while True:
@@ -219,133 +214,6 @@ class SharedEngine:
             decode.step += 1
             self.work.tokens_generated += len(live)
             tokens = self._logits(hidden).argmax(-1).tolist()
-
-
-@dataclass
-class DecodePass:
-    """The attention of one decoding step: R rows, one token each.
-
-    `shared` are ranges that several rows look at: rows `r0:r1` of the *current* rows, block, key range. The rest
-    of each row's context, and what it generates, is in `own_kv[layer]`: k_RGLD, v_RGLD, with `own_length[r]`
-    keys of context and then one more a step.
-    """
-
-    shared: list[tuple[list[int], int, int, int]]  # members, block, k0, k1
-    past_kv: dict[int, dict[int, KeyValue]]
-    own_kv: dict[int, KeyValue]
-    own_length: list[int]
-    rows: list[int]
-    step: int = 0
-    _mask: Tensor | None = None
-    _mask_step: int = -1
-
-    @classmethod
-    def of(
-        cls,
-        spans: list[list[tuple[int, int]]],
-        past_kv: dict[int, dict[int, KeyValue]],
-        bounds: list[tuple[int, int]],
-        max_new: int,
-    ) -> DecodePass:
-        """Split each row's key ranges into those that several rows share and the row's own."""
-        edges = sorted({edge for row in spans for span in row for edge in span})
-        pieces: dict[tuple[int, int], list[int]] = {}
-        for row, ranges in enumerate(spans):
-            for lo, hi in ranges:
-                inner = edges[bisect_left(edges, lo) : bisect_left(edges, hi) + 1]
-                for piece in pairwise(inner):
-                    pieces.setdefault(piece, []).append(row)
-        shared: list[tuple[list[int], int, int, int]] = []
-        own: list[list[tuple[int, int, int]]] = [[] for _ in spans]
-        for (lo, hi), members in sorted(pieces.items()):
-            block = next(n for n, (start, stop) in enumerate(bounds) if start <= lo and hi <= stop)
-            k0, k1 = lo - bounds[block][0], hi - bounds[block][0]
-            if len(members) == 1:
-                own[members[0]].append((block, k0, k1))
-            elif shared and shared[-1][:2] == (members, block) and shared[-1][3] == k0:
-                shared[-1] = (members, block, shared[-1][2], k1)  # one rectangle, not two
-            else:
-                shared.append((members, block, k0, k1))
-        length = [sum(k1 - k0 for _, k0, k1 in ranges) for ranges in own]
-        own_kv = {layer: _gather(blocks, own, max(length) + max_new) for layer, blocks in past_kv.items()}
-        return cls(shared, past_kv, own_kv, length, list(range(len(spans))))
-
-    def stay(self, slots: list[int]) -> None:
-        """Only these of the current rows go on."""
-        self.rows = [self.rows[slot] for slot in slots]
-        self.own_length = [self.own_length[slot] for slot in slots]
-        at = torch.tensor(slots)
-        for layer, (k, v) in self.own_kv.items():
-            self.own_kv[layer] = (k.index_select(0, at.to(k.device)), v.index_select(0, at.to(v.device)))
-        self._mask_step = -1
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """q_1HRD, k_1GRD, v_1GRD -> out_1HRD; the step's keys and values join the rows' own."""
-        heads, count, width = q.shape[1], q.shape[2], q.shape[3]
-        groups = k.shape[1]
-        own_k, own_v = self.own_kv[layer]
-        at = torch.tensor([length + self.step for length in self.own_length], device=q.device)
-        each = torch.arange(count, device=q.device)
-        own_k[each, :, at] = k[0].transpose(0, 1)
-        own_v[each, :, at] = v[0].transpose(0, 1)
-        longest = max(self.own_length) + self.step + 1
-        # Query heads of one key-value head stand side by side as if they were queries: no repeated keys.
-        q_RGKD = q[0].view(groups, heads // groups, count, width).permute(2, 0, 1, 3)
-        out, lse = _masked(q_RGKD, own_k[:, :, :longest], own_v[:, :, :longest], self._own_mask(longest, q), scale)
-        out, lse = out.float(), lse.clone()
-        slot_of = {row: slot for slot, row in enumerate(self.rows)}
-        for members, block, k0, k1 in self.shared:
-            slots = [slot_of[row] for row in members if row in slot_of]
-            if not slots:
-                continue
-            keys, values = self.past_kv[layer][block]
-            r0, r1 = slots[0], slots[-1] + 1  # rows below one branch are neighbours on the line
-            part = q_RGKD[r0:r1].permute(1, 0, 2, 3).reshape(1, groups, -1, width)
-            other, other_lse = fused(part, keys[:, :, k0:k1], values[:, :, k0:k1], False, scale)
-            merge(
-                out[r0:r1],
-                lse[r0:r1],
-                other.view(groups, r1 - r0, -1, width).transpose(0, 1),
-                other_lse.reshape(groups, r1 - r0, -1).transpose(0, 1),
-            )
-        return out.to(q.dtype).permute(1, 2, 0, 3).reshape(1, heads, count, width)
-
-    def _own_mask(self, longest: int, q: Tensor) -> Tensor:
-        """0 where a row's own key is in use, -inf in the padding: R11L, the same for all layers of a step."""
-        if self._mask is None or self._mask_step != self.step:
-            used = torch.tensor(self.own_length, device=q.device)[:, None] + self.step + 1
-            ahead = torch.arange(longest, device=q.device)[None] >= used
-            self._mask = torch.zeros(ahead.shape, dtype=q.dtype, device=q.device).masked_fill_(ahead, float("-inf"))[
-                :, None, None
-            ]
-            self._mask_step = self.step
-        return self._mask
-
-
-def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention with an additive mask, and its log-sum-exp: q_RGKD, k_RGLD -> out_RGKD, lse_RGK."""
-    if q.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q.contiguous(), k, v, 0.0, False, attn_mask=mask, scale=scale
-        )
-    scores = (q @ k.transpose(-1, -2)).float() * scale + mask.float()
-    lse = scores.logsumexp(-1)
-    return (scores - lse.unsqueeze(-1)).exp().to(v.dtype) @ v, lse
-
-
-def _gather(blocks: dict[int, KeyValue], own: list[list[tuple[int, int, int]]], room: int) -> KeyValue:
-    """Each row's own keys and values in one padded block of `room` places."""
-    k0, v0 = next(iter(blocks.values()))
-    shape = (len(own), k0.shape[1], room, k0.shape[3])
-    keys, values = k0.new_zeros(shape), v0.new_zeros(shape)
-    for row, ranges in enumerate(own):
-        filled = 0
-        for block, lo, hi in ranges:
-            k, v = blocks[block]
-            keys[row, :, filled : filled + hi - lo] = k[0, :, lo:hi]
-            values[row, :, filled : filled + hi - lo] = v[0, :, lo:hi]
-            filled += hi - lo
-    return keys, values
 
 
 def _plant(requests: Sequence[Request]) -> tuple[Tree, list[_Row]]:
@@ -377,6 +245,11 @@ def _positions(tree: Tree, rows: list[_Row]) -> dict[int, list[tuple[int, int, i
     return asked
 
 
+def _contexts(rows: list[_Row], waiting: Sequence[int]) -> list[Range]:
+    """What rows that wait to be decoded attend to."""
+    return merge_ranges(span for number in waiting for span in rows[number].keys or ())
+
+
 def _wants_decoding(row: _Row) -> bool:
     request = row.request
     return request.max_new_tokens > 0 and all(row.top != option[0] for option in request.options)
@@ -386,35 +259,9 @@ def _answer(row: _Row, generated: tuple[int, ...] | None = None, finished: bool 
     return Answer(tuple(map(tuple, row.logprobs)), row.top, generated, finished)
 
 
-def _by_layer(blocks: list[_Block]) -> dict[int, dict[int, KeyValue]]:
-    layers: dict[int, dict[int, KeyValue]] = {}
-    for number, block in enumerate(blocks):
-        for layer, kv in block.kv.items():
-            layers.setdefault(layer, {})[number] = kv
-    return layers
-
-
-def _in_blocks(q0: int, q1: int, k0: int, k1: int, blocks: list[_Block]) -> Iterator[tuple[int, Part]]:
+def _in_blocks(q0: int, q1: int, k0: int, k1: int, blocks: list[Block]) -> Iterator[tuple[int, Part]]:
     """A past part, cut where its keys lie in different blocks; key indices relative to the block."""
     for number, block in enumerate(blocks):
         lo, hi = max(k0, block.start), min(k1, block.stop)
         if lo < hi:
             yield number, Part(q0, q1, lo - block.start, hi - block.start, False)
-
-
-def _split_at(ranges: list[tuple[int, int]], blocks: list[_Block]) -> list[tuple[int, int]]:
-    """Key ranges cut at block boundaries."""
-    pieces = [(max(lo, block.start), min(hi, block.stop)) for lo, hi in ranges for block in blocks]
-    return sorted((lo, hi) for lo, hi in pieces if lo < hi)
-
-
-def _keep(blocks: list[_Block], needed: list[tuple[int, int]]) -> list[_Block]:
-    """Only the needed ranges stay in memory."""
-    kept = []
-    for block in blocks:
-        for lo, hi in needed:
-            lo, hi = max(lo, block.start), min(hi, block.stop)
-            if lo < hi:
-                whole = (lo, hi) == (block.start, block.stop)
-                kept.append(block if whole else block.cut(lo, hi))
-    return kept

@@ -25,7 +25,9 @@ from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from ..engine.attention import TreePass
+from ..engine.base import out_of_memory
 from ..engine.hf import PROBE_TOKENS, device, load_model, why_plain
+from ..engine.shared import LEAST_TOKENS
 from ..engine.tree import Tree
 from ..strategy import Lora
 from .samples import Sample
@@ -139,13 +141,13 @@ class PrefixTrainer(Trainer):
             try:
                 self.step_loss = self._step(model, inputs["samples"], items)
                 return self.step_loss
-            except torch.OutOfMemoryError:
-                # A backward that died half-way has left parts of its gradients behind: start the step again.
-                if self.pack_tokens is None or self.pack_tokens <= 64 or self.current_gradient_accumulation_steps > 1:
+            except RuntimeError as error:
+                smaller = (self.pack_tokens or 0) // 2
+                if not out_of_memory(error) or smaller < LEAST_TOKENS or self.current_gradient_accumulation_steps > 1:
                     raise
-                model.zero_grad()
-                torch.cuda.empty_cache()
-                self.pack_tokens //= 2
+            # A backward that died half-way has left parts of its gradients behind: start the step again.
+            model.zero_grad()
+            self.pack_tokens = smaller
 
     def _step(self, model: Any, samples: list[Sample], items: Any) -> Tensor:
         total = torch.zeros((), device=self.args.device)

@@ -14,7 +14,8 @@ from torch import Tensor
 from spillover.engine import attention
 from spillover.engine import tree as tree_module
 from spillover.engine.attention import TreePass, merge
-from spillover.engine.shared import _Block, _by_layer, _in_blocks
+from spillover.engine.decode import Block, by_layer
+from spillover.engine.shared import _in_blocks
 from spillover.engine.tree import Tree
 
 HEADS, GROUPS, WIDTH = 4, 2, 16
@@ -106,13 +107,13 @@ def test_a_pass_over_a_part_of_the_line_looks_back_at_the_keys_it_is_given(
     first, second = tree.packs(len(tree) // 2 + 1)
     one = TreePass(first.parts, capture=True)
     cuts = [(0, 10), (10, first.stop)]
-    blocks = [_Block(lo, hi, {5: (k[:, :, lo:hi], v[:, :, lo:hi])}) for lo, hi in cuts]
+    blocks = [Block(lo, hi, {5: (k[:, :, lo:hi], v[:, :, lo:hi])}) for lo, hi in cuts]
     past = [
         (part, number)
         for whole in second.past
         for number, part in _in_blocks(whole.q0, whole.q1, whole.k0, whole.k1, blocks)
     ]
-    two = TreePass(second.parts, past, _by_layer(blocks))
+    two = TreePass(second.parts, past, by_layer(blocks))
     halves = [
         one.attend(5, q[:, :, : first.stop], k[:, :, : first.stop], v[:, :, : first.stop], SCALE),
         (two._masked if masked else two.attend)(

@@ -166,6 +166,52 @@ def test_the_order_of_requests_does_not_change_a_byte(decode_tokens: int) -> Non
     assert [one[i] for i in order] == [other[at] for at in range(len(order))]
 
 
+class SmallDevice:
+    """A model's body on a device with room for `tokens` tokens a pass, which says so as PyTorch does."""
+
+    def __init__(self, model: Any, tokens: int) -> None:
+        self.refused = 0
+
+        def refuse(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+            if kwargs["input_ids"].numel() > tokens:
+                self.refused += 1
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+
+        model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
+
+
+def test_out_of_memory_halves_the_passes_and_goes_on() -> None:
+    plain, model = tinymodels.pair()
+    asked = classification(rows=20)
+    theirs = ask(PlainEngine(plain, ENDS), asked)
+    engine = SharedEngine(model, ENDS, pack_tokens=2 * len(asked[0].prompt) * len(asked))
+    device = SmallDevice(model, tokens=150)
+    hold_against(plain, asked, theirs, ask(engine, asked))
+    assert device.refused > 1
+    assert 64 <= engine.pack_tokens <= 150
+    assert engine.work.tokens_plain == sum(len(request.prompt) + 2 for request in asked), "counted once"
+
+
+def test_a_device_without_room_for_anything_is_an_error() -> None:
+    _, model = tinymodels.pair()
+    SmallDevice(model, tokens=10)
+    with pytest.raises(torch.OutOfMemoryError):
+        ask(SharedEngine(model, ENDS), classification())
+
+
+def test_other_errors_are_not_taken_for_a_full_memory() -> None:
+    _, model = tinymodels.pair()
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    model.get_decoder().register_forward_pre_hook(broken)
+    engine = SharedEngine(model, ENDS)
+    with pytest.raises(RuntimeError, match="a bug"):
+        ask(engine, classification())
+    assert engine.pack_tokens == 4096
+
+
 def test_no_requests_no_answers() -> None:
     assert ask(SharedEngine(pair()[1], ENDS), []) == {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,28 @@ def test_trees_hold_every_sample_once_within_their_budget() -> None:
     assert all(len(pack.tree) <= 80 for pack in packs)
     targets = sorted(token for pack in packs for token in pack.targets.tolist())
     assert targets == sorted(token for sample in FTICL for token in sample.ids[sample.start :])
+
+
+def test_out_of_memory_starts_the_step_again_with_smaller_trees(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """What a backward pass had added before the memory ran out is not added twice."""
+    refused = 0
+
+    def on_a_small_device(model: Any, batch: PackedBatch, device: torch.device) -> Tensor:
+        nonlocal refused
+        if len(batch.tree) > 120:
+            refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+        return summed_loss(model, batch, device)
+
+    samples = [*FT, *FTICL]
+    assert [len(one.tree) <= 120 for one in pack_samples(samples, 160)] == [True, True, False]
+    recipe = replace(RECIPE, batch_size=len(samples), num_train_epochs=1)
+    train(folder, samples, recipe, tmp_path / "roomy", precision="float32", pack_tokens=80)
+    monkeypatch.setattr("spillover.train.trainer.summed_loss", on_a_small_device)
+    train(folder, samples, recipe, tmp_path / "small", precision="float32", pack_tokens=160)
+    assert refused == 1
+    roomy, small = (load_file(tmp_path / name / "model.safetensors") for name in ("roomy", "small"))
+    assert all(torch.equal(roomy[name], small[name]) for name in roomy)
 
 
 # --- Many steps -----------------------------------------------------------------------------------
