@@ -30,6 +30,16 @@ def test_accuracy_is_a_share() -> None:
     assert metrics.per_row("accuracy", said).tolist() == [1, 0, 0]
 
 
+def test_labels_by_their_first_token() -> None:
+    """The likeliest first token answers, and of labels that share it the first; what is stored stays as it is."""
+    whole, first = {"yes": -4.0, "yes, but": -3.0, "no": -2.0}, {"yes": -1.0, "yes, but": -1.0, "no": -2.0}
+    stored = [{"response": "no", "target": "yes", "logprobs": whole, "logprobs_first": first}]
+    assert metrics.rescored(stored, "whole") == stored
+    assert [p["response"] for p in metrics.rescored(stored, "first_token")] == ["yes"]
+    assert stored[0]["response"] == "no"
+    assert metrics.rescored(rows(("free", "text")), "first_token") == rows(("free", "text"))
+
+
 @pytest.mark.parametrize(
     ("free", "off"), [(None, 0), ("Positive.", 0), ("**negative**", 0), ("positively", 1), ("The text is", 1), ("", 1)]
 )
@@ -103,3 +113,68 @@ def test_bleu_agrees_with_sacrebleu(seed: int) -> None:
 
 def test_bleu_of_silence_is_zero() -> None:
     assert metrics.bleu(rows(("", "some words here"))) == 0
+
+
+# --- why a score fell ---
+
+
+def classified(target: str, response: str, free: str | None = None) -> metrics.Prediction:
+    return {"target": target, "response": response, "free": free}
+
+
+SENTIMENT, INFERENCE = ("positive", "negative"), ("entailment", "neutral")
+ANSWERS = [
+    classified("positive", "positive"),
+    classified("positive", "negative"),
+    classified("negative", "negative", "Negative."),  # its own first token began no label, its first word is one
+    classified("positive", "positive", "Neutral, I think"),  # right by force, said with a label of the training task
+    classified("negative", "positive", "entailment"),
+    classified("negative", "negative", " ."),
+    classified("positive", "negative", "The film is"),
+]
+
+
+def test_answers_are_split_by_what_they_were() -> None:
+    split = metrics.outcomes(ANSWERS, SENTIMENT, train_labels=INFERENCE)
+    assert split == metrics.Outcomes(right=2, wrong=1, train_label=2, empty=1, other=1, forced=2)
+    assert (split.off_format, split.n) == (4, 7)
+    assert split.off_format / split.n == metrics.off_format(ANSWERS, SENTIMENT)
+
+
+def test_trained_on_the_task_itself_no_off_format_answer_is_one_of_its_labels() -> None:
+    assert metrics.outcomes(ANSWERS, SENTIMENT, train_labels=SENTIMENT).train_label == 0
+
+
+def test_free_text_is_split_alike() -> None:
+    said = rows(("A cat.", "A cat."), ("A dog.", "A cat."), ("", "A cat."), ("Neutral.", "A cat."), ("yes", "A cat."))
+    every = (*INFERENCE, "yes", "no")  # what the experiment's tasks have for labels
+    split = metrics.outcomes(said, every, train_labels=INFERENCE)
+    assert split == metrics.Outcomes(right=1, wrong=1, train_label=1, empty=1, other=1, forced=0)
+
+
+def test_no_answers_have_no_outcomes() -> None:
+    assert metrics.outcomes([], SENTIMENT) == metrics.Outcomes(0, 0, 0, 0, 0, forced=0)
+
+
+def test_a_confusion_matrix_has_a_column_for_answers_outside_the_format() -> None:
+    assert metrics.confusion(ANSWERS, SENTIMENT).tolist() == [[1, 1, 2], [0, 1, 2]]
+    with_another_target = [*ANSWERS, classified("-", "positive")]
+    assert metrics.confusion(with_another_target, SENTIMENT).sum() == len(ANSWERS)
+
+
+def test_a_confusion_matrix_of_answers_without_a_look_at_the_model_s_own_words() -> None:
+    said = rows(("positive", "negative"), ("maybe", "negative"))  # as other programs store them
+    assert metrics.confusion(said, SENTIMENT).tolist() == [[0, 0, 0], [1, 0, 1]]
+    with pytest.raises(ValueError, match="labels"):
+        metrics.confusion(said, ())
+
+
+@given(
+    st.lists(st.tuples(*[st.sampled_from(SENTIMENT)] * 2, st.sampled_from([None, "", "neutral", "Positive!", "so"])))
+)
+def test_the_two_splits_agree(answers: list[tuple[str, str, str | None]]) -> None:
+    said = [classified(*answer) for answer in answers]
+    split, counts = metrics.outcomes(said, SENTIMENT, INFERENCE), metrics.confusion(said, SENTIMENT)
+    assert (counts[:, -1].sum(), counts.sum()) == (split.off_format, len(said))
+    assert np.trace(counts[:, :-1]) == split.right
+    assert split.right + split.forced == sum(target == response for target, response, _ in answers)
