@@ -77,7 +77,7 @@ def test_known_shapes_need_nothing_said(tmp_path: Path, shape: str) -> None:
     assert lines[1] == "The answers are free text: up to 10 tokens are generated."
     assert ("prompt: chat" in text) == (shape in ("messages", "conversations"))
     assert {cell.prompt for cell in plan.grid.cells} == {"chat" if "prompt: chat" in text else "p1"}
-    assert not [f for f in check(plan, tmp_path) if f.level == "warning" and "training rows of" not in f.what]
+    assert not [f for f in check(plan, tmp_path).findings if f.level == "warning" and "training rows of" not in f.what]
 
 
 def test_a_label_after_a_space_becomes_the_word_and_the_text_stays(tmp_path: Path) -> None:

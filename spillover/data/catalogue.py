@@ -2,7 +2,7 @@
 
 No row that a model is trained on is ever shown to it as a demonstration. A training set therefore loses the rows that
 are demonstrations of any test set of its task, be that set asked for or not and whatever the shot counts: what a model
-is trained on, and with it its key, does not depend on what it is tested on.
+is trained on, and with it its key, does not depend on what it is tested on. (The protocol `paper` keeps them.)
 
 A source that cannot be had leaves its set out with a warning; everything else that is wrong is an error at once.
 """
@@ -54,7 +54,8 @@ class Catalogue:
 
     def task(self, name: str) -> Task:
         if name not in self._tasks:
-            self._tasks[name] = dataset_task(name, self.specs[name], self.specs, self.places)
+            task = dataset_task(name, self.specs[name], self.specs, self.places)
+            self._tasks[name] = self.experiment.protocol.task(task)
         return self._tasks[name]
 
     def test(self, name: str) -> TestSet | None:
@@ -86,15 +87,16 @@ class Catalogue:
 
     def _test(self, name: str) -> TestSet | SourceUnavailable:
         if name not in self._tests:
+            keep = self.experiment.protocol.unanswerable == "wrong"
             try:
-                self._tests[name] = load_test(name, self.specs[name], self.task(name), self.places)
+                self._tests[name] = load_test(name, self.specs[name], self.task(name), self.places, keep)
             except SourceUnavailable as error:
                 self._tests[name] = error
         return self._tests[name]
 
     def _train(self, name: str, size: int | None) -> TrainSet:
         rows = load_train(name, self.specs[name], self.task(name), size, self.places)
-        kept = rows_beside(self._shown(name), rows.examples, name)
+        kept = self.rows_beside(self._shown(name), rows.examples, name)
         where = f"{name}, {size} training rows" if size else f"{name}, training rows"
         for what in rows.lacking:
             self.find("warning", where, what)
@@ -103,6 +105,21 @@ class Catalogue:
         if left_out := len(rows.examples) - len(kept):
             self.find("note", where, f"{left_out} left out because they are demonstrations too")
         return replace(rows, examples=kept)
+
+    def rows_beside(
+        self, demos: Iterator[Example] | Sequence[Example], rows: Sequence[Example], name: str
+    ) -> tuple[Example, ...]:
+        """The training rows of data set `name` that are none of `demos`, or all where the protocol keeps them.
+
+        Raises DataError where none is left.
+        """
+        if self.experiment.protocol.demos_in_training == "kept":
+            return tuple(rows)
+        shown = {demo.content for demo in demos}
+        kept = tuple(example for example in rows if example.content not in shown)
+        if not kept:
+            raise DataError("no training row is left beside the demonstrations", where=f"datasets.{name}")
+        return kept
 
     def _shown(self, train: str) -> Iterator[Example]:
         """Whatever may be shown of the training set's task: each set's own list, else the end of its test rows."""
@@ -120,17 +137,6 @@ class Catalogue:
     def _leave_out(self, part: str, name: str, error: SourceUnavailable) -> None:
         allowed = f" ({error.allowed})" if error.allowed else ""
         self.find("warning", error.where or f"datasets.{name}", f"{part} set left out: {error.what}{allowed}")
-
-
-def rows_beside(
-    demos: Iterator[Example] | Sequence[Example], rows: Sequence[Example], name: str
-) -> tuple[Example, ...]:
-    """The training rows of data set `name` that are none of `demos`. Raises DataError where none is left."""
-    shown = {demo.content for demo in demos}
-    kept = tuple(example for example in rows if example.content not in shown)
-    if not kept:
-        raise DataError("no training row is left beside the demonstrations", where=f"datasets.{name}")
-    return kept
 
 
 def known(name: str, names: Sequence[str], where: str) -> str:

@@ -120,11 +120,14 @@ def load_train(name: str, spec: DatasetSpec, task: Task, size: int | None, place
     return replace(train, lacking=(*train.lacking, *passed_over))
 
 
-def load_test(name: str, spec: DatasetSpec, task: Task, places: Places) -> TestSet:
-    """All test rows, and the set's own list of demonstrations where it has one that can be had."""
+def load_test(name: str, spec: DatasetSpec, task: Task, places: Places, keep_unanswerable: bool = False) -> TestSet:
+    """All test rows, and the set's own list of demonstrations where it has one that can be had.
+
+    `keep_unanswerable` keeps the rows whose answer is one of `drop_labels`: no answer to them is right.
+    """
 
     def take(source: Source) -> TestSet:
-        examples, label, notes = _examples(name, "test", source, task, None, places)
+        examples, label, notes = _examples(name, "test", source, task, None, places, keep_unanswerable)
         return TestSet(name, task, spec.title or name, examples, (), label, notes)
 
     test, passed_over = _first(name, "test", spec.test, take)
@@ -148,7 +151,13 @@ def load_demos(name: str, spec: DatasetSpec, task: Task, places: Places) -> tupl
 
 
 def _examples(
-    name: str, part: Part, source: Source, task: Task, size: int | None, places: Places
+    name: str,
+    part: Part,
+    source: Source,
+    task: Task,
+    size: int | None,
+    places: Places,
+    keep_unanswerable: bool = False,
 ) -> tuple[tuple[Example, ...], str, tuple[str, ...]]:
     """Rows of one source as examples, with what to call the source and what to say of it."""
     if source.builtin:
@@ -156,11 +165,46 @@ def _examples(
 
         return generate(source.builtin, part, size), str(source), ()
     raw = _raw(source, size if part == "train" else None, places)
-    reader = RowReader.of(task, source, raw.columns, raw.where(0))
+    reader = RowReader.of(task, source, raw.columns, raw.where(0), keep_unanswerable)
     examples = tuple(islice(_kept(reader, raw, raw.where), size))
     if not examples:
         raise DataError("no rows are left: " + "; ".join(reader.notes()), where=raw.label)
     return examples, raw.label, reader.notes()
+
+
+def load_untouched(
+    name: str, part: Part, spec: DatasetSpec, task: Task, size: int | None, places: Places
+) -> tuple[Example, ...]:
+    """The rows that the loaders above start from, for an audit: none left out, none mended, no label refused.
+
+    As many as it takes for `size` of them to be kept. Raises as `load_train` does; nothing where no source is given.
+    """
+
+    def take(source: Source) -> tuple[Example, ...]:
+        if source.builtin:
+            return _examples(name, part, source, task, size, places)[0]
+        raw = _raw(source, size if part == "train" else None, places)
+        reader = RowReader.of(task, source, raw.columns, raw.where(0))
+        return tuple(_untouched(reader, raw, size))
+
+    sources: Sequence[Source] = getattr(spec, part)
+    return _first(name, part, sources, take)[0] if sources else ()
+
+
+def _untouched(reader: RowReader, raw: RawRows, size: int | None) -> Iterator[Example]:
+    kept = 0
+    for number, row in raw:
+        if kept == size:
+            return
+        fits = reader.example(number, row, raw.where(number)) is not None
+        try:
+            found = reader.untouched(number, row, raw.where(number))
+        except DataError:  # of a row that is left out, other columns may be missing too
+            if fits:
+                raise
+            continue
+        kept += fits
+        yield found
 
 
 def _kept(reader: RowReader, rows: Iterable[tuple[int, Row]], where: Callable[[int], str]) -> Iterator[Example]:

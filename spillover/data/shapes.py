@@ -246,18 +246,25 @@ def _way_in(fields: Sequence[str], source: Source, columns: Sequence[str], where
 
 @dataclass
 class RowReader:
-    """Rows of one source in, examples of one task out. Counts what it leaves out and what it changes."""
+    """Rows of one source in, examples of one task out. Counts what it leaves out and what it changes.
+
+    `keep_unanswerable`: rows with one of the source's `drop_labels` stay, though no answer to them is right.
+    """
 
     task: Task
     source: Source
     take_apart: TakeApart
+    keep_unanswerable: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
+    unanswerable: Counter[str] = field(default_factory=Counter)
     unescaped: int = 0
 
     @classmethod
-    def of(cls, task: Task, source: Source, columns: Sequence[str], where: str) -> RowReader:
+    def of(
+        cls, task: Task, source: Source, columns: Sequence[str], where: str, keep_unanswerable: bool = False
+    ) -> RowReader:
         """A reader for rows with these columns. Raises DataError where they cannot be the task's."""
-        return cls(task, source, _way_in(task.fields, source, columns, where))
+        return cls(task, source, _way_in(task.fields, source, columns, where), keep_unanswerable)
 
     def example(self, doc_id: int, row: Row, where: str) -> Example | None:
         """The row as an example, or None where the source says to leave it out."""
@@ -270,17 +277,27 @@ class RowReader:
         raw = as_text(parts.target, parts.column, where)
         target = self._label(raw, where)
         if raw in self.source.drop_labels or target in self.source.drop_labels:
-            self.left_out[f"with label {raw!r}"] += 1
-            return None
-        if self.task.labels is not None and target not in self.task.labels:
+            if not self.keep_unanswerable:
+                self.left_out[f"with label {raw!r}"] += 1
+                return None
+            self.unanswerable[f"with label {raw!r}"] += 1
+        elif self.task.labels is not None and target not in self.task.labels:
             allowed = did_you_mean(target, self.task.labels)
             raise DataError(f"label {target!r} is not one of the task's", where=where, allowed=allowed)
         example = Example(doc_id, parts.fields, target, parts.turns)
         return self._unescaped(example) if self.source.unescape else example
 
+    def untouched(self, doc_id: int, row: Row, where: str) -> Example:
+        """The row as its source has it: never left out, nothing mended, its answer not held against the labels."""
+        missing = {column: "" for column in self.source.require if cell(row, column, where) is None}
+        parts = self.take_apart({**row, **missing}, where)
+        target = self._label(as_text(parts.target, parts.column, where), where)
+        return Example(doc_id, parts.fields, target, parts.turns)
+
     def notes(self) -> tuple[str, ...]:
         """What a reader of results must know, in plain words."""
         notes = [f"{_rows(n)} {reason} left out" for reason, n in self.left_out.items()]
+        notes += [f"{_rows(n)} {reason} kept: no answer is right" for reason, n in self.unanswerable.items()]
         if self.unescaped:
             notes.append(rf"{_rows(self.unescaped)} with a literal \n: made a line break")
         return tuple(notes)
