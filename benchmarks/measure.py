@@ -15,20 +15,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from meter import machine
 
 Side = Callable[[argparse.Namespace], dict[str, Any]]
+Scores = Sequence[Sequence[float]]  # by row, by label
 
 
 def need(args: argparse.Namespace, package: str) -> None:
     """Without the peer there is nothing to compare: say so and end well."""
     if importlib.util.find_spec(package) is None:
         print(f"skipped: {package} is not installed")
-        _write(args.json, {"skipped": f"{package} is not installed"})
+        write_json(args.json, {"skipped": f"{package} is not installed"})
         sys.exit(0)
 
 
@@ -50,7 +51,7 @@ def two_sides(
     if args.side:
         result = run_here(args, {**sides, **(also or {})}[args.side])
         print(json.dumps({k: v for k, v in result.items() if k != "answers"}))
-        _write(args.result, result)
+        write_json(args.result, result)
         sys.exit(0)
     done: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(args.repeats):
@@ -72,7 +73,7 @@ def child(args: argparse.Namespace, side: str, given: Any = None) -> dict[str, A
     with tempfile.TemporaryDirectory() as place:
         result, extra = Path(place, "result.json"), []
         if given is not None:
-            _write(Path(place, "given.json"), given)
+            write_json(Path(place, "given.json"), given)
             extra = ["--given", f"{place}/given.json"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(args.threads))
         command = [sys.executable, *sys.argv, "--side", side, "--result", str(result), *extra]
@@ -83,10 +84,20 @@ def child(args: argparse.Namespace, side: str, given: Any = None) -> dict[str, A
         return json.loads(result.read_text("utf-8"))  # type: ignore[no-any-return]
 
 
-def compare_scores(ours: list[list[float]], theirs: list[list[float]]) -> str:
+def differences(ours: Scores, theirs: Scores) -> tuple[float, int]:
     """Largest difference of a label's log-probability, and how many rows are answered otherwise."""
     worst = max(abs(a - b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True))
-    flips = sum(mine.index(max(mine)) != other.index(max(other)) for mine, other in zip(ours, theirs, strict=True))
+    return worst, sum(answer(mine) != answer(other) for mine, other in zip(ours, theirs, strict=True))
+
+
+def answer(scores: Sequence[float]) -> int:
+    """The label that a row is answered with, by number."""
+    return scores.index(max(scores))
+
+
+def compare_scores(ours: Scores, theirs: Scores) -> str:
+    """`differences` in words."""
+    worst, flips = differences(ours, theirs)
     return f"max |dlogprob| {worst:.1e}, {flips} of {len(ours)} answers differ"
 
 
@@ -108,9 +119,10 @@ def report(
     name = Path(sys.argv[0]).stem
     print(" | ".join([f"{name} {ratio:.3g}x", times, f"parity: {parity}", f"peak memory {memory}", detail, on]))
     row = {"name": name, "ratio": ratio, "aim": aim, "times": times, "parity": parity, "memory": memory}
-    _write(args.json, {**row, "detail": detail, "machine": on})
+    write_json(args.json, {**row, "detail": detail, "machine": on})
 
 
-def _write(path: Path | None, value: Any) -> None:
+def write_json(path: Path | None, value: Any) -> None:
+    """Where a file was asked for."""
     if path:
         path.write_text(json.dumps(value), "utf-8")

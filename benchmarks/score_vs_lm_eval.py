@@ -56,13 +56,17 @@ def mismatches(lm: Any, units: list[common.Unit]) -> dict[str, int]:
     return {"ids_differ": ids, "cuts_differ": cuts}
 
 
+def tokenised(mine: dict[str, Any], other: dict[str, Any]) -> str:
+    """`mismatches` in words."""
+    labels = sum(map(len, mine["answers"]))
+    return f"ids differ in {other['ids_differ']} and cuts in {other['cuts_differ']} of {labels} texts"
+
+
 def main() -> None:
     args = common.parser(__doc__).parse_args()
     measure.need(args, "lm_eval")
     mine, other = measure.two_sides(args, {"spillover": ours, "lm-eval": theirs})
-    labels = sum(map(len, mine["answers"]))
-    parity = measure.compare_scores(mine["answers"], other["answers"])
-    parity += f", ids differ in {other['ids_differ']} and cuts in {other['cuts_differ']} of {labels} texts"
+    parity = f"{measure.compare_scores(mine['answers'], other['answers'])}, {tokenised(mine, other)}"
     detail = f"{mine['tokens']} tokens computed of {mine['tokens_plain']}, {len(mine['answers'])} rows"
     measure.speedup(args, mine, other, 10, parity, detail)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tinymodels
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.stem not in ("common", "measure", "meter"))
@@ -37,7 +40,10 @@ def test_each_script_says_what_it_compares(script: str) -> None:
     assert "usage:" in ran.stdout
 
 
-@pytest.mark.parametrize(("script", "peer"), [("score_vs_lm_eval.py", "lm_eval"), ("train_vs_trl.py", "trl")])
+@pytest.mark.parametrize(
+    ("script", "peer"),
+    [("score_vs_lm_eval.py", "lm_eval"), ("parity_lm_eval.py", "lm_eval"), ("train_vs_trl.py", "trl")],
+)
 def test_a_missing_peer_is_said_and_is_no_failure(script: str, peer: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(peer):
         pytest.skip(f"{peer} is installed")
@@ -59,6 +65,41 @@ def test_scores_are_compared_by_value_and_by_answer(monkeypatch: pytest.MonkeyPa
     compare = load("measure", monkeypatch).compare_scores
     told = compare([[-1.0, -2.0], [-3.0, -2.5]], [[-1.0, -2.0], [-3.0, -3.5]])
     assert told == "max |dlogprob| 1.0e+00, 1 of 2 answers differ"
+
+
+def test_parity_is_counted_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cells of one unit, in the order of its work: the second answers a row otherwise, and rightly."""
+    parity = load("parity_lm_eval", monkeypatch)
+    sheets = [SimpleNamespace(shots=shots, task=SimpleNamespace(labels=("no", "yes"))) for shots in (0, 4)]
+    rows = [SimpleNamespace(example=SimpleNamespace(target=target)) for target in ("yes", "no")]
+    unit = SimpleNamespace(name="t/p1", work=[(sheet, row) for sheet in sheets for row in rows])
+    mine = [[-1.0, -0.5], [-0.5, -1.0], [-1.0, -0.5], [-0.5, -1.0]]
+    other = [[-1.0, -0.5], [-0.5, -1.0], [-1.0, -1.5], [-0.5, -1.25]]
+    cells = list(parity.by_cell([unit], mine, other))
+    assert cells == [("t/p1, 0 shots", 2, 1.0, 1.0, 0.0, 0), ("t/p1, 4 shots", 2, 0.5, 1.0, 1.0, 1)]
+    assert parity.table(cells).splitlines()[2:] == [
+        "| t/p1, 0 shots | 2 | 1.0000 | 1.0000 | 0.0e+00 | 0 |",
+        "| t/p1, 4 shots | 2 | 0.5000 | 1.0000 | 1.0e+00 | 1 |",
+    ]
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("lm_eval"), reason="lm_eval is not installed")
+def test_a_tiny_model_says_the_same_to_both(tmp_path: Path, smollm2: Path) -> None:
+    tinymodels.build(vocab_size=49152, max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(smollm2 / name, tmp_path / "tiny")
+    rows = [{"input_1": f"Cat {n} sleeps.", "input_2": "It rests.", "output": "neutral"} for n in range(20)]
+    (tmp_path / "inference" / "few_shot").mkdir(parents=True)
+    for name, part in (("multinli_test_500", rows[:8]), ("few_shot/multinli_few_shot", rows[8:])):
+        (tmp_path / "inference" / f"{name}.json").write_text(json.dumps(part))
+    options = ["--model", str(tmp_path / "tiny"), "--data-dir", str(tmp_path), "--json", str(tmp_path / "out.json")]
+    ran = run("parity_lm_eval.py", *options, "--tests", "multinli", "--rows", "3", "--threads", "1")
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["tokenised"] == "ids differ in 0 and cuts in 0 of 18 texts"
+    for cell in told["cells"]:
+        assert (cell["n"], cell["theirs"], cell["flips"]) == (3, cell["ours"], 0)
+        assert cell["difference"] < 1e-4
 
 
 def test_the_table_holds_ratios_skips_failures_and_commands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,87 @@
+"""A/A: the same model twice, trained with other seeds. How often does the report claim a difference that is not there?
+
+    python benchmarks/aa.py
+
+Simulates experiments in which recipe A is recipe B, and asks of each what a reader would: A less B on every test set, by
+role, in-domain less out-of-domain, at every number of shots, and what a demonstration adds. That is one family of
+claims, corrected together and put into words by the very code that the report uses. A family fails that claims
+anything. At most 5 % may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from simulated import Design, grid_of, of_recipe, simulate
+
+from spillover.grid import Grid
+from spillover.report.contrasts import Effect, adjusted, by_shots, difference, interaction, slope, verdict
+from spillover.report.table import ROLES, Results
+
+STEADY = Design(by_seed=0.0, by_seed_and_set=0.0, by_seed_and_row=0.0, by_draw=0.0)
+SCENARIOS = {
+    "one checkpoint twice, 24 rows": STEADY,
+    "one checkpoint twice, 60 rows of which 3 each hang together": replace(STEADY, rows=60, component=3),
+    "2 seeds each, 24 rows": Design(seeds=2),
+    "3 seeds each, 24 rows": Design(seeds=3),
+    "3 seeds each, 100 rows": Design(seeds=3, rows=100),
+    "2 seeds each, 2 more recipes on the same training set": Design(seeds=2, recipes="ABCD"),
+    "the same, A's seeds varying twice as much as the others'": Design(seeds=2, recipes="ABCD", unsteady=2.0),
+    "3 seeds and 3 draws, which suit A and B differently": Design(seeds=3, draws=3, by_draw_and_recipe=0.2),
+}
+WRONG = {
+    "1 seed each, 24 rows": Design(),
+    "1 seed each, 100 rows": Design(rows=100),
+    "1 seed each, 250 rows": Design(rows=250),
+}
+
+
+def family(results: Results, grid: Grid) -> list[Effect]:
+    """Everything that is said of A and B in one experiment, corrected together."""
+    a, b = of_recipe(grid, "A"), of_recipe(grid, "B")
+    found = [
+        difference(results, of_recipe(grid, "A", **where), of_recipe(grid, "B", **where))
+        for where in [*({"test_dataset": test.name} for test in grid.tests), *({"role": role} for role in ROLES)]
+    ]
+    found += [interaction(results, a, b), slope(results, a, b), *by_shots(results, a, b).values()]
+    return adjusted([effect for effect in found if effect is not None])
+
+
+def failures(design: Design, grids: int, seed: int) -> tuple[float, float, float]:
+    """The share of families that claim anything, that would without correction, and of comparisons with p < 0.05."""
+    grid, rng = grid_of(design), np.random.default_rng(seed)
+    claims, uncorrected, single = 0, 0, []
+    for _ in range(grids):
+        effects = family(simulate(design, grid, rng), grid)
+        low = [effect.p < 0.05 for effect in effects]
+        claims += any(verdict(effect) in ("higher", "lower") for effect in effects)
+        uncorrected += any(low)
+        single.append(np.mean(low))
+    return claims / grids, uncorrected / grids, float(np.mean(single))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grids", type=int, default=500, help="simulated experiments a line")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the shares here")
+    args = parser.parse_args()
+    shares = {}
+    print(
+        f"{args.grids} grids a line. Share of families that claim a difference; without Holm; of comparisons p < 0.05\n"
+    )
+    for title, scenarios in (("where nothing is wrong", SCENARIOS), ("one seed read as the recipe", WRONG)):
+        print(title)
+        for name, design in scenarios.items():
+            shares[name] = failures(design, args.grids, args.seed)
+            print(f"  {name:60}" + "".join(f"{100 * share:7.1f} %" for share in shares[name]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(shares, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Two runs, or two per-sample files of lm-evaluation-harness, paired document by document.
+
+Two models that answer the same documents find the same ones hard, so their difference is known far better than
+either score; the errors of both added up, as if they had answered different documents, hide what is there (Dietterich
+1998). Here the documents that both sides answered are paired, and all is said of those pairs: both scores, the
+difference from A to B with its interval, a paired test, and how many documents moved which way. A table makes many
+claims at once, so its p-values are also adjusted for each other (Holm 1979).
+
+The prompt of a document need not be the same on both sides, by its text or by what encodes it: then the difference is
+that of the prompts too, which is said. Only what was stored is read: no data, no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from rich import box
+from rich.table import Column, Table
+from rich.text import Text
+
+from .answers import READABLE, Answers, Condition, Json, Side, prompt, read_run, read_samples
+from .errors import DataError, SpilloverError
+from .report.rows import Rows
+from .report.scoring import score
+from .stats import MIN_ROWS, Interval, holm
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One row of the table. `gained` and `lost`: on how many documents B scores higher, and lower, than A; None for
+    scores of a whole set. `other_prompts` of the `n` pairs had not the same prompt."""
+
+    condition: Condition
+    metric: str
+    n: int
+    a: float
+    b: float
+    interval: Interval
+    p: float
+    gained: int | None
+    lost: int | None
+    only_a: int
+    only_b: int
+    other_prompts: int
+    p_adjusted: float = 1.0
+
+    @property
+    def difference(self) -> float:
+        return self.b - self.a
+
+    @property
+    def is_clear(self) -> bool:
+        return self.p_adjusted < 0.05 and self.n >= MIN_ROWS and self.interval.excludes_zero
+
+    def record(self) -> Json:
+        """Plain values, as CSV and JSON have them."""
+        return {
+            **dict(self.condition),
+            "metric": self.metric,
+            "n": self.n,
+            "value_a": self.a,
+            "value_b": self.b,
+            "delta": self.difference,
+            "delta_ci_low": self.interval.low,
+            "delta_ci_high": self.interval.high,
+            "p_value": self.p,
+            "p_adjusted": self.p_adjusted,
+            "gained": self.gained,
+            "lost": self.lost,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "other_prompts": self.other_prompts,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both sides' names, a row for each condition that both have, and what a reader must know of them."""
+
+    a: str
+    b: str
+    rows: tuple[Pairs, ...]
+    notes: tuple[str, ...]
+
+
+def compare(a: str, b: str, metric: str | None = None) -> Comparison:
+    """Pair A with B: two output folders, or one variant of each as `folder:variant`, or two sample files.
+
+    `metric` is by default the first of each test set, or the first that both files have. Raises SpilloverError where
+    there is nothing to pair.
+    """
+    (path_a, variant_a), (path_b, variant_b) = _place(a), _place(b)
+    if path_a.is_dir() != path_b.is_dir():
+        allowed = "two output folders of `spillover run`, or two samples_*.jsonl of lm-evaluation-harness"
+        raise SpilloverError("a run and a file cannot be paired", where=f"{a} and {b}", allowed=allowed)
+    if path_a.is_dir():
+        ours = read_run(path_a, variant_a or variant_b, metric)
+        theirs = read_run(path_b, variant_b or variant_a, metric)
+    else:
+        ours, theirs = read_samples(path_a, path_b, metric)
+    shared = [condition for condition in ours.answers if condition in theirs.answers]
+    if not shared:
+        raise DataError(f"nothing to pair: {_lacking(ours, theirs)}", where=f"{a} and {b}")
+    found = (_pair(condition, ours.answers[condition](), theirs.answers[condition]()) for condition in shared)
+    rows = [row for row in found if row is not None]
+    if not rows:
+        raise DataError("no common documents: numbers, fields or targets differ in all", where=f"{a} and {b}")
+    adjusted = [replace(row, p_adjusted=float(p)) for row, p in zip(rows, holm([row.p for row in rows]), strict=True)]
+    alone = len(ours.answers) - len(shared), len(theirs.answers) - len(shared), len(shared) - len(rows)
+    return Comparison(ours.name, theirs.name, tuple(adjusted), tuple(_notes(adjusted, *alone)))
+
+
+def _place(argument: str) -> tuple[Path, str | None]:
+    """`folder`, `file`, or `folder:variant`."""
+    folder, _, variant = argument.rpartition(":")
+    path, named = (Path(argument), None) if Path(argument).exists() or not folder else (Path(folder), variant)
+    if not path.exists():
+        raise DataError("no such file or folder", where=str(path), allowed=READABLE)
+    if named and not path.is_dir():
+        raise DataError("a file has no variants", where=argument, allowed=str(path))
+    return path, named
+
+
+def _pair(condition: Condition, ours: Answers, theirs: Answers) -> Pairs | None:
+    """None where they have no document in common."""
+    documents = [document for document in ours.rows if document in theirs.rows]
+    if not documents:
+        return None
+    metric, labels = ours.metric, tuple(dict.fromkeys([*ours.labels, *theirs.labels]))
+    a, b = ([side.rows[document] for document in documents] for side in (ours, theirs))
+    rows = [Rows.of(metric, side, labels) for side in (a, b)]
+    before, after = score(metric, rows, ours.clusters, has_base=True)
+    gaps = rows[1].statistics[:, 0] - rows[0].statistics[:, 0]
+    return Pairs(
+        condition=condition,
+        metric=metric.name,
+        n=len(documents),
+        a=before["value"],
+        b=after["value"],
+        interval=Interval(after["delta_ci_low"], after["delta_ci_high"]),
+        p=after["p_value"],
+        gained=int((gaps > 0).sum()) if metric.is_mean else None,
+        lost=int((gaps < 0).sum()) if metric.is_mean else None,
+        only_a=len(ours.rows) - len(documents),
+        only_b=len(theirs.rows) - len(documents),
+        other_prompts=sum(prompt(one) != prompt(other) for one, other in zip(a, b, strict=True)),
+    )
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------------
+
+
+def _lacking(ours: Side, theirs: Side) -> str:
+    """The first thing in which the sides have nothing in common, and what each of them has."""
+    if not ours.answers or not theirs.answers:
+        return "no finished cell on one side"
+    for place, (what, _) in enumerate(next(iter(ours.answers))):
+        has_a, has_b = ({str(condition[place][1]): None for condition in side.answers} for side in (ours, theirs))
+        if not has_a.keys() & has_b.keys():
+            return f"no {what} in common (A has {', '.join(has_a)}; B has {', '.join(has_b)})"
+    return "no condition in common"
+
+
+def _notes(rows: Sequence[Pairs], conditions_a: int, conditions_b: int, without: int) -> Iterator[str]:
+    clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
+    yield (
+        "Over the n documents that both answered: the change from A to B and its 95 % interval; p of a paired test, "
+        f"and after Holm over {len(rows)} rows; on how many documents B scores higher and lower. {clear} of "
+        f"{len(rows)} changes stand out (▲ ▼); for the others there is insufficient evidence."
+    )
+    if other := sum(row.other_prompts for row in rows):
+        yield (
+            f"{other} of {total} pairs: the same documents, other prompts (their text, or what encodes it). "
+            "The change is that of the prompts too."
+        )
+    if conditions_a or conditions_b:
+        yield f"Not compared: {conditions_a} conditions that only A has, {conditions_b} that only B has."
+    if without:
+        yield f"Not compared: {without} conditions that both have, without a document in common."
+
+
+def render(comparison: Comparison) -> Table:
+    """The rows for a terminal, those of one variant under its name."""
+    heads = [Column(head, justify="right") for head in ("A", "B", "B − A", "p", "")]
+    table = Table(Column("", overflow="fold"), *heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for variant, rows in groupby(comparison.rows, key=lambda row: dict(row.condition).get("variant")):
+        if variant is not None:
+            table.add_row(Text(str(variant), style="italic"))
+        for row in rows:
+            table.add_row(*_cells(row, "filter" not in dict(row.condition)))
+    return table
+
+
+def _cells(row: Pairs, in_points: bool) -> list[Text]:
+    alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
+    name = Text(_label(dict(row.condition)), style="bold")
+    arrow = ("▲" if row.difference > 0 else "▼") if row.is_clear else " "
+    change, low, high = (
+        _number(value, in_points, "+") for value in (row.difference, row.interval.low, row.interval.high)
+    )
+    return [
+        name.append(f"\n{row.metric}, n {row.n}{alone}", style="dim not bold"),
+        Text(_number(row.a, in_points)),
+        Text(_number(row.b, in_points)),
+        Text(f"{arrow} {change}").append(f"\n[{low}, {high}]", style="dim"),
+        Text(_p(row.p)).append(f"\n{_p(row.p_adjusted)}", style="dim"),
+        Text("" if row.gained is None else f"+{row.gained} −{row.lost}"),
+    ]
+
+
+def _label(facts: Json) -> str:
+    if "filter" in facts:
+        return f"filter {facts['filter']}"
+    draw = f", draw {facts['draw']}" if facts["draw"] else ""
+    return f"{facts['test_dataset']}, {facts['shots']} shots, {facts['prompt']}{draw}"
+
+
+def _number(value: float, in_points: bool, sign: str = "") -> str:
+    """A score of a run in points of a hundred; one of lm-evaluation-harness as it writes it, on whatever scale."""
+    text = f"{100 * value:{sign}.1f}" if in_points else f"{value:{sign}.4f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")  # what rounds to nothing has no sign
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
