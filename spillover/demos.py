@@ -18,24 +18,24 @@ RESERVED = 16  # rows kept from the end of a set that has no list of its own: en
 
 
 def pool_and_rows(
-    rows: Sequence[Example], own: Sequence[Example], limit: int | None, reserve: int = RESERVED
+    rows: Sequence[Example],
+    own: Sequence[Example],
+    limit: int | None,
+    reserve: int = RESERVED,
+    score_demos: bool = False,
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], int]:
-    """(demonstration pool, rows to score, rows left out because they are demonstrations too).
+    """(demonstration pool, rows to score, how many of the rows are demonstrations too and therefore left out).
 
     Rows to score are the first `limit`. Without a list of its `own`, the set's last `reserve` rows are the pool, or
-    its last half: whatever `limit` is, so that a larger limit keeps the prompts of the rows it has.
+    its last half: whatever `limit` is, so that a larger limit keeps the prompts of the rows it has. `score_demos`:
+    nothing is left out, and what the third number counts is scored with its own answer in its prompt.
     """
-    if own:
-        scored = rows[:limit]
-        shown = {example.content for example in own}
-        kept = tuple(example for example in scored if example.content not in shown)
-        return tuple(own), kept, len(scored) - len(kept)
     split = len(rows) - min(reserve, len(rows) // 2)
-    pool = rows[split:]
+    pool = tuple(own or rows[split:])
     shown = {example.content for example in pool}
-    scored = rows[:split][:limit]
-    kept = tuple(example for example in scored if example.content not in shown)
-    return tuple(pool), kept, len(scored) - len(kept)
+    within = tuple((rows if own or score_demos else rows[:split])[:limit])
+    kept = tuple(example for example in within if example.content not in shown)
+    return pool, within if score_demos else kept, len(within) - len(kept)
 
 
 def order(pool: Sequence[Example], task: Task, pick: Pick, draw: int) -> tuple[Example, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -55,7 +55,7 @@ class Encoder:
 
     `identity` is a fingerprint of everything that decides the ids. `eos_id` ends training samples; any of
     `eos_ids` ends generation. `max_context` is in tokens. `prefix` is what plain text begins with: the
-    beginning-of-sequence id, or nothing.
+    beginning-of-sequence id, or nothing; `repeats` puts it even before a text that begins with it already.
     """
 
     tokenizer: Tokenizer = field(repr=False, compare=False)
@@ -66,6 +66,7 @@ class Encoder:
     max_context: int
     prefix: Ids
     chat_template: ChatTemplate | None = field(repr=False, compare=False)
+    repeats: bool = False
 
     @classmethod
     def load(cls, folder: Path) -> Encoder:
@@ -97,6 +98,17 @@ class Encoder:
             prefix=prefix,
             chat_template=None if template is None else _chat_template(template, files.special_tokens()),
         )
+
+    @property
+    def bos_text(self) -> str | None:
+        """The beginning-of-sequence token as text that is read as that token; None where there is none."""
+        text = None if self.bos_id is None else self.tokenizer.id_to_token(self.bos_id)
+        read = text and self.tokenizer.encode(text, add_special_tokens=False).ids
+        return text if read == [self.bos_id] else None
+
+    def beginning(self, prefix: Ids) -> Encoder:
+        """The same tokenizer with `prefix` before every plain text, whatever that begins with."""
+        return replace(self, prefix=prefix, repeats=True)
 
     def text_ids(self, text: str, chat: bool = False) -> Ids:
         """The ids of a text. Plain text begins with BOS where the tokenizer does that; chat text brings its own."""
@@ -163,7 +175,7 @@ class Encoder:
     def _ids(self, encoding: Encoding, chat: bool) -> tuple[Ids, int]:
         """The ids with the prefix, and how many that put in front: none where the text begins with it already."""
         ids = tuple(encoding.ids)
-        if chat or ids[: len(self.prefix)] == self.prefix:
+        if chat or (not self.repeats and ids[: len(self.prefix)] == self.prefix):
             return ids, 0
         return self.prefix + ids, len(self.prefix)
 
@@ -176,15 +188,20 @@ def _tokens_before(encoding: Encoding, character: int) -> int:
     return count
 
 
-def _split(rows: Sequence[tuple[Ids, int]], labels: Sequence[str]) -> tuple[Ids, tuple[Ids, ...]]:
-    """The shared prompt and the options of one row, from the (ids, start) of each label."""
+def refuse_same(ids_of: Sequence[Ids], labels: Sequence[str]) -> None:
+    """Raises PromptError for a label without tokens, and for two that are the same tokens."""
     seen: dict[Ids, str] = {}
-    for (ids, start), label in zip(rows, labels, strict=True):
-        if start == len(ids):
+    for ids, label in zip(ids_of, labels, strict=True):
+        if not ids:
             raise PromptError(f"label {label!r} has no tokens")
         if ids in seen:
             raise PromptError(f"labels {seen[ids]!r} and {label!r} are the same tokens and cannot be told apart")
         seen[ids] = label
+
+
+def _split(rows: Sequence[tuple[Ids, int]], labels: Sequence[str]) -> tuple[Ids, tuple[Ids, ...]]:
+    """The shared prompt and the options of one row, from the (ids, start) of each label."""
+    refuse_same([ids if start < len(ids) else () for ids, start in rows], labels)
     # Every label has a token at or after its start, so an option is never empty.
     end = min(start for _, start in rows)
     first = rows[0][0]

@@ -8,6 +8,7 @@ on what whole cells had answered before, not on where a run was killed: resumed 
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -23,17 +24,21 @@ from typing import Any, Protocol
 import yaml
 
 from . import models
-from .check import disk, probe_prompts
+from .auditing import audit_run
+from .check import disk
 from .encode import ENCODE_VERSION, Encoder
 from .engine.base import ENGINE_RULES, Engine, Work
 from .errors import ModelError, SpilloverError, StoreError
 from .estimate import CHARACTERS_A_TOKEN, characters, is_there, train_work, unit_work
 from .experiment import Experiment
 from .grid import Cell, Variant
+from .inside import Inspector
 from .plan import Job, Plan, Row, Sheet, prompt_format
 from .predict import Prediction, predict
+from .preflight import longest_prompts
 from .prompt import RENDER_VERSION
-from .store import Json, Store
+from .sheets import kept
+from .store import Json, Store, prompts_name
 from .train.samples import build_samples
 
 CHUNK_TOKENS = 50_000  # of work; a killed run asks again at most so much: a minute or two on two cores
@@ -92,6 +97,9 @@ class _Run:
 
     def everything(self) -> None:
         self.plan.grid.write(self.store.folder / "grid.json")
+        self.store.write_text("audit.json", json.dumps(audit_run(self.plan)) + "\n")
+        for condition, sheet in self.plan.sheets.items():
+            self.store.write_text(prompts_name(*condition), json.dumps(kept(sheet), ensure_ascii=False))
         for job in self.plan.jobs:
             self.store.finish_if_trained(job.variant.key)
         missing = {job.variant.key: self._missing(job.variant) for job in self.plan.jobs}
@@ -112,11 +120,11 @@ class _Run:
 
     def _refuse_early(self) -> None:
         """What would stop the run later, hours in, stops it before anything is trained."""
-        for _ in probe_prompts(self.plan):  # a prompt that the model cannot hold
-            pass
+        longest_prompts(self.plan)  # a prompt that the model cannot hold
         for _ in disk(self.plan, self.store.folder):
             pass
         self.model = models.resolve(self.experiment.model, self.plan.base, self.reporter.say, self.experiment.trust)
+        self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)
         for job in self.plan.jobs:
             if job.path is not None:
                 self._encoder(job, models.resolve(job.path, self.plan.base, None, self.experiment.trust).folder)
@@ -155,19 +163,14 @@ class _Run:
         cells = self._missing(job.variant)
         if not cells:  # the weights are what they were after all
             return
-        adapter = folder if models.is_adapter(folder) else None
         encoder = self._encoder(job, folder)
         self.reporter.doing(f"{name}: loading")
-        engine, why_plain = self.backend.load(
-            self.model.folder if adapter else folder,
-            encoder,
-            self.precision,
-            self.experiment.engine,
-            adapter=adapter,
-            trust=self.experiment.trust,
-        )
+        self.inspector.prepare(job.variant, weights, lambda: self._load(self.model.folder, self.plan.encoder)[0])
+        engine, why_plain = self._load(folder, encoder)
         if why_plain:
             self.reporter.say(f"{name}: no shared prefixes ({why_plain}); the plain engine answers, slower")
+        self.reporter.doing(f"{name}: what changed inside")
+        self.inspector.look(job.variant, folder, weights, engine)
         known = self.store.known_rows(job.variant.key, weights)
         for unit, parts in self.plan.units(job.variant):
             todo = [(cell, sheet) for cell, sheet in parts if cell.key in cells]
@@ -176,6 +179,11 @@ class _Run:
                 self.reporter.doing(what)
                 with self._others_go_on(what):
                     self._unit(f"{unit}-{weights[:8]}", todo, known, engine, encoder, weights, why_plain)
+
+    def _load(self, folder: Path, encoder: Encoder) -> tuple[Engine, str | None]:
+        adapter = folder if models.is_adapter(folder) else None
+        model, asked, trust = self.model.folder if adapter else folder, self.experiment.engine, self.experiment.trust
+        return self.backend.load(model, encoder, self.precision, asked, adapter=adapter, trust=trust)
 
     def _weights(self, job: Job) -> tuple[Path, str]:
         """The folder of a variant's weights and their hash, training them if need be."""
@@ -203,11 +211,12 @@ class _Run:
             spec.max_length,
             spec.overlong,
             where=f"{variant.name} ({job.train.source})",
+            protocol=self.experiment.protocol,
         )
         if built.rows_shortened or built.rows_dropped:
             self.reporter.say(
                 f"{variant.name}: {built.rows_shortened} of {len(job.train.examples)} samples were too long and lost "
-                f"demonstrations; {built.rows_dropped} left out"
+                f"{built.lost}; {built.rows_dropped} left out"
             )
         making = self.store.making_folder(variant.key)
         cost = train_work(job, self.experiment.train)

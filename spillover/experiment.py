@@ -15,16 +15,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from .claims import Claim, ClaimFile, Claims
 from .demos import Pick
 from .errors import ExperimentError, did_you_mean
+from .protocol import SOUND, Protocol
 from .strategy import NAMED, Strategies
-from .suite import Counts, DatasetSpec, Listed, Names, Strict, load_suite
+from .suite import Counts, DatasetSpec, Listed, Names, Strict, as_list, load_suite
+
+Model = TypeVar("Model", bound=BaseModel)
 
 AtLeastOne = Annotated[Counts, Field(min_length=1)]
 Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), Listed()]
@@ -91,7 +95,7 @@ class Experiment(Strict):
     train: TrainSpec = TrainSpec()
     test: TestSpec = TestSpec()
     variants: Annotated[tuple[VariantSpec, ...], Listed()] = ()
-    protocol: Literal["sound"] = "sound"
+    protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
     engine: Literal["shared", "plain"] = "shared"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     keep: Literal["weights", "adapter", "none"] = Field(
@@ -99,6 +103,7 @@ class Experiment(Strict):
     )
     trust: bool = Field(False, description="allow pickled weights and remote code")
     output_dir: str | None = Field(None, description="default: runs/<name of the YAML file>")
+    claims: Claims = Field((), description="claims to judge the results by, or files of them")
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Experiment:
@@ -117,15 +122,45 @@ class Experiment(Strict):
                     allowed="another name",
                 )
             merged[name] = spec
-        return merged
+        return {name: self.protocol.dataset(spec) for name, spec in merged.items()}
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read a YAML file and apply `key.path=value` overrides (values are YAML). Raises ExperimentError."""
+    """Read a YAML file and apply `key.path=value` overrides (values are YAML). Raises ExperimentError.
+
+    Files of claims are read in its folder: the experiment holds the claims.
+    """
+    raw = _read_mapping(path, Experiment, "an experiment", "spillover init writes one")
+    for override in overrides:
+        _override(raw, override)
+    if "claims" in raw:
+        items = [load_claims(path.parent / x) if isinstance(x, str) else [x] for x in as_list(raw["claims"])]
+        raw["claims"] = [claim for some in items for claim in some]
+    return parse_experiment(raw, str(path))
+
+
+def parse_experiment(raw: Mapping[str, Any], where: str = "experiment") -> Experiment:
+    """A mapping as an Experiment. Raises ExperimentError for the first thing that is wrong."""
+    return _parse(Experiment, raw, where)
+
+
+def load_claims(path: Path) -> tuple[Claim, ...]:
+    """The claims of a YAML file with a list under `claims`. Raises ExperimentError."""
+    return _parse(ClaimFile, _read_mapping(path, ClaimFile, "a file of claims"), str(path)).claims
+
+
+def _parse(model: type[Model], raw: Mapping[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise _first_problem(error, where, model) from None
+
+
+def _read_mapping(path: Path, model: type[BaseModel], what: str, advice: str | None = None) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise ExperimentError("no such file", where=str(path), allowed="spillover init writes one") from None
+        raise ExperimentError("no such file", where=str(path), allowed=advice) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ExperimentError(f"cannot be read: {error}", where=str(path)) from None
     try:
@@ -135,20 +170,9 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ExperimentError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
     if not isinstance(raw, dict):
-        raise ExperimentError(
-            "an experiment is a mapping", where=str(path), allowed="keys: " + ", ".join(Experiment.model_fields)
-        )
-    for override in overrides:
-        _override(raw, override)
-    return parse_experiment(raw, str(path))
-
-
-def parse_experiment(raw: Mapping[str, Any], where: str = "experiment") -> Experiment:
-    """A mapping as an Experiment. Raises ExperimentError for the first thing that is wrong."""
-    try:
-        return Experiment.model_validate(raw)
-    except ValidationError as error:
-        raise _first_problem(error, where) from None
+        keys = "keys: " + ", ".join(model.model_fields)
+        raise ExperimentError(f"{what} is a mapping", where=str(path), allowed=keys)
+    return raw
 
 
 class _NoDuplicates(yaml.SafeLoader):
@@ -197,13 +221,13 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ExperimentError(f"{text!r} is not valid YAML", where=f"--set {path}") from None
 
 
-def _first_problem(error: ValidationError, where: str) -> ExperimentError:
+def _first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ExperimentError:
     """One line for the first thing that is wrong: its YAML path, what is there, and what could be."""
     problem = _meant(error.errors())
     steps, given, kind = _steps(problem), problem["input"], problem["type"]
     path, context = ".".join(steps), problem.get("ctx") or {}
     if kind == "extra_forbidden":
-        nearest = did_you_mean(steps[-1], _keys_at(steps[:-1]))
+        nearest = did_you_mean(steps[-1], _keys_at(model, steps[:-1]))
         return ExperimentError(f"unknown key {path!r}", where=where, allowed=nearest)
     if kind == "missing":
         return ExperimentError(f"{path!r} is missing", where=where)
@@ -234,9 +258,8 @@ def _steps(problem: ErrorDetails) -> list[str]:
     return [str(step) for step in problem["loc"] if not str(step).startswith(branches)]
 
 
-def _keys_at(steps: Sequence[str]) -> list[str]:
+def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
     """The keys that are valid at a YAML path, by walking the models."""
-    model: type[BaseModel] = Experiment
     for step in steps:
         if step in model.model_fields:
             model = next(_models_in(model.model_fields[step].annotation), model)

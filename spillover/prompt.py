@@ -64,7 +64,7 @@ def render(
         prompt = query(fmt, demo)
         blocks.append(prompt + delimiter(fmt, prompt) + demo.target)
     prompt = query(fmt, example)
-    return fmt.demo_separator.join([*blocks, prompt + delimiter(fmt, prompt)])
+    return fmt.opening + fmt.demo_separator.join([*blocks, prompt + delimiter(fmt, prompt)])
 
 
 def _render_chat(

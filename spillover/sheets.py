@@ -2,13 +2,15 @@
 
 A sheet is the same for every variant; a cell of the grid is one sheet answered by one variant. A row's `prompt_hash`
 covers all that decides a model's response to it and nothing else: the text, the labels, how many tokens may be
-generated, the tokenizer, and a version number for each rule. So answers are found again whatever asked for them.
+generated, the tokenizer, and a version number for each rule. So answers are found again whatever asked for them. Of
+the protocol it covers what departs from the sound one in how this text becomes ids and where its answer ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .data.catalogue import Catalogue
 from .data.rows import TestSet
@@ -19,6 +21,7 @@ from .errors import DataError, ExperimentError, did_you_mean
 from .experiment import Experiment
 from .fingerprint import fingerprint
 from .grid import TestInfo
+from .joints import AS_ONE, Joints
 from .prompt import RENDER_VERSION, query, render
 from .suite import DatasetSpec
 from .task import Example, PromptFormat, Task
@@ -43,7 +46,8 @@ class Sheet:
     """The rows of one test set at one shot count in one prompt format and draw, for every variant alike.
 
     `demos` are the demonstrations before each row, `max_new_tokens` the limit of a generated answer, and for a
-    classification task of what is decoded where the model begins no label.
+    classification task of what is decoded where the model begins no label. `joints` say how the rows become ids, and
+    `stops` whether a blank line ends what is generated.
     """
 
     test: str
@@ -54,6 +58,8 @@ class Sheet:
     rows: tuple[Row, ...]
     demos: tuple[Example, ...]
     max_new_tokens: int
+    joints: Joints = AS_ONE
+    stops: bool = True
 
     @property
     def condition(self) -> tuple[str, str, int, int]:
@@ -75,15 +81,17 @@ class SheetMaker:
     def sheets(self, test: TestSet) -> tuple[TestInfo, list[Sheet]] | None:
         """A test set's sheets with what a table says of it; None and a warning where no shot count is left to ask."""
         name, task, asked, find = test.name, test.task, self.experiment.test, self.catalogue.find
+        score_demos = self.experiment.protocol.demos_in_test == "scored"
         shot_counts = self._shots(self.catalogue.specs[name], task)
         if not shot_counts:
             what = f"test set left out: none of the shots asked for ({_listed(asked.shots)}) is among its own"
             find("warning", f"datasets.{name}.shots", f"{what} ({_listed(self.catalogue.specs[name].shots or ())})")
             return None
         # Nothing is held back where nothing is shown. Shots that are added later take rows away, and change none.
-        pool, rows, excluded = pool_and_rows(
-            test.examples, test.demos, asked.limit, reserve=RESERVED if any(shot_counts) else 0
+        pool, rows, shown = pool_and_rows(
+            test.examples, test.demos, asked.limit, RESERVED if any(shot_counts) else 0, score_demos
         )
+        excluded = 0 if score_demos else shown
         if not rows:
             raise DataError("no test row is left beside the demonstrations", where=f"datasets.{name}")
         for what in test.lacking:
@@ -93,8 +101,9 @@ class SheetMaker:
         within = len(test.examples[: asked.limit])
         if held_back := within - len(rows) - excluded:
             find("note", name, f"{held_back} of {within} test rows serve as demonstrations and are not scored")
-        if excluded:
-            find("note", name, f"{excluded} test rows are demonstrations too and are not scored")
+        if shown:
+            fate = "are scored" if score_demos else "are not scored"
+            find("note", name, f"{shown} test rows are demonstrations too and {fate}")
         sheets = []
         for fmt in self._formats(task):
             for shots in shot_counts:
@@ -102,6 +111,7 @@ class SheetMaker:
                 for draw in asked.draws if shots else asked.draws[:1]:
                     demos = order(pool, task, asked.demos, draw)[:shots]
                     sheets.append(self._sheet(name, task, fmt, shots, draw, demos, rows))
+        self._warn_of(sheets)
         said = (*test.notes, *test.lacking)
         n = len(rows)
         info = TestInfo(name, test.title, task.name, task.labels, task.metrics, test.source, n, excluded, said)
@@ -130,17 +140,67 @@ class SheetMaker:
         demos: tuple[Example, ...],
         rows: Sequence[Example],
     ) -> Sheet:
-        limit = self._max_new_tokens(task)
-        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, asked_for(self.experiment)]
-        common = fingerprint([rules, task.labels, limit, fmt.chat])
+        protocol, limit = self.experiment.protocol, self._max_new_tokens(task)
+        fmt = protocol.format(fmt, self.encoder, shots)
         texts = [render(fmt, demos, example, self.encoder.chat_template) for example in rows]
+        head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
+        joints = protocol.joints_in_test(self.encoder, task, fmt, head)
+        stops = protocol.stop == "blank_line" or task.labels is not None
+        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, asked_for(self.experiment)]
+        departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
+        common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
         written = [Row(example, text, fingerprint([common, text])) for example, text in zip(rows, texts, strict=True)]
-        return Sheet(test, task, fmt, shots, draw, tuple(written), demos, limit)
+        return Sheet(test, task, fmt, shots, draw, tuple(written), demos, limit, joints, stops)
+
+    def _warn_of(self, sheets: Sequence[Sheet]) -> None:
+        """Where a switch of the protocol cannot do what it says, or makes two labels one."""
+        protocol, find = self.experiment.protocol, self.catalogue.find
+        if protocol.bos == "mixed" and self.encoder.bos_text is None:
+            what = "has no beginning-of-sequence text (BOS), so protocol.bos: mixed changes nothing"
+            find("warning", "tokenizer", what)
+        for sheet in sheets if protocol.label_scoring == "first_token" else ():
+            for shared in shared_first_tokens(sheet, self.encoder):
+                what = f"labels {' and '.join(shared)} begin with the same token: scored by it, both mean {shared[0]}"
+                find("warning", f"{sheet.task.name}, {sheet.fmt.name}", what)
 
     def _max_new_tokens(self, task: Task) -> int:
         if task.labels is None:
             return task.max_new_tokens
         return max(FREE_TOKENS, AROUND_LABEL + max(answer_tokens(self.encoder, task.labels)))
+
+
+def kept(sheet: Sheet) -> dict[str, Any]:
+    """What a report shows of a sheet: its prompts by hash, in two parts of which the first is common to all.
+
+    The first part ends where a demonstration does, so that with the second it is what was asked, and alone what was
+    asked before.
+    """
+    texts = [row.text for row in sheet.rows]
+    first, last = min(texts), max(texts)  # what these two have in common, all have
+    common = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+    end = common.rfind(sheet.fmt.demo_separator)
+    before = common[: end + len(sheet.fmt.demo_separator)] if sheet.shots and end >= 0 else ""
+    after = {row.prompt_hash: row.text[len(before) :] for row in sheet.rows}
+    test, prompt, shots, draw = sheet.condition
+    return {
+        "test_dataset": test,
+        "prompt": prompt,
+        "shots": shots,
+        "draw": draw,
+        "template": sheet.fmt.template,
+        "before": before,
+        "after": after,
+    }
+
+
+def shared_first_tokens(sheet: Sheet, encoder: Encoder) -> list[tuple[str, ...]]:
+    """Labels that begin with one token after the sheet's first row, which it alone cannot tell apart."""
+    labels = sheet.task.labels or ()
+    by_first: dict[int, list[str]] = {}
+    for _, options in sheet.joints.options(encoder, [sheet.rows[0].text], labels, sheet.fmt.chat) if labels else ():
+        for label, option in zip(labels, options, strict=True):
+            by_first.setdefault(option[0], []).append(label.strip())
+    return [tuple(shared) for shared in by_first.values() if len(shared) > 1]
 
 
 def answer_tokens(encoder: Encoder, answers: Sequence[str]) -> list[int]:

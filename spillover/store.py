@@ -5,6 +5,8 @@
     DIR/grid.json                         the current experiment's variants and cells
     DIR/variants/<key>/                   an ordinary Hugging Face checkpoint or PEFT adapter, and receipt.json
     DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it
+    DIR/inside/<variant key>.json         what changed inside a variant (`spillover.inside`)
+    DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
     DIR/partial/<unit>.jsonl              rows of a unit that is under way
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
     DIR/results.csv, DIR/report.html      made from the above at any time
@@ -28,6 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .errors import StoreBusy, StoreError
+from .fingerprint import fingerprint
 from .grid import Cell
 
 STORE_VERSION = 1
@@ -201,6 +204,11 @@ class Store:
             place = self.folder / kind
             found += [path for path in sorted(place.iterdir()) if path.name not in wanted] if place.is_dir() else []
         return found
+
+
+def prompts_name(test: str, prompt: str, shots: int, draw: int) -> str:
+    """The file, below the folder, that keeps the prompts of a condition (`sheets.kept`)."""
+    return f"prompts/{fingerprint([test, prompt, shots, draw])}.json"
 
 
 def read_rows(path: Path) -> list[Json]:

@@ -40,7 +40,8 @@ class PromptFormat:
 
     `template` is a `str.format` pattern over the task's fields. `answer_delimiter` stands between
     prompt and answer; None means one space, or nothing where the prompt ends in white space.
-    `chat` sends the text through the tokenizer's chat template instead of joining it.
+    `chat` sends the text through the tokenizer's chat template instead of joining it. `opening` stands before
+    everything: only the protocol `paper` puts something there.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PromptFormat:
     answer_delimiter: str | None = None
     demo_separator: str = "\n\n"
     chat: bool = False
+    opening: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import models
-from .data.catalogue import Catalogue, known, rows_beside
+from .data.catalogue import Catalogue, known
 from .data.rows import TrainSet
 from .demos import order
 from .encode import ENCODE_VERSION, Encoder
@@ -126,7 +126,7 @@ class JobMaker:
             raise ExperimentError(
                 f"{name!r} has {len(pool)} demonstrations, {shots} are asked for", where="train.strategies"
             )
-        return pool[:shots], rows_beside(pool[:shots], rows.examples, name)
+        return pool[:shots], self.catalogue.rows_beside(pool[:shots], rows.examples, name)
 
     def _recipe_key(
         self,
@@ -159,8 +159,15 @@ class JobMaker:
                 "lora": strategy.lora.model_dump() if strategy.lora else None,
                 "seed": seed,
                 **asked_for(self.experiment),
+                **self._departures(fmt, demos),
             }
         )
+
+    def _departures(self, fmt: PromptFormat, demos: Sequence[Example]) -> dict[str, object]:
+        """What the protocol makes of these texts that is not sound."""
+        protocol = self.experiment.protocol
+        found = protocol.joints_in_training(self.encoder, fmt, head=len(demos)).departures()
+        return found if protocol.truncation == "demonstrations" else {**found, "truncation": protocol.truncation}
 
 
 def _sizes(strategy: Strategy, sizes: Sequence[int]) -> Sequence[Size]:

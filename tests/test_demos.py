@@ -118,6 +118,13 @@ def test_where_nothing_is_shown_nothing_is_reserved() -> None:
     assert pool_and_rows(rows(20), (), 18, reserve=0) == ((), rows(18), 0)
 
 
+@pytest.mark.parametrize(("own", "shown", "among"), [(rows(3), [0, 1, 2], 3), ((), [5, 6, 7, 8], 1)])
+def test_the_study_scores_demonstrations_all_the_same(own: tuple[Example, ...], shown: list[int], among: int) -> None:
+    """The first rows whatever they are; how many of them are demonstrations is told."""
+    pool, kept, too = pool_and_rows(rows(9), own, 6, score_demos=True)
+    assert (ids(pool), ids(kept), too) == (shown, [0, 1, 2, 3, 4, 5], among)
+
+
 @given(st.integers(0, 60), st.integers(0, 10), st.none() | st.integers(1, 70))
 def test_no_demonstration_is_scored(count: int, own: int, limit: int | None) -> None:
     pool, kept, left_out = pool_and_rows(rows(count), rows(own, first=5), limit)

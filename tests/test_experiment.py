@@ -27,7 +27,7 @@ def test_the_shortest_experiment_has_defaults_that_work(tmp_path: Path) -> None:
     experiment = load_experiment(written(tmp_path, "model: m\nsuite: builtin\n"))
     assert experiment.test.limit == 250
     assert experiment.train.strategies == (Strategy(name="ft"),)
-    assert experiment.protocol == "sound"
+    assert experiment.protocol.name == "sound"
 
 
 def test_strategies_are_names_or_names_with_options() -> None:

@@ -93,7 +93,7 @@ def test_no_field_is_forgotten() -> None:
         "train": "above",
         "test": "above",
         "variants": "each by its bytes",
-        "protocol": "only one as yet",
+        "protocol": "through what each switch changes: tests/test_protocol.py",
         "engine": "below",
         "precision": "below",
         "keep": "after the fact",

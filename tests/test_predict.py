@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from spillover.encode import Encoder
-from spillover.engine.base import Answer
+from spillover.engine.base import Answer, Request
 from spillover.errors import PromptError
 from spillover.predict import prediction, requests_for, tokens_needed
 from spillover.sheets import Row, Sheet
 from spillover.task import FIVE, Example
+
+ASKED = Request((1, 2), ((5, 6), (7,)))  # two labels, of two tokens and of one
 
 
 def sheet(task: str, prompt: str = "p1", **fields: str) -> Sheet:
@@ -42,7 +44,7 @@ def test_a_template_that_ends_in_a_space_gives_the_space_to_the_answer(smollm2: 
 def test_the_response_is_the_label_with_the_highest_whole_log_probability() -> None:
     one = sheet("sentiment", input="good")
     answer = Answer(logprobs=((-1.0, -3.0), (-2.0,)), top=7)
-    row = prediction(one, one.rows[0], answer, lambda ids: "")
+    row = prediction(one, one.rows[0], ASKED, answer, lambda ids: "")
     assert row["response"] == "negative"
     assert row["logprobs"] == {"positive": -4.0, "negative": -2.0}
     assert row["logprobs_first"] == {"positive": -1.0, "negative": -2.0}
@@ -51,16 +53,26 @@ def test_the_response_is_the_label_with_the_highest_whole_log_probability() -> N
     assert (row["doc_id"], row["target"], row["doc"]) == (3, "positive", {"input": "good"})
 
 
+def test_labels_with_the_same_first_token_have_the_same_probability_of_it() -> None:
+    """In passes of their own the last digit differs, and an arg-max over first tokens would pick by that."""
+    one = sheet("sentiment", input="good")
+    request = Request((1, 2), ((5, 6), (5, 7)))
+    row = prediction(one, one.rows[0], request, Answer(((-1.0, -3.0), (-0.9999999, -2.0)), top=5), lambda ids: "")
+    assert row["logprobs_first"] == {"positive": -1.0, "negative": -1.0}
+    assert row["logprobs"] == {"positive": -4.0, "negative": -2.9999999}
+
+
 def test_what_a_classification_model_would_have_said_is_kept() -> None:
     one = sheet("sentiment", input="good")
     answer = Answer(((-1.0,), (-2.0,)), 7, generated=(1, 2))
-    row = prediction(one, one.rows[0], answer, lambda ids: " The text is\n\nmore")
+    row = prediction(one, one.rows[0], ASKED, answer, lambda ids: " The text is\n\nmore")
     assert (row["response"], row["free"]) == ("positive", "The text is")
 
 
 def test_generation_keeps_the_text_up_to_the_blank_line() -> None:
     one = sheet("summarisation", input="x")
-    row = prediction(one, one.rows[0], Answer((), 7, generated=(1,)), lambda ids: " A short line.\n\n### Input:")
+    answer = Answer((), 7, generated=(1,))
+    row = prediction(one, one.rows[0], Request((1,)), answer, lambda ids: " A short line.\n\n### Input:")
     assert row["response"] == "A short line." and "off_format" not in row  # which is for metrics to decide
 
 

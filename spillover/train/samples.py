@@ -5,9 +5,11 @@ answer. Loss is on answer and end only; masks come from lengths, never from the 
 token).
 
 What is longer than `max_length`, or than the model's own context, loses demonstrations, from the last one on, until it
-fits: so samples keep their common prefix. An answer is never cut (truncation on the right, as in the study's code,
-removed the whole answer of 866 in 2,000 XSum samples with two demonstrations). A row that does not fit even alone is
-an error, or dropped and counted.
+fits: so samples keep their common prefix. An answer is never cut. A row that does not fit even alone is an error, or
+dropped and counted. The protocol `paper` cuts samples on the right instead, as the study's code did, which removed the
+whole answer of 866 in 2,000 XSum samples with two demonstrations. A sample without any token of its answer teaches
+nothing and is left out and counted: in the study it took a place in its batch, and where a batch held no other, the
+loss was nan.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Literal
 from ..encode import Encoder
 from ..errors import DataError
 from ..prompt import render
+from ..protocol import SOUND, Protocol
 from ..task import Example, PromptFormat
 
 SAMPLE_VERSION = 1  # part of every trained variant's key
@@ -34,11 +37,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """Training samples in order, with what had to be left out to make them fit."""
+    """Training samples in order, and what it took to make them fit: `rows_shortened` have `lost` something,
+    `rows_dropped` fit only without their answer, or not at all, and are no samples.
+    """
 
     samples: tuple[Sample, ...]
     rows_shortened: int
     rows_dropped: int
+    lost: str = "demonstrations"
 
 
 def build_samples(
@@ -49,10 +55,11 @@ def build_samples(
     max_length: int,
     overlong: Literal["error", "drop"],
     where: str,
+    protocol: Protocol = SOUND,
 ) -> Samples:
     """Samples of at most `max_length` tokens, and no more than the model takes.
 
-    Raises DataError for a row that cannot fit, unless `overlong` drops it.
+    Raises DataError for a row that cannot fit, unless `overlong` drops it, and where no row is left.
     """
     room = min(max_length, encoder.max_context)
     limit, raised = (
@@ -60,18 +67,19 @@ def build_samples(
         if max_length <= encoder.max_context
         else (f"the {room} tokens that the model takes", "shorten it")
     )
+    if protocol.truncation == "right":
+        built = _cut_on_the_right(_whole(fmt, demos, examples, encoder, protocol), room)
+        if not built.samples:
+            raise DataError(f"{limit} leave no sample a token of its answer", where=where, allowed=raised)
+        return built
     done: dict[int, Sample] = {}
     waiting = list(range(len(examples)))
     for count in range(len(demos), -1, -1):
-        texts = [render(fmt, demos[:count], examples[i], encoder.chat_template) for i in waiting]
-        rows = encoder.continuation(texts, [examples[i].target for i in waiting], chat=fmt.chat)
-        for i, (ids, start) in zip(waiting, rows, strict=True):
-            if len(ids) + 1 <= room:
-                done[i] = Sample((*ids, encoder.eos_id), start)
-        still = [i for i in waiting if i not in done]
+        whole = _whole(fmt, demos[:count], [examples[i] for i in waiting], encoder, protocol)
+        done |= {i: sample for i, sample in zip(waiting, whole, strict=True) if len(sample.ids) <= room}
+        waiting = [i for i in waiting if i not in done]
         if count == len(demos):
-            shortened = len(still)
-        waiting = still
+            shortened = len(waiting)
         if not waiting:
             break
     if waiting and overlong == "error":
@@ -85,3 +93,24 @@ def build_samples(
     if not samples:
         raise DataError(f"no row fits into {limit}", where=where)
     return Samples(samples, shortened if demos else 0, len(waiting))
+
+
+def _whole(
+    fmt: PromptFormat, demos: Sequence[Example], examples: Sequence[Example], encoder: Encoder, protocol: Protocol
+) -> list[Sample]:
+    """Samples as long as they are, ended."""
+    if not examples:
+        return []
+    texts = [render(fmt, demos, example, encoder.chat_template) for example in examples]
+    head = len(texts[0]) - len(render(fmt, (), examples[0], encoder.chat_template))
+    joints = protocol.joints_in_training(encoder, fmt, head)
+    rows = joints.samples(encoder, texts, [example.target for example in examples], chat=fmt.chat)
+    return [Sample((*ids, encoder.eos_id), start) for ids, start in rows]
+
+
+def _cut_on_the_right(whole: Sequence[Sample], room: int) -> Samples:
+    """The study's truncation: what is cut loses at least its end token, and with it a part of what bears the loss."""
+    cut = [Sample(sample.ids[:room], sample.start) for sample in whole]
+    kept = tuple(sample for sample in cut if sample.start < len(sample.ids))
+    shortened = sum(sample.start < room < len(sample.ids) for sample in whole)
+    return Samples(kept, shortened, len(cut) - len(kept), lost="a part of the answer")

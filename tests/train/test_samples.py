@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spillover.encode import Encoder
 from spillover.errors import DataError
 from spillover.prompt import render
+from spillover.protocol import PAPER, SOUND, Protocol
 from spillover.task import FIVE, Example
 from spillover.train.samples import Sample, Samples, build_samples
 
@@ -135,3 +138,80 @@ def test_or_is_dropped_and_counted(encoder: Encoder) -> None:
 
 def test_without_demonstrations_nothing_is_shortened(encoder: Encoder) -> None:
     assert build(encoder, (), ROWS, max_length=14, overlong="drop") == Samples(build(encoder).samples[:1], 0, 1)
+
+
+# --- the study's samples ------------------------------------------------------------------------------
+
+PAPER_FEW_SHOT = FEW_SHOT.replace("Sentiment: ", "Sentiment:")
+
+
+def paper(encoder: Encoder, room: int, rows: tuple[Example, ...] = ROWS[:1]) -> Samples:
+    fmt = PAPER.task(FIVE["sentiment"]).prompts["p1"]
+    return build_samples(fmt, DEMOS, rows, encoder, room, "error", "the test", PAPER)
+
+
+def test_a_sample_of_the_study(encoder: Encoder) -> None:
+    """One BOS, demonstrations, the query, and the answer right behind the colon."""
+    [sample] = paper(encoder, 1024).samples
+    whole = encoder.tokenizer.decode(list(sample.ids), skip_special_tokens=False)
+    assert whole == "<|im_start|>" + PAPER_FEW_SHOT + "<|im_end|>"
+    assert tokens(encoder, sample.ids[sample.start :]) == ["positive", "<|im_end|>"]
+
+
+def test_the_study_cuts_on_the_right_answer_and_all(encoder: Encoder) -> None:
+    """Its last tokens go one by one; all demonstrations stay; without any token of its answer a sample is none."""
+    long = replace(ROWS[0], target="good enough to see")
+    [whole] = paper(encoder, 1024, (long,)).samples
+    answer = ["good", " enough", " to", " see", "<|im_end|>"]
+    assert tokens(encoder, whole.ids[whole.start :]) == answer
+    for left in (5, 4, 3, 2, 1):
+        cut = paper(encoder, whole.start + left, (long,))
+        assert cut == Samples(
+            (Sample(whole.ids[: whole.start + left], whole.start),), int(left < 5), 0, "a part of the answer"
+        )
+        assert tokens(encoder, cut.samples[0].ids[whole.start :]) == answer[:left]
+    with pytest.raises(DataError, match=rf"max_length={whole.start} tokens leave no sample a token of its answer"):
+        paper(encoder, whole.start, (long,))
+
+
+def test_a_sample_without_its_answer_is_left_out_and_counted(encoder: Encoder) -> None:
+    rows = tuple(Example(i, {"input": "word " * words}, "positive") for i, words in enumerate((1, 20, 21, 90)))
+    room = len(paper(encoder, 1024, rows[1:2]).samples[0].ids)
+    made = paper(encoder, room, rows)
+    assert [tokens(encoder, sample.ids[sample.start :]) for sample in made.samples] == [
+        ["positive", "<|im_end|>"],
+        ["positive", "<|im_end|>"],
+        ["positive"],
+    ]
+    assert (made.rows_shortened, made.rows_dropped) == (1, 1)
+
+
+@given(room=st.integers(8, 90))
+@pytest.mark.parametrize("joint", ["together", "apart"])
+def test_whatever_the_room_every_sample_bears_a_loss(encoder: Encoder, joint: str, room: int) -> None:
+    """So no batch is without one, and no loss is nan."""
+    protocol = Protocol(truncation="right", answer_joint=joint)
+    if room <= min(sample.start for sample in build(encoder, DEMOS, protocol=protocol).samples):
+        with pytest.raises(DataError, match="leave no sample a token of its answer"):
+            build(encoder, DEMOS, protocol=protocol, max_length=room)
+        return
+    made = build(encoder, DEMOS, protocol=protocol, max_length=room)
+    assert all(0 < sample.start < len(sample.ids) <= room for sample in made.samples)
+    assert len(made.samples) + made.rows_dropped == len(ROWS)
+
+
+def test_with_room_enough_truncation_makes_no_difference(encoder: Encoder) -> None:
+    right = build(encoder, DEMOS, protocol=Protocol(truncation="right"))
+    assert right.samples == build(encoder, DEMOS, protocol=SOUND).samples
+
+
+def test_demonstrations_apart_are_the_same_text_in_other_tokens(encoder: Encoder) -> None:
+    """A blank line before `###` is two tokens within a text and one at its end. What is dropped is no part of it."""
+    apart = Protocol(demo_joint="apart")
+    [whole] = build(encoder, DEMOS, ROWS[:1], protocol=apart).samples
+    [fewer] = build(encoder, DEMOS, ROWS[:1], protocol=apart, max_length=len(whole.ids) - 1).samples
+    for sample, demos in ((whole, DEMOS), (fewer, DEMOS[:1])):
+        [together] = build(encoder, demos, ROWS[:1]).samples
+        assert encoder.decode(sample.ids) == encoder.decode(together.ids)
+        assert len(sample.ids) == len(together.ids) - 1
+        assert tokens(encoder, sample.ids[sample.start :]) == [" positive", "<|im_end|>"]
