@@ -1,12 +1,20 @@
-"""Intervals against scipy and hand-computed cases."""
+"""Every statistic against a case worked by hand, against scipy, and against what it promises of simulated data."""
 
 from __future__ import annotations
 
+from itertools import product
+from math import sqrt
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest, bootstrap
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, bootstrap, false_discovery_control, t
 
 from spillover import metrics, stats
+from spillover.stats import Level
+
+# --- intervals --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 24), (12, 24), (24, 24), (3, 250), (125, 250)])
@@ -27,20 +35,22 @@ def test_counts_are_draws_of_n_rows_and_seeded() -> None:
     assert not np.array_equal(counts, stats.resample_counts(7, seed=1))
 
 
-def test_mean_interval_is_scipys_percentile_bootstrap() -> None:
-    values = np.random.default_rng(1).random(60)
+def mean_draws(values: np.ndarray) -> np.ndarray:
+    return stats.replicates(np.column_stack([values, np.ones(len(values))]), lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def test_of_many_rows_the_interval_is_scipys_percentile_bootstrap() -> None:
+    values = np.random.default_rng(1).random(400)
     theirs = bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=2).confidence_interval
-    ours = stats.mean_interval(values)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    ours = stats.percentile_interval(mean_draws(values), 400)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.003)
 
 
-def test_pairing_cancels_what_rows_share() -> None:
-    hard = np.random.default_rng(0).random(50)
-    paired = stats.paired_interval(hard + 0.1, hard)
-    assert (paired.low, paired.high) == pytest.approx((0.1, 0.1))
-    assert stats.mean_interval(hard).half_width > 0.05
-    with pytest.raises(ValueError, match="same rows"):
-        stats.paired_interval(hard, hard[:-1])
+def test_of_few_rows_more_than_the_middle_95_percent_is_taken() -> None:
+    """At 24 rows: sqrt(24 / 23) * 2.0687 = 2.1132 standard deviations of a normal leave out 1.729 % at each end."""
+    evenly = np.linspace(0, 1, 100_001)
+    assert stats.percentiles(evenly, 24) == pytest.approx([0.01729, 0.98271], abs=1e-5)
+    assert stats.percentiles(evenly, 10**6) == pytest.approx([0.025, 0.975], abs=1e-5)
 
 
 def test_an_interval_excludes_zero_beyond_rounding() -> None:
@@ -48,6 +58,7 @@ def test_an_interval_excludes_zero_beyond_rounding() -> None:
     assert stats.Interval(-0.2, -0.01).excludes_zero
     assert not stats.Interval(-0.1, 0.1).excludes_zero
     assert not stats.Interval(1e-17, 1e-17).excludes_zero
+    assert stats.Interval(-0.01, 0.02).is_within(0.02) and not stats.Interval(-0.03, 0.02).is_within(0.02)
 
 
 def test_replicates_of_a_corpus_metric_are_its_scores_on_resampled_rows() -> None:
@@ -68,7 +79,228 @@ def test_many_scores_at_once_are_the_same_as_one_by_one() -> None:
     assert together[:, 3] == pytest.approx(alone)
 
 
-def test_coverage_is_about_what_it_says() -> None:
+def test_crossed_levels_are_resampled_each_on_its_own() -> None:
+    """Rows 0, 1 and seeds 0, 2, 4, added up: the variance is 0.25 / 2 of the rows and (8 / 3) / 3 of the seeds."""
+    scores = np.array([[0.0], [1.0]]) + np.array([0.0, 2.0, 4.0])
+    draws = np.concatenate([stats.crossed_bootstrap(scores, seed) for seed in range(0, 20, 2)])
+    assert np.var(draws) == pytest.approx(0.125 + 8 / 9, rel=0.03)
+    assert np.mean(draws) == pytest.approx(2.5, abs=0.03)
+
+
+def test_noise_of_single_entries_counts_three_times_in_a_crossed_bootstrap() -> None:
+    """Owen 2007: once for rows, once for seeds, once for both. Too wide, never too narrow."""
+    noise = np.random.default_rng(0).normal(size=(60, 60))
+    assert np.var(stats.crossed_bootstrap(noise)) * 3600 == pytest.approx(3.0, rel=0.2)
+
+
+# --- paired tests -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"), [(6, 0, 2 / 64), (3, 1, 2 * (1 + 4) / 16), (0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0)]
+)
+def test_mcnemar_by_hand(gained: int, lost: int, p: float) -> None:
+    assert stats.mcnemar(gained, lost) == pytest.approx(p)
+    assert stats.mcnemar([lost, gained], [gained, lost]) == pytest.approx([p, p])
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_scipys_binomial_test(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert stats.mcnemar(gained, lost) == pytest.approx(expected)
+
+
+def test_sign_flip_by_hand() -> None:
+    """Of 3 and 1 the sums are 4, 2, -2, -4: two of four are as large as 4, all as large as 2."""
+    assert stats.sign_flip([3, 1]) == pytest.approx(2 / 4)
+    assert stats.sign_flip([3, -1]) == pytest.approx(1.0)
+    assert stats.sign_flip([1, 1, 1, 0, 0]) == pytest.approx(2 / 8)
+    assert stats.sign_flip([0, 0]) == pytest.approx(1.0)
+    columns = np.array([[3, 1, 0], [1, 1, 0], [0, 1, 0]])
+    assert stats.sign_flip(columns) == pytest.approx([2 / 4, 2 / 8, 1.0])
+
+
+@given(st.integers(0, 7), st.integers(0, 6))
+def test_of_right_and_wrong_answers_sign_flip_is_mcnemar(gained: int, lost: int) -> None:
+    gaps = [1] * gained + [-1] * lost + [0] * 5
+    assert stats.sign_flip(gaps)[0] == pytest.approx(float(stats.mcnemar(gained, lost)))
+
+
+def test_drawn_signs_come_near_to_all_signs() -> None:
+    gaps = np.random.default_rng(7).normal(0.4, 1, 15)
+    sums = np.array(list(product([-1, 1], repeat=15))) @ gaps
+    exact = np.mean(np.abs(sums) >= abs(gaps.sum()) - 1e-12)
+    assert stats.sign_flip(gaps) == pytest.approx(exact, abs=4 * sqrt(exact / 20_000))
+
+
+def test_of_many_the_normal_limit_is_where_drawn_signs_lead() -> None:
+    gaps = np.random.default_rng(8).normal(0.1, 1, 399)
+    drawn, limit = stats.sign_flip(gaps), stats.sign_flip([*gaps, 1e-6])
+    assert 0.01 < drawn < 0.2
+    assert limit == pytest.approx(drawn, abs=0.01)
+
+
+def test_no_test_says_that_chance_is_impossible() -> None:
+    assert stats.sign_flip(np.ones(30)) == pytest.approx(1 / 20_000)
+
+
+def test_swapping_whole_rows_is_flipping_signs_where_the_score_is_a_mean() -> None:
+    rng = np.random.default_rng(2)
+    ours, theirs = (np.column_stack([rng.random(40) + better, np.ones(40)]) for better in (0.1, 0.0))
+    swapped = stats.swap_test(ours, theirs, lambda sums: sums[..., 0] / sums[..., 1])
+    assert swapped == pytest.approx(stats.sign_flip(ours[:, 0] - theirs[:, 0])[0], abs=0.04)
+    assert stats.swap_test(ours, ours, lambda sums: sums[..., 0] / sums[..., 1]) == 1.0
+
+
+# --- levels -----------------------------------------------------------------------------------------------------------
+
+
+def test_of_one_level_all_is_students() -> None:
+    level = [Level(0.04, 7)]
+    assert stats.half_width(level) == pytest.approx(t.ppf(0.975, 7) * 0.2)
+    assert stats.p_value(0.5, level) == pytest.approx(2 * t.sf(2.5, 7))
+    assert stats.smallest_detectable(level) == pytest.approx((t.ppf(0.975, 7) + t.ppf(0.8, 7)) * 0.2)
+
+
+def test_half_widths_add_up_as_the_sides_of_a_right_triangle() -> None:
+    """t is 12.706 for one degree of freedom and 1.960 for very many: sqrt(12.706^2 * 1 + 1.960^2 * 4) = 13.297."""
+    levels = [Level(1.0, 1), Level(4.0, 1e9)]
+    assert stats.half_width(levels) == pytest.approx(13.297, abs=1e-3)
+    assert stats.p_value(13.297, levels) == pytest.approx(0.05, abs=1e-4)
+
+
+variances = st.floats(1e-6, 1.0)
+dfs = st.integers(1, 300)
+
+
+@given(st.lists(st.tuples(variances, dfs), min_size=1, max_size=4), st.floats(0.01, 3.0))
+def test_p_is_where_the_interval_just_reaches_zero(given_levels: list[tuple[float, int]], value: float) -> None:
+    levels = [Level(*pair) for pair in given_levels]
+    p = stats.p_value(value, levels)
+    assert p == stats.p_value(-value, levels)
+    if p > 1e-9:
+        assert stats.half_width(levels, 1 - p) == pytest.approx(value, rel=1e-4)
+
+
+def test_without_any_variance_only_zero_is_possible() -> None:
+    assert stats.p_value(0.0, [Level(0.0, 5)]) == 1.0
+    assert stats.p_value(0.1, [Level(0.0, 5)]) == 0.0
+
+
+def test_the_change_of_answers_that_are_right_or_wrong() -> None:
+    """3 of 8 gained, 1 lost: with one more of each, 4 and 2 of 10. Bonett and Price's variance is (0.4 + 0.2 - 0.2^2)
+    / 10 = 0.056; 10 / 9 of it estimates it without bias."""
+    change = stats.mean_change(np.array([1, 1, 1, -1, 0, 0, 0, 0.0])[:, None], right_or_wrong=True)
+    assert change.centre == pytest.approx([0.2])
+    assert change.variance == pytest.approx([0.056 * 10 / 9])
+    assert change.df == 9
+
+
+def test_the_change_of_a_smooth_score_is_students() -> None:
+    values = np.array([0.1, 0.3, 0.2, 0.4])
+    change = stats.mean_change(values[:, None])
+    assert change.centre == pytest.approx([0.25])
+    assert change.variance == pytest.approx([np.var(values, ddof=1) / 4])
+    assert change.df == 3
+
+
+@pytest.mark.parametrize("right_or_wrong", [True, False])
+def test_no_change_among_few_rows_is_not_certainty(right_or_wrong: bool) -> None:
+    """Two changed answers among 24 + 2: the squares add up to 2, over 26 * 25."""
+    change = stats.mean_change(np.zeros((24, 1)), right_or_wrong=right_or_wrong)
+    assert change.centre == 0
+    assert change.variance == pytest.approx([2 / (26 * 25)])
+
+
+def test_rows_that_hang_together_are_one() -> None:
+    """Two clusters of two, mean 0.5: they deviate by 1 and -1, so 2 / 4^2 * 2 / 1. As single rows: 1 / 4^2 * 4 / 3."""
+    values = np.array([1, 1, 0, 0.0])[:, None]
+    together = stats.mean_change(values, np.array([0, 0, 1, 1]))
+    assert (together.variance[0], together.df) == pytest.approx((0.25, 1))
+    assert stats.mean_change(values).variance == pytest.approx([1 / 12])
+
+
+def test_unequal_clusters_are_worth_fewer() -> None:
+    """(3 + 1 + 1 + 1)^2 / (9 + 1 + 1 + 1) = 3 equal clusters."""
+    assert stats.mean_change(np.arange(6.0)[:, None], np.array([0, 0, 0, 1, 2, 3])).df == pytest.approx(2)
+
+
+def test_how_many_independent_answers_a_proportion_is_worth() -> None:
+    ones = np.ones(4)
+    half = np.array([1, 1, 0, 0.0])
+    assert stats.effective_rows(half, ones) == pytest.approx(4)
+    assert stats.effective_rows(half, 3 * ones) == pytest.approx(4)  # asked three times with one answer
+    assert stats.effective_rows(half, ones, np.array([0, 0, 1, 1])) == pytest.approx(2)
+    assert stats.effective_rows(ones, 3 * ones) == 4  # all right: no more than there are documents
+    assert stats.effective_rows(np.full(4, 0.5), 2 * ones) == 8  # no document differs: no more than there are answers
+
+
+def test_what_seeds_add_and_what_rows_have_of_it() -> None:
+    """Totals 4 and 8: 2 / 1 * (2^2 + 2^2) = 16. Without what seeds and rows have in common, four times 0.5 is left:
+    2 * 2 / (1 * 1) * 4 * 0.25 = 4."""
+    assert stats.unit_variance(np.array([[1, 3], [2, 6.0]]), np.ones(2)) == pytest.approx((16, 4))
+
+
+def test_seeds_that_are_alike_on_every_row_leave_nothing_to_the_rows() -> None:
+    sizes = np.array([1, 2, 5])
+    parts = np.outer([0.1, 0.3, 0.2], sizes)
+    assert stats.unit_variance(parts, sizes)[1] == pytest.approx(0)
+
+
+def test_the_noise_floor() -> None:
+    assert stats.noise_floor([2.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
+    assert stats.noise_floor([1.0, 3.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
+
+
+def test_slope_weights_by_hand() -> None:
+    assert stats.slope_weights([0, 2, 4]) == pytest.approx([-0.25, 0, 0.25])
+    assert stats.slope_weights([1, 2, 4, 5]) @ [3, 5, 9, 11] == pytest.approx(2)
+
+
+# --- families ---------------------------------------------------------------------------------------------------------
+
+
+def test_holm_by_hand() -> None:
+    """0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which may not fall below the one before it."""
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert len(stats.holm([])) == 0
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    """0.04, 0.03 * 4 / 3, 0.01 * 4 / 2, 0.005 * 4."""
+    assert stats.benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_corrections_keep_order_and_holm_is_the_stricter(p: list[float]) -> None:
+    strict, loose = stats.holm(p), stats.benjamini_hochberg(p)
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(strict[order]) >= 0).all() and (np.diff(loose[order]) >= 0).all()
+    assert (strict >= loose - 1e-12).all() and (loose >= np.array(p) - 1e-12).all()
+    assert loose == pytest.approx(false_discovery_control(p))
+
+
+# --- what is promised -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("changed", "plain_coverage"), [(0.08, 0.88), (0.15, 0.92), (0.4, 0.96)])
+def test_coverage_at_24_rows_of_right_and_wrong(changed: float, plain_coverage: float) -> None:
+    """A share of the rows changed, twice as often for the better. The interval holds the truth at least as often as it
+    says; Student's would not where few change."""
     rng = np.random.default_rng(5)
-    intervals = [stats.mean_interval(rng.random(40)) for _ in range(300)]
-    assert 0.9 < np.mean([i.low <= 0.5 <= i.high for i in intervals]) < 0.985
+    gaps = rng.choice([1.0, -1.0, 0.0], p=[changed * 2 / 3, changed / 3, 1 - changed], size=(24, 3000))
+    change = stats.mean_change(gaps, right_or_wrong=True)
+    half = np.sqrt(change.variance) * stats.half_width([Level(1.0, change.df)])
+    plain = gaps.std(axis=0, ddof=1) / sqrt(24) * stats.half_width([Level(1.0, 23)])
+    assert np.mean(np.abs(change.centre - changed / 3) <= half) > 0.945
+    assert np.mean(np.abs(gaps.mean(axis=0) - changed / 3) <= plain) < plain_coverage
+
+
+def test_coverage_of_the_bootstrap_at_12_rows() -> None:
+    rng = np.random.default_rng(5)
+    samples = [rng.normal(size=12) for _ in range(600)]
+    ends = [stats.percentiles(mean_draws(values), 12) for values in samples]
+    plain = [np.quantile(mean_draws(values), [0.025, 0.975]) for values in samples]
+    coverage, too_low = (np.mean([low <= 0 <= high for low, high in found]) for found in (ends, plain))
+    assert too_low < 0.93 < coverage < 0.97

@@ -1,10 +1,11 @@
 """From an output folder to the results table, and from its rows to the few numbers a reader starts with.
 
 `load` reads `grid.json` and what cells there are, and scores them: one row per cell and metric, each with its n, its
-interval and its difference from the base on the same rows. Two summaries lie above the table. An entry of the `matrix`
-pools a variant's cells on one test set, over shots, prompts and draws. A `RoleChange` is the mean change over the
-test sets of one role, each set counting the same. The cells of a test set ask the same documents again and again, so
-both resample documents with all their cells, never single answers: ten prompts do not make ten times the evidence.
+interval and its difference from the base on the same rows (`scoring`). Where the audit found test rows that leak from a
+training set, what was trained on it has a second row, scored without them (`rows` is "clean"). Two summaries lie above
+the table, both made of contrasts (`contrasts`). An entry of the `matrix` pools a variant's cells on one test set, over
+shots, prompts and draws. A `RoleChange` is the mean change over the test sets of one role, each set counting the same.
+What stands together in a summary is corrected together.
 
 Only the output folder is read: no data, no model.
 """
@@ -17,18 +18,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
-from zlib import crc32
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from ..errors import StoreError, did_you_mean
 from ..grid import Cell, Grid, TestInfo, Variant
-from ..metrics import METRICS, Array, Metric, Prediction
-from ..stats import MIN_ROWS, Interval, percentile_interval, percentiles, replicates, wilson
+from ..metrics import METRICS, Metric
+from ..protocol import Protocol
+from ..stats import Interval
 from ..store import Store
 from ..suite import Role
+from .contrasts import Effect, adjusted, difference
+from .rows import Rows, pool, read_rows
+from .scoring import Clusters, cluster_codes, pooled_interval, score
+from .uncertainty import Condition, arm, condition
 
 COLUMNS: Mapping[str, str] = {
     "model": "string",
@@ -54,6 +59,8 @@ COLUMNS: Mapping[str, str] = {
     "delta": "float64",
     "delta_ci_low": "float64",
     "delta_ci_high": "float64",
+    "p_value": "float64",
+    "rows": "string",
 }
 ROLES: tuple[Role, ...] = ("in_domain", "out_of_domain", "cross_task")
 ROLE_TITLES: Mapping[Role | None, str] = {
@@ -65,37 +72,31 @@ ROLE_TITLES: Mapping[Role | None, str] = {
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What a cell's rows add to one metric: `statistics`, (rows, k), of the documents `doc_ids`, ascending."""
-
-    doc_ids: np.ndarray
-    statistics: Array
-
-    @classmethod
-    def of(cls, metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> Rows:
-        return cls(np.array([p["doc_id"] for p in predictions]), metric.statistics(predictions, labels))
-
-    def only(self, doc_ids: np.ndarray) -> Rows:
-        """The rows of these documents, all of which must be here."""
-        if np.array_equal(self.doc_ids, doc_ids):
-            return self
-        return Rows(doc_ids, self.statistics[np.searchsorted(self.doc_ids, doc_ids)])
-
-
-@dataclass(frozen=True)
 class Results:
-    """A scored experiment. `first_metric` keeps, by cell key, the rows of each cell's first metric, for pooling."""
+    """A scored experiment. `first_metric` keeps, by cell key, the rows of each cell's first metric, for pooling.
+
+    `clusters` says of a test set's documents which hang together, by their component, where an audit found some.
+    """
 
     grid: Grid
     df: pd.DataFrame
     missing: tuple[Cell, ...]
     receipts: Mapping[str, dict[str, Any]]
     first_metric: Mapping[str, Rows] = field(repr=False)
+    clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False)
 
     @cached_property
     def variants(self) -> Mapping[str, Variant]:
         """Variants by key; a cell may name its variant by either key or name."""
         return {v.name: v for v in self.grid.variants} | {v.key: v for v in self.grid.variants}
+
+    @cached_property
+    def recipes(self) -> Mapping[tuple[object, ...], tuple[Variant, ...]]:
+        """Variants by what they share but for the seed."""
+        found: dict[tuple[object, ...], list[Variant]] = {}
+        for variant in self.grid.variants:
+            found.setdefault(arm(variant), []).append(variant)
+        return {key: tuple(variants) for key, variants in found.items()}
 
     @cached_property
     def tests(self) -> Mapping[str, TestInfo]:
@@ -106,44 +107,80 @@ class Results:
         return next((v for v in self.grid.variants if v.kind == "base"), None)
 
     @cached_property
+    def places(self) -> Mapping[tuple[str, Condition], str]:
+        """The cell's key by its variant's key and what it was asked."""
+        return {(self.variants[cell.variant].key, condition(cell)): cell.key for cell in self.grid.cells}
+
+    @cached_property
+    def means(self) -> Mapping[str, float]:
+        """The score of each finished cell by its test set's first metric, by key."""
+        return {key: float(rows.statistics[:, 0].mean()) for key, rows in self.first_metric.items()}
+
+    def cluster_codes(self, test: str, doc_ids: np.ndarray) -> np.ndarray | None:
+        """The cluster of each document, numbered from 0; None where each stands alone."""
+        return cluster_codes(self.clusters.get(test, {}), doc_ids)
+
+    @cached_property
     def matrix(self) -> Mapping[tuple[str, str], MatrixEntry]:
         """The generalisation matrix, by variant name and test set; pairs without a finished cell are left out."""
-        return {(entry.variant, entry.test): entry for entry in _matrix(self)}
+        return {(entry.variant, entry.test): entry for entry in _together(list(_matrix(self)))}
 
     @cached_property
     def role_changes(self) -> Mapping[tuple[str, Role], RoleChange]:
-        """The mean change from the base, by variant name and role."""
-        return {(change.variant, change.role): change for change in _role_changes(self)}
+        """The mean change from the base, by variant name and role: each variant the checkpoint that it is."""
+        by_name = {variant.name: (variant,) for variant in self.grid.variants}
+        return {(change.variant, change.role): change for change in _together(list(_role_changes(self, by_name)))}
+
+    @cached_property
+    def recipe_changes(self) -> Mapping[tuple[str, Role], RoleChange]:
+        """The same by recipe: of all its seeds together, under the name that its variants share."""
+        by_name = {recipe_name(variants): variants for variants in self.recipes.values()}
+        return {(change.variant, change.role): change for change in _together(list(_role_changes(self, by_name)))}
 
 
-# --- reading and scoring ---
+def recipe_name(variants: Sequence[Variant]) -> str:
+    """The name of one variant; of several, that without the seed at its end."""
+    first = variants[0]
+    return first.name if len(variants) == 1 else first.name.removesuffix(f"-s{first.seed}")
 
 
-def load(folder: Path) -> Results:
-    """Read and score what is in an output folder. Raises StoreError where it holds no grid or a broken file."""
+# --- reading and scoring ----------------------------------------------------------------------------------------------
+
+
+def load(folder: Path, rescore: bool = False) -> Results:
+    """Read and score what is in an output folder. `rescore`: from the predictions, not from what is kept beside them.
+
+    Raises StoreError where it holds no grid or a broken file.
+    """
     if not (folder / "grid.json").is_file():
         raise StoreError("no grid.json: not an output folder, or a run that has not begun", where=str(folder))
     grid, store = Grid.read(folder / "grid.json"), Store(folder)
-    results = Results(grid, pd.DataFrame(), (), {}, {})  # for its lookups only
+    clusters, leaked = read_audit(folder / "audit.json")
+    receipts = _whole_cells(store, grid.cells)
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters)  # for its lookups only
+    label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []
     first_metric: dict[str, Rows] = {}
     for cells in _by_condition(grid.cells, results):
         test = results.tests[cells[0].test_dataset]
-        read = {cell: _read_predictions(store, cell) for cell in cells}
-        missing += [cell for cell in cells if read[cell] is None]
-        done = {cell: predictions for cell, predictions in read.items() if predictions is not None}
-        facts = [_facts(grid, results.variants[cell.variant], cell) for cell in done]
-        has_base = any(results.variants[cell.variant].kind == "base" for cell in done)
-        for metric in _metrics(test):
-            rows = [Rows.of(metric, predictions, grid.labels_for(test)) for predictions in done.values()]
-            records += [fact | score for fact, score in zip(facts, _score(metric, rows, has_base), strict=True)]
-            if metric.name == test.metrics[0]:
-                first_metric |= {cell.key: part for cell, part in zip(done, rows, strict=True)}
+        metrics, labels = _metrics(test), grid.labels_for(test)
+        done: dict[Cell, Mapping[str, Rows]] = {}
+        for cell in cells:
+            place = folder / "cells" / cell.key
+            rows = read_rows(place, metrics, labels, label_scoring, rescore) if cell.key in receipts else None
+            if rows is None:
+                missing.append(cell)
+            else:
+                done[cell] = rows
+        first_metric |= {cell.key: rows[test.metrics[0]] for cell, rows in done.items()}
+        records += _records(results, done, metrics, "all")
+        for name, by_test in leaked.items():
+            records += _records(results, _clean(results, done, name, by_test.get(test.name, ())), metrics, "clean")
     order = {v.name: i for i, v in enumerate(grid.variants)}
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
     df = pd.DataFrame(records, columns=list(COLUMNS)).astype(dict(COLUMNS))
-    return Results(grid, df, tuple(missing), _read_receipts(folder, grid.cells), first_metric)
+    return replace(results, df=df, missing=tuple(missing), first_metric=first_metric)
 
 
 def write_csv(results: Results, path: Path) -> None:
@@ -153,18 +190,13 @@ def write_csv(results: Results, path: Path) -> None:
     beside.replace(path)
 
 
-def _condition(cell: Cell) -> tuple[str, int, str, int]:
-    """What a difference holds fixed."""
-    return cell.test_dataset, cell.shots, cell.prompt, cell.draw
-
-
 def _by_condition(cells: Sequence[Cell], results: Results) -> Iterable[list[Cell]]:
     """Cells that are compared with each other, the base first: no more than one condition is held in memory."""
-    order: dict[tuple[str, int, str, int], int] = {}
+    order: dict[Condition, int] = {}
     for cell in cells:
-        order.setdefault(_condition(cell), len(order))
-    ranked = sorted(cells, key=lambda c: (order[_condition(c)], results.variants[c.variant].kind != "base"))
-    for _, group in groupby(ranked, key=_condition):
+        order.setdefault(condition(cell), len(order))
+    ranked = sorted(cells, key=lambda c: (order[condition(c)], results.variants[c.variant].kind != "base"))
+    for _, group in groupby(ranked, key=condition):
         yield list(group)
 
 
@@ -175,33 +207,63 @@ def _metrics(test: TestInfo) -> list[Metric]:
     return [METRICS[name] for name in test.metrics]
 
 
-def _read_predictions(store: Store, cell: Cell) -> list[Prediction] | None:
-    """The rows of a cell by document, or None where the cell is missing or was made with other weights."""
-    path = store.folder / "cells" / cell.key / "predictions.jsonl"
-    if not store.is_valid(cell) or not path.exists():
-        return None
-    text = path.read_text("utf-8")
-    rows: list[Prediction] = []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: texts may hold U+2028 and its like
-        if line:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise StoreError(
-                    f"not JSON: {error.msg}", where=f"{path}:{number}", allowed="remove the cell's folder and run again"
-                ) from error
-    return sorted(rows, key=lambda row: row["doc_id"]) or None
-
-
-def _read_receipts(folder: Path, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """Receipts by cell key. They inform and decide nothing, so a broken one is passed over."""
+def _whole_cells(store: Store, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """The receipts, by key, of the cells that are whole and were made with their variant's present weights."""
+    trained = {key: store.variant_receipt(key) for key in {cell.variant for cell in cells}}
     receipts = {}
     for cell in cells:
-        try:
-            receipts[cell.key] = json.loads((folder / "cells" / cell.key / "receipt.json").read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue
+        receipt, of_variant = store.cell_receipt(cell.key), trained[cell.variant]
+        if receipt is not None and (of_variant is None or receipt.get("weights") == of_variant["weights"]):
+            receipts[cell.key] = receipt
     return receipts
+
+
+def read_audit(path: Path) -> tuple[dict[str, Clusters], dict[str, dict[str, list[int]]]]:
+    """Which documents hang together, by test set, and which leak, by training set and test set."""
+    if not path.exists():
+        return {}, {}
+    try:
+        audit = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise StoreError(f"cannot be read: {error}", where=str(path), allowed="delete it") from None
+    clusters: dict[str, Clusters] = {
+        test: {int(doc_id): component for doc_id, component in found.items()}
+        for test, found in audit.get("clusters", {}).items()
+    }
+    return clusters, audit.get("leaked", {})
+
+
+def _clean(
+    results: Results, done: Mapping[Cell, Mapping[str, Rows]], train_dataset: str, leaked: Iterable[int]
+) -> dict[Cell, dict[str, Rows]]:
+    """The base and what was trained on `train_dataset`, on the documents that do not leak; nothing where none does."""
+    ours = {c for c in done if results.variants[c.variant].train_dataset == train_dataset}
+    gone = np.array(sorted(leaked))
+    kept: dict[Cell, dict[str, Rows]] = {}
+    for cell, rows in done.items() if ours and len(gone) else ():
+        if cell in ours or results.variants[cell.variant].kind == "base":
+            doc_ids = next(iter(rows.values())).doc_ids
+            clean = doc_ids[~np.isin(doc_ids, gone)]
+            if 0 < len(clean) < len(doc_ids):
+                kept[cell] = {name: part.only(clean) for name, part in rows.items()}
+    return kept
+
+
+def _records(
+    results: Results, done: Mapping[Cell, Mapping[str, Rows]], metrics: Sequence[Metric], rows: str
+) -> list[dict[str, Any]]:
+    """The table's rows of one condition; on clean rows the base is there to be compared with, and has none."""
+    variants = [results.variants[cell.variant] for cell in done]
+    has_base = any(variant.kind == "base" for variant in variants)
+    facts = [_facts(results.grid, variant, cell) for variant, cell in zip(variants, done, strict=True)]
+    records = []
+    for metric in metrics:
+        of_test = results.clusters.get(next(iter(done)).test_dataset, {}) if done else {}
+        scores = score(metric, [parts[metric.name] for parts in done.values()], of_test, has_base)
+        for variant, fact, own in zip(variants, facts, scores, strict=True):
+            if rows == "all" or variant.kind != "base":
+                records.append(fact | own | {"rows": rows})
+    return records
 
 
 def _facts(grid: Grid, variant: Variant, cell: Cell) -> dict[str, Any]:
@@ -222,53 +284,6 @@ def _facts(grid: Grid, variant: Variant, cell: Cell) -> dict[str, Any]:
         "prompt": cell.prompt,
         "draw": cell.draw,
     }
-
-
-def _score(metric: Metric, rows: Sequence[Rows], has_base: bool) -> list[dict[str, Any]]:
-    """Value, n, interval and change of each of the cells of one condition, of which the first may be the base."""
-    if not rows:
-        return []
-    values = [float(metric.score(part.statistics.sum(axis=0))) for part in rows]
-    draws = _draws(metric, rows)
-    lows, highs = percentiles(draws)
-    scores: list[dict[str, Any]] = []
-    for part, value, low, high in zip(rows, values, lows, highs, strict=True):
-        n = len(part.doc_ids)
-        interval = wilson(part.statistics[:, 0].sum(), n) if metric.is_proportion else Interval(float(low), float(high))
-        scores.append({"metric": metric.name, "value": value, "n": n, "ci_low": interval.low, "ci_high": interval.high})
-    if has_base:
-        changes = percentiles(draws - draws[:, :1])
-        for i in range(1, len(rows)):
-            delta, low, high = values[i] - values[0], changes[0, i], changes[1, i]
-            if not np.array_equal(rows[i].doc_ids, rows[0].doc_ids):
-                delta, low, high = _change_on_common(metric, rows[i], rows[0])
-            scores[i] |= {"delta": delta, "delta_ci_low": float(low), "delta_ci_high": float(high)}
-    return scores
-
-
-def _draws(metric: Metric, rows: Sequence[Rows], seed: int = 0) -> Array:
-    """Bootstrap replicates of each cell, (draws, cells): in one go where the cells have the same documents."""
-    if all(np.array_equal(part.doc_ids, rows[0].doc_ids) for part in rows):
-        return replicates(np.stack([part.statistics for part in rows], axis=1), metric.score, seed)
-    return np.column_stack([replicates(part.statistics, metric.score, seed) for part in rows])
-
-
-def _change_on_common(metric: Metric, ours: Rows, theirs: Rows) -> tuple[float, float, float]:
-    """Change from `theirs` to `ours` and its interval on the rows both have; nan where they share none."""
-    pair = _on_common(ours, theirs)
-    if not len(pair[0].doc_ids):
-        return (float("nan"),) * 3
-    draws = _draws(metric, pair)
-    value, base = (float(metric.score(part.statistics.sum(axis=0))) for part in pair)
-    interval = percentile_interval(draws[:, 0] - draws[:, 1])
-    return value - base, interval.low, interval.high
-
-
-def _on_common(ours: Rows, theirs: Rows) -> tuple[Rows, Rows]:
-    if np.array_equal(ours.doc_ids, theirs.doc_ids):
-        return ours, theirs
-    common = np.intersect1d(ours.doc_ids, theirs.doc_ids)
-    return ours.only(common), theirs.only(common)
 
 
 # --- how numbers are written ------------------------------------------------------------------------------------------
@@ -296,7 +311,7 @@ def signed_interval(interval: Interval) -> str:
 class MatrixEntry:
     """One variant on one test set by the set's first metric, pooled over `cells` of `planned` cells.
 
-    `n` documents. The change is against the base over the cells both have; None where there are none.
+    `n` documents. The `change` is against the base over the cells both have; None where there are none.
     """
 
     variant: str
@@ -308,31 +323,55 @@ class MatrixEntry:
     planned: int
     score: float
     interval: Interval
-    delta: float | None = None
-    delta_interval: Interval | None = None
-    delta_replicates: Array | None = field(default=None, repr=False, compare=False)
+    change: Effect | None = None
+
+    @property
+    def delta(self) -> float | None:
+        return None if self.change is None else self.change.value
+
+    @property
+    def delta_interval(self) -> Interval | None:
+        return None if self.change is None else self.change.interval
 
     @property
     def is_clear(self) -> bool:
-        """Whether the change stands out from the chance of the rows drawn."""
-        return self.delta_interval is not None and self.delta_interval.excludes_zero and self.n >= MIN_ROWS
+        """Whether the change stands out from chance, all changes of the matrix taken together."""
+        return self.change is not None and self.change.is_clear
 
 
 @dataclass(frozen=True)
 class RoleChange:
-    """Mean change of a variant over the test sets of one role, each counting the same; `n` documents in all."""
+    """Mean change of a variant, or of a recipe's seeds, over the test sets of one role, each counting the same."""
 
     variant: str
     role: Role
-    delta: float
-    interval: Interval
-    tests: tuple[str, ...]
     metrics: tuple[str, ...]
-    n: int
+    change: Effect
+
+    @property
+    def delta(self) -> float:
+        return self.change.value
+
+    @property
+    def interval(self) -> Interval:
+        return self.change.interval
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        return self.change.tests
+
+    @property
+    def n(self) -> int:
+        """Documents in all."""
+        return self.change.n
 
     @property
     def is_clear(self) -> bool:
-        return self.interval.excludes_zero and self.n >= MIN_ROWS
+        """Whether the change stands out from chance, all role changes taken together."""
+        return self.change.is_clear
+
+
+_Entry = TypeVar("_Entry", MatrixEntry, RoleChange)
 
 
 @dataclass(frozen=True)
@@ -344,86 +383,48 @@ class Group:
     columns: tuple[tuple[Role | None, tuple[TestInfo, ...]], ...]
 
 
-def pool(parts: Sequence[Rows]) -> Rows:
-    """Cells of one test set as one: the statistics of each document added up."""
-    first = parts[0]
-    if all(np.array_equal(part.doc_ids, first.doc_ids) for part in parts):
-        return Rows(first.doc_ids, np.sum([part.statistics for part in parts], axis=0))
-    doc_ids = np.unique(np.concatenate([part.doc_ids for part in parts]))
-    total = np.zeros((len(doc_ids), first.statistics.shape[1]))
-    for part in parts:
-        total[np.searchsorted(doc_ids, part.doc_ids)] += part.statistics
-    return Rows(doc_ids, total)
+def _together(entries: list[_Entry]) -> list[_Entry]:
+    """The entries with their changes corrected for one another."""
+    changes = adjusted([entry.change for entry in entries if entry.change is not None])
+    waiting = iter(changes)
+    return [entry if entry.change is None else replace(entry, change=next(waiting)) for entry in entries]
 
 
 def _matrix(results: Results) -> Iterable[MatrixEntry]:
     cells: dict[tuple[str, str], list[Cell]] = {}
     for cell in results.grid.cells:
         cells.setdefault((results.variants[cell.variant].name, cell.test_dataset), []).append(cell)
-    base = results.base.name if results.base else None
+    base = results.base.name if results.base else ""
     for (variant, test), planned in cells.items():
         done = [cell for cell in planned if cell.key in results.first_metric]
         if not done:
             continue
-        theirs = {} if variant == base or base is None else _done(results, cells.get((base, test), ()))
-        yield _entry(results, variant, planned, done, theirs)
+        metric = METRICS[results.tests[test].metrics[0]]
+        rows = pool([results.first_metric[cell.key] for cell in done])
+        theirs = [] if variant == base else cells.get((base, test), [])
+        yield MatrixEntry(
+            variant=variant,
+            test=test,
+            role=done[0].role,
+            metric=metric,
+            n=len(rows.doc_ids),
+            cells=len(done),
+            planned=len(planned),
+            score=float(metric.score(rows.statistics.sum(axis=0))),
+            interval=pooled_interval(metric, rows, results.clusters.get(test, {})),
+            change=difference(results, done, theirs, name=f"{variant} on {test}"),
+        )
 
 
-def _done(results: Results, cells: Iterable[Cell]) -> dict[tuple[str, int, str, int], Rows]:
-    return {_condition(c): results.first_metric[c.key] for c in cells if c.key in results.first_metric}
-
-
-def _entry(
-    results: Results,
-    variant: str,
-    planned: Sequence[Cell],
-    done: Sequence[Cell],
-    base: Mapping[tuple[str, int, str, int], Rows],
-) -> MatrixEntry:
-    test = results.tests[done[0].test_dataset]
-    metric = METRICS[test.metrics[0]]
-    seed = crc32(test.name.encode())  # test sets are independent of each other, so their draws must be too
-    mine = _done(results, done)
-    rows = pool(list(mine.values()))
-    entry = MatrixEntry(
-        variant=variant,
-        test=test.name,
-        role=done[0].role,
-        metric=metric,
-        n=len(rows.doc_ids),
-        cells=len(done),
-        planned=len(planned),
-        score=float(metric.score(rows.statistics.sum(axis=0))),
-        interval=percentile_interval(replicates(rows.statistics, metric.score, seed)),
-    )
-    pairs = [_on_common(part, base[condition]) for condition, part in mine.items() if condition in base]
-    if not pairs:
-        return entry
-    ours, theirs = pool([pair[0] for pair in pairs]), pool([pair[1] for pair in pairs])
-    if not len(ours.doc_ids):
-        return entry
-    both = _draws(metric, (ours, theirs), seed)
-    draws = both[:, 0] - both[:, 1]
-    delta = metric.score(ours.statistics.sum(axis=0)) - metric.score(theirs.statistics.sum(axis=0))
-    return replace(entry, delta=float(delta), delta_interval=percentile_interval(draws), delta_replicates=draws)
-
-
-def _role_changes(results: Results) -> Iterable[RoleChange]:
-    for variant in results.grid.variants:
+def _role_changes(results: Results, by_name: Mapping[str, Sequence[Variant]]) -> Iterable[RoleChange]:
+    base = [cell for cell in results.grid.cells if results.variants[cell.variant].kind == "base"]
+    for name, variants in by_name.items():
         for role in ROLES:
-            entries = [e for e in results.matrix.values() if e.variant == variant.name and e.role == role]
-            compared = [e for e in entries if e.delta is not None]
-            if compared:
-                draws = np.mean([e.delta_replicates for e in compared if e.delta_replicates is not None], axis=0)
-                yield RoleChange(
-                    variant=variant.name,
-                    role=role,
-                    delta=float(np.mean([e.delta for e in compared if e.delta is not None])),
-                    interval=percentile_interval(draws),
-                    tests=tuple(e.test for e in compared),
-                    metrics=tuple(dict.fromkeys(e.metric.title for e in compared)),
-                    n=sum(e.n for e in compared),
-                )
+            ours = [c for c in results.grid.cells if c.role == role and results.variants[c.variant] in variants]
+            change = difference(results, ours, base, name=f"{name} {ROLE_TITLES[role]}")
+            if change is not None:
+                titles = dict.fromkeys(METRICS[results.tests[test].metrics[0]].title for test in change.tests)
+                yield RoleChange(name, role, tuple(titles), change)
 
 
 def groups(results: Results) -> list[Group]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import fakestore
@@ -12,8 +13,8 @@ import pytest
 
 from spillover.errors import StoreError
 from spillover.metrics import METRICS
-from spillover.report import table
-from spillover.stats import Interval, paired_interval, wilson
+from spillover.report import rows, table
+from spillover.stats import Interval, Level, half_width, mcnemar, mean_change, wilson
 
 KEYS = ["test_dataset", "shots", "prompt", "draw", "metric"]
 
@@ -32,9 +33,10 @@ def test_one_row_a_cell_and_metric(results: table.Results) -> None:
 
 def test_the_base_has_neither_role_nor_change(results: table.Results) -> None:
     base = results.df["variant"] == "base"
-    empty = ["strategy", "train_dataset", "train_size", "role", "delta", "delta_ci_low", "delta_ci_high"]
-    assert results.df.loc[base, empty].isna().all().all()
-    assert results.df.loc[~base, ["role", "delta", "delta_ci_low", "delta_ci_high"]].notna().all().all()
+    change = ["delta", "delta_ci_low", "delta_ci_high", "p_value"]
+    assert results.df.loc[base, ["strategy", "train_dataset", "train_size", "role", *change]].isna().all().all()
+    assert results.df.loc[~base, ["role", *change]].notna().all().all()
+    assert set(results.df["rows"]) == {"all"}
 
 
 def test_values_intervals_and_changes(folder: Path, results: table.Results) -> None:
@@ -48,8 +50,11 @@ def test_values_intervals_and_changes(folder: Path, results: table.Results) -> N
     assert (accuracy.n, accuracy.role, accuracy.train_size) == (24, "in_domain", 500)
     assert Interval(accuracy.ci_low, accuracy.ci_high) == wilson(sum(right), 24)
     assert accuracy.delta == pytest.approx(np.mean(right) - np.mean(base_right))
-    expected = paired_interval(right, base_right)
-    assert (accuracy.delta_ci_low, accuracy.delta_ci_high) == pytest.approx((expected.low, expected.high))
+    gaps = np.array(right, dtype=float) - base_right
+    expected = mean_change(gaps[:, None], right_or_wrong=True)
+    centre, half = expected.centre[0], half_width([Level(float(expected.variance[0]), expected.df)])
+    assert (accuracy.delta_ci_low, accuracy.delta_ci_high) == pytest.approx((centre - half, centre + half))
+    assert accuracy.p_value == pytest.approx(float(mcnemar((gaps > 0).sum(), (gaps < 0).sum())))
     f1 = row[row.metric == "macro_f1"].iloc[0]
     assert f1.value == pytest.approx(METRICS["macro_f1"](mine, ("positive", "negative")))
     assert f1.ci_low <= f1.value <= f1.ci_high
@@ -66,6 +71,7 @@ def test_csv_round_trip(results: table.Results, tmp_path: Path) -> None:
     table.write_csv(results, tmp_path / "results.csv")
     text = (tmp_path / "results.csv").read_text("utf-8")
     assert text.splitlines()[0] == ",".join(table.COLUMNS)
+    assert text.splitlines()[0].endswith(",p_value,rows")
     assert ",500,2,2e-05,0," in text and "<NA>" not in text and "nan" not in text
     back = pd.read_csv(tmp_path / "results.csv")
     assert back["value"].to_numpy() == pytest.approx(results.df["value"].to_numpy())
@@ -120,21 +126,26 @@ def test_the_matrix_pools_shots_and_prompts(results: table.Results) -> None:
     assert entry.delta_interval is not None and entry.delta_interval.low <= entry.delta <= entry.delta_interval.high
 
 
-def test_asking_the_same_again_is_no_new_evidence() -> None:
-    rows = table.Rows(np.arange(30), np.column_stack([np.random.default_rng(0).random(30), np.ones(30)]))
-    metric = METRICS["rougeL"]
-    once, often = (metric.score(table.pool(parts).statistics) for parts in ([rows], [rows] * 10))
-    assert once == pytest.approx(often)
+def test_one_cell_has_the_same_numbers_in_matrix_and_table(tmp_path: Path) -> None:
+    grid = fakestore.make_grid(shots=(2,), prompts=("p1",))
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    for row in results.df[results.df["metric"].isin(["accuracy", "rougeL"])].itertuples():
+        entry = results.matrix[row.variant, row.test_dataset]
+        assert (entry.score, entry.n) == pytest.approx((row.value, row.n))
+        assert (entry.interval.low, entry.interval.high) == pytest.approx((row.ci_low, row.ci_high))
+        if row.variant != "base":
+            assert entry.delta_interval is not None
+            ends = entry.delta_interval.low, entry.delta_interval.high
+            assert (entry.delta, *ends) == pytest.approx((row.delta, row.delta_ci_low, row.delta_ci_high))
 
 
-def test_pool_over_other_documents() -> None:
-    a, b = (
-        table.Rows(np.array([1, 2]), np.array([[1.0, 1], [0, 1]])),
-        table.Rows(np.array([2, 5]), np.array([[1.0, 1]] * 2)),
-    )
-    pooled = table.pool([a, b])
-    assert pooled.doc_ids.tolist() == [1, 2, 5]
-    assert pooled.statistics.tolist() == [[1, 1], [1, 2], [1, 1]]
+def test_what_stands_together_is_corrected_together(results: table.Results) -> None:
+    changes = [entry.change for entry in results.matrix.values() if entry.change is not None]
+    assert len(changes) == 4 * 7
+    least = min(changes, key=lambda change: change.p)
+    assert least.p_adjusted == pytest.approx(min(1, 28 * least.p))
+    assert all(change.p_adjusted is not None and change.p_adjusted >= change.p for change in changes)
+    assert sum(change.p < 0.05 for change in changes) > sum(entry.is_clear for entry in results.matrix.values()) > 0
 
 
 def test_role_changes_weigh_sets_alike(results: table.Results) -> None:
@@ -144,6 +155,139 @@ def test_role_changes_weigh_sets_alike(results: table.Results) -> None:
     assert change.delta == pytest.approx(np.mean(deltas))
     assert change.is_clear and change.delta < 0
     assert change.metrics == ("ROUGE-L", "accuracy")
+    over_sets = change.change.interval_over_sets
+    assert over_sets is not None and over_sets.low <= change.interval.low and over_sets.high >= change.interval.high
+    assert (
+        results.role_changes["news-ft", "in_domain"].change.interval_over_sets is None
+    )  # one set is no sample of sets
+
+
+def test_seeds_of_a_recipe_are_one_recipe(tmp_path: Path) -> None:
+    base, ft, *_ = fakestore.VARIANTS
+    seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1, 2)]
+    grid = fakestore.make_grid(variants=(base, *seeds), shots=(0,))
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    assert set(results.recipe_changes) == {("news-ft", role) for role in table.ROLES}
+    recipe = results.recipe_changes["news-ft", "cross_task"]
+    checkpoints = [results.role_changes[f"news-ft-s{seed}", "cross_task"] for seed in (0, 1, 2)]
+    assert recipe.delta == pytest.approx(np.mean([change.delta for change in checkpoints]))
+    assert (recipe.change.seeds, [change.change.seeds for change in checkpoints]) == (3, [1, 1, 1])
+    assert recipe.change.noise_floor is not None and recipe.change.noise_floor > 0
+    # The floor stands beside each checkpoint too: of the same cells it is the same.
+    assert [change.change.noise_floor for change in checkpoints] == pytest.approx([recipe.change.noise_floor] * 3)
+
+
+# --- what an audit found ----------------------------------------------------------------------------------------------
+
+
+def test_rows_that_leak_are_left_out_of_a_second_row(folder: Path, tmp_path: Path) -> None:
+    grid = fakestore.make_grid(variants=fakestore.VARIANTS[:4], shots=(0,), prompts=("p1",))
+    fakestore.write_store(tmp_path, grid)
+    leaked = {"shop": {"film": [0, 1, 2, 3], "pairs": [], "news": list(range(24))}, "news": {}}
+    (tmp_path / "audit.json").write_text(json.dumps({"leaked": leaked, "sets": ["other keys do not matter"]}))
+    df = table.load(tmp_path).df
+    clean = df[df["rows"] == "clean"]
+    assert set(zip(clean["variant"], clean["test_dataset"], strict=True)) == {("shop-ft", "film")}  # not with none left
+    row = clean[clean["metric"] == "accuracy"].iloc[0]
+    cells = {c.variant: c for c in grid.cells if c.test_dataset == "film"}
+    mine, base = ([r for r in predictions(tmp_path, cells[v].key) if r["doc_id"] > 3] for v in ("v-shop-ft", "v0"))
+    assert row.n == 20
+    assert row.value == pytest.approx(METRICS["accuracy"](mine))
+    assert row.delta == pytest.approx(METRICS["accuracy"](mine) - METRICS["accuracy"](base))
+    assert len(df[df["rows"] == "all"]) == 3 * len(grid.cells)
+
+
+def test_documents_that_hang_together_count_as_one(tmp_path: Path) -> None:
+    fakestore.write_store(tmp_path, fakestore.make_grid())
+    alone = table.load(tmp_path)
+    components = {str(doc): doc // 12 for doc in range(24)}
+    (tmp_path / "audit.json").write_text(json.dumps({"clusters": {"shop": components}}))
+    together = table.load(tmp_path)
+    assert together.clusters["shop"][13] == 1
+    before, after = (r.matrix["shop-ft", "shop"].change for r in (alone, together))
+    assert before is not None and after is not None
+    assert (before.n, after.n) == (24, 2) and before.is_clear and not after.is_clear
+    rows_of = [r.df[(r.df["test_dataset"] == "shop") & (r.df["variant"] == "shop-ft")] for r in (alone, together)]
+    assert (rows_of[1]["p_value"].to_numpy() >= rows_of[0]["p_value"].to_numpy()).all()
+    assert rows_of[1]["p_value"].min() >= 0.5  # of two clusters, each may as well have come out the other way
+    same = alone.df["test_dataset"] == "film"
+    pd.testing.assert_frame_equal(alone.df[same], together.df[same])
+
+
+def test_a_broken_audit_is_said_in_a_line(tmp_path: Path) -> None:
+    fakestore.write_store(tmp_path, fakestore.make_grid(variants=fakestore.VARIANTS[:1], shots=(0,)))
+    (tmp_path / "audit.json").write_text("{")
+    with pytest.raises(StoreError, match=r"audit\.json: cannot be read"):
+        table.load(tmp_path)
+
+
+# --- what is kept beside the predictions ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return fakestore.write_store(tmp_path, fakestore.make_grid(variants=fakestore.VARIANTS[:2], shots=(0,)))
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name + path.name: path.read_bytes() for path in folder.glob("cells/*/rows-*")}
+
+
+def test_a_folder_is_scored_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = table.load(small)
+    assert len(kept(small)) == len(first.grid.cells)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows.Rows, "of", refuse)
+        pd.testing.assert_frame_equal(table.load(small).df, first.df)
+        with pytest.raises(AssertionError, match="scored again"):
+            table.load(small, rescore=True)
+
+
+def test_other_answers_are_scored_anew(small: Path) -> None:
+    before = table.load(small)
+    cell = next(c for c in before.grid.cells if c.test_dataset == "shop" and c.variant != "v0")
+    path = small / "cells" / cell.key / "predictions.jsonl"
+    path.write_text(path.read_text().replace('"response": "positive"', '"response": "negative"'))
+    after = table.load(small)
+    of_cell = (
+        (before.df["test_dataset"] == "shop") & (before.df["variant"] != "base") & (before.df["prompt"] == cell.prompt)
+    )
+    assert (before.df.loc[of_cell, "value"] != after.df.loc[of_cell, "value"]).any()
+    assert before.df[~of_cell].equals(after.df[~of_cell])
+    assert len(list(path.parent.glob("rows-*"))) == 1  # those of the old answers are gone
+
+
+def test_other_rules_are_scored_anew(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.load(small)
+    before = set(kept(small))
+    monkeypatch.setattr(rows, "METRICS_VERSION", rows.METRICS_VERSION + 1)
+    table.load(small)
+    assert not before & set(kept(small)) and len(before) == len(kept(small))
+
+
+def test_a_file_that_was_cut_off_is_made_anew(small: Path) -> None:
+    before, files = table.load(small).df, kept(small)
+    for path in small.glob("cells/*/rows-*"):
+        path.write_bytes(path.read_bytes()[:-100])
+    pd.testing.assert_frame_equal(table.load(small).df, before)
+    assert kept(small) == files
+
+
+def test_a_protocol_that_scores_first_tokens(small: Path) -> None:
+    """The answers on disk stay; which label each of them is follows from the protocol's name in the grid."""
+    grid = table.load(small).grid
+    cell = next(c for c in grid.cells if c.test_dataset == "shop")
+    path = small / "cells" / cell.key / "predictions.jsonl"
+    others = [row | {"logprobs_first": {"positive": -0.1, "negative": -2.0}} for row in predictions(small, cell.key)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in others))
+    replace(grid, protocol="sound + label_scoring=first_token").write(small / "grid.json")
+    df = table.load(small).df
+    row = df[(df["test_dataset"] == "shop") & (df["metric"] == "accuracy") & (df["prompt"] == cell.prompt)].iloc[0]
+    assert row.value == pytest.approx(np.mean([other["target"] == "positive" for other in others]))
 
 
 def test_a_handful_of_rows_claims_nothing(tmp_path: Path) -> None:

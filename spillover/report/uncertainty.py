@@ -1,0 +1,213 @@
+"""How sure a weighted sum of cells is: its documents, its draws, its seeds.
+
+A contrast comes here as a weight for every cell. On each document of a test set the weighted sum of its answers is one
+number, and the set's part of the contrast is their mean: a `Sheet` holds what that needs. From the sheets follow the
+levels of chance that `spillover.stats.levels` puts together. Rows: how those numbers vary from document to document.
+Draws: how the part of each list of demonstrations differs from the others'. Seeds: how much the contrast moves with one
+training of a recipe, which few seeds hardly show, so that all recipes on the same training set are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..grid import Cell, Variant
+from ..metrics import METRICS
+from ..stats import ROUNDING, Array, Level, cluster_sums, mean_change, noise_floor, sign_flip, unit_variance
+from .rows import common_documents
+
+if TYPE_CHECKING:
+    from .table import Results
+
+Condition = tuple[str, int, str, int]
+Mask = npt.NDArray[np.bool_]
+
+
+def condition(cell: Cell) -> Condition:
+    """What a difference holds fixed."""
+    return cell.test_dataset, cell.shots, cell.prompt, cell.draw
+
+
+def arm(variant: Variant) -> tuple[object, ...]:
+    """What variants share that are trainings of one recipe with other seeds. Any other variant is an arm of its own."""
+    if variant.kind != "trained":
+        return (variant.key,)
+    recipe = (variant.train_size, variant.train_shots, variant.learning_rate)
+    return (variant.strategy, variant.train_dataset, *recipe)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A test set's part of a contrast: the scores, (documents, cells), of the documents that all its cells have."""
+
+    test: str
+    cells: tuple[Cell, ...]
+    variants: tuple[Variant, ...]
+    weights: Array
+    scores: Array
+    clusters: npt.NDArray[np.int64] | None
+    right_or_wrong: bool
+
+    def values(self, cells: Mask | slice = slice(None)) -> Array:
+        """The weighted sum of each document's scores in these cells, (documents,). Its mean is their part."""
+        return np.asarray(self.scores[:, cells] @ self.weights[cells])
+
+    def by_cluster(self, values: Array) -> Array:
+        """What each cluster adds to the mean of `values`, (documents,) to (clusters,)."""
+        return cluster_sums(values / len(values), self.clusters)
+
+    def of_units(self, units: Sequence[Mask]) -> tuple[float, float]:
+        """The variance of this part from units that each have some of the cells, and the share that rows have of it."""
+        parts = np.stack([self.by_cluster(self.values(cells)) for cells in units])
+        return unit_variance(parts, self.by_cluster(np.ones(len(self.scores))))
+
+
+def sheets_of(results: Results, weights: Mapping[Cell, float]) -> list[Sheet] | None:
+    """The sheets of a contrast, by test set; None where the cells of one have no common document."""
+    by_test: dict[str, list[Cell]] = {}
+    for cell in weights:
+        by_test.setdefault(cell.test_dataset, []).append(cell)
+    sheets = []
+    for test, cells in by_test.items():
+        parts = [results.first_metric[cell.key] for cell in cells]
+        doc_ids = common_documents(parts)
+        if not len(doc_ids):
+            return None
+        sheets.append(
+            Sheet(
+                test=test,
+                cells=tuple(cells),
+                variants=tuple(results.variants[cell.variant] for cell in cells),
+                weights=np.array([weights[cell] for cell in cells]),
+                scores=np.column_stack([part.only(doc_ids).statistics[:, 0] for part in parts]),
+                clusters=results.cluster_codes(test, doc_ids),
+                right_or_wrong=METRICS[results.tests[test].metrics[0]].is_proportion,
+            )
+        )
+    return sheets
+
+
+def row_level(sheets: Sequence[Sheet]) -> tuple[Level, float, float]:
+    """The level of the rows, the centre of the interval, and the p-value of swapping sides document by document.
+
+    Test sets are independent of each other. Where there are several, each one's numbers are first moved to where the
+    contrast would be zero, by as much as it is uncertain: sets may differ though their mean is zero.
+    """
+    changes = [
+        mean_change(s.values()[:, None], s.clusters, s.right_or_wrong, float(np.abs(s.weights).max())) for s in sheets
+    ]
+    variances = np.array([max(change.variance[0], ROUNDING**2) for change in changes])
+    total = float(variances.sum())
+    df = total**2 / sum(v**2 / change.df for v, change in zip(variances, changes, strict=True))
+    means = np.array([sheet.values().mean() for sheet in sheets])
+    at_zero = means - means.sum() * variances / total
+    moved = np.concatenate([s.by_cluster(s.values() - m) for s, m in zip(sheets, at_zero, strict=True)])
+    return Level(total, float(df)), float(sum(change.centre[0] for change in changes)), float(sign_flip(moved)[0])
+
+
+# --- draws ------------------------------------------------------------------------------------------------------------
+
+
+def draw_level(sheets: Sequence[Sheet]) -> tuple[Level | None, int, float]:
+    """The level of the demonstration draws where each test set with demonstrations has two or more; how many there
+    are; and the share of it that rows have already. Draws of different test sets have nothing in common.
+    """
+    counts, variance, seen, df = [], 0.0, 0.0, 0
+    for sheet in sheets:
+        drawn = np.array([cell.draw if cell.shots else -1 for cell in sheet.cells])
+        draws = np.unique(drawn[drawn >= 0])
+        counts += [len(draws)] if len(draws) else []
+        if len(draws) > 1:
+            of_set, by_rows = sheet.of_units([drawn == draw for draw in draws])
+            variance, seen, df = variance + of_set, seen + by_rows, df + len(draws) - 1
+    fewest = min(counts, default=0)
+    return (Level(variance, df), fewest, seen) if fewest > 1 else (None, fewest, 0.0)
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    """One arm of a contrast: how many seeds it has, and how much the contrast moves with one training of it.
+
+    `variance`, of a single training, is known with `df` degrees of freedom from all recipes on the same training set;
+    None where none has two seeds. `seen_by_rows` is the share of the arm's variance by seeds that rows have already.
+    """
+
+    train_dataset: str | None
+    seeds: int
+    variance: float | None
+    df: int
+    seen_by_rows: float
+
+
+def trainings(results: Results, sheets: Sequence[Sheet]) -> list[Training]:
+    """The arms of a contrast but for the base, whose weights are given."""
+    arms: dict[tuple[object, ...], dict[str, Variant]] = {}
+    for variant in (variant for sheet in sheets for variant in sheet.variants):
+        if variant.kind != "base":
+            arms.setdefault(arm(variant), {})[variant.key] = variant
+    return [_training(results, sheets, recipe, list(seeds.values())) for recipe, seeds in arms.items()]
+
+
+def _training(
+    results: Results, sheets: Sequence[Sheet], recipe: tuple[object, ...], seeds: Sequence[Variant]
+) -> Training:
+    units = [[np.array([v.key == seed.key for v in sheet.variants]) for seed in seeds] for sheet in sheets]
+    several = len(seeds) > 1
+    squares, df, seen = 0.0, 0, 0.0
+    if several:
+        totals = np.sum([[s.values(of).mean() for of in own] for s, own in zip(sheets, units, strict=True)], axis=0)
+        squares, df = len(seeds) ** 3 * float(np.var(totals)), len(seeds) - 1  # a seed's part is 1 / seeds of the arm's
+        seen = sum(s.of_units(own)[1] for s, own in zip(sheets, units, strict=True))
+    asked = _asked(sheets, units)
+    for other, siblings in results.recipes.items():
+        is_known = several and other == recipe
+        if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:
+            values = [_if_trained(results, sibling, asked) for sibling in siblings]
+            if None not in values:
+                squares += len(values) * float(np.var(np.array(values, dtype=np.float64)))
+                df += len(values) - 1
+    return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, seen)
+
+
+def _asked(sheets: Sequence[Sheet], units: Sequence[Sequence[Mask]]) -> dict[Condition, float]:
+    """An arm's weight at each condition, all its seeds together."""
+    weights: dict[Condition, float] = {}
+    for sheet, of_seeds in zip(sheets, units, strict=True):
+        for i in np.flatnonzero(np.any(of_seeds, axis=0)):
+            place = condition(sheet.cells[i])
+            weights[place] = weights.get(place, 0.0) + float(sheet.weights[i])
+    return weights
+
+
+def _if_trained(results: Results, variant: Variant, asked: Mapping[Condition, float]) -> float | None:
+    """What an arm would add to the contrast were it this one training; None where cells lack."""
+    keys = [results.places.get((variant.key, place)) for place in asked]
+    means = [results.means.get(key or "") for key in keys]
+    return None if None in means else float(np.dot(list(asked.values()), np.array(means, dtype=np.float64)))
+
+
+def seed_levels(trained: Sequence[Training]) -> list[Level]:
+    """A level for each training set whose recipes have several seeds: arms on it share one estimate of their spread."""
+    levels: dict[str | None, Level] = {}
+    for t in trained:
+        if t.seeds > 1 and t.variance is not None:
+            known = levels.get(t.train_dataset, Level(0.0, t.df))
+            levels[t.train_dataset] = Level(known.variance + t.variance / t.seeds, known.df)
+    return list(levels.values())
+
+
+def noise_floor_of(trained: Sequence[Training]) -> float | None:
+    """What two trainings of one recipe differ by; None where no recipe has two."""
+    known = [(t.variance, t.df) for t in trained if t.variance is not None]
+    return noise_floor([variance for variance, _ in known], min(df for _, df in known)) if known else None

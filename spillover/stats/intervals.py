@@ -1,0 +1,119 @@
+"""How sure a score is: Wilson's interval for proportions, the bootstrap for the rest.
+
+The bootstrap asks how much a score would move had we drawn other rows: draw n of the n rows with replacement, score
+again, repeat, and take the middle of what comes out. A draw is fully described by how often each row occurs in it, so
+all draws are one matrix of counts, and all their scores one matrix product with the additive row statistics of
+`spillover.metrics`. Two scores on the same rows use the same draws: their difference is then paired, and what makes a
+row easy or hard for both cancels.
+
+The middle 95 % would be too narrow for few rows: a resample of n rows varies by (n - 1) / n of what it should, and its
+spread is itself an estimate. So more than the middle 95 % is taken, by as much as Student's t needs (`percentiles`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Array = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+DRAWS = 2000  # the ends of an interval move by a few hundredths of its width from seed to seed
+MIN_ROWS = 10  # fewer rows show too little of what other rows could be to claim anything
+ROUNDING = 1e-9  # sums of the same numbers in another order differ by less
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval, both ends included."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > ROUNDING or self.high < -ROUNDING
+
+    def is_within(self, margin: float) -> bool:
+        """Whether no value in it is further from zero than `margin`."""
+        return -margin <= self.low and self.high <= margin
+
+
+def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+    """Wilson's score interval for a proportion: stays within 0 and 1 and has a width at 0 of n. Source: Wilson 1927.
+
+    `n` may be an effective number of rows (Korn and Graubard 1998): where answers hang together, how many independent
+    ones would vary as much.
+    """
+    if n == 0:
+        return Interval(0.0, 1.0)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p, zz = successes / n, z * z
+    centre = (p + zz / (2 * n)) / (1 + zz / n)
+    spread = z / (1 + zz / n) * sqrt(p * (1 - p) / n + zz / (4 * n * n))
+    return Interval(max(0.0, centre - spread), min(1.0, centre + spread))
+
+
+@lru_cache(maxsize=24)
+def resample_counts(n: int, seed: int = 0, draws: int = DRAWS) -> Array:
+    """How often each of `n` rows occurs in each bootstrap draw, (draws, n). Rows of one n and seed share draws."""
+    counts = np.random.default_rng((seed, n)).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+    counts.flags.writeable = False  # it is shared
+    return counts
+
+
+def replicates(statistics: Array, score: Callable[[Array], Array], seed: int = 0) -> Array:
+    """The score of each bootstrap draw, (draws, ...), from the rows' additive statistics, (rows, ..., k).
+
+    Many sets of scores on the same rows go through one matrix product, which is what makes a large table quick.
+    Source: Efron and Tibshirani 1993, chapters 13 and 16.
+    """
+    return score(np.tensordot(resample_counts(len(statistics), seed), statistics, axes=1))
+
+
+def percentiles(values: Array, n: int, confidence: float = CONFIDENCE) -> Array:
+    """The ends of an interval from bootstrap replicates of `n` rows, (draws, ...) to (2, ...).
+
+    The expanded percentile interval: the share left out at each end is that beyond sqrt(n / (n - 1)) t standard
+    deviations of a normal distribution, which for a mean gives the width of Student's interval. At 24 rows that is
+    1.7 % instead of 2.5 %. Source: Hesterberg 2015, section 5.3.
+    """
+    t = special.stdtrit(max(n - 1, 1), (1 + confidence) / 2)
+    outside = special.ndtr(-t * sqrt(n / max(n - 1, 1)))
+    return np.asarray(np.quantile(values, [outside, 1 - outside], axis=0))
+
+
+def percentile_interval(values: Array, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """`percentiles` of one score, as an interval."""
+    low, high = percentiles(values, n, confidence)
+    return Interval(float(low), float(high))
+
+
+def crossed_bootstrap(scores: npt.ArrayLike, seed: int = 0) -> Array:
+    """Replicates, (draws,), of the mean of `scores`, an array with an axis for each level that chance enters at:
+    rows, demonstration draws, training seeds, data sets.
+
+    The pigeonhole bootstrap: each axis is resampled as a whole, independently, and an entry counts as often as the
+    product of its units' counts. Resampling single entries would take the same row under two seeds for two rows. Where
+    entries have noise of their own the spread is too wide rather than too narrow (Owen 2007, theorem 3; Owen and
+    Eckles 2012). With two or three units on an axis it is too narrow nevertheless, as every bootstrap is: of two
+    seeds, half the resamples hold one alone. Hence `levels`, which does not resample but knows what the units on each
+    axis are worth; the benchmarks compare the two.
+    """
+    array = np.asarray(scores, dtype=np.float64)
+    means = np.tensordot(resample_counts(array.shape[0], seed), array, axes=1) / array.shape[0]
+    for axis, units in enumerate(array.shape[1:], 1):
+        counts = resample_counts(units, seed + axis)
+        means = np.einsum("bi...,bi->b...", means, counts) / units
+    return means
