@@ -2,8 +2,8 @@
 
     python benchmarks/aa.py
 
-Simulates experiments in which recipe A is recipe B, and asks of each what a reader would: A less B on every test set, by
-role, in-domain less out-of-domain, at every number of shots, and what a demonstration adds. That is one family of
+Simulates experiments in which recipe A is recipe B, and asks of each what a reader would: A less B on every test set,
+by role, in-domain less out-of-domain, at every number of shots, and what a demonstration adds. That is one family of
 claims, corrected together and put into words by the very code that the report uses. A family fails that claims
 anything. At most 5 % may.
 """
@@ -27,7 +27,6 @@ SCENARIOS = {
     "one checkpoint twice, 24 rows": STEADY,
     "one checkpoint twice, 60 rows of which 3 each hang together": replace(STEADY, rows=60, component=3),
     "2 seeds each, 24 rows": Design(seeds=2),
-    "3 seeds each, 24 rows": Design(seeds=3),
     "3 seeds each, 100 rows": Design(seeds=3, rows=100),
     "2 seeds each, 2 more recipes on the same training set": Design(seeds=2, recipes="ABCD"),
     "the same, A's seeds varying twice as much as the others'": Design(seeds=2, recipes="ABCD", unsteady=2.0),
@@ -36,7 +35,6 @@ SCENARIOS = {
 WRONG = {
     "1 seed each, 24 rows": Design(),
     "1 seed each, 100 rows": Design(rows=100),
-    "1 seed each, 250 rows": Design(rows=250),
 }
 
 
@@ -74,10 +72,11 @@ def main() -> None:
     print(
         f"{args.grids} grids a line. Share of families that claim a difference; without Holm; of comparisons p < 0.05\n"
     )
-    for title, scenarios in (("where nothing is wrong", SCENARIOS), ("one seed read as the recipe", WRONG)):
+    wrong = "one seed read as the recipe, a fifth as many grids"
+    for title, scenarios, grids in (("as reported", SCENARIOS, args.grids), (wrong, WRONG, args.grids // 5 or 1)):
         print(title)
         for name, design in scenarios.items():
-            shares[name] = failures(design, args.grids, args.seed)
+            shares[name] = failures(design, grids, args.seed)
             print(f"  {name:60}" + "".join(f"{100 * share:7.1f} %" for share in shares[name]), flush=True)
     if args.json:
         args.json.write_text(json.dumps(shares, indent=1) + "\n", "utf-8")

@@ -34,7 +34,9 @@ def main() -> None:
     margins = sorted(best - second for best, second, *_ in (sorted(row, reverse=True) for row in flipped))
     rate = f"{flips} of {len(pairs)} answers flip ({flips / len(pairs):.1%})"
     close = f", where the two best labels were {margins[0]:.3f} to {margins[-1]:.3f} nats apart" if margins else ""
-    print(f"bf16_flips: {rate}{close}; a label's log-probability moves by at most {worst:.3f} nats | {exact['machine']}")
+    print(
+        f"bf16_flips: {rate}{close}; a label's log-probability moves by at most {worst:.3f} nats | {exact['machine']}"
+    )
     measure.write_json(args.json, {"flips": flips, "rows": len(pairs), "worst": worst, "margins": margins})
 
 

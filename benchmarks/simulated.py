@@ -1,7 +1,7 @@
 """Results of experiments that were never run, for checking what the report says of them.
 
-Each answer has a strength. To it add up: how easy its document is, the same for every model; what its test set, shots and
-prompt format do; what the recipe does; what this training of the recipe does (throughout, on a test set, on a
+Each answer has a strength. To it add up: how easy its document is, the same for every model; what its test set, shots
+and prompt format do; what the recipe does; what this training of the recipe does (throughout, on a test set, on a
 document); what these demonstrations do; and a noise of its own. In classification an answer is right where the
 strength is above zero, in free text its score rises with it. Odd test sets are free text.
 """

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .plan import Plan
-    from .result import Result
     from .store import Store
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota.
@@ -246,13 +245,16 @@ def report(
         Literal["html", "md", "latex", "csv", "json"],
         typer.Option("--format", help="html writes page, table and figures; the others print."),
     ] = "html",
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Score the predictions again, whatever was computed of them before.")
+    ] = False,
 ) -> None:
     """Make verdict, table, figures and page from what is there, also of a partial run. No model is loaded."""
     from .report.exports import printed
     from .report.terminal import show
     from .result import load
 
-    result = load(folder)
+    result = load(folder, rescore)
     console = _out()
     if format != "html":
         typer.echo(printed(result.table, format), nl=False)
@@ -264,14 +266,31 @@ def report(
 
 
 @app.command()
+def claims(
+    folder: Folder,
+    file: Annotated[
+        Path | None,
+        typer.Option("--claims", metavar="FILE", help="Your own; default: the experiment's and the study's C1 to C20."),
+    ] = None,
+    format: Annotated[Literal["table", "json"], typer.Option("--format", help="json prints.")] = "table",
+) -> None:
+    """Judge claims by the results: supported, contradicted, insufficient evidence, or missing. No model is loaded."""
+    import json
+
+    from .report import evidence
+    from .result import load
+
+    judged = load(folder).claims(file)
+    if format == "json":
+        typer.echo(json.dumps(evidence.records(judged), indent=1, ensure_ascii=False))
+        return
+    _out().print(evidence.table(judged))
+
+
+@app.command()
 def compare(
     a: Annotated[
-        str,
-        typer.Argument(
-            metavar="A",
-            help="An output folder, FOLDER:VARIANT, or a samples_*.jsonl of lm-evaluation-harness.",
-            show_default=False,
-        ),
+        str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file.", show_default=False)
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same, of the other side.", show_default=False)],
     metric: Annotated[
@@ -281,9 +300,10 @@ def compare(
     format: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="json and csv print.")] = "table",
 ) -> None:
     """Pair two runs, or two sample files of lm-evaluation-harness, document by document. No model is loaded."""
-    import csv
     import json
     import shlex
+
+    import pandas as pd
 
     from .compare import compare as pair
     from .compare import render
@@ -295,16 +315,12 @@ def compare(
         typer.echo(json.dumps(records))
         return
     if format == "csv":
-        writer = csv.DictWriter(sys.stdout, records[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
+        typer.echo(pd.DataFrame(records).to_csv(index=False, lineterminator="\n"), nl=False)
         return
     console = _out()
-    for line in (f"A: {comparison.a}", f"B: {comparison.b}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"A: {comparison.a}\nB: {comparison.b}", highlight=False, markup=False, soft_wrap=True)
     console.print(render(comparison))
-    for note in comparison.notes:
-        console.print(note, highlight=False, markup=False, style="dim")
+    console.print(*comparison.notes, sep="\n", highlight=False, markup=False, style="dim")
     next_step = f"Next: spillover compare {shlex.join([a, b])} --format csv"
     console.print(next_step, highlight=False, markup=False, soft_wrap=True)
 
@@ -356,7 +372,7 @@ def _run_and_show(
 ) -> None:
     from .execute import execute
     from .progress import LiveReporter
-    from .report.terminal import matrix
+    from .report.terminal import show
     from .result import Result
 
     console = _out()
@@ -378,7 +394,7 @@ def _run_and_show(
     with _working("scoring and writing the report"):
         result = Result(store.folder)
         page = result.write()
-    matrix(result.table, console)
+    show(result.table, console)
     console.print(f"Wrote {page} and {store.folder / 'results.csv'}", highlight=False, soft_wrap=True)
     for failure in failures:
         console.print(failure, highlight=False, markup=False, style="bold", soft_wrap=True)
@@ -403,14 +419,6 @@ def _choose_device(device: str | None) -> None:
     os.environ["SPILLOVER_DEVICE"] = device
     if device != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = number
-
-
-def _markdown(result: Result) -> str:
-    df = result.to_pandas().astype(object)
-    df = df.where(df.notna(), "")
-    lines = ["| " + " | ".join(df.columns) + " |", "|" + " --- |" * len(df.columns)]
-    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in df.itertuples(index=False)]
-    return "\n".join(lines)
 
 
 def _out(aside: bool = False) -> Console:

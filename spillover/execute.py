@@ -26,6 +26,7 @@ import yaml
 from . import models
 from .auditing import audit_run
 from .check import disk
+from .claims import as_yaml
 from .encode import ENCODE_VERSION, Encoder
 from .engine.base import ENGINE_RULES, Engine, Work
 from .errors import ModelError, SpilloverError, StoreError
@@ -97,6 +98,7 @@ class _Run:
 
     def everything(self) -> None:
         self.plan.grid.write(self.store.folder / "grid.json")
+        self.store.write_text("claims.yaml", as_yaml(self.experiment.claims))
         self.store.write_text("audit.json", json.dumps(audit_run(self.plan)) + "\n")
         for condition, sheet in self.plan.sheets.items():
             self.store.write_text(prompts_name(*condition), json.dumps(kept(sheet), ensure_ascii=False))

@@ -14,29 +14,34 @@ from typing import TYPE_CHECKING
 
 from .errors import StoreError
 from .execute import Backend, Reporter, execute
-from .experiment import Experiment, load_experiment
+from .experiment import Experiment, load_claims, load_experiment
 from .plan import Plan, make_plan
 from .store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .report.claims import Judgement
     from .report.table import Results
 
 
 @dataclass(frozen=True)
 class Result:
-    """A folder of results. `failures` are lines about what failed in the run that made it."""
+    """A folder of results. `failures` are lines about what failed in the run that made it.
+
+    `rescore`: scores come from the predictions, not from what is kept beside them.
+    """
 
     folder: Path
     failures: tuple[str, ...] = ()
+    rescore: bool = False
 
     @cached_property
     def table(self) -> Results:
         """Scores of every cell that is there, with what is missing."""
         from .report.table import load as load_table
 
-        return load_table(self.folder)
+        return load_table(self.folder, self.rescore)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per cell and metric, with intervals and paired changes from the base: the columns of results.csv."""
@@ -50,12 +55,21 @@ class Result:
         page.write(self.table, self.folder, path)
         return path
 
-    def write(self) -> Path:
-        """Write results.csv and report.html; returns the page's path."""
+    def claims(self, path: str | Path | None = None) -> list[Judgement]:
+        """What the results say of the claims in `path`; without it of the experiment's own and the study's."""
+        from .report.claims import judge, judge_all
+
+        return judge(self.table, load_claims(Path(path)), self.folder) if path else judge_all(self.table, self.folder)
+
+    def write(self, figures: bool = False) -> Path:
+        """Write results.csv and report.html, with `figures` also each figure as files; returns the page's path."""
+        from .report import page
         from .report.table import write_csv
 
         write_csv(self.table, self.folder / "results.csv")
-        return self.report()
+        path = self.folder / "report.html"
+        page.write(self.table, self.folder, path, exported=figures)
+        return path
 
 
 def output_folder(experiment: Experiment, yaml_path: Path, output_path: Path | None) -> Path:
@@ -96,10 +110,10 @@ def run(
     return result
 
 
-def load(folder: str | Path) -> Result:
-    """Open a folder of results. Raises StoreError where there is none."""
+def load(folder: str | Path, rescore: bool = False) -> Result:
+    """Open a folder of results; `rescore` as in `Result`. Raises StoreError where there is none."""
     folder = Path(folder)
     Store(folder)
     if not (folder / "grid.json").exists():
         raise StoreError("no results here", where=str(folder), allowed="a folder that `spillover run` wrote")
-    return Result(folder)
+    return Result(folder, rescore=rescore)

@@ -130,7 +130,7 @@ def test_drawn_signs_come_near_to_all_signs() -> None:
     gaps = np.random.default_rng(7).normal(0.4, 1, 15)
     sums = np.array(list(product([-1, 1], repeat=15))) @ gaps
     exact = np.mean(np.abs(sums) >= abs(gaps.sum()) - 1e-12)
-    assert stats.sign_flip(gaps) == pytest.approx(exact, abs=4 * sqrt(exact / 20_000))
+    assert stats.sign_flip(gaps) == pytest.approx(exact, abs=4 * sqrt(exact / 10_000))
 
 
 def test_of_many_the_normal_limit_is_where_drawn_signs_lead() -> None:
@@ -141,7 +141,7 @@ def test_of_many_the_normal_limit_is_where_drawn_signs_lead() -> None:
 
 
 def test_no_test_says_that_chance_is_impossible() -> None:
-    assert stats.sign_flip(np.ones(30)) == pytest.approx(1 / 20_000)
+    assert stats.sign_flip(np.ones(30)) == pytest.approx(1 / 10_000)
 
 
 def test_swapping_whole_rows_is_flipping_signs_where_the_score_is_a_mean() -> None:

@@ -156,13 +156,11 @@ def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = (), *
     are passed over.
     """
     ours, theirs = paired(results, ours, theirs) if theirs else (finished(results, ours), ())
-    places: dict[str, dict[int, None]] = {}
-    for cell in sorted(ours, key=lambda cell: cell.shots):
-        places.setdefault(cell.test_dataset, {})[cell.shots] = None
-    places = {test: shots for test, shots in places.items() if len(shots) > 1}
+    asked = {test: sorted({c.shots for c in ours if c.test_dataset == test}) for test in {c.test_dataset for c in ours}}
+    asked = {test: shots for test, shots in sorted(asked.items()) if len(shots) > 1}
     terms = []
-    for test, shots in places.items():
-        for k, weight in zip(shots, slope_weights(list(shots)) / len(places), strict=True):
+    for test, shots in asked.items():
+        for k, weight in zip(shots, slope_weights(shots) / len(asked), strict=True):
             a, b = (tuple(c for c in side if (c.test_dataset, c.shots) == (test, k)) for side in (ours, theirs))
             terms += _difference(a, b, float(weight)) if theirs else [Term(float(weight), a)]
     return effect(results, terms, name=name)
@@ -209,9 +207,9 @@ def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tu
 # --- how sure ---------------------------------------------------------------------------------------------------------
 
 
-def effect(results: Results, terms: Sequence[Term], *, name: str = "") -> Effect | None:
+def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: float = 0.0) -> Effect | None:
     """The sum of `terms` with all that must be known of it. None where a term has no finished cell, or the cells of a
-    test set no common document.
+    test set no common document. `p` is that of a true value of `null`.
     """
     terms = [Term(term.weight, finished(results, term.cells)) for term in terms]
     if not terms or not all(term.cells for term in terms):
@@ -229,10 +227,10 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "") -> Effect
     of_rows_alone = [rows]  # few draws or seeds that happen to agree make no one surer than that
     half = max(half_width(levels), half_width(of_rows_alone))
     return Effect(
-        value=float(sum(sheet.values().mean() for sheet in sheets)),
+        value=float(sum(sheet.values.mean() for sheet in sheets)),
         interval=_interval(sheets, centre, half),
-        p=max(p_value(centre, levels), p_value(centre, of_rows_alone), p_of_swaps),
-        n=sum(len(sheet.by_cluster(sheet.values())) for sheet in sheets),
+        p=max(p_value(centre - null, levels), p_value(centre - null, of_rows_alone), 0.0 if null else p_of_swaps),
+        n=sum(len(sheet.by_cluster(sheet.values)) for sheet in sheets),
         tests=tuple(sheet.test for sheet in sheets),
         seeds=min((t.seeds for t in trained), default=0),
         draws=fewest_draws,
@@ -274,7 +272,7 @@ def _over_sets(
     alike: dict[tuple[int, ...], list[float]] = {}
     for sheet in sheets:
         stands_in = tuple(i for i, term in enumerate(terms) if any(c.test_dataset == sheet.test for c in term.cells))
-        alike.setdefault(stands_in, []).append(float(sheet.values().mean()))
+        alike.setdefault(stands_in, []).append(float(sheet.values.mean()))
     if any(len(parts) < 2 for parts in alike.values()):
         return None
     of_sets = [Level(len(parts) * float(np.var(parts, ddof=1)), len(parts) - 1) for parts in alike.values()]

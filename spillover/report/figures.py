@@ -1,163 +1,202 @@
-"""Charts from the tidy table, one small function each; in a notebook the returned Altair chart shows itself.
+"""The study's Figures 1 to 7 for any model, as Altair charts that show themselves in a notebook.
 
-A variant looks the same in every chart: its place in the table gives it a colour of Okabe and Ito's palette, which
-colour-blind readers can tell apart, and also a dash and a shape, so that colour is not needed. The base is drawn in the
-colour of the text. `to_svg` turns a chart into markup that takes its neutral colours from the page around it, so that
-one drawing serves dark and light.
+    import spillover as so
+
+    result = so.load("runs/experiment")
+    so.figures.in_domain(result)                   # Figure 1
+    so.figures.cross_task(result.to_pandas())      # Figure 3; the rows may have been filtered before
+
+| figure | function | what it shows |
+| --- | --- | --- |
+| 1 | `in_domain` | scores over shots on the training set's own domain: the base, and what was trained at each size |
+| 2 | `out_of_domain` | the same on other domains of the task |
+| 3 | `cross_task` | scores over shots of the models trained on other tasks, for each prompt format |
+| 4, 5 | `fticl_generation`, `fticl_generation_cross_task` | base, FTICL and FT of generation training sets as bars |
+| 6, 7 | `fticl_classification`, `fticl_classification_cross_task` | the same of classification training sets |
+
+`plane` sets gain against retention, `weights` shows how far a model's layers moved, and `shot_curves` one test set with
+every variant. How the study's figures are made for another experiment stands in `study`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from ..metrics import METRICS
+from ..inside import Inside
+from ..suite import Role
+from ..train.weights import Change, pooled
+from . import charts, study
+from .averages import BASE, Averages, means, recipes, tidy, titles_of
+from .charts import Figure, Panel
+from .table import ROLE_TITLES, Results, RoleChange, recipe_name, signed, signed_interval
 
 if TYPE_CHECKING:
     import altair as alt
 
-OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 1])
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-INK = "#1a1b1c"  # stands for the colour of the text; no chart uses it otherwise
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-LOSS, NEUTRAL, GAIN = "#d55e00", "#f2f2f0", "#0072b2"
+    from ..result import Result
+
+    Source: TypeAlias = Result | Results | pd.DataFrame
 
 
-def shot_curves(
-    df: pd.DataFrame, test_dataset: str, metric: str | None = None, variants: Sequence[str] | None = None
-) -> alt.FacetChart:
-    """A metric (default: the test set's first) over test shots, a line a variant, a panel a prompt.
+def in_domain(result: Source, prompt: str | None = None) -> alt.ConcatChart:
+    """Figure 1, of a result or of tidy rows. `prompt` is the prompt format, by default the first there is."""
+    return study.over_shots(Averages.of(result), 1, prompt).chart
 
-    Bars are the cells' 95 % intervals. Draws of the demonstrations are averaged, scores and interval ends alike.
-    Variants stand a little beside each other so that their bars do not cover one another.
-    """
-    import altair as alt
 
-    names = list(df["variant"].unique())
+def out_of_domain(result: Source, prompt: str | None = None) -> alt.ConcatChart:
+    """Figure 2. `prompt` is the prompt format, by default the first there is."""
+    return study.over_shots(Averages.of(result), 2, prompt).chart
+
+
+def cross_task(result: Source) -> alt.ConcatChart:
+    """Figure 3: a line for each training set, of plain fine-tuning at the smallest size."""
+    return study.across_tasks(Averages.of(result)).chart
+
+
+def fticl_generation(result: Source) -> alt.ConcatChart:
+    """Figure 4: generation training sets, tests of the same task."""
+    return study.as_bars(Averages.of(result), 4).chart
+
+
+def fticl_generation_cross_task(result: Source) -> alt.ConcatChart:
+    """Figure 5: generation training sets, tests of other tasks."""
+    return study.as_bars(Averages.of(result), 5).chart
+
+
+def fticl_classification(result: Source) -> alt.ConcatChart:
+    """Figure 6: classification training sets, tests of the same task."""
+    return study.as_bars(Averages.of(result), 6).chart
+
+
+def fticl_classification_cross_task(result: Source) -> alt.ConcatChart:
+    """Figure 7: classification training sets, tests of other tasks."""
+    return study.as_bars(Averages.of(result), 7).chart
+
+
+def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
+    """Scores of every variant on one test set over shots, a panel a prompt format."""
+    df = tidy(result)
     rows = df[df["test_dataset"] == test_dataset]
-    metric = metric or str(rows["metric"].iloc[0])
-    shown = [name for name in names if name in set(rows["variant"]) and (variants is None or name in variants)]
-    rows = rows[(rows["metric"] == metric) & rows["variant"].isin(shown)]
-    data = rows.groupby(["variant", "shots", "prompt"], as_index=False)[["value", "ci_low", "ci_high"]].mean()
-    shots = sorted(int(k) for k in data["shots"].unique())
-    step = min(np.diff(shots), default=1)
-    place = data["variant"].map({name: i - (len(shown) - 1) / 2 for i, name in enumerate(shown)}).astype(float)
-    data["x"] = data["shots"].astype(float) + place * 0.3 * step / max(4, len(shown))
-    data = data.astype({"shots": "int64", "variant": "object", "prompt": "object"})
-    data["prompt"] = [f"prompt {name}" for name in data["prompt"]]
-
-    looks = [_look(names, df, name) for name in shown]
-    legend = alt.Legend(
-        title=None, orient="bottom", columns=3, symbolSize=70, symbolOpacity=1, symbolStrokeWidth=0, labelLimit=190
-    )
-    colour = alt.Color(
-        "variant:N", sort=shown, legend=legend, scale=alt.Scale(domain=shown, range=[c for c, _, _ in looks])
-    )
-    dash = alt.StrokeDash("variant:N", sort=shown, scale=alt.Scale(domain=shown, range=[d for _, d, _ in looks]))
-    shape = alt.Shape("variant:N", sort=shown, scale=alt.Scale(domain=shown, range=[s for _, _, s in looks]))
-    margin = 0.4 * step
-    x = alt.X(
-        "x:Q",
-        title="demonstrations in the prompt",
-        axis=alt.Axis(values=shots, format="d", grid=False),
-        scale=alt.Scale(domain=[shots[0] - margin, shots[-1] + margin], nice=False),
-    )
-    y = alt.Y("value:Q", title=METRICS[metric].title, axis=alt.Axis(format=".0%", tickCount=5))
-    tips = [
-        "variant:N",
-        "prompt:N",
-        "shots:Q",
-        *(alt.Tooltip(f"{c}:Q", format=".3f") for c in ("value", "ci_low", "ci_high")),
+    averaged = means(rows, rows["variant"])
+    looks = charts.looks(list(dict.fromkeys(averaged["label"])))
+    panels = [
+        charts.lines(of_prompt, looks, test_dataset, f"prompt {prompt}")
+        for prompt, of_prompt in averaged.groupby("prompt", sort=False)
     ]
-    chart = alt.Chart(data)
-    layers = alt.layer(
-        chart.mark_rule(strokeWidth=1.5, opacity=0.45).encode(x=x, y=alt.Y("ci_low:Q"), y2="ci_high:Q", color=colour),
-        chart.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, strokeDash=dash),
-        chart.mark_point(filled=True, size=55, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
-    ).properties(width=230, height=190)
-    prompts = [f"prompt {name}" for name in dict.fromkeys(rows["prompt"])]
-    head = alt.Header(title=None, labelFontWeight=600)
-    return _styled(layers.facet(column=alt.Column("prompt:N", sort=prompts, header=head), spacing=28))
+    return charts.as_altair(charts.grid(panels))
 
 
-def matrix_heatmap(df: pd.DataFrame, metric: str | None = None) -> alt.LayerChart:
-    """Mean change from the base in points, variants by test sets, over shots, prompts and draws.
+def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
+    """What the report shows: the plane, the weights (`inside` by variant name), and the study's seven."""
+    return [gain_and_retention(results), moved_weights(inside), *study.every(Averages.of(results))]
 
-    Blue is gain, orange loss, and every tile says its number. By default each test set shows its first metric.
-    """
-    import altair as alt
 
-    first = df.groupby("test_dataset", sort=False)["metric"].transform("first")
-    rows = df[(df["metric"] == (metric or first)) & df["delta"].notna()]
-    means = rows.groupby(["variant", "test_dataset", "metric"], sort=False)[["delta"]].mean()
-    data = means.reset_index()
-    data["points"] = 100 * data["delta"]
-    data = data.astype({"variant": "object", "test_dataset": "object", "metric": "object"})
-    reach = float(data["points"].abs().max()) if len(data) else 1.0
-    tests, variants = list(data["test_dataset"].unique()), list(data["variant"].unique())
-    base = alt.Chart(data).encode(
-        x=alt.X("test_dataset:N", sort=tests, title=None, axis=alt.Axis(orient="top", labelAngle=-35, domain=False)),
-        y=alt.Y("variant:N", sort=variants, title=None, axis=alt.Axis(domain=False)),
-        tooltip=["variant:N", "test_dataset:N", "metric:N", alt.Tooltip("points:Q", format="+.1f")],
+# --- gain and retention -----------------------------------------------------------------------------------------------
+
+
+def plane(result: Result | Results) -> alt.ConcatChart:
+    """Gain (in-domain) against retention (out-of-domain, cross-task), in points of change from the base."""
+    return gain_and_retention(result).chart
+
+
+def gain_and_retention(result: Result | Results) -> Figure:
+    """The plane as a figure: a panel for each training set and kind of retention, with the Pareto front."""
+    results = result if isinstance(result, Results) else result.table
+    table, titles = _trade_offs(results), titles_of(results)
+    looks = charts.looks([BASE, *dict.fromkeys(label for label in table["label"] if label != BASE)])
+    drawn = []
+    for (train, role), rows in table.groupby(["train_dataset", "role"], sort=False):
+        spec = charts.plane(rows, looks, f"Trained on {titles.get(str(train), train)}", f"↑ {rows['where'].iloc[0]}")
+        drawn.append(Panel(f"{train}, {role}", spec, rows))
+    return Figure(
+        number=0,
+        name="plane",
+        title="Gain and retention",
+        caption="Change from the base in points: to the right is gained on the training set’s own domain, upwards on "
+        "other domains or tasks. Bars are 95 % intervals; the dashed line is the Pareto front: no variant is both "
+        "further right and further up than one on it.",
+        panels=tuple(drawn),
+        looks=looks,
+        has_lines=False,
     )
-    scale = alt.Scale(domain=[-reach, 0, reach], range=[LOSS, NEUTRAL, GAIN], interpolate="rgb")
-    tiles = base.mark_rect(cornerRadius=3).encode(
-        color=alt.Color("points:Q", scale=scale, legend=alt.Legend(title="points", orient="right"))
+
+
+def _trade_offs(results: Results) -> pd.DataFrame:
+    """A row for each recipe and kind of retention, behind the base, which stands at zero in each panel."""
+    labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
+    rows: list[dict[str, Any]] = []
+    for role, arm in product(KEPT, results.recipes.values()):
+        name = recipe_name(arm)
+        gain, kept = results.recipe_changes.get((name, "in_domain")), results.recipe_changes.get((name, role))
+        if gain and kept:
+            where = ROLE_TITLES[role]
+            panel = {"train_dataset": arm[0].train_dataset, "role": role, "where": where}
+            if not any(panel.items() <= row.items() for row in rows):
+                rows.append({**panel, "variant": BASE, "label": BASE, "tip": "the base", **dict.fromkeys(ENDS, 0.0)})
+            tip = f"{name}: in-domain {_said(gain)}, {where} {_said(kept)}"
+            ends = dict(zip(ENDS, [*_ends(gain), *_ends(kept)], strict=True))
+            rows.append({**panel, "variant": name, "label": labels[arm[0].name], "tip": tip, **ends})
+    table = pd.DataFrame(rows, columns=["train_dataset", "role", "where", "variant", "label", "tip", *ENDS])
+    order = {name: i for i, name in enumerate(dict.fromkeys(v.train_dataset for v in results.grid.variants))}
+    table = table.sort_values("train_dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return table.assign(on_front=[_on_front(row, table) for row in table.itertuples()])
+
+
+KEPT: tuple[Role, ...] = ("out_of_domain", "cross_task")
+ENDS = ("gain", "gain_low", "gain_high", "kept", "kept_low", "kept_high")
+
+
+def _ends(change: RoleChange) -> tuple[float, float, float]:
+    return 100 * change.delta, 100 * change.interval.low, 100 * change.interval.high
+
+
+def _said(change: RoleChange) -> str:
+    return f"{signed(change.delta)} {signed_interval(change.interval)}"
+
+
+def _on_front(row: Any, table: pd.DataFrame) -> bool:
+    """Whether no variant of the same panel is at least as good both ways and better in one."""
+    same = table[(table["train_dataset"] == row.train_dataset) & (table["role"] == row.role)]
+    as_good = (same["gain"] >= row.gain) & (same["kept"] >= row.kept)
+    return not bool((as_good & ((same["gain"] > row.gain) | (same["kept"] > row.kept))).any())
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def moved_weights(inside: Mapping[str, Inside]) -> Figure:
+    """How far the weights of each layer moved, by variant name, as a figure."""
+    table = pd.DataFrame([row for name, seen in inside.items() for row in _by_layer(name, seen)])
+    looks = charts.looks(list(inside), None)
+    drawn = []
+    for measure, title in MEASURES.items() if len(table) else ():
+        rows = table.assign(value=table[measure])
+        drawn.append(Panel(measure, charts.layers(rows, looks, title, ""), rows))
+    return Figure(
+        number=0,
+        name="weights",
+        title="How far the weights moved",
+        caption="By layer: the mean absolute change of a weight, as in the study, and the change’s Frobenius norm "
+        "relative to the base’s, which does not depend on how large weights are.",
+        panels=tuple(drawn),
+        looks=looks,
     )
-    text = base.mark_text(fontSize=11).encode(
-        text=alt.Text("points:Q", format="+.1f"),
-        color=alt.condition(alt.datum.points > 0.65 * reach, alt.value("white"), alt.value("black")),
-    )
-    return _styled(alt.layer(tiles, text).properties(width=alt.Step(58), height=alt.Step(34)))
 
 
-def to_svg(chart: Any) -> str:
-    """A chart as an `<svg>` element for a page: sized by its viewBox, text and axes in the page's colour and font."""
-    import vl_convert
-
-    spec = chart.to_dict()
-    spec["config"] |= {"background": "transparent", "aria": False}  # the page describes the figure once, in words
-    svg: str = vl_convert.vegalite_to_svg(spec)
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(rf'(fill|stroke)="{INK}"', r'\1="currentColor"', svg)
-    return re.sub(r' (xmlns(:xlink)?|version|font-family)="[^"]*"', "", svg)
+MEASURES = {"mean_absolute": "Mean |W − W₀|", "relative": "‖W − W₀‖ / ‖W₀‖"}
 
 
-def _look(names: Sequence[str], df: pd.DataFrame, name: str) -> tuple[str, list[int], str]:
-    """Colour, dash and shape of a variant, by its place among the table's variants."""
-    if bool(df.loc[df["variant"] == name, "strategy"].isna().all()) and name == names[0]:
-        return INK, [1, 0], "circle"
-    i = names.index(name) - 1
-    return OKABE_ITO[i % len(OKABE_ITO)], DASHES[(i + 1) % len(DASHES)], SHAPES[1 + i % (len(SHAPES) - 1)]
-
-
-def _styled(chart: Any) -> Any:
-    """Quiet axes, the reader's own font."""
-    axis = {
-        "labelColor": INK,
-        "titleColor": INK,
-        "titleFontWeight": "normal",
-        "titlePadding": 8,
-        "domainColor": INK,
-        "domainOpacity": 0.35,
-        "tickColor": INK,
-        "tickOpacity": 0.35,
-        "gridColor": INK,
-        "gridOpacity": 0.12,
-        "labelOpacity": 0.8,
-        "titleOpacity": 0.8,
-        "labelFontSize": 11,
-        "titleFontSize": 11.5,
-    }
-    return (
-        chart.configure(font=FONT, background="white")
-        .configure_axis(**axis)
-        .configure_view(stroke=None)
-        .configure_header(labelColor=INK, labelFontSize=12)
-        .configure_legend(labelColor=INK, titleColor=INK, labelFontSize=11.5)
-    )
+def _by_layer(name: str, seen: Inside) -> Iterator[dict[str, Any]]:
+    layers: dict[int, list[Change]] = {}
+    for change in seen.changes:
+        if change.layer is not None:
+            layers.setdefault(change.layer, []).append(change)
+    for layer, changes in sorted(layers.items()):
+        moved = pooled(changes)
+        tip = f"{name}, layer {layer}: mean |ΔW| {moved.mean_absolute:.2e}, relative {moved.relative:.2e}"
+        sizes = {"mean_absolute": moved.mean_absolute, "relative": moved.relative}
+        yield {"label": name, "layer": layer, **sizes, "tip": tip}

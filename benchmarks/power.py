@@ -1,0 +1,146 @@
+"""Are differences found as often as promised, and do intervals hold the truth as often as they say?
+
+    python benchmarks/power.py
+
+Every contrast carries the smallest effect that its design finds with 80 % power (`Effect.mde`). Here an effect of that
+size is planted: simulated experiments in which nothing changed give the mean promise, in others recipe A is made better
+until its mean difference is that, and of these it is counted how often p falls below 0.05, and how often the 95 %
+interval holds the planted difference. Beside it, how often the percentile interval of a crossed bootstrap holds it,
+which resamples the same levels and does not know how few units each has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from simulated import Design, grid_of, of_recipe, simulate
+
+from spillover.grid import Grid
+from spillover.report.contrasts import Effect, difference, interaction
+from spillover.report.table import Results
+from spillover.stats import crossed_bootstrap
+
+Contrast = Callable[[Results, Grid], Effect | None]
+
+
+def on(**where: str) -> Contrast:
+    """A less B on the cells with these columns."""
+    return lambda results, grid: difference(results, of_recipe(grid, "A", **where), of_recipe(grid, "B", **where))
+
+
+def in_less_out(results: Results, grid: Grid) -> Effect | None:
+    return interaction(results, of_recipe(grid, "A"), of_recipe(grid, "B"))
+
+
+ONE = Design(by_seed=0.0, by_seed_and_set=0.0, by_draw=0.0, sets_per_role=2, by_set=0.0)
+SEVERAL = Design(rows=100, seeds=3, recipes="ABCD", by_set=0.0)
+RIGHT, FREE, ROLE = on(test_dataset="in_domain0"), on(test_dataset="in_domain1"), on(role="in_domain")
+CASES: dict[str, tuple[Design, Contrast]] = {
+    "checkpoints, one set of 24 right or wrong": (ONE, RIGHT),
+    "checkpoints, one set of 24 texts": (ONE, FREE),
+    "checkpoints, one set of 250 right or wrong": (replace(ONE, rows=250), RIGHT),
+    "checkpoints, a role of two sets of 24": (ONE, ROLE),
+    "3 seeds, 4 recipes, one set of 100 right or wrong": (SEVERAL, RIGHT),
+    "3 seeds, 4 recipes, a role of two sets of 100": (SEVERAL, ROLE),
+    "the same, in-domain less out-of-domain": (replace(SEVERAL, roles=("in_domain",)), in_less_out),
+    "3 seeds, 2 recipes, a role of two sets of 100": (replace(SEVERAL, recipes="AB"), ROLE),
+    "3 seeds, 3 draws, 4 recipes, a role of two sets of 100": (
+        replace(SEVERAL, draws=3, by_draw_and_recipe=0.2),
+        ROLE,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was promised and planted, in scores from 0 to 1, and the shares that came out."""
+
+    promised: float
+    planted: float
+    found: float
+    held: float
+    held_by_bootstrap: float
+
+
+def experiments(design: Design, contrast: Contrast, times: int, seed: int) -> Iterator[tuple[Effect, Results, Grid]]:
+    grid, rng = grid_of(design), np.random.default_rng(seed)
+    for _ in range(times):
+        results = simulate(design, grid, rng)
+        effect = contrast(results, grid)
+        assert effect is not None
+        yield effect, results, grid
+
+
+def run(design: Design, contrast: Contrast, times: int, seed: int) -> Outcome:
+    promised = float(np.mean([e.mde for e, _, _ in experiments(design, contrast, times // 2, seed + 1)]))
+    strength = 0.4
+    for part in (times // 2, times):  # to the strength whose mean difference is the promise
+        tried = experiments(replace(design, effect=strength), contrast, part, seed)
+        strength *= promised / float(np.mean([effect.value for effect, _, _ in tried]))
+    effects, bootstrapped = [], []
+    for effect, results, grid in experiments(replace(design, effect=strength), contrast, times, seed):
+        effects.append(effect)
+        bootstrapped.append(np.quantile(by_bootstrap(results, grid, effect), [0.025, 0.975]))
+    planted = float(np.mean([effect.value for effect in effects]))
+    return Outcome(
+        promised,
+        planted,
+        found=float(np.mean([effect.p < 0.05 for effect in effects])),
+        held=float(np.mean([effect.interval.low <= planted <= effect.interval.high for effect in effects])),
+        held_by_bootstrap=float(np.mean([low <= planted <= high for low, high in bootstrapped])),
+    )
+
+
+def by_bootstrap(results: Results, grid: Grid, effect: Effect) -> np.ndarray:
+    """Replicates of the contrast: rows, pairs of seeds and draws of each test set resampled, each axis as a whole."""
+    used, total = set(effect.cells), np.zeros(2000)
+    for number, test in enumerate(effect.tests):
+        sides = [_scores(results, grid, used, recipe, test) for recipe in "AB"]
+        sign = -1.0 if test.startswith("out") and effect.tests[0].startswith("in") else 1.0
+        share = sum(other.startswith(test[:3]) for other in effect.tests)
+        total += sign / share * crossed_bootstrap(sides[0] - sides[1], seed=10 * number)
+    return total
+
+
+def _scores(results: Results, grid: Grid, used: set[str], recipe: str, test: str) -> np.ndarray:
+    """(rows, seeds, draws): the mean over shots and prompts. Without demonstrations all draws are one."""
+    cells = [cell for cell in of_recipe(grid, recipe, test_dataset=test) if cell.key in used]
+    draws = range(1 + max(cell.draw for cell in cells))
+    seeds = sorted({cell.variant for cell in cells})
+    scores = [
+        [_mean(results, [c for c in cells if c.variant == s and c.draw == (d if c.shots else 0)]) for d in draws]
+        for s in seeds
+    ]
+    return np.moveaxis(np.array(scores), 2, 0)
+
+
+def _mean(results: Results, cells: Sequence[object]) -> np.ndarray:
+    return np.mean([results.first_metric[cell.key].statistics[:, 0] for cell in cells], axis=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=500, help="simulated experiments a line")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the outcomes here")
+    args = parser.parse_args()
+    outcomes = {}
+    print(
+        f"{args.times} experiments a line. Points of 100: promised with 80 % power, planted. Share found; share of 95 %"
+    )
+    print("intervals that hold it; of percentile intervals of a crossed bootstrap\n")
+    for name, (design, contrast) in CASES.items():
+        one = outcomes[name] = run(design, contrast, args.times, args.seed)
+        shares = "".join(f"{100 * share:8.1f} %" for share in (one.found, one.held, one.held_by_bootstrap))
+        print(f"{name:58}{100 * one.promised:6.1f}{100 * one.planted:6.1f}{shares}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({name: vars(one) for name, one in outcomes.items()}, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

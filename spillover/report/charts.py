@@ -1,0 +1,342 @@
+"""How charts look and how they get onto a page: the drawing half of `figures`, which knows no study and no store.
+
+`lines`, `bars`, `plane` and `layers` each draw one panel from a few tidy rows; `grid` sets panels beside each other
+under one legend. They are Vega-Lite written out, which is a tenth of the time of building Altair's objects one by one;
+`as_altair` makes one of those of a finished grid, for a notebook.
+
+A label looks the same in every panel and every figure: its place among the labels gives it a colour of Okabe and Ito's
+palette, which colour-blind readers can tell apart, and also a dash and a shape, so that colour is not needed. The base
+is drawn in the colour of the text.
+
+`split` cuts the SVG file of a figure into its panels, so that a page can flow them to its own width, and lets them take
+colours and font from the page, so that one drawing serves dark and light.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import altair as alt
+
+Spec = dict[str, Any]
+
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 1))
+SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+INK = "#1a1b1c"  # stands for the colour of the text; no chart uses it otherwise
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+WIDTH, HEIGHT = 200, 150  # of a panel's plot
+MARGINS = (40, 46, 12, 42)  # left, top, right, bottom: room for what stands around a plot when it is cut out
+OF_100 = "format(100 * datum.value, '~g')"
+SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
+
+
+class Look(NamedTuple):
+    """Colour, dash (lengths drawn and left out) and shape of a line or mark."""
+
+    colour: str
+    dash: tuple[int, ...]
+    shape: str
+
+
+def looks(labels: Sequence[str], base: str | None = "base") -> dict[str, Look]:
+    """A look for each label by its place; that of `base` is the text's."""
+    found: dict[str, Look] = {}
+    for label in labels:
+        i = len(found) - (base in found)
+        coloured = Look(OKABE_ITO[i % len(OKABE_ITO)], DASHES[i % len(DASHES)], SHAPES[i % len(SHAPES)])
+        found[label] = Look(INK, (1, 0), "circle") if label == base else coloured
+    return found
+
+
+class Panel(NamedTuple):
+    """A panel with the rows that it is drawn from, under a name for the table behind the figure."""
+
+    name: str
+    spec: Spec
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels that can be set beside each other, and what they lack. `number` is the study's, 0 for others."""
+
+    number: int
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    looks: Mapping[str, Look]
+    lacking: tuple[str, ...] = ()
+    columns: int = 4
+    has_lines: bool = True
+
+    @property
+    def spec(self) -> Spec:
+        return grid([panel.spec for panel in self.panels], self.columns)
+
+    @property
+    def chart(self) -> alt.ConcatChart:
+        """As Altair's chart, which a notebook shows."""
+        return as_altair(self.spec)
+
+    @cached_property
+    def svg(self) -> str:
+        """As a file. vl-convert runs Vega in this process, without a network."""
+        import vl_convert
+
+        svg: str = vl_convert.vegalite_to_svg(self.spec)
+        return svg
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows behind it, panel by panel."""
+        table = pd.concat([panel.rows.assign(panel=panel.name) for panel in self.panels], ignore_index=True)
+        return table[["panel", *(name for name in table if name not in HIDDEN)]]
+
+
+HIDDEN = (
+    "panel",
+    "tip",
+    "role",
+    "where",
+    "train_size",
+    "train_shots",
+)  # said by other columns, or for the drawing alone
+
+
+# --- panels -----------------------------------------------------------------------------------------------------------
+
+
+def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
+    """A panel of scores over shots. `rows`: label, shots, value, ci_low, ci_high, tip; one row a mark.
+
+    Marks of one shot count stand a little beside each other so that their intervals do not cover one another.
+    """
+    shots = sorted({int(k) for k in rows["shots"]})
+    step = int(np.diff(shots).min()) if len(shots) > 1 else 1
+    present = [label for label in looks if label in set(rows["label"])]
+    place = {label: i - (len(present) - 1) / 2 for i, label in enumerate(present)}
+    data = rows.assign(x=rows["shots"].astype(float) + rows["label"].map(place) * 0.36 * step / max(4, len(present)))
+    scale: Spec = {"domain": [shots[0] - 0.45 * step, shots[-1] + 0.45 * step], "nice": False}
+    x = _number("x", "shots", scale, values=shots, format="d", grid=False)
+    y = _number("value", None, {"zero": False}, labelExpr=OF_100, tickCount=4)
+    return _panel(data, title, subtitle, _interval(x, y, "ci_low", "ci_high", looks), *_line_and_marks(x, y, looks, 42))
+
+
+def bars(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
+    """A panel of bars from zero. `rows`: bar, label, value, ci_low, ci_high, best, tip. A ring shows `best`."""
+    order = list(rows["bar"])
+    x: Spec = {"field": "bar", "type": "nominal", "title": None, "sort": order, "axis": {"labelAngle": 0}}
+    x["scale"] = {"padding": 0.28}
+    y = _number("value", None, {}, labelExpr=OF_100, tickCount=4) | {"stack": None}
+    return _panel(
+        rows,
+        title,
+        subtitle,
+        _mark("bar", x, y, _channels(looks, "color", legend=False), tip=True, cornerRadiusEnd=2, opacity=0.8),
+        _mark("rule", x, _end("ci_low"), {"y2": {"field": "ci_high"}}, strokeWidth=1.5, color=INK, opacity=0.75),
+        _mark("point", x, _end("best"), {}, size=30, strokeWidth=1.3, color=INK, opacity=0.9),
+    )
+
+
+def plane(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
+    """A panel of gain against retention in points, with intervals both ways; the dashed line is the Pareto front.
+
+    `rows`: label, gain, gain_low, gain_high, kept, kept_low, kept_high, tip, on_front.
+    """
+    ticks: Spec = {"labelExpr": SIGNED, "tickCount": 5, "tickMinStep": 1}
+    x = _number("gain", "in-domain →", {"padding": 12}, **ticks)
+    y = _number("kept", None, {"padding": 12}, **ticks)
+    zero: Spec = {"data": {"values": [{}]}}
+    axis: Spec = {"strokeWidth": 1.0, "color": INK, "opacity": 0.45}
+    front = {"data": {"values": _steps(rows[rows["on_front"]])}}
+    dashed: Spec = {"strokeWidth": 1.2, "strokeDash": [3, 2], "color": INK, "opacity": 0.6}
+    across = {**_channels(looks, "color"), "x2": {"field": "gain_high"}}
+    return _panel(
+        rows,
+        title,
+        subtitle,
+        zero | _mark("rule", {"datum": 0.0}, None, {}, **axis),
+        zero | _mark("rule", None, {"datum": 0.0}, {}, **axis),
+        front | _mark("line", x, y, {"order": {"field": "order", "type": "quantitative"}}, **dashed),
+        _mark("rule", _end("gain_low"), y, across, strokeWidth=1.5, opacity=0.4),
+        _interval(x, y, "kept_low", "kept_high", looks),
+        _marks(x, y, looks, 80),
+    )
+
+
+def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
+    """A panel over a model's layers. `rows`: label, layer, value, tip."""
+    x = _number("layer", "layer", {"nice": False}, format="d", grid=False, tickMinStep=1)
+    y = _number("value", None, {}, format="~g", tickCount=4)
+    return _panel(rows, title, subtitle, *_line_and_marks(x, y, looks, 22))
+
+
+def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
+    """Panels beside each other under the legend of what their marks stand for, in the reader's own font."""
+    axis: Spec = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
+    axis |= {"labelOpacity": 0.8, "titleOpacity": 0.8, "domainOpacity": 0.35, "tickOpacity": 0.35, "gridOpacity": 0.1}
+    axis |= {"titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11, "titleFontSize": 11.5}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "concat": list(panels),
+        "columns": columns,
+        "bounds": "flush",
+        "spacing": {"row": 92, "column": 58},
+        "config": {
+            "font": FONT,
+            "background": "white",
+            "axis": axis | {"labelFlush": True},
+            "view": {"stroke": None},
+            "title": {"color": INK, "fontSize": 12.5, "subtitleColor": INK, "subtitleFontSize": 11},
+            "legend": {"labelColor": INK, "titleColor": INK, "labelFontSize": 11.5},
+        },
+    }
+
+
+def as_altair(spec: Spec) -> alt.ConcatChart:
+    """A grid as Altair's chart, which a notebook shows."""
+    import altair as alt
+
+    chart: alt.ConcatChart = alt.Chart.from_json(json.dumps(spec))
+    return chart
+
+
+def _panel(rows: pd.DataFrame, title: str, subtitle: str, *layers: Spec) -> Spec:
+    head = {"text": title, "subtitle": subtitle, "anchor": "start", "frame": "group", "offset": 8, "fontWeight": 600}
+    values = json.loads(rows.to_json(orient="records"))
+    return {"title": head, "width": WIDTH, "height": HEIGHT, "data": {"values": values}, "layer": list(layers)}
+
+
+def _number(field: str, title: str | None, scale: Spec, **axis: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def _end(field: str) -> Spec:
+    return {"field": field, "type": "quantitative"}
+
+
+def _mark(kind: str, x: Spec | None, y: Spec | None, also: Spec, tip: bool = False, **mark: Any) -> Spec:
+    channels = {"x": x, "y": y, **also, **({"description": {"field": "tip"}} if tip else {})}
+    return {"mark": {"type": kind, **mark}, "encoding": {name: what for name, what in channels.items() if what}}
+
+
+def _interval(x: Spec, y: Spec, low: str, high: str, looks: Mapping[str, Look]) -> Spec:
+    ends = {**_channels(looks, "color"), "y2": {"field": high}}
+    return _mark("rule", x, {**y, "field": low}, ends, strokeWidth=1.5, opacity=0.4)
+
+
+def _line_and_marks(x: Spec, y: Spec, looks: Mapping[str, Look], size: int) -> tuple[Spec, Spec]:
+    dashed = _channels(looks, "color") | _channels(looks, "strokeDash", legend=False)
+    return _mark("line", x, y, dashed, strokeWidth=1.7), _marks(x, y, looks, size)
+
+
+def _marks(x: Spec, y: Spec, looks: Mapping[str, Look], size: int) -> Spec:
+    shaped = _channels(looks, "color", "shape")
+    return _mark("point", x, y, shaped, tip=True, filled=True, size=size, opacity=1)
+
+
+def _channels(looks: Mapping[str, Look], *names: str, legend: bool = True) -> Spec:
+    """Encodings of the label."""
+    shown = {"title": None, "orient": "top", "symbolSize": 70, "symbolOpacity": 1, "symbolStrokeWidth": 0}
+    part = {"color": 0, "strokeDash": 1, "shape": 2}
+    return {
+        name: {
+            "field": "label",
+            "type": "nominal",
+            "legend": {**shown, "labelLimit": 240, "columns": 7} if legend else None,
+            "scale": {"domain": list(looks), "range": [look[part[name]] for look in looks.values()]},
+        }
+        for name in names
+    }
+
+
+def _steps(front: pd.DataFrame) -> list[dict[str, float]]:
+    """The Pareto front as a staircase: nothing is above and to the right of it."""
+    corners = front.sort_values(["gain", "kept"])[["gain", "kept"]].to_numpy(dtype=float).tolist()
+    walked = corners[:1]
+    for gain, kept in corners[1:]:
+        walked += [[walked[-1][0], kept], [gain, kept]]
+    return [{"gain": gain, "kept": kept, "order": i} for i, (gain, kept) in enumerate(walked)]
+
+
+# --- onto the page ----------------------------------------------------------------------------------------------------
+
+# Vega's marks about the origin, for legends.
+OUTLINES = {
+    "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
+    "square": "M-4,-4h8v8h-8Z",
+    "triangle-up": "M0,-4.6L4.6,4H-4.6Z",
+    "diamond": "M0,-5.4L4.2,0L0,5.4L-4.2,0Z",
+    "cross": "M-1.7,-5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3Z",
+    "triangle-down": "M0,4.6L4.6,-4H-4.6Z",
+    "triangle-right": "M4.6,0L-4,4.6V-4.6Z",
+}
+POINTED = {"point", "bar"}  # the marks that a pointer may rest on, as Vega calls them
+DROPPED = ("role", "aria-roledescription", "aria-hidden", "pointer-events", "class")
+
+
+def swatch(look: Look, line: bool) -> str:
+    """How a label looks, for a legend of the page's own: its mark, upon a piece of its line if it has one."""
+    colour = _colour(look.colour)
+    dashes = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if look.dash[1:] != (0,) else ""
+    stroke = f'<path d="M-15,0H15" fill="none" stroke="{colour}" stroke-width="1.7"{dashes}/>' if line else ""
+    mark = f'<path d="{OUTLINES[look.shape]}" fill="{colour}"/>'
+    left = -15 if line else -6
+    return f'<svg viewBox="{left} -6 {-2 * left} 12" aria-hidden="true" focusable="false">{stroke}{mark}</svg>'
+
+
+def split(svg: str) -> list[str]:
+    """The panels of a figure, in order, each as an `<svg>` element for a page.
+
+    It is sized by its viewBox and takes colours and font from the page. Roles are left out, since the page describes a
+    figure once, in words, where Vega describes every tick; a mark's own description stays as `data-tip`.
+    """
+    root = ElementTree.fromstring(re.sub(r' (xmlns(:xlink)?|version|font-family)="[^"]*"', "", svg))
+    left, top, right, bottom = MARGINS
+    box = f"{-left} {-top} {left + WIDTH + right} {top + HEIGHT + bottom}"
+    panels = []
+    for group in root.iter("g"):
+        if re.search(r"\bconcat_\d+_group\b", group.get("class", "")):
+            group[0].attrib.pop("transform", None)  # its place among the others
+            panel = ElementTree.Element("svg", {"viewBox": box, "fill": "none", "stroke-miterlimit": "10"})
+            panel.append(group)
+            _strip(panel)
+            panel.attrib |= {"aria-hidden": "true", "focusable": "false"}
+            panels.append(re.sub(r"(\d\.\d\d)\d+", r"\1", ElementTree.tostring(panel, encoding="unicode")))
+    return panels
+
+
+def _strip(panel: ElementTree.Element) -> None:
+    for parent in list(panel.iter()):
+        for child in list(parent):
+            if child.get("d") in ("", "M0,0h0v0h0Z") or child.get("class") == "background":
+                parent.remove(child)
+    for element in panel.iter():
+        tip = element.attrib.pop("aria-label", "")
+        if tip and element.get("aria-roledescription") in POINTED:
+            element.set("data-tip", tip)
+        for name in DROPPED:
+            element.attrib.pop(name, None)
+        if element.get("opacity") == "1":
+            del element.attrib["opacity"]
+        for name in {"fill", "stroke"} & set(element.attrib):
+            element.set(name, _colour(element.attrib[name]))
+
+
+def _colour(value: str) -> str:
+    """A colour of the page: its text's, or one of its six."""
+    if value == INK:
+        return "currentColor"
+    return f"var(--c{OKABE_ITO.index(value) + 1})" if value in OKABE_ITO else value

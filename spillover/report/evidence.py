@@ -1,0 +1,153 @@
+"""Judged claims as something to read: records for the page and for programs, a table for the terminal.
+
+Both say the same: the verdict, the range that was expected (with the margin that a claim's author chose), and for every
+place the difference with its interval, its p-value after Holm, n and seeds. A number never stands without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Column, Table
+from rich.text import Text
+
+from ..claims import Comparison
+from .claims import VERDICTS, Evidence, Judgement
+from .table import points, signed
+
+MARKS = {"supported": "✓", "contradicted": "✗", "insufficient evidence": "?", "missing": "–"}
+STYLES = {"supported": "bold dodger_blue1", "contradicted": "bold dark_orange"}
+SHOWN = 4  # places of a comparison that the terminal lists
+
+
+def records(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """One plain dict a claim, as JSON can hold it; a number that is not finite is None. Scores are from 0 to 1."""
+    return [
+        {
+            "id": judgement.claim.id,
+            "text": judgement.claim.text,
+            "source": judgement.claim.source,
+            "caveat": judgement.claim.caveat,
+            "verdict": judgement.verdict,
+            "summary": judgement.text,
+            "seeds": judgement.seeds,
+            "comparisons": [_record(one) for one in judgement.evidence],
+            "missing": list(judgement.missing),
+            "fill": judgement.fill,
+        }
+        for judgement in judgements
+    ]
+
+
+def _record(evidence: Evidence) -> dict[str, Any]:
+    found = evidence.effect
+    numbers = {} if found is None else {"low": found.interval.low, "high": found.interval.high, **asdict(found)}
+    numbers.pop("interval", None)
+    return {
+        "what": evidence.comparison.title,
+        "where": evidence.where,
+        "measure": evidence.comparison.measure,
+        "holds": evidence.comparison.holds,
+        "expected": expected(evidence.comparison),
+        "verdict": evidence.verdict,
+        "written": written(evidence),
+        "cells_there": evidence.cells,
+        "cells_wanted": evidence.wanted,
+        **{name: _plain(value) for name, value in numbers.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def expected(comparison: Comparison) -> str:
+    """The range that a claim's author stated, with its unit."""
+    unit = {"training_loss": " nats", "weight_deviation": ""}.get(comparison.measure, " points")
+    return f"{comparison.expect}{unit}"
+
+
+def written(evidence: Evidence) -> str:
+    """The difference and its interval: points of 100 where it is one of scores."""
+    found = evidence.effect
+    if found is None:
+        return "missing"
+    numbers = (found.value, found.interval.low, found.interval.high)
+    if evidence.comparison.scale == 100:
+        value, low, high = map(points if evidence.comparison.theirs is None else signed, numbers)
+    else:
+        value, low, high = (f"{number:+.3g}".replace("-", "−") for number in numbers)
+    return f"{value} [{low}, {high}]" if isfinite(found.interval.half_width) else f"{value} (no interval)"
+
+
+def table(judgements: Sequence[Judgement]) -> Group:
+    """For the terminal: the claims of which something has run, then those of which nothing has, then how to read it."""
+    judged = [one for one in judgements if one.verdict != "missing"]
+    grid = Table(
+        Column("", no_wrap=True), Column("claim", ratio=2), Column("evidence", ratio=3), box=box.SIMPLE, expand=True
+    )
+    for one in judged:
+        said = Text(one.claim.text).append(f"\n{one.claim.source}" if one.claim.source else "", style="dim")
+        said.append(f"\n{one.claim.caveat}" if one.claim.caveat else "", style="italic")
+        grid.add_row(Text(one.claim.id, style="bold"), said, _evidence(one), end_section=True)
+    parts: list[Any] = [grid] if judged else []
+    nothing = [one for one in judgements if one.verdict == "missing"]
+    if nothing:
+        parts.append(Text("Nothing has run of: " + ", ".join(one.claim.id for one in nothing)))
+        parts += [Text(f"{one.claim.id}\n{one.fill}", style="dim") for one in nothing if one.fill]
+    parts += [Text(note, style="dim") for note in NOTES]
+    return Group(*parts)
+
+
+NOTES = (
+    "Differences in points of 100 with 95 % intervals. Supported: within the range expected; contradicted: outside; "
+    "else insufficient evidence. Each also after Holm over the comparisons of its claim.",
+    "Margins are stated by whoever wrote the claim. Of 20 claims, chance alone decides about 1 at most.",
+)
+
+
+def _evidence(judgement: Judgement) -> Text:
+    text = Text(judgement.verdict, style=STYLES.get(judgement.verdict, "bold"))
+    text.append(f"\n{judgement.text}", style="not bold default")
+    for comparison in judgement.claim.comparisons:
+        ours = [one for one in judgement.evidence if one.comparison is comparison]
+        holds = {"all": "", "any": ", somewhere", "majority": ", mostly"}[comparison.holds]
+        text.append(f"\n{comparison.title}: {expected(comparison)}{holds}", style="not bold default")
+        for line in _places(ours):
+            text.append(f"\n  {line}", style="not bold dim default")
+    if judgement.fill:
+        text.append(f"\nmissing: to be had by\n{judgement.fill}", style="not bold dim italic default")
+    return text
+
+
+def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
+    """What decides comes first: contradicted, unclear, supported; then what is missing, in a line."""
+    order = ["contradicted", "insufficient evidence", "supported"]
+    there = sorted((e for e in evidence if e.effect is not None), key=lambda e: order.index(e.verdict))
+    for one in there[:SHOWN]:
+        assert one.effect is not None
+        part = "" if one.cells == one.wanted else f", {one.cells} of {one.wanted} cells"
+        p = one.effect.p if one.effect.p_adjusted is None else one.effect.p_adjusted
+        where = f"{one.where}: " if one.where else ""
+        floor = one.effect.noise_floor
+        noise = "" if floor is None else f", seeds differ by {points(floor)}"
+        yield f"{MARKS[one.verdict]} {where}{written(one)}, p {_p(p)}, n {one.effect.n}{noise}{part}"
+    rest = there[SHOWN:]
+    if rest:
+        counts = {verdict: sum(e.verdict == verdict for e in rest) for verdict in VERDICTS}
+        yield "and " + ", ".join(f"{count} {MARKS[verdict]}" for verdict, count in counts.items() if count)
+    lacking = [e.where for e in evidence if e.effect is None]
+    if lacking:
+        more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        yield f"{MARKS['missing']} missing {'; '.join(lacking[:SHOWN])}{more}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,142 @@
+"""What goes into papers: figures as files, tables as CSV, LaTeX and Markdown.
+
+    DIR/figures/fig1-in-domain.svg .pdf .png    the drawing, in words that can be searched and set in the reader's font
+    DIR/figures/fig1-in-domain.csv .tex .md     the rows behind it
+
+`latex` and `markdown` write any table. `printed` is what `spillover report --format` prints: verdict and matrix in the
+two formats for reading, the tidy rows of results.csv in the two for programs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from ..metrics import METRICS
+from .figures import Figure
+from .table import ROLE_TITLES, MatrixEntry, Results, groups, points, signed, signed_interval
+from .verdict import caveats, verdicts
+
+PNG_SCALE = 2.0  # twice the pixels, for print and sharp screens
+LATEX = str.maketrans(
+    {char: rf"\{char}" for char in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--"}
+    | {"▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "→": r"$\rightarrow$", "\n": " "}
+)
+
+Cells = Sequence[Sequence[Any]]
+
+
+def write(figures: Iterable[Figure], folder: Path) -> list[Path]:
+    """Every figure and the rows behind it, in six files each; returns their paths."""
+    import vl_convert
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for figure in figures:
+        svg = figure.svg
+        columns, rows = list(map(str, figure.table)), _rounded(figure.table)
+        contents: dict[str, str | bytes] = {
+            "svg": svg,
+            "pdf": vl_convert.svg_to_pdf(svg),
+            "png": vl_convert.svg_to_png(svg, scale=PNG_SCALE),
+            "csv": figure.table.to_csv(index=False, lineterminator="\n"),
+            "tex": latex(columns, rows),
+            "md": markdown(columns, rows),
+        }
+        for kind, content in contents.items():
+            path = folder / f"{figure.name}.{kind}"
+            path.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+            written.append(path)
+    return written
+
+
+def _rounded(df: pd.DataFrame) -> list[list[str]]:
+    return [
+        ["" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        for row in df.itertuples(index=False)
+    ]
+
+
+def markdown(columns: Sequence[str], rows: Cells) -> str:
+    """A pipe table. Pipes and line breaks within a cell are written so that they stay there."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines) + "\n"
+
+
+def _in_markdown(value: Any) -> str:
+    return re.sub(r"\s+", " ", str(value)).replace("|", r"\|")
+
+
+def latex(columns: Sequence[str], rows: Cells) -> str:
+    """A tabular for booktabs."""
+    lines = [" & ".join(str(value).translate(LATEX) for value in line) + r" \\" for line in [columns, *rows]]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{'l' * len(columns)}}}", *body, r"\end{tabular}", ""])
+
+
+# --- to be printed ----------------------------------------------------------------------------------------------------
+
+
+def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> str:
+    """The results as text that ends in a line break."""
+    if format == "csv":
+        return str(results.df.to_csv(index=False, lineterminator="\n"))
+    if format == "json":
+        return f"{results.df.to_json(orient='records')}\n"
+    found = verdicts(results)
+    notes = [*caveats(found), *NOTES]
+    parts: list[str] = []
+    if format == "md":
+        for verdict in found:
+            parts.append(f"**{verdict.title}: {verdict.advice}** {verdict.why}\n")
+            parts.append("".join(f"- {line.name}: {line.sentence}\n" for line in verdict.lines))
+        parts += [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in matrix(results)]
+        return "\n".join([*parts, *(f"{note}\n" for note in notes)])
+    for verdict in found:
+        parts += [
+            f"% {verdict.title}: {verdict.advice} {verdict.why}",
+            *(f"% {x.name}: {x.sentence}" for x in verdict.lines),
+        ]
+    parts += [f"\n% {title}\n{latex(columns, rows)}" for title, columns, rows in matrix(results)]
+    return "\n".join([*parts, *(f"% {note}" for note in notes), ""])
+
+
+NOTES = (
+    "Score of 100 and its change from the base with the 95 % interval; of the base the score's interval. ▲ ▼ beyond "
+    "chance after Holm over the matrix; * not all cells have run.",
+)
+
+
+# --- the matrix as tables ---------------------------------------------------------------------------------------------
+
+
+def matrix(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The generalisation matrix as (title, columns, rows), a table for each training set."""
+    tables = []
+    for group in groups(results):
+        variants = [*([results.base] if results.base else []), *group.variants]
+        columns = ["role", "test set", "metric", "n", *(variant.name for variant in variants)]
+        rows = []
+        for role, tests in group.columns:
+            for test in tests:
+                entries = [results.matrix.get((variant.name, test.name)) for variant in variants]
+                n = max((entry.n for entry in entries if entry), default=0)
+                facts = [ROLE_TITLES[role], test.title or test.name, METRICS[test.metrics[0]].title, str(n)]
+                rows.append([*facts, *map(_entry, entries)])
+        tables.append((group.title, columns, rows))
+    return tables
+
+
+def _entry(entry: MatrixEntry | None) -> str:
+    if entry is None:
+        return "missing"
+    score = points(entry.score) + ("" if entry.cells == entry.planned else "*")
+    if entry.delta is None or entry.delta_interval is None:
+        return f"{score} [{points(entry.interval.low)}, {points(entry.interval.high)}]"
+    arrow = ("▲ " if entry.delta > 0 else "▼ ") if entry.is_clear else ""
+    return f"{score} ({arrow}{signed(entry.delta)} {signed_interval(entry.delta_interval)})"

@@ -1,0 +1,348 @@
+"""What the page says, section by section, as plain values that its template lays out.
+
+Each function takes what it speaks of and returns lists, dicts and strings; where there is nothing to say it returns
+something empty, and the template leaves the section out. Numbers are written here and nowhere in the template, except
+for scores and changes, which have filters of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..grid import Grid, TestInfo
+from ..metrics import METRICS
+from ..stats import MIN_ROWS
+from ..store import Store
+from ..task import FIVE
+from .claims import VERDICTS, Judgement, judge_all
+from .contrasts import ALPHA
+from .evidence import MARKS, records
+from .examples import Tally, Written
+from .table import ROLE_TITLES, MatrixEntry, Results, groups, points, signed, signed_interval
+from .verdict import caveats, verdicts
+
+SMALL_N = 100  # documents a set, below which the page says what could not have been seen
+SHADES = (0.05, 0.15)  # changes of 5 and 15 points deepen a tile
+
+Table = dict[str, Any]
+
+
+def table(
+    id: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()
+) -> Table:
+    """A table for the template, without columns that say nothing; those named in `numeric` stand to the right."""
+    rows = [list(row) for row in rows]
+    kept = [i for i in range(len(columns)) if any(row[i] != "" for row in rows)]
+    columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    right = {i for i, name in enumerate(columns) if name in numeric}
+    return {"id": id, "caption": caption, "columns": columns, "rows": rows, "numeric": right}
+
+
+def everything(results: Results, folder: Path, answers: Written) -> dict[str, Any]:
+    """All sections by the names that the template knows them under."""
+    return {
+        "protocol": results.grid.protocol,
+        "small_print": list(small_print(results.grid)),
+        "verdicts": (found := verdicts(results)),
+        "notes": [*caveats(found), *notes(results)],
+        "matrices": matrices(results, answers.tallies),
+        "claims": claims(judge_all(results, folder)),
+        "has_examples": bool(answers.index),
+        "data_sets": data_sets(results),
+        "data_examples": data_examples(results, answers),
+        "labels": label_table(results.grid),
+        "formats": [{**one, "task": task_title(one["task"])} for one in answers.formats],
+        "audit": audit(folder),
+        "findings": findings(results.grid),
+        "training": training(results, folder),
+        "scoring": scoring(results),
+        "missing": missing_cells(results),
+        "versions": versions(results.receipts.values()),
+    }
+
+
+# --- verdict ----------------------------------------------------------------------------------------------------------
+
+
+def notes(results: Results) -> Iterator[str]:
+    """What a reader of the verdict and the matrix must know."""
+    compared = [entry for entry in results.matrix.values() if entry.change is not None]
+    if compared:
+        yield (
+            f"Marked is what is beyond chance after Holm’s correction over all changes shown together (p < {ALPHA}, "
+            f"{MIN_ROWS} documents or more). Intervals are those of single changes: one may exclude zero and not be "
+            "marked."
+        )
+    if compared and min(entry.n for entry in compared) < SMALL_N:
+        smallest = sorted(entry.change.mde for entry in compared if entry.change)
+        yield (
+            f"With {min(entry.n for entry in compared)} documents in the smallest set, a change on one test set is "
+            f"found with 80 % power from about {points(smallest[len(smallest) // 2])} points: smaller ones often go "
+            "unseen."
+        )
+    if any(entry.cells < entry.planned for entry in results.matrix.values()):
+        yield "Scores with * rest on part of their cells; changes always compare cells that both sides have."
+
+
+def small_print(grid: Grid) -> Iterator[str]:
+    """What the numbers are not."""
+    if any(test.source.startswith("builtin:") for test in grid.tests):
+        yield "Test sets of the suite builtin are templated text: they show the machinery and are no findings."
+
+
+def placer(results: Results) -> Callable[[float], str]:
+    """A change's place on the common scale of the interval bars, -100 to 100."""
+    ends = [abs(end) for c in results.recipe_changes.values() for end in (c.interval.low, c.interval.high)]
+    reach = max(ends, default=0.0) or 1.0
+    return lambda value: f"{100 * value / reach:.1f}"
+
+
+# --- the matrix -------------------------------------------------------------------------------------------------------
+
+
+def matrices(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> list[dict[str, Any]]:
+    """A table for each training set: rows are test sets by role, columns the base and the variants."""
+    names = [variant.name for variant in results.grid.variants]
+    tests = [test.name for test in results.grid.tests]
+    found = []
+    for group in groups(results):
+        variants = [*([results.base] if results.base else []), *group.variants]
+        parts = [
+            {
+                "role": ROLE_TITLES[role],
+                "rows": [
+                    {
+                        "title": test.title or test.name,
+                        "metric": METRICS[test.metrics[0]].title,
+                        "n": n_of(results, test),
+                        "tiles": [
+                            {
+                                **_tile(results.matrix.get((variant.name, test.name))),
+                                "off": tallies.get((variant.name, test.name), Tally()).rate,
+                                "v": names.index(variant.name),
+                                "t": tests.index(test.name),
+                            }
+                            for variant in variants
+                        ],
+                    }
+                    for test in of_role
+                ],
+            }
+            for role, of_role in group.columns
+        ]
+        found.append({"title": group.title, "variants": [v.name for v in variants], "parts": parts})
+    return found
+
+
+def n_of(results: Results, test: TestInfo) -> str:
+    """Documents that entries of a test set rest on."""
+    counts = sorted({entry.n for (_, name), entry in results.matrix.items() if name == test.name}) or [test.n]
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+
+
+def _tile(entry: MatrixEntry | None) -> dict[str, Any]:
+    tile: dict[str, Any] = {"entry": entry, "shade": "", "arrow": "", "title": _tile_title(entry) if entry else ""}
+    if entry and entry.delta is not None and entry.is_clear:
+        gain = entry.delta > 0
+        depth = 1 + sum(abs(entry.delta) >= step for step in SHADES)
+        tile |= {"shade": f"{'gain' if gain else 'loss'} s{depth}", "arrow": "▲ " if gain else "▼ "}
+    return tile
+
+
+def _tile_title(entry: MatrixEntry) -> str:
+    """A tile in words."""
+    words = (
+        f"{entry.variant} on {entry.test}: {entry.metric.title} {points(entry.score)}, 95 % interval "
+        f"{points(entry.interval.low)} to {points(entry.interval.high)}, n {entry.n}, "
+        f"{entry.cells} of {entry.planned} cells"
+    )
+    if entry.delta is None or entry.delta_interval is None:
+        return words
+    end = "" if entry.is_clear else "; insufficient evidence"
+    return f"{words}; change from the base {signed(entry.delta)} {signed_interval(entry.delta_interval)}{end}"
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def claims(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
+    """The claims with their evidence; what has not run is named and not listed place by place."""
+    if not judgements:
+        return None
+    items = [
+        {
+            **record,
+            "mark": MARKS[record["verdict"]],
+            "comparisons": [one for one in record["comparisons"] if one["verdict"] != "missing"],
+        }
+        for record in records(judgements)
+    ]
+    counts = {verdict: sum(item["verdict"] == verdict for item in items) for verdict in VERDICTS}
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    order = {verdict: i for i, verdict in enumerate(VERDICTS)}
+    return {
+        "intro": f"{said[0].upper()}{said[1:]}.",
+        "judged": sorted(items, key=lambda item: order[item["verdict"]] > 2),
+    }
+
+
+# --- data and prompts -------------------------------------------------------------------------------------------------
+
+
+def task_title(task: str) -> str:
+    return FIVE[task].title if task in FIVE else task.replace("_", " ").capitalize()
+
+
+def data_sets(results: Results) -> Table:
+    """Table 1 of the study: test sets, their roles and where their rows come from."""
+    roles: dict[str, dict[str, list[str]]] = {test.name: {} for test in results.grid.tests}
+    for cell in results.grid.cells:
+        train = results.variants[cell.variant].train_dataset
+        if cell.role in ("in_domain", "out_of_domain") and train:
+            trains = roles[cell.test_dataset].setdefault(ROLE_TITLES[cell.role], [])
+            trains += [train] if train not in trains else []
+    return table(
+        "data-c",
+        "Test sets: what they are to the training sets, cross-task to those not named, and where rows come from",
+        ["Test set", "Task", "Role", "Rows", "Left out", "Source", "Notes"],
+        (
+            [
+                test.title or test.name,
+                task_title(test.task),
+                "; ".join(f"{role} for {', '.join(trains)}" for role, trains in roles[test.name].items())
+                or ROLE_TITLES["cross_task"],
+                test.n,
+                test.excluded or "–",
+                test.source,
+                "; ".join(test.notes),
+            ]
+            for test in results.grid.tests
+        ),
+        ["Rows", "Left out"],
+    )
+
+
+def label_table(grid: Grid) -> Table:
+    """Table 4 of the study."""
+    labels = {test.task: ", ".join(test.labels) if test.labels else "free text" for test in grid.tests}
+    return table(
+        "labels-c", "Labels (Table 4 of the study)", ["Task", "Labels"], ([task_title(t), s] for t, s in labels.items())
+    )
+
+
+def data_examples(results: Results, answers: Written) -> list[dict[str, str]]:
+    """Tables 2 and 3 of the study: a source and an example for each data set."""
+    return [
+        {"title": test.title or test.name, "source": test.source, **answers.first_rows[test.name]}
+        for test in results.grid.tests
+        if test.name in answers.first_rows
+    ]
+
+
+def audit(folder: Path) -> dict[str, Any] | None:
+    """What `spillover check` found in the data, where it was kept."""
+    path = folder / "audit.json"
+    if not path.is_file():
+        return None
+    lists = json.loads(path.read_text("utf-8"))["lists"]
+    found = [(one, defect) for one in lists for defect in one["defects"]]
+    warned = sum(defect["level"] == "warning" for _, defect in found)
+    text = f"{_count(len(lists), 'list')} of rows were looked at: {_count(len(found), 'finding')}, {_count(warned, 'warning')}."
+    rows = [
+        [one["name"], defect["level"], defect["count"] or "–", defect["of"], defect["what"], defect["example"]]
+        for one, defect in found
+    ]
+    columns = ["List", "Level", "Rows", "Of", "What", "For example"]
+    findings = table("audit-c", "Findings, list by list", columns, rows, ["Rows", "Of"]) if rows else None
+    return {"text": text, "table": findings}
+
+
+# --- what ran ---------------------------------------------------------------------------------------------------------
+
+
+def findings(grid: Grid) -> Table | None:
+    """What was found before the run."""
+    if not grid.warnings:
+        return None
+    ranked = sorted(grid.warnings, key=lambda finding: finding.level != "warning")
+    rows = ([finding.where, finding.level, finding.what] for finding in ranked)
+    return table("preflight-c", "Preflight: what was found before anything ran", ["Where", "Level", "What"], rows)
+
+
+TRAINED = ["Samples", "Steps", "Loss", "Seconds", "Tokens", "One at a time", "Saved"]
+
+
+def training(results: Results, folder: Path) -> Table | None:
+    """What training took, from the receipts of the variants."""
+    store = Store(folder)
+    rows = []
+    for variant in results.grid.variants:
+        receipt = store.variant_receipt(variant.key) if variant.kind == "trained" else None
+        if receipt:
+            tokens, plain = receipt.get("tokens") or 0, receipt.get("tokens_plain") or 0
+            loss = receipt.get("loss")
+            learnt = [f"{receipt.get('rows', 0):,}", receipt.get("steps", "–"), "–" if loss is None else f"{loss:.3f}"]
+            cost = [f"{receipt.get('seconds') or 0:,.0f}", f"{tokens:,}", f"{plain:,}", _saved(tokens, plain)]
+            how = [variant.seed, receipt.get("precision", "–"), receipt.get("device", "–")]
+            rows.append([variant.name, *learnt, *cost, *how])
+    columns = ["Variant", *TRAINED, "Seed", "Precision", "Device"]
+    return table("trained-c", "Training", columns, rows, [*TRAINED, "Seed"]) if rows else None
+
+
+SCORED = ["Cells", "Seconds", "Tokens", "One at a time", "Saved", "Generated"]
+
+
+def scoring(results: Results) -> Table:
+    """What scoring took, from the receipts of the cells."""
+    missing = {cell.key for cell in results.missing}
+    rows = []
+    for variant in results.grid.variants:
+        cells = [c for c in results.grid.cells if results.variants[c.variant] == variant]
+        found = [results.receipts[c.key] for c in cells if c.key in results.receipts and c.key not in missing]
+        tokens, plain = _total(found, "tokens"), _total(found, "tokens_plain")
+        done = sum(cell.key not in missing for cell in cells)
+        rows.append(
+            [variant.name, f"{done} of {len(cells)}", f"{_total(found, 'seconds'):,.1f}", f"{tokens:,.0f}"]
+            + [f"{plain:,.0f}", _saved(tokens, plain), f"{_total(found, 'tokens_generated'):,.0f}"]
+            + [_said(receipt.get(name) for receipt in found) for name in ("precision", "engine", "device")]
+        )
+    columns = ["Variant", *SCORED, "Precision", "Engine", "Device"]
+    return table("scored-c", "Scoring; tokens saved are those of shared prefixes", columns, rows, SCORED)
+
+
+def missing_cells(results: Results) -> list[str]:
+    """What has not run, a line for each variant and test set."""
+    counts: dict[tuple[str, str], int] = {}
+    for cell in results.missing:
+        key = results.variants[cell.variant].name, cell.test_dataset
+        counts[key] = counts.get(key, 0) + 1
+    return [f"{variant} on {test}: {n}" for (variant, test), n in counts.items()]
+
+
+def versions(receipts: Iterable[Mapping[str, Any]]) -> str:
+    """Package versions; more than one of a package where cells were made at different times."""
+    found: dict[str, dict[str, None]] = {}
+    for receipt in receipts:
+        for name, version in (receipt.get("versions") or {}).items():
+            found.setdefault(str(name), {})[str(version)] = None
+    return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _saved(tokens: float, plain: float) -> str:
+    return f"{100 * (1 - tokens / plain):.0f} %" if plain else "–"
+
+
+def _total(receipts: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(sum(receipt.get(name) or 0 for receipt in receipts))
+
+
+def _said(values: Iterable[Any]) -> str:
+    """What the receipts say, once each."""
+    return ", ".join(dict.fromkeys(str(value) for value in values if value)) or "–"

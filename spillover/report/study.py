@@ -1,0 +1,199 @@
+"""The seven figures of the study (Yang et al. 2024) for any experiment: which panels, which lines, which bars.
+
+Panels are the study's where the experiment has any of them, else every pair of training and test set with the role that
+the figure is about. Scores are each test set's first metric; seeds and draws are averaged, scores and interval ends
+alike.
+
+The study's bars took the best shot count on the test set itself. Here a bar shows what the model was trained for: FT
+with no demonstrations, FTICL with as many as in training. A ring marks the best over shots, which is too high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import pandas as pd
+
+from . import charts
+from .averages import BASE, Averages, Pair
+from .charts import Figure, Look, Panel
+
+GENERATION = {"rougeL", "bleu"}  # first metrics of test sets of free text
+
+
+def _pairs(text: str) -> tuple[Pair, ...]:
+    """`a: b c; d: e` as pairs of training and test set."""
+    halves = (part.split(":") for part in text.split(";"))
+    return tuple((train.strip(), test) for train, tests in halves for test in tests.split())
+
+
+OWN = ("amazon", "multinli", "paws", "xsum", "socialqa")  # the columns of the study's Figure 3
+STUDY: Mapping[int, tuple[Pair, ...]] = {  # the panels of the study's figures, in its order
+    1: _pairs(
+        "xsum: xsum xlsum; socialqa: socialqa; paws: paws; amazon: amazon amazonfood; multinli: multinli multinli2"
+    ),
+    2: _pairs("xsum: pdfs cnn; socialqa: tweetqa sciqa; amazon: sst2 yelp; paws: qqp stsb; multinli: rte gptnli"),
+    3: tuple((train, test) for test in OWN for train in OWN if train != test),
+    4: _pairs("xsum: xsum pdfs; socialqa: socialqa sciqa"),
+    5: _pairs("socialqa: amazon multinli paws xsum; xsum: socialqa"),
+    6: _pairs("amazon: amazon sst2; paws: paws stsb; multinli: multinli rte"),
+    7: _pairs("amazon: paws xsum; paws: multinli xsum; multinli: amazon xsum"),
+}
+
+
+def every(data: Averages) -> Iterator[Figure]:
+    """All seven. One that cannot be drawn at all has no panels."""
+    yield over_shots(data, 1)
+    yield over_shots(data, 2)
+    yield across_tasks(data)
+    yield from (as_bars(data, number) for number in (4, 5, 6, 7))
+
+
+def panels(data: Averages, number: int, pairs: Sequence[Pair]) -> tuple[list[Pair], tuple[str, ...]]:
+    """The panels to draw of those that there are, and what the study has beside them."""
+    there = [pair for pair in STUDY[number] if pair in pairs]
+    if not there:
+        return list(pairs), ()
+    return there, tuple(data.arrow(*pair) for pair in STUDY[number] if pair not in pairs)
+
+
+# --- Figures 1 to 3: lines over shots ---------------------------------------------------------------------------------
+
+
+def over_shots(data: Averages, number: int, prompt: str | None = None) -> Figure:
+    """Figures 1 and 2."""
+    role, title = {1: ("in_domain", "In-domain"), 2: ("out_of_domain", "Out-of-domain")}[number]
+    prompt = prompt or data.first_prompt()
+    data = data.plain().only(data.plain().df["prompt"] == prompt)
+    pairs, lacking = panels(data, number, data.pairs(role))
+    shown = {pair: data.rows(*pair) for pair in pairs}
+    looks = charts.looks(list(dict.fromkeys([BASE, *(label for rows in shown.values() for label in rows["label"])])))
+    drawn = []
+    for (train, test), rows in shown.items():
+        subtitle = data.metric_title(test) + ("" if train == test else f", trained on {data.title(train)}")
+        drawn.append(Panel(f"{train} → {test}", charts.lines(rows, looks, data.title(test), subtitle), rows))
+    return Figure(
+        number=number,
+        name=f"fig{number}-{title.lower()}",
+        title=title,
+        caption=f"Scores over the demonstrations in the prompt, prompt format {prompt}, with 95 % intervals.",
+        panels=tuple(drawn),
+        looks=looks,
+        lacking=lacking,
+    )
+
+
+def across_tasks(data: Averages) -> Figure:
+    """Figure 3."""
+    data = data.plain()
+    pairs, lacking = panels(data, 3, _own_tests(data.pairs("cross_task")))
+    tests = list(dict.fromkeys(test for _, test in pairs))
+    looks = charts.looks([BASE, *dict.fromkeys(data.title(train) for train, _ in pairs)])
+    drawn = []
+    for prompt, test in product(data.df["prompt"].unique(), tests):
+        rows = _one_recipe_each(data, test, [train for train, name in pairs if name == test])
+        rows = rows[rows["prompt"] == prompt]
+        if len(rows):
+            spec = charts.lines(rows, looks, data.title(test), f"{data.metric_title(test)}, prompt {prompt}")
+            drawn.append(Panel(f"{test}, {prompt}", spec, rows))
+    return Figure(
+        number=3,
+        name="fig3-cross-task",
+        title="Cross-task",
+        caption="The base and the models fine-tuned without demonstrations on the other tasks, each at its smallest "
+        "size; lines are named after the training set. Bars are 95 % intervals.",
+        panels=tuple(drawn),
+        looks=looks,
+        lacking=lacking,
+        columns=max(1, len(tests)),
+    )
+
+
+def _own_tests(pairs: Sequence[Pair]) -> list[Pair]:
+    """Only tests on which something was trained too, as in the study; all where there is none such."""
+    trained = {train for train, _ in pairs}
+    return [pair for pair in pairs if pair[1] in trained] or list(pairs)
+
+
+def _one_recipe_each(data: Averages, test: str, trains: Sequence[str]) -> pd.DataFrame:
+    """The base and one recipe of each training set, labelled by the set."""
+    parts = [data.df[(data.df["label"] == BASE) & (data.df["test_dataset"] == test)]]
+    for train in trains:
+        both = data.rows(train, test)
+        rows = both[both["label"] != BASE]
+        first = rows["label"].iloc[int(rows["train_size"].astype(float).argmin())]
+        parts.append(rows[rows["label"] == first].assign(label=data.title(train)))
+    return pd.concat(parts)
+
+
+# --- Figures 4 to 7: bars ---------------------------------------------------------------------------------------------
+
+TITLES = {
+    4: "FTICL, generation, same task",
+    5: "FTICL, generation, cross-task",
+    6: "FTICL, classification, same task",
+    7: "FTICL, classification, cross-task",
+}
+BAR_LOOKS = {
+    "base": Look("#8b9099", (1, 0), "square"),
+    "FTICL": Look(charts.OKABE_ITO[2], (1, 0), "square"),
+    "FT": Look(charts.OKABE_ITO[0], (1, 0), "square"),
+}
+
+
+HOW = (
+    "Bk: the base with k demonstrations; FCk: FTICL with k in training, asked with k (or the nearest count tested); "
+    "FT: asked with none. Rings: the best over shots on the test set itself, as the study plotted, and too high for it."
+)
+
+
+def as_bars(data: Averages, number: int) -> Figure:
+    """Figures 4 to 7."""
+    roles = ("in_domain", "out_of_domain") if number in (4, 6) else ("cross_task",)
+    kinds, prompt = _is_generation(data), data.first_prompt()
+    data = data.only(data.df["prompt"] == prompt)
+    with_fticl = set(data.df.loc[data.df["train_shots"] > 0, "train_dataset"])
+    of_kind = [train for train, generation in kinds.items() if generation == (number in (4, 5)) and train in with_fticl]
+    pairs, lacking = panels(data, number, [pair for pair in data.pairs(*roles) if pair[0] in of_kind])
+    drawn = []
+    for train, test in pairs:
+        rows = _bars(data.rows(train, test))
+        spec = charts.bars(rows, BAR_LOOKS, data.arrow(train, test), data.metric_title(test))
+        drawn.append(Panel(f"{train} → {test}", spec, rows))
+    return Figure(
+        number=number,
+        name=f"fig{number}-{TITLES[number].lower().replace(', ', '-').replace(' ', '-')}",
+        title=TITLES[number],
+        caption=f"{HOW if number == 4 else 'Bars and rings as in Figure 4.'} Prompt format {prompt}, 95 % intervals.",
+        panels=tuple(drawn),
+        looks=BAR_LOOKS,
+        lacking=lacking,
+        has_lines=False,
+    )
+
+
+def _is_generation(data: Averages) -> dict[str, bool]:
+    """By training set, whether its task is free text: as its tests of the same task are."""
+    return {train: data.metric(test) in GENERATION for train, test in data.pairs("in_domain", "out_of_domain")}
+
+
+def _bars(rows: pd.DataFrame) -> pd.DataFrame:
+    """The bars of a panel: base at 0 shots and at those of the FTICL variants, these, and FT of their size."""
+    base, trained = rows[rows["label"] == BASE], rows[rows["label"] != BASE]
+    fticl = trained[trained["train_shots"] > 0]
+    ft = trained[(trained["train_shots"] == 0) & trained["train_size"].isin(fticl["train_size"])]
+    asked = sorted({int(k) for k in rows["shots"]})
+    counts = sorted({int(k) for k in fticl["train_shots"]})
+    bars = [(BASE, f"B{k}", base, k) for k in sorted({0, *(_nearest(asked, k) for k in counts)} & set(asked))]
+    bars += [("FTICL", f"FC{k}", fticl[fticl["train_shots"] == k], _nearest(asked, k)) for k in counts]
+    bars += [("FT", "FT", ft, _nearest(asked, 0))]
+    parts = []
+    for label, bar, means, shots in bars:
+        best = float("nan") if label == BASE else means["value"].max()
+        parts.append(means[means["shots"] == shots].head(1).assign(label=label, bar=bar, best=best))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _nearest(asked: Sequence[int], k: int) -> int:
+    return min(asked, key=lambda shots: (abs(shots - k), shots))

@@ -1,0 +1,211 @@
+"""Which variant to ship, in sentences: the same on the page, on the terminal and in Markdown.
+
+For each training set its recipes are weighed against the base by their mean changes in-domain, out-of-domain and
+cross-task (`Results.recipe_changes`), and one rule, stated here and applied to nothing else, says what to do:
+
+1. A recipe that gains somewhere and loses nowhere, both beyond chance, may be shipped. Of several, the one that gains
+   most in-domain; those that cannot be told from it there are named.
+2. Where every gain comes with a loss, there is nothing to ship without a choice, and the losses are named.
+3. Where no gain is beyond chance there is insufficient evidence, which is said with the smallest effect that could have
+   been found. Absence of a difference is never claimed.
+
+Beyond chance means: after Holm over all the changes that the verdict speaks of, and from enough documents
+(`contrasts.Effect.is_clear`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..grid import Cell, Variant
+from .contrasts import Effect, adjusted, difference
+from .table import ROLE_TITLES, ROLES, Group, Results, groups, points, recipe_name, signed, signed_interval
+
+
+@dataclass(frozen=True)
+class Change:
+    """A recipe's change from the base over the test sets `where`."""
+
+    where: str
+    effect: Effect
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A recipe, how it came about, and what it gained and lost, in a sentence and in numbers."""
+
+    name: str
+    recipe: str
+    sentence: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with the variants of one training set: `advice` in a few words, and why."""
+
+    title: str
+    advice: str
+    why: str
+    lines: tuple[Line, ...]
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """A verdict for each training set; none where only the base has run."""
+    return [_verdict(results, group) for group in groups(results) if group.variants]
+
+
+def recipe(variant: Variant) -> str:
+    """How a variant came about, in a few words."""
+    parts = [
+        (variant.strategy or "").upper() or ("existing checkpoint" if variant.kind == "path" else ""),
+        f"on {variant.train_dataset}" if variant.train_dataset else "",
+        f"{variant.train_size:,} samples" if variant.train_size else "",
+        f"{variant.train_shots} demonstrations each" if variant.train_shots else "",
+        f"learning rate {variant.learning_rate:g}" if variant.learning_rate else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _verdict(results: Results, group: Group) -> Verdict:
+    arms = [arm for arm in results.recipes.values() if arm[0] in group.variants]
+    lines = [_line(results, arm) for arm in arms]
+    return Verdict(group.title, *_advice(results, arms, lines), tuple(lines))
+
+
+def _line(results: Results, arm: Sequence[Variant]) -> Line:
+    name = recipe_name(arm)
+    found = [results.recipe_changes.get((name, role)) for role in ROLES]
+    changes = [Change(ROLE_TITLES[one.role], one.change, one.metrics) for one in found if one]
+    if not changes and (overall := _overall(results, arm)):
+        changes = [Change("over all test sets", overall, ())]
+    seeds = f", {len(arm)} seeds" if len(arm) > 1 else f", seed {arm[0].seed}" if arm[0].seed is not None else ""
+    return Line(name, recipe(arm[0]) + seeds, _sentence(changes), tuple(changes))
+
+
+def _overall(results: Results, arm: Sequence[Variant]) -> Effect | None:
+    """For checkpoints of which nobody said what they were trained on."""
+    base = [results.base] if results.base else []
+    return difference(results, _cells(results, arm), _cells(results, base))
+
+
+def _cells(results: Results, variants: Sequence[Variant], role: str | None = None) -> list[Cell]:
+    ours = [cell for cell in results.grid.cells if results.variants[cell.variant] in variants]
+    return [cell for cell in ours if role in (None, cell.role)]
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def _sentence(changes: Sequence[Change]) -> str:
+    """What is beyond chance first, then what is not."""
+    if not changes:
+        return "Nothing to compare yet: it and the base have not run on the same cells."
+    said = {
+        "gains": [f"{_by(change.effect)} {change.where}" for change in changes if _is_gain(change)],
+        "loses": [f"{_by(change.effect)} {change.where}" for change in changes if _is_loss(change)],
+        "insufficient evidence": [f"{c.where} ({_numbers(c.effect)})" for c in changes if not c.effect.is_clear],
+    }
+    text = "; ".join(f"{verb} {_listed(parts)}" for verb, parts in said.items() if parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _is_gain(change: Change) -> bool:
+    return change.effect.is_clear and change.effect.value > 0
+
+
+def _is_loss(change: Change) -> bool:
+    return change.effect.is_clear and change.effect.value < 0
+
+
+def _by(effect: Effect) -> str:
+    """`14.6 points [+8.3, +20.8]`: the verb has said the sign."""
+    return f"{points(abs(effect.value))} points {signed_interval(effect.interval)}"
+
+
+def _numbers(effect: Effect) -> str:
+    return f"{signed(effect.value)} {signed_interval(effect.interval)}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+# --- advice -----------------------------------------------------------------------------------------------------------
+
+
+def _advice(results: Results, arms: Sequence[Sequence[Variant]], lines: Sequence[Line]) -> tuple[str, str]:
+    compared = [line for line in lines if line.changes]
+    if not compared:
+        return "Nothing to compare yet.", ""
+    gaining = [line for line in compared if _gains(line)]
+    safe = [line for line in gaining if not _losses(line)]
+    if safe:
+        return _ship(results, dict(zip([line.name for line in lines], arms, strict=True)), safe)
+    if gaining:
+        return "Nothing to ship without a choice.", f"Every gain comes with a loss. {_trade(gaining)}."
+    losing = [line.name for line in compared if _losses(line)]
+    lost = f" {_listed(losing)} {'loses' if len(losing) == 1 else 'lose'} beyond chance." if losing else ""
+    mde = min(change.effect.mde for line in compared for change in line.changes)
+    unseen = f"An effect below {points(mde)} points would often have gone unseen."
+    return "Keep the base, or ask more rows.", f"There is insufficient evidence of a gain.{lost} {unseen}"
+
+
+def _trade(traded: Sequence[Line]) -> str:
+    """The two ends of the choice: who gains most, and who loses least."""
+    most = max(traded, key=lambda line: max(change.effect.value for change in _gains(line)))
+    least = min(traded, key=lambda line: sum(-change.effect.value for change in _losses(line)))
+    if most is least:
+        return (
+            f"{most.name} gains most and loses least: {_both(most)}"
+            if len(traded) > 1
+            else f"{most.name} {_both(most)}"
+        )
+    return f"{most.name} gains most: it {_both(most)}. {least.name} loses least: it {_both(least)}"
+
+
+def _both(line: Line) -> str:
+    gained, lost = (_listed([f"{_by(c.effect)} {c.where}" for c in some]) for some in (_gains(line), _losses(line)))
+    return f"gains {gained} and loses {lost}"
+
+
+def _ship(results: Results, arms: dict[str, Sequence[Variant]], safe: Sequence[Line]) -> tuple[str, str]:
+    """The one that gains most, where it gains, and who cannot be told from it."""
+    best = max(safe, key=lambda line: (line.changes[0].effect.is_clear, line.changes[0].effect.value))
+    gained = _listed([f"{_by(change.effect)} {change.where}" for change in _gains(best)])
+    text = f"It gains {gained}, and no loss shows elsewhere."
+    others = [line for line in safe if line is not best]
+    rivals = list(_rivals(results, arms[best.name], {line.name: arms[line.name] for line in others}))
+    if rivals:
+        text += f" In-domain it cannot be told from {_listed(rivals)}."
+    return f"Ship {best.name}.", text
+
+
+def _rivals(results: Results, best: Sequence[Variant], others: dict[str, Sequence[Variant]]) -> Iterator[str]:
+    """Of the others, those whose difference from the best in-domain is within chance."""
+    ours = _cells(results, best, "in_domain")
+    found = {name: difference(results, ours, _cells(results, arm, "in_domain")) for name, arm in others.items()}
+    known = {name: effect for name, effect in found.items() if effect}
+    for name, effect in zip(known, adjusted(list(known.values())), strict=True):
+        if not effect.is_clear:
+            yield f"{name} ({_numbers(effect)})"
+
+
+def _gains(line: Line) -> list[Change]:
+    return list(filter(_is_gain, line.changes))
+
+
+def _losses(line: Line) -> list[Change]:
+    return list(filter(_is_loss, line.changes))
+
+
+def caveats(found: Sequence[Verdict]) -> Iterator[str]:
+    """What no verdict here knows."""
+    effects = [change.effect for verdict in found for line in verdict.lines for change in line.changes]
+    if any(effect.seeds == 1 for effect in effects):
+        yield "Trained once each: this speaks of these checkpoints, not of another training with the same recipe."
+    floors = [effect.noise_floor for effect in effects if effect.noise_floor is not None]
+    if floors:
+        yield f"Two trainings of one recipe with other seeds differ by up to {points(max(floors))} points here."

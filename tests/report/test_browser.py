@@ -1,0 +1,230 @@
+"""The page in a real browser, opened from disk: nothing asked of a network, and everything on it that can be worked.
+
+Skipped where there is no Chromium (`apt install chromium`, or its path in CHROMIUM) or no Playwright.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import fakestore
+import pytest
+
+from spillover.report import examples, page, table
+
+pytest.importorskip("playwright", reason="Playwright is not installed (pip install '.[test]')")
+if browser.executable() is None:
+    pytest.skip("no Chromium here (apt install chromium, or name it in CHROMIUM)", allow_module_level=True)
+
+RTL = "עברית ثمّ"  # right to left
+NASTY = f"</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&amp; {RTL} 🦙\u2028 {{{{ 7 * 7 }}}}"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser.chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    page.write(table.load(folder), folder, path)
+    return path
+
+
+class Watched:
+    """A tab that remembers what went wrong and what was asked for."""
+
+    def __init__(self, chromium: Any, path: Path, **options: Any) -> None:
+        self.tab = chromium.new_page(**{"viewport": {"width": 1440, "height": 900}, **options})
+        self.wrong: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(path.absolute().as_uri())
+
+    def column(self, number: int) -> list[str]:
+        return self.tab.locator(f"#results-table tbody tr > :nth-child({number})").all_inner_texts()
+
+    def see_examples(self) -> None:
+        self.tab.locator("#examples").scroll_into_view_if_needed()
+        self.says("#x-status", "lost and")
+
+    def says(self, selector: str, text: str) -> None:
+        """Wait until it does. (Playwright's `wait_for_function` needs eval, which the page's policy forbids.)"""
+        from playwright.sync_api import expect
+
+        expect(self.tab.locator(selector)).to_contain_text(text)
+
+
+@pytest.fixture
+def watched(chromium: Any, written: Path) -> Iterator[Watched]:
+    watched = Watched(chromium, written)
+    yield watched
+    watched.tab.close()
+    assert watched.wrong == []
+
+
+def test_it_loads_without_an_error_and_asks_for_itself_alone(watched: Watched, written: Path) -> None:
+    watched.see_examples()
+    assert watched.asked == [written.absolute().as_uri()]
+    assert watched.wrong == []
+
+
+def test_the_table_sorts(watched: Watched) -> None:
+    score = watched.tab.locator("#results-table").get_by_role("button", name="Score")
+    for expected, reverse in (("descending", True), ("ascending", False)):
+        score.click()
+        assert watched.tab.locator('th[data-name="value"]').get_attribute("aria-sort") == expected
+        numbers = [float(text.split()[0]) for text in watched.column(5)]
+        assert numbers == sorted(numbers, reverse=reverse) and len(set(numbers)) > 1
+    watched.tab.locator("#results-table").get_by_role("button", name="Variant").press("Enter")
+    assert watched.column(1) == sorted(watched.column(1))
+
+
+def test_the_table_filters(watched: Watched) -> None:
+    status = watched.tab.locator("#results-status")
+    assert status.inner_text() == "140 rows of 420"
+    watched.tab.locator("#f-variant").select_option("shop-ft")
+    assert status.inner_text() == "28 rows of 420"
+    watched.tab.locator("#f-words").fill("film p2")
+    assert status.inner_text() == "2 rows of 420"
+    watched.tab.locator("#f-metric").select_option("")
+    assert status.inner_text() == "6 rows of 420"
+    assert set(watched.column(1)) == {"shop-ft"} and set(watched.column(2)) == {"Film reviews"}
+
+
+def test_a_cell_opens(watched: Watched, results: table.Results) -> None:
+    entry = results.matrix["shop-ft", "film"]
+    tile = watched.tab.locator("#matrix").get_by_role("button", name="shop-ft on film")
+    tile.focus()
+    watched.tab.keyboard.press("Enter")
+    dialog = watched.tab.get_by_role("dialog")
+    assert dialog.get_by_role("heading").inner_text() == "shop-ft on Film reviews"
+    rows = results.df[(results.df.variant == "shop-ft") & (results.df.test_dataset == "film")]
+    for value in rows[rows.metric == entry.metric.name]["value"]:
+        assert table.points(value) in dialog.inner_text()
+    assert "FT, on shop, 500 samples" in dialog.inner_text()
+    watched.tab.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert tile.evaluate("tile => tile === document.activeElement")  # the focus is where it was
+
+
+def test_a_flipped_example_is_found(watched: Watched, results: table.Results, folder: Path) -> None:
+    """From the cell that says so to the prompt of one of its rows; counted once more from the predictions."""
+    watched.tab.locator("#matrix").get_by_role("button", name="shop-ft on film").click()
+    watched.tab.get_by_role("button", name="Show answers that changed").click()
+    watched.tab.locator("#x-condition").select_option(label=_option(watched, "p1, 2 shots"))
+    key = {(results.variants[c.variant].name, c.test_dataset, c.shots, c.prompt): c.key for c in results.grid.cells}
+    base, ours = (_right(folder, key[name, "film", 2, "p1"]) for name in ("base", "shop-ft"))
+    lost = sum(base[i] and not ours[i] for i in base)
+    gained = sum(ours[i] and not base[i] for i in base)
+    assert lost + gained > 0
+    expected = f"{lost} lost and {gained} gained right or wrong from base to shop-ft, of 24 rows"
+    watched.says("#x-status", expected)
+    items = watched.tab.locator("#x-list > details")
+    assert items.count() == lost + gained
+    items.first.locator("> summary").click()
+    opened = items.first.inner_text()
+    assert re.search(r"### Input:\n[a-z ]+\n### Answer:", opened)
+    assert "Log-probability of each label" in opened and "positive" in opened
+    items.first.get_by_text("Demonstrations").click()
+    assert items.first.inner_text().count("a demonstration") == 2
+    word = items.first.locator("pre").last.inner_text().split()[2]
+    watched.tab.locator("#x-words").fill(word)
+    assert 0 < items.count() <= lost + gained
+    watched.tab.locator("#x-words").fill("no such words")
+    assert items.count() == 0
+
+
+def _option(watched: Watched, start: str) -> str:
+    texts = watched.tab.locator("#x-condition option").all_inner_texts()
+    return next(text for text in texts if text.startswith(start))
+
+
+def _right(folder: Path, key: str) -> dict[int, bool]:
+    rows = map(json.loads, (folder / "cells" / key / "predictions.jsonl").read_text("utf-8").splitlines())
+    return {row["doc_id"]: row["response"] == row["target"] for row in rows}
+
+
+def test_what_is_not_in_the_page_comes_from_beside_it(
+    chromium: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples, "EMBEDDED", 0)
+    path = tmp_path / "report.html"
+    page.write(table.load(folder), folder, path)
+    watched = Watched(chromium, path)
+    assert watched.asked == [path.absolute().as_uri()]  # nothing before it is wanted
+    watched.see_examples()
+    assert len(watched.asked) == 2 and re.search(r"report\.data/\d+\.js$", watched.asked[1])
+    assert watched.wrong == []
+    for file in (tmp_path / "report.data").iterdir():
+        file.unlink()
+    watched.tab.locator("#x-condition").select_option(index=3)
+    watched.says("#x-status", "copy the folder")
+    watched.tab.close()
+
+
+def test_nasty_data_stands_there_as_text(chromium: Any, tmp_path: Path) -> None:
+    grid = fakestore.make_grid(variants=fakestore.VARIANTS[:3], shots=(0, 2), prompts=("p1",), rows=12)
+    fakestore.write_store(tmp_path, grid, spice=NASTY)
+    page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html")
+    watched = Watched(chromium, tmp_path / "report.html")
+    watched.see_examples()
+    watched.tab.locator("#x-test").select_option(label="Shop reviews")
+    watched.tab.locator("#x-which").select_option("all")
+    watched.tab.locator("#x-words").fill(RTL)
+    items = watched.tab.locator("#x-list > details")
+    assert items.count() == 12
+    items.first.locator("> summary").click()
+    for text in (
+        "</script><script>alert(1)</script><img src=x onerror=alert(2)>",
+        RTL,
+        "🦙",
+        "{{ 7 * 7 }}",
+        "\"'`&amp;",
+    ):
+        assert text in items.first.inner_text()
+    assert watched.tab.locator("main img").count() == 0
+    assert watched.wrong == []
+    watched.tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_does_not_scroll_sideways(chromium: Any, written: Path, scheme: Any) -> None:
+    watched = Watched(chromium, written, viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    watched.see_examples()
+    assert watched.tab.evaluate("document.documentElement.scrollWidth") == 390
+    paper = watched.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(paper.split("(")[1].split(",")[0]) > 128) == (scheme == "light")
+    watched.tab.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_axe_finds_nothing_serious(chromium: Any, written: Path, width: int, scheme: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    # Injected as a script axe would be refused by the page's own policy, which is the policy's point.
+    watched = Watched(chromium, written, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    watched.see_examples()
+    watched.tab.locator("#x-list > details > summary").first.click()
+    found = axe.Axe().run(watched.tab).response["violations"]
+    watched.tab.locator("#matrix td button").nth(3).click()
+    found += axe.Axe().run(watched.tab, "dialog").response["violations"]
+    serious = [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == []
+    watched.tab.close()
+
+
+def test_it_prints_without_what_can_only_be_worked(watched: Watched) -> None:
+    watched.tab.emulate_media(media="print")
+    assert not watched.tab.locator("nav").is_visible() and not watched.tab.locator("#examples").is_visible()
+    assert watched.tab.locator("#matrix").is_visible()
+    assert watched.tab.pdf().startswith(b"%PDF")
