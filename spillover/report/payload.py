@@ -90,12 +90,12 @@ def _tenths(values: pd.Series) -> list[int | None]:
 
 def _start(results: Results, tests: Sequence[str]) -> dict[str, int]:
     """Where the examples begin: at the clear change that is the largest loss, else the largest change."""
-    changed = [entry for entry in results.matrix.values() if entry.delta is not None]
-    first = min(changed, key=lambda e: (not e.is_clear, e.delta > 0, -abs(e.delta)), default=None)
+    changed = [(entry, entry.delta) for entry in results.matrix.values() if entry.delta is not None]
+    first = min(changed, key=lambda item: (not item[0].is_clear, item[1] > 0, -abs(item[1])), default=None)
     names = [variant.name for variant in results.grid.variants]
     if first is None:
         return {"variant": 0, "test": 0}
-    return {"variant": names.index(first.variant), "test": tests.index(first.test)}
+    return {"variant": names.index(first[0].variant), "test": tests.index(first[0].test)}
 
 
 def as_json(value: Any) -> str:

@@ -250,7 +250,8 @@ def audit(folder: Path) -> dict[str, Any] | None:
     lists = json.loads(path.read_text("utf-8"))["lists"]
     found = [(one, defect) for one in lists for defect in one["defects"]]
     warned = sum(defect["level"] == "warning" for _, defect in found)
-    text = f"{_count(len(lists), 'list')} of rows were looked at: {_count(len(found), 'finding')}, {_count(warned, 'warning')}."
+    said = f"{_count(len(found), 'finding')}, {_count(warned, 'warning')}"
+    text = f"{_count(len(lists), 'list')} of rows were looked at: {said}."
     rows = [
         [one["name"], defect["level"], defect["count"] or "–", defect["of"], defect["what"], defect["example"]]
         for one, defect in found

@@ -138,7 +138,7 @@ def notes(results: Results) -> list[str]:
     conditions = {(c.shots, c.prompt, c.draw) for c in results.grid.cells}
     lines = [
         f"Scores of 100, each the mean over shots and prompts ({len(conditions)} settings); n is documents, "
-        "and brackets are 95 % intervals of single scores and changes.",
+        "and brackets are 95 % intervals, each for itself.",
     ]
     compared = [entry for entry in results.matrix.values() if entry.delta is not None]
     if compared:

@@ -1,51 +1,140 @@
-"""Charts from the tidy table."""
+"""Figures 1 to 7 and the plane, from results and from tidy rows, against the rows that they are drawn from."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
+import fakestore
 import pytest
 
-from spillover.report import figures
+import spillover as so
+from spillover.inside import read as read_inside
+from spillover.report import averages, charts, figures, table
+from spillover.report import study as study_figures
 from spillover.report.table import Results
 
 
-def test_shot_curves_show_every_cell(results: Results) -> None:
-    chart = figures.shot_curves(results.df, "shop").to_dict()
-    rows = next(iter(chart["datasets"].values()))
-    assert len(rows) == 5 * 2 * 2
-    assert {row["variant"] for row in rows} == {v.name for v in results.grid.variants}
-    svg = figures.to_svg(figures.shot_curves(results.df, "shop"))
-    for word in ("accuracy", "prompt p1", "prompt p2", "shop-fticl", "demonstrations in the prompt"):
-        assert f">{word}</text>" in svg
+def drawn(results: Results) -> dict[int, charts.Figure]:
+    return {figure.number: figure for figure in study_figures.every(averages.Averages.of(results))}
 
 
-def test_a_variant_looks_the_same_everywhere(results: Results) -> None:
-    def looks(variants: list[str]) -> dict[str, tuple[str, str]]:
-        spec = figures.shot_curves(results.df, "shop", variants=variants).to_dict()["spec"]["layer"][2]["encoding"]
-        colour, shape = spec["color"]["scale"], spec["shape"]["scale"]
-        return dict(zip(colour["domain"], zip(colour["range"], shape["range"], strict=True), strict=True))
-
-    every, some = looks([v.name for v in results.grid.variants]), looks(["base", "shop-ft"])
-    assert some == {name: every[name] for name in ("base", "shop-ft")}
-    assert len(set(every.values())) == 5
-
-
-@pytest.mark.parametrize("metric", [None, "macro_f1", "off_format"])
-def test_svg_takes_the_pages_colours_and_needs_nothing(results: Results, metric: str | None) -> None:
-    svg = figures.to_svg(figures.shot_curves(results.df, "film", metric))
-    assert svg.startswith("<svg") and "currentColor" in svg
-    assert figures.INK not in svg
-    assert not re.search(r'http|style=|href|id="|<script', svg)
-
-
-def test_heatmap_has_a_tile_a_pair(results: Results, base_only: Results) -> None:
-    svg = figures.to_svg(figures.matrix_heatmap(results.df))
-    assert len(re.findall(r">[+−]?\d+\.\d</text>", svg)) >= 4 * 7
-    figures.to_svg(figures.matrix_heatmap(results.df, "off_format"))
-    figures.to_svg(figures.matrix_heatmap(base_only.df))  # nothing to show, and no failure
+def test_the_functions_return_charts_for_a_notebook(folder: Path) -> None:
+    result = so.load(folder)
+    for function in (
+        so.figures.in_domain,
+        so.figures.out_of_domain,
+        so.figures.cross_task,
+        so.figures.fticl_generation,
+        so.figures.fticl_generation_cross_task,
+        so.figures.fticl_classification,
+        so.figures.fticl_classification_cross_task,
+    ):
+        spec = function(result).to_dict()  # Altair checks it against Vega-Lite's schema
+        assert spec["concat"], function.__name__
+        assert function(result.to_pandas()).to_dict()["concat"]  # tidy rows will do
+    assert so.figures.plane(result).to_dict()["concat"]
+    assert len(so.figures.shot_curves(result, "shop").to_dict()["concat"]) == 2  # a panel a prompt format
 
 
-def test_one_shot_count_is_enough(results: Results) -> None:
-    rows = results.df[(results.df["shots"] == 2) & (results.df["prompt"] == "p1")]
-    assert figures.to_svg(figures.shot_curves(rows, "news"))
+def test_every_score_of_figure_1_is_the_tables(results: Results) -> None:
+    rows = drawn(results)[1].table
+    assert set(rows["panel"]) == {"news → news", "shop → shop"}
+    for row in rows.itertuples():
+        variant = "base" if row.label == "base" else f"{row.panel.split()[0]}-{row.label}"
+        of = results.df[(results.df.variant == variant) & (results.df.test_dataset == row.test_dataset)]
+        one = of[(of.shots == row.shots) & (of.prompt == "p1") & (of.metric == row.metric)]
+        assert one["value"].tolist() == [pytest.approx(row.value)]
+        assert one["ci_low"].tolist() == [pytest.approx(row.ci_low)]
+
+
+def test_panels_are_the_studys_where_it_has_them(study: Results) -> None:
+    found = drawn(study)
+    names = {number: [panel.name for panel in figure.panels] for number, figure in found.items()}
+    assert names[1] == ["xsum → xsum", "xsum → xlsum", "amazon → amazon", "amazon → amazonfood"]
+    assert names[2] == ["xsum → pdfs", "xsum → cnn", "amazon → sst2", "amazon → yelp"]
+    assert names[3][:4] == ["amazon, p1", "multinli, p1", "paws, p1", "xsum, p1"]
+    assert names[4] == ["xsum → xsum", "xsum → pdfs"] and names[5] == ["xsum → socialqa"]
+    assert names[6] == ["amazon → amazon", "amazon → sst2"] and names[7] == ["amazon → paws", "amazon → xsum"]
+    assert found[1].lacking == ("SocialQA → SocialQA", "PAWS → PAWS", "MNLI-1 → MNLI-1", "MNLI-1 → MNLI-2")
+
+
+def test_without_the_studys_sets_the_roles_decide(results: Results) -> None:
+    found = drawn(results)
+    assert [panel.name for panel in found[2].panels] == ["news → papers", "shop → film"]
+    assert {panel.name for panel in found[7].panels} == {
+        f"shop → {t}" for t in ("news", "papers", "quiz", "pairs", "entail")
+    }
+    assert all(not figure.lacking for figure in found.values())
+
+
+def test_bars_show_what_a_model_was_trained_for_and_rings_the_best(study: Results) -> None:
+    bars = drawn(study)[6].table
+    bars = bars[bars["panel"] == "amazon → amazon"].set_index("bar")
+    assert list(bars.index) == ["B0", "B2", "B4", "FC2", "FC4", "FT"]
+    assert bars["shots"].to_dict() == {"B0": 0, "B2": 2, "B4": 4, "FC2": 2, "FC4": 4, "FT": 0}
+    of = study.df[(study.df.variant == "amazon-fticl2-2000") & (study.df.test_dataset == "amazon")]
+    of = of[(of.metric == "accuracy") & (of.prompt == "p1")]
+    assert bars.loc["FC2", "value"] == of[of.shots == 2]["value"].item()
+    assert bars.loc["FC2", "best"] == of["value"].max()
+
+
+def test_figures_that_lack_all_cells_have_no_panels(base_only: Results) -> None:
+    assert all(not figure.panels for figure in drawn(base_only).values())
+    assert not figures.gain_and_retention(base_only).panels
+
+
+def test_the_plane_has_the_role_changes_and_the_front(results: Results) -> None:
+    rows = figures.gain_and_retention(results).table
+    one = rows[(rows.variant == "shop-ft") & (rows.panel == "shop, cross_task")].iloc[0]
+    assert one.gain == pytest.approx(100 * results.recipe_changes["shop-ft", "in_domain"].delta)
+    assert one.kept_low == pytest.approx(100 * results.recipe_changes["shop-ft", "cross_task"].interval.low)
+    for _, panel in rows.groupby("panel"):
+        for row in panel.itertuples():
+            better = (
+                (panel.gain >= row.gain)
+                & (panel.kept >= row.kept)
+                & ((panel.gain > row.gain) | (panel.kept > row.kept))
+            )
+            assert row.on_front == (not better.any())
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    base, ft, *_ = fakestore.VARIANTS
+    seeds = [replace(ft, key=f"{ft.key}{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1)]
+    grid = fakestore.make_grid(variants=(base, *seeds), shots=(0,), prompts=("p1",), rows=12)
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    rows = drawn(results)[1].table
+    assert rows["label"].tolist() == ["base", "ft"]
+    of = results.df[(results.df.test_dataset == "news") & (results.df.metric == "rougeL")]
+    assert rows["value"].tolist()[1] == pytest.approx(of[of.variant != "base"]["value"].mean())
+
+
+def test_weights_by_layer(tmp_path: Path) -> None:
+    grid = fakestore.make_grid(shots=(0,), prompts=("p1",), rows=4)
+    fakestore.write_store(tmp_path, grid)
+    fakestore.write_inside(tmp_path, grid)
+    figure = figures.moved_weights({seen.name: seen for seen in read_inside(tmp_path).values()})
+    rows = figure.table[figure.table["panel"] == "mean_absolute"]
+    assert rows[rows.label == "news-ft"]["value"].tolist() == pytest.approx([1e-5, 2e-5, 3e-5, 4e-5])
+
+
+def test_a_label_looks_the_same_everywhere() -> None:
+    every = charts.looks(["base", "a", "b", "c"])
+    assert every["base"].colour == charts.INK
+    assert len(set(every.values())) == 4
+    assert charts.looks(["base", "a"]) == {label: every[label] for label in ("base", "a")}
+    many = charts.looks([str(i) for i in range(25)], None)
+    assert len(set(many.values())) == 25  # colour, dash and shape together do not repeat so soon
+
+
+def test_panels_take_the_pages_colours_and_need_nothing(results: Results) -> None:
+    for figure in drawn(results).values():
+        panels = charts.split(figure.svg)
+        assert len(panels) == len(figure.panels)
+        for panel, svg in zip(figure.panels, panels, strict=True):
+            assert svg.startswith("<svg") and "currentColor" in svg and charts.INK not in svg
+            assert not re.search(r'http|style=|href|id="|url\(|<script|#0072b2', svg)
+            tips = re.findall(r'data-tip="([^"]*)"', svg)
+            assert tips == [row.tip.replace("–", "–") for row in panel.rows.itertuples()]
