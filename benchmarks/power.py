@@ -7,6 +7,9 @@ size is planted: simulated experiments in which nothing changed give the mean pr
 until its mean difference is that, and of these it is counted how often p falls below 0.05, and how often the 95 %
 interval holds the planted difference. Beside it, how often the percentile interval of a crossed bootstrap holds it,
 which resamples the same levels and does not know how few units each has.
+
+Below it, one answer a row, right or wrong, of which few change: the same by the interval that is reported and by
+Student's.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from simulated import Design, grid_of, of_recipe, simulate
 from spillover.grid import Grid
 from spillover.report.contrasts import Effect, difference, interaction
 from spillover.report.table import Results
-from spillover.stats import crossed_bootstrap
+from spillover.stats import Level, crossed_bootstrap, half_width, mean_change
 
 Contrast = Callable[[Results, Grid], Effect | None]
 
@@ -123,6 +126,19 @@ def _mean(results: Results, cells: Sequence[object]) -> np.ndarray:
     return np.mean([results.first_metric[cell.key].statistics[:, 0] for cell in cells], axis=0)
 
 
+def of_few(changed: float, rows: int, times: int, seed: int) -> list[float]:
+    """How often the interval of a change holds the truth, as reported and Student's, where a share of the rows changed,
+    twice as often for the better."""
+    chances = [changed * 2 / 3, changed / 3, 1 - changed]
+    gaps = np.random.default_rng(seed).choice([1.0, -1.0, 0.0], p=chances, size=(rows, times))
+    ours, students = mean_change(gaps, right_or_wrong=True), mean_change(gaps, one_answer=0.0)
+    halves = [np.sqrt(change.variance) * half_width([Level(1.0, change.df)]) for change in (ours, students)]
+    return [
+        float(np.mean(np.abs(change.centre - changed / 3) <= half))
+        for change, half in zip((ours, students), halves, strict=True)
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=500, help="simulated experiments a line")
@@ -138,6 +154,11 @@ def main() -> None:
         one = outcomes[name] = run(design, contrast, args.times, args.seed)
         shares = "".join(f"{100 * share:8.1f} %" for share in (one.found, one.held, one.held_by_bootstrap))
         print(f"{name:58}{100 * one.promised:6.1f}{100 * one.planted:6.1f}{shares}", flush=True)
+    print("\nrows, share of them changed: share of intervals that hold the truth, as reported, Student's")
+    for rows in (24, 250):
+        for changed in (0.04, 0.08, 0.15, 0.4):
+            held = of_few(changed, rows, 20 * args.times, args.seed)
+            print(f"{rows:5} {100 * changed:5.0f} %" + "".join(f"{100 * share:8.1f} %" for share in held), flush=True)
     if args.json:
         args.json.write_text(json.dumps({name: vars(one) for name, one in outcomes.items()}, indent=1) + "\n", "utf-8")
 

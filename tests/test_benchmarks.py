@@ -15,7 +15,8 @@ import pytest
 import tinymodels
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.stem not in ("common", "measure", "meter"))
+SHARED = ("common", "measure", "meter", "simulated")
+SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.stem not in SHARED)
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:

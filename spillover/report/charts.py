@@ -146,7 +146,7 @@ def bars(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: st
         subtitle,
         _mark("bar", x, y, _channels(looks, "color", legend=False), tip=True, cornerRadiusEnd=2, opacity=0.8),
         _mark("rule", x, _end("ci_low"), {"y2": {"field": "ci_high"}}, strokeWidth=1.5, color=INK, opacity=0.75),
-        _mark("point", x, _end("best"), {}, size=30, strokeWidth=1.3, color=INK, opacity=0.9),
+        _mark("point", x, _end("best"), {}, size=30, strokeWidth=1.3, color=INK, opacity=0.9, aria=False),
     )
 
 

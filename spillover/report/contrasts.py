@@ -188,11 +188,6 @@ def finished(results: Results, cells: Iterable[Cell]) -> tuple[Cell, ...]:
     return tuple(cell for cell in cells if cell.key in results.first_metric)
 
 
-def unfinished(results: Results, terms: Iterable[Term]) -> tuple[Cell, ...]:
-    """The cells of a contrast that have not run."""
-    return tuple(cell for term in terms for cell in term.cells if cell.key not in results.first_metric)
-
-
 def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
     """The finished cells of both sides at the conditions that every variant of both sides has finished."""
     sides = finished(results, ours), finished(results, theirs)

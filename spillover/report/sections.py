@@ -76,12 +76,12 @@ def notes(results: Results) -> Iterator[str]:
             f"{MIN_ROWS} documents or more). Intervals are those of single changes: one may exclude zero and not be "
             "marked."
         )
-    if compared and min(entry.n for entry in compared) < SMALL_N:
-        smallest = sorted(entry.change.mde for entry in compared if entry.change)
+    least = min((entry.n for entry in compared), default=SMALL_N)
+    found = sorted(entry.change.mde for entry in compared if entry.change and entry.n >= MIN_ROWS)
+    if least < SMALL_N and found:
         yield (
-            f"With {min(entry.n for entry in compared)} documents in the smallest set, a change on one test set is "
-            f"found with 80 % power from about {points(smallest[len(smallest) // 2])} points: smaller ones often go "
-            "unseen."
+            f"With {_count(least, 'document')} in the smallest set, a change on one test set is found with 80 % power "
+            f"from about {points(found[len(found) // 2])} points: smaller ones often go unseen."
         )
     if any(entry.cells < entry.planned for entry in results.matrix.values()):
         yield "Scores with * rest on part of their cells; changes always compare cells that both sides have."

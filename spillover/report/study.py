@@ -87,7 +87,8 @@ def over_shots(data: Averages, number: int, prompt: str | None = None) -> Figure
 def across_tasks(data: Averages) -> Figure:
     """Figure 3."""
     data = data.plain()
-    pairs, lacking = panels(data, 3, _own_tests(data.pairs("cross_task")))
+    pairs, lacking = panels(data, 3, data.pairs("cross_task"))
+    pairs = pairs if lacking else _own_tests(pairs)
     tests = list(dict.fromkeys(test for _, test in pairs))
     looks = charts.looks([BASE, *dict.fromkeys(data.title(train) for train, _ in pairs)])
     drawn = []

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..grid import Cell, Variant
+from ..stats import MIN_ROWS
 from .contrasts import Effect, adjusted, difference
 from .table import ROLE_TITLES, ROLES, Group, Results, groups, points, recipe_name, signed, signed_interval
 
@@ -148,8 +149,10 @@ def _advice(results: Results, arms: Sequence[Sequence[Variant]], lines: Sequence
         return "Nothing to ship without a choice.", f"Every gain comes with a loss. {_trade(gaining)}."
     losing = [line.name for line in compared if _losses(line)]
     lost = f" {_listed(losing)} {'loses' if len(losing) == 1 else 'lose'} beyond chance." if losing else ""
-    mde = min(change.effect.mde for line in compared for change in line.changes)
-    unseen = f"An effect below {points(mde)} points would often have gone unseen."
+    found = [c.effect.mde for line in compared for c in line.changes if c.effect.n >= MIN_ROWS]
+    if not found:
+        return "Ask more rows.", f"Of fewer than {MIN_ROWS} documents nothing can be claimed."
+    unseen = f"Effects below {points(min(found))} points would often have gone unseen."
     return "Keep the base, or ask more rows.", f"There is insufficient evidence of a gain.{lost} {unseen}"
 
 

@@ -95,7 +95,7 @@ def make_grid(
         )
         for name, (title, task, _) in TESTS.items()
     )
-    return Grid(model, "sound", variants, cells, tests, {"sentiment": ("positive", "negative")}, warnings)
+    return Grid(model, "sound", variants, cells, tests, {"shop": ("positive", "negative")}, warnings)
 
 
 def study_grid(rows: int = 12, sizes: tuple[int, ...] = (2000,), trains: tuple[str, ...] = ("xsum", "amazon")) -> Grid:

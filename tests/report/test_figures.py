@@ -137,4 +137,4 @@ def test_panels_take_the_pages_colours_and_need_nothing(results: Results) -> Non
             assert svg.startswith("<svg") and "currentColor" in svg and charts.INK not in svg
             assert not re.search(r'http|style=|href|id="|url\(|<script|#0072b2', svg)
             tips = re.findall(r'data-tip="([^"]*)"', svg)
-            assert tips == [row.tip.replace("–", "–") for row in panel.rows.itertuples()]
+            assert tips == panel.rows["tip"].tolist()

@@ -1,4 +1,4 @@
-"""The matrix on terminals of several widths."""
+"""Verdict and matrix on terminals of several widths."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from rich.console import Console
 
 from spillover.report import terminal
 from spillover.report.table import Results
+from spillover.report.verdict import verdicts
 
 
 def printed(results: Results, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    terminal.matrix(results, console)
+    terminal.show(results, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -36,6 +37,15 @@ def test_it_fits_and_says_everything(results: Results, width: int) -> None:
     assert "▲ +46.9" in text and "▼ −39.6" in text  # readable without colour
     assert "…" not in text
     assert "missing" not in text
+
+
+def test_the_verdict_comes_first_and_is_the_pages(results: Results) -> None:
+    text = " ".join(printed(results, 200).split())
+    for one in verdicts(results):
+        assert f"{one.title}: {one.advice} {one.why}" in text
+        for line in one.lines:
+            assert f"{line.name} {line.sentence}" in text
+    assert text.index(verdicts(results)[-1].advice) < text.index("ROUGE-L, n 24")
 
 
 def test_wide_terminals_have_variants_in_rows(results: Results) -> None:
