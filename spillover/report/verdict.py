@@ -64,7 +64,9 @@ def recipe(variant: Variant) -> str:
         (variant.strategy or "").upper() or ("existing checkpoint" if variant.kind == "path" else ""),
         f"on {variant.train_dataset}" if variant.train_dataset else "",
         f"{variant.train_size:,} samples" if variant.train_size else "",
-        f"{variant.train_shots} demonstrations each" if variant.train_shots else "",
+        f"{variant.train_shots} {'demonstration' if variant.train_shots == 1 else 'demonstrations'} each"
+        if variant.train_shots
+        else "",
         f"learning rate {variant.learning_rate:g}" if variant.learning_rate else "",
     ]
     return ", ".join(part for part in parts if part)
