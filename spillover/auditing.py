@@ -24,7 +24,7 @@ from .data.audit import Audit, audit
 from .data.load import Places, load_untouched
 from .data.overlap import RowSet, clusters, leaking, near_rows
 from .errors import SourceUnavailable
-from .plan import Plan
+from .plan import Job, Plan
 
 
 def audit_sources(plan: Plan, data_dir: Path | None) -> Audit:
@@ -70,16 +70,20 @@ def scored_rows(plan: Plan) -> list[RowSet]:
 
 def trained_rows(plan: Plan, shown: bool = False) -> list[RowSet]:
     """The rows of every training set at its largest size. `shown`: and the demonstrations in its samples."""
-    largest: dict[str, RowSet] = {}
+    found: dict[str, RowSet] = {}
+    for jobs in _by_training_set(plan).values():
+        train = max((job.train for job in jobs if job.train), key=lambda rows: len(rows.examples))
+        demos = [demo for job in jobs for demo in job.demos] if shown else []
+        found[train.name] = RowSet(train.name, "train", train.task, [*train.examples, *demos])
+    return list(found.values())
+
+
+def _by_training_set(plan: Plan) -> dict[str, list[Job]]:
+    by_name: dict[str, list[Job]] = {}
     for job in plan.jobs:
-        if job.train is None:
-            continue
-        examples = [*job.train.examples, *(job.demos if shown else ())]
-        rows = RowSet(job.train.name, "train", job.train.task, examples)
-        known = largest.get(rows.dataset)
-        if known is None or len(known.rows) < len(rows.rows):
-            largest[rows.dataset] = rows
-    return list(largest.values())
+        if job.train is not None:
+            by_name.setdefault(job.train.name, []).append(job)
+    return by_name
 
 
 def _shown_rows(plan: Plan) -> list[RowSet]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -166,6 +167,7 @@ class Suite(Strict):
 SUITES = ("builtin", "paper")
 
 
+@cache
 def load_suite(name: str) -> Suite:
     """A suite that ships with the package. Raises ExperimentError for an unknown name."""
     if name not in SUITES:

@@ -162,8 +162,10 @@ class _Court:
             combined([e.verdict for e in evidence if e.comparison is comparison], comparison.holds)
             for comparison in claim.comparisons
         ]
-        fill = self._fill(claim, lacking, evidence)
-        return Judgement(claim, combined(verdicts, "all"), tuple(evidence), fill)
+        verdict = combined(verdicts, "all")
+        if verdict == "supported" and "missing" in verdicts:  # a claim says all of what it says
+            verdict = "insufficient evidence"
+        return Judgement(claim, verdict, tuple(evidence), self._fill(claim, lacking, evidence))
 
     def _compare(self, comparison: Comparison) -> Iterable[tuple[Evidence, list[Point]]]:
         """The comparison at every place where it is wanted, and the points that it lacks there."""

@@ -33,8 +33,8 @@ from ..stats import (
     smallest_detectable,
 )
 from .uncertainty import (
-    Condition,
     Sheet,
+    arm,
     condition,
     draw_level,
     noise_floor_of,
@@ -189,14 +189,21 @@ def finished(results: Results, cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
-    """The finished cells of both sides at the conditions that every variant of both sides has finished."""
-    sides = finished(results, ours), finished(results, theirs)
-    asked: dict[tuple[int, str], set[Condition]] = {}
-    for number, side in enumerate(sides):
-        for cell in side:
-            asked.setdefault((number, cell.variant), set()).add(condition(cell))
-    common = set.intersection(*asked.values()) if all(sides) else set()
+    """The finished cells of both sides at the conditions that both have, and of each recipe all its seeds."""
+    sides = _of_all_seeds(results, ours), _of_all_seeds(results, theirs)
+    common = {condition(cell) for cell in sides[0]} & {condition(cell) for cell in sides[1]}
     return tuple(c for c in sides[0] if condition(c) in common), tuple(c for c in sides[1] if condition(c) in common)
+
+
+def _of_all_seeds(results: Results, cells: Iterable[Cell]) -> list[Cell]:
+    """Finished cells without those that another seed of the same recipe lacks, of the seeds that have any."""
+    seeds: dict[tuple[object, ...], set[str]] = {}
+    asked: dict[tuple[object, ...], set[str]] = {}
+    recipes = {cell: arm(results.variants[cell.variant]) for cell in finished(results, cells)}
+    for cell, recipe in recipes.items():
+        seeds.setdefault(recipe, set()).add(cell.variant)
+        asked.setdefault((*recipe, condition(cell)), set()).add(cell.variant)
+    return [cell for cell, recipe in recipes.items() if asked[*recipe, condition(cell)] == seeds[recipe]]
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..grid import Cell, TestInfo
-from ..metrics import Prediction, begins_with_label, off_format, per_row, rescored
+from ..metrics import Prediction, begins_with_label, off_format, rescored
 from ..protocol import Protocol
 from ..store import prompts_name, read_rows
 from .table import Results
@@ -49,11 +49,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class Asked:
-    """One condition with the answers of every variant that was asked, by the variant's number in the grid."""
+    """One condition with the answers of every variant that was asked, by the variant's number in the grid.
+
+    `scores` are those of the test set's first metric, by variant and document.
+    """
 
     test: TestInfo
     condition: Condition
     answers: Mapping[int, Sequence[Prediction]]
+    scores: Mapping[int, Mapping[int, float]]
     prompts: Mapping[str, Any] | None
 
 
@@ -67,15 +71,15 @@ def read(results: Results, folder: Path) -> Iterator[Asked]:
             by_condition.setdefault((cell.test_dataset, cell.prompt, cell.shots, cell.draw), []).append(cell)
     formats = list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
     for condition in sorted(by_condition, key=lambda one: (formats.index(one[1]), one[2:])):
-        answers = {
-            numbers[results.variants[cell.variant].key]: rescored(
-                read_rows(folder / "cells" / cell.key / "predictions.jsonl"), label_scoring
-            )
-            for cell in by_condition[condition]
-        }
+        answers, scores = {}, {}
+        for cell in by_condition[condition]:
+            number, first = numbers[results.variants[cell.variant].key], results.first_metric[cell.key]
+            rows = read_rows(folder / "cells" / cell.key / "predictions.jsonl")
+            answers[number] = rescored(rows, label_scoring)
+            scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
         path = folder / prompts_name(*condition)
         prompts = json.loads(path.read_text("utf-8")) if path.exists() else None
-        yield Asked(results.tests[condition[0]], condition, answers, prompts)
+        yield Asked(results.tests[condition[0]], condition, answers, scores, prompts)
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
@@ -94,7 +98,7 @@ def pack(asked: Asked) -> Pack:
         "ids": ids,
         "targets": [rows[i]["target"] for i in ids],
         "texts": [after[rows[i]["prompt_hash"]] if exact else _fields(rows[i]) for i in ids],
-        "answers": {number: _answers(asked.test, ids, some) for number, some in asked.answers.items()},
+        "answers": {n: _answers(asked.test, ids, some, asked.scores[n]) for n, some in asked.answers.items()},
     }
 
 
@@ -102,7 +106,7 @@ def _fields(row: Prediction) -> str:
     return "\n".join(f"{name}: {text}" for name, text in row["doc"].items())
 
 
-def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction]) -> Pack:
+def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], scores: Mapping[int, float]) -> Pack:
     """One variant's answers, in the order of `ids`; a document that it was not asked has null."""
     place = {row["doc_id"]: i for i, row in enumerate(rows)}
     order = [place.get(i) for i in ids]
@@ -111,10 +115,9 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction]) -> 
     def column(value: Callable[[int], Any]) -> list[Any]:
         return [None if i is None else value(i) for i in order]
 
-    scores = per_row(test.metrics[0], rows)
     packed: Pack = {
         "said": column(lambda i: number.get(rows[i]["response"], rows[i]["response"])),
-        "score": column(lambda i: round(100 * scores[i])),
+        "score": column(lambda i: round(100 * scores[rows[i]["doc_id"]])),
     }
     if not number:
         return packed | {"cut": column(lambda i: int(not rows[i].get("finished", True)))}

@@ -22,11 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
 from ..inside import Inside
+from ..inside import read as read_inside
 from ..suite import Role
 from ..train.weights import Change, pooled
 from . import charts, study
@@ -166,6 +168,17 @@ def _on_front(row: Any, table: pd.DataFrame) -> bool:
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def weights(result: Result) -> alt.ConcatChart:
+    """How far the weights of each layer moved, for each variant that was looked into."""
+    return moved_weights(seen_inside(result.table, result.folder)).chart
+
+
+def seen_inside(results: Results, folder: Path) -> dict[str, Inside]:
+    """What was seen inside the variants of an output folder, by their names."""
+    names = {variant.key: variant.name for variant in results.grid.variants}
+    return {names[key]: seen for key, seen in read_inside(folder).items() if key in names}
 
 
 def moved_weights(inside: Mapping[str, Inside]) -> Figure:

@@ -160,7 +160,7 @@
           h("span", { class: "ci" }, between(rows.change_low[i], rows.change_high[i], signed))));
     };
     const scores = h("table", {},
-      h("caption", {}, `${data.metrics[test.metric]} by shots and prompt format`, v === data.base ? "" : ", and its change from the base"),
+      h("caption", {}, data.metrics[test.metric], v === data.base ? "" : " and its change from the base"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Shots"), prompts.map((p) => h("th", { scope: "col", class: "num" }, data.prompts[p])))),
       h("tbody", {}, asked.map((key) => {
         const [shots, draw] = key.split(" ");

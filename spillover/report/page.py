@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..inside import read as read_inside
 from ..stats import MIN_ROWS
 from . import charts, exports, figures, sections, why
 from .examples import write as write_examples
@@ -48,9 +48,9 @@ def write(
     )
     place = sections.placer(results)
     environment.filters |= {"points": points, "signed": signed, "interval": signed_interval, "place": place}
+    environment.filters["whole"] = lambda text: re.sub(r"(\[[^\s\]]+,) ", "\\1\u00a0", text)  # intervals do not break
     answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
-    names = {variant.key: variant.name for variant in results.grid.variants}
-    inside = {names[key]: seen for key, seen in read_inside(folder).items() if key in names}
+    inside = figures.seen_inside(results, folder)
     plane, weights, *study = every = figures.every(results, inside)
     linked = path.parent / "figures"
     if exported:

@@ -69,7 +69,7 @@ def _cells_and_rows(
         )
         for name, value in zip(CELL, row, strict=True):
             cells[name].append(value)
-    df = results.df[results.df["rows"] == "all"]
+    df = results.df
     keys = zip(df["variant"], df["test_dataset"], df["shots"], df["prompt"], df["draw"], strict=True)
     rows: dict[str, list[Any]] = {"cell": [place[key] for key in keys]}
     rows |= {"metric": [metrics.index(name) for name in df["metric"]], "n": df["n"].astype(int).tolist()}

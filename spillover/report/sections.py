@@ -81,7 +81,7 @@ def notes(results: Results) -> Iterator[str]:
     if least < SMALL_N and found:
         yield (
             f"With {_count(least, 'document')} in the smallest set, a change on one test set is found with 80 % power "
-            f"from about {points(found[len(found) // 2])} points: smaller ones often go unseen."
+            f"from about {points(found[len(found) // 2])} points before that correction: smaller ones often go unseen."
         )
     if any(entry.cells < entry.planned for entry in results.matrix.values()):
         yield "Scores with * rest on part of their cells; changes always compare cells that both sides have."

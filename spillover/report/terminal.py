@@ -135,9 +135,10 @@ def _style(entry: MatrixEntry) -> str:
 
 def notes(results: Results) -> list[str]:
     """What a reader of the matrix must know."""
-    conditions = {(c.shots, c.prompt, c.draw) for c in results.grid.cells}
+    settings = sorted({entry.planned for entry in results.matrix.values()}) or [0]
+    many = str(settings[0]) if len(settings) == 1 else f"{settings[0]} to {settings[-1]}, by test set,"
     lines = [
-        f"Scores of 100, each the mean over shots and prompts ({len(conditions)} settings); n is documents, "
+        f"Scores of 100, each the mean over shots and prompts ({many} settings); n is documents, "
         "and brackets are 95 % intervals, each for itself.",
     ]
     compared = [entry for entry in results.matrix.values() if entry.delta is not None]

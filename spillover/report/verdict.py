@@ -15,7 +15,7 @@ Beyond chance means: after Holm over all the changes that the verdict speaks of,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..grid import Cell, Variant
@@ -74,24 +74,29 @@ def recipe(variant: Variant) -> str:
 
 def _verdict(results: Results, group: Group) -> Verdict:
     arms = [arm for arm in results.recipes.values() if arm[0] in group.variants]
-    lines = [_line(results, arm) for arm in arms]
-    return Verdict(group.title, *_advice(results, arms, lines), tuple(lines))
+    overall = _overall(results, arms)
+    lines = [_line(results, arm, overall) for arm in arms]
+    planned = [ROLE_TITLES[role] for role, _ in group.columns if role]
+    return Verdict(group.title, *_advice(results, arms, lines, planned), tuple(lines))
 
 
-def _line(results: Results, arm: Sequence[Variant]) -> Line:
+def _line(results: Results, arm: Sequence[Variant], overall: Mapping[str, Effect]) -> Line:
     name = recipe_name(arm)
     found = [results.recipe_changes.get((name, role)) for role in ROLES]
     changes = [Change(ROLE_TITLES[one.role], one.change, one.metrics) for one in found if one]
-    if not changes and (overall := _overall(results, arm)):
-        changes = [Change("over all test sets", overall, ())]
+    if not changes and name in overall:
+        changes = [Change("over all test sets", overall[name], ())]
     seeds = f", {len(arm)} seeds" if len(arm) > 1 else f", seed {arm[0].seed}" if arm[0].seed is not None else ""
     return Line(name, recipe(arm[0]) + seeds, _sentence(changes), tuple(changes))
 
 
-def _overall(results: Results, arm: Sequence[Variant]) -> Effect | None:
-    """For checkpoints of which nobody said what they were trained on."""
-    base = [results.base] if results.base else []
-    return difference(results, _cells(results, arm), _cells(results, base))
+def _overall(results: Results, arms: Sequence[Sequence[Variant]]) -> dict[str, Effect]:
+    """For checkpoints of which nobody said what they were trained on; after Holm over them."""
+    base = _cells(results, [results.base] if results.base else [])
+    unknown = [arm for arm in arms if not any(cell.role for cell in _cells(results, arm))]
+    found = {recipe_name(arm): difference(results, _cells(results, arm), base) for arm in unknown}
+    known = {name: effect for name, effect in found.items() if effect}
+    return dict(zip(known, adjusted(list(known.values())), strict=True))
 
 
 def _cells(results: Results, variants: Sequence[Variant], role: str | None = None) -> list[Cell]:
@@ -139,14 +144,20 @@ def _listed(parts: Sequence[str]) -> str:
 # --- advice -----------------------------------------------------------------------------------------------------------
 
 
-def _advice(results: Results, arms: Sequence[Sequence[Variant]], lines: Sequence[Line]) -> tuple[str, str]:
+def _advice(
+    results: Results, arms: Sequence[Sequence[Variant]], lines: Sequence[Line], planned: Sequence[str]
+) -> tuple[str, str]:
     compared = [line for line in lines if line.changes]
     if not compared:
         return "Nothing to compare yet.", ""
     gaining = [line for line in compared if _gains(line)]
-    safe = [line for line in gaining if not _losses(line)]
+    unharmed = [line for line in gaining if not _losses(line)]
+    safe = [line for line in unharmed if not _unknown(line, planned)]
     if safe:
         return _ship(results, dict(zip([line.name for line in lines], arms, strict=True)), safe)
+    if unharmed:
+        gaps = [f"{line.name} {_listed(_unknown(line, planned))}" for line in unharmed]
+        return "Nothing to ship yet.", f"Too little has run to see what is lost by {'; '.join(gaps)}."
     if gaining:
         return "Nothing to ship without a choice.", f"Every gain comes with a loss. {_trade(gaining)}."
     losing = [line.name for line in compared if _losses(line)]
@@ -154,8 +165,14 @@ def _advice(results: Results, arms: Sequence[Sequence[Variant]], lines: Sequence
     found = [c.effect.mde for line in compared for c in line.changes if c.effect.n >= MIN_ROWS]
     if not found:
         return "Ask more rows.", f"Of fewer than {MIN_ROWS} documents nothing can be claimed."
-    unseen = f"Effects below {points(min(found))} points would often have gone unseen."
+    unseen = f"Effects below some {points(sorted(found)[len(found) // 2])} points would often have gone unseen."
     return "Keep the base, or ask more rows.", f"There is insufficient evidence of a gain.{lost} {unseen}"
+
+
+def _unknown(line: Line, planned: Sequence[str]) -> list[str]:
+    """Where nothing can be said of it: not run, failed, or too few documents."""
+    known = {change.where for change in line.changes if change.effect.n >= MIN_ROWS}
+    return [where for where in planned if where not in known]
 
 
 def _trade(traded: Sequence[Line]) -> str:
@@ -184,14 +201,19 @@ def _ship(results: Results, arms: dict[str, Sequence[Variant]], safe: Sequence[L
     others = [line for line in safe if line is not best]
     rivals = list(_rivals(results, arms[best.name], {line.name: arms[line.name] for line in others}))
     if rivals:
-        text += f" In-domain it cannot be told from {_listed(rivals)}."
+        text += f" {_where(results, arms[best.name])} cannot be told from {_listed(rivals)}."
     return f"Ship {best.name}.", text
+
+
+def _where(results: Results, best: Sequence[Variant]) -> str:
+    return "In-domain it" if any(cell.role for cell in _cells(results, best)) else "It"
 
 
 def _rivals(results: Results, best: Sequence[Variant], others: dict[str, Sequence[Variant]]) -> Iterator[str]:
     """Of the others, those whose difference from the best in-domain is within chance."""
-    ours = _cells(results, best, "in_domain")
-    found = {name: difference(results, ours, _cells(results, arm, "in_domain")) for name, arm in others.items()}
+    role = "in_domain" if any(cell.role for cell in _cells(results, best)) else None
+    ours = _cells(results, best, role)
+    found = {name: difference(results, ours, _cells(results, arm, role)) for name, arm in others.items()}
     known = {name: effect for name, effect in found.items() if effect}
     for name, effect in zip(known, adjusted(list(known.values())), strict=True):
         if not effect.is_clear:

@@ -132,8 +132,9 @@ def _by_role(
     roles = [ROLE_TITLES[role] for role in ROLES if any(where == ROLE_TITLES[role] for _, where in effects)]
     names = dict.fromkeys(name for name, _ in effects)
     rows = [[name, *(_written(effects.get((name, role))) for role in roles)] for name in names]
-    text += f" For the base it is {_written(of_base)} over all test sets." if of_base else ""
-    caption = f"{title}, with 95 % intervals; ▲ ▼ beyond chance after Holm"
+    if of_base:
+        text += f" For the base it is {signed(of_base.value)} {signed_interval(of_base.interval)} over all test sets."
+    caption = "By role, with 95 % intervals; ▲ ▼ beyond chance after Holm"
     return {"title": title, "text": text, "table": table(id, caption, ["Variant", *roles], rows, roles)}
 
 

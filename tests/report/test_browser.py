@@ -155,6 +155,17 @@ def _right(folder: Path, key: str) -> dict[int, bool]:
     return {row["doc_id"]: row["response"] == row["target"] for row in rows}
 
 
+def test_a_mark_says_what_it_is(watched: Watched, results: table.Results) -> None:
+    mark = watched.tab.locator("#fig1-in-domain [data-tip]").first
+    mark.scroll_into_view_if_needed()
+    watched.tab.wait_for_timeout(300)  # scrolling hides a tip
+    mark.hover()
+    base = results.df[(results.df.variant == "base") & (results.df.test_dataset == "news")].iloc[0]
+    assert watched.tab.locator("#tip").inner_text().startswith(f"base, 0 shots: {table.points(base.value)} [")
+    watched.tab.keyboard.press("Escape")
+    assert not watched.tab.locator("#tip").is_visible()
+
+
 def test_what_is_not_in_the_page_comes_from_beside_it(
     chromium: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

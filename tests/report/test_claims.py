@@ -121,7 +121,7 @@ def results_of(grid: Grid, rows: dict[str, np.ndarray], off_format: dict[str, fl
             interval = wilson(rate * cell.n, cell.n)
             conditions = {"test_dataset": cell.test_dataset, "shots": cell.shots, "prompt": cell.prompt, "draw": 0}
             ends = {"value": rate, "n": cell.n, "ci_low": interval.low, "ci_high": interval.high}
-            table.append({"variant": names[cell.variant], "metric": "off_format", **conditions, **ends})
+            table.append({"variant": names[cell.variant], "metric": "off_format", "rows": "all", **conditions, **ends})
     first = {key: Rows(np.arange(len(x)), np.column_stack([x, np.ones(len(x))])) for key, x in rows.items()}
     missing = tuple(cell for cell in grid.cells if cell.key not in rows)
     return Results(grid, pd.DataFrame(table, columns=list(COLUMNS)), missing, {}, first)

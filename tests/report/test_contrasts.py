@@ -114,6 +114,23 @@ def test_only_conditions_that_both_have_are_compared() -> None:
     assert difference(results, of(results, "ft")[1:], of(results, "base")) is None
 
 
+def test_recipes_that_were_tested_on_other_sets_are_compared_on_their_own() -> None:
+    scores = {("ft", "in", 0, "p1", 0): spread(0.6), ("icl", "out", 0, "p1", 0): spread(0.7)}
+    base = {("base", name, 0, "p1", 0): spread(0.5) for name in ("in", "out", "out2")}
+    results = results_of({**scores, **base})
+    change = difference(results, of(results, "ft", "icl"), of(results, "base"))
+    assert change is not None and change.tests == ("in", "out")
+    assert change.value == pytest.approx(0.15)
+
+
+def test_what_one_seed_has_not_run_counts_for_none() -> None:
+    scores = {("ft", "in", 0, "p1", 0): spread(0.6), ("ft1", "in", 0, "p1", 0): spread(0.8)}
+    more = {("ft", "in", 2, "p1", 0): spread(0.9), ("base", "in", 0, "p1", 0): spread(0.5)}
+    results = results_of({**scores, **more, ("base", "in", 2, "p1", 0): spread(0.5)})
+    change = difference(results, of(results, "ft", "ft1"), of(results, "base"))
+    assert change is not None and change.value == pytest.approx(0.2) and len(change.cells) == 3
+
+
 def test_test_sets_count_the_same_however_many_cells_they_have() -> None:
     scores: dict[tuple[str, str, int, str, int], Sequence[float]] = {}
     for prompt in ("p1", "p2", "p3"):

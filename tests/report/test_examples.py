@@ -55,14 +55,14 @@ def test_a_pack_is_the_predictions(asked: list[examples.Asked], results: Results
 
 def test_rows_that_one_variant_was_not_asked_are_null(asked: list[examples.Asked]) -> None:
     one = next(one for one in asked if one.condition[0] == "shop")
-    fewer = examples.Asked(one.test, one.condition, {**one.answers, 1: one.answers[1][5:]}, one.prompts)
+    fewer = examples.Asked(one.test, one.condition, {**one.answers, 1: one.answers[1][5:]}, one.scores, one.prompts)
     ours = examples.pack(fewer)["answers"][1]
     assert ours["said"][:5] == [None] * 5 and None not in ours["said"][5:]
 
 
 def test_prompts_that_were_not_kept_are_shown_by_their_fields(asked: list[examples.Asked]) -> None:
     one = asked[0]
-    packed = examples.pack(examples.Asked(one.test, one.condition, one.answers, None))
+    packed = examples.pack(examples.Asked(one.test, one.condition, one.answers, one.scores, None))
     assert not packed["exact"] and packed["texts"][0].startswith("input: ")
 
 

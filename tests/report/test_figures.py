@@ -10,7 +10,6 @@ import fakestore
 import pytest
 
 import spillover as so
-from spillover.inside import read as read_inside
 from spillover.report import averages, charts, figures, table
 from spillover.report import study as study_figures
 from spillover.report.table import Results
@@ -115,9 +114,11 @@ def test_weights_by_layer(tmp_path: Path) -> None:
     grid = fakestore.make_grid(shots=(0,), prompts=("p1",), rows=4)
     fakestore.write_store(tmp_path, grid)
     fakestore.write_inside(tmp_path, grid)
-    figure = figures.moved_weights({seen.name: seen for seen in read_inside(tmp_path).values()})
+    results = table.load(tmp_path)
+    figure = figures.moved_weights(figures.seen_inside(results, tmp_path))
     rows = figure.table[figure.table["panel"] == "mean_absolute"]
     assert rows[rows.label == "news-ft"]["value"].tolist() == pytest.approx([1e-5, 2e-5, 3e-5, 4e-5])
+    assert so.figures.weights(so.load(tmp_path)).to_dict()["concat"]
 
 
 def test_a_label_looks_the_same_everywhere() -> None:

@@ -1,0 +1,60 @@
+"""The simulations of docs/statistics.md in small: the report keeps its word where the truth is known."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[dict[str, Any]]:
+    """The modules of benchmarks/ that simulate."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCHMARKS))
+    yield {name: import_module(name) for name in ("simulated", "aa", "power")}
+    sys.path.remove(str(BENCHMARKS))
+    for name in set(sys.modules) - before & {"simulated", "aa", "power"}:
+        sys.modules.pop(name)
+
+
+def test_nothing_is_claimed_where_nothing_is(scripts: dict[str, Any]) -> None:
+    """Of 60 families, 5 % would be 3; more than 8 come by chance once in two hundred times."""
+    for name in ("one checkpoint twice, 24 rows", "2 seeds each, 24 rows"):
+        families, without_holm, _ = scripts["aa"].failures(scripts["aa"].SCENARIOS[name], grids=60, seed=1)
+        assert families <= 8 / 60 < without_holm
+
+
+def test_one_seed_read_as_the_recipe_is_often_wrong(scripts: dict[str, Any]) -> None:
+    families, _, _ = scripts["aa"].failures(scripts["aa"].WRONG["1 seed each, 100 rows"], grids=15, seed=1)
+    assert families > 0.4
+
+
+def test_a_planted_effect_is_found_as_often_as_promised(scripts: dict[str, Any]) -> None:
+    power = scripts["power"]
+    design, contrast = power.CASES["checkpoints, one set of 24 texts"]
+    outcome = power.run(design, contrast, times=100, seed=0)
+    assert outcome.planted == pytest.approx(outcome.promised, rel=0.05)
+    assert 0.68 < outcome.found < 0.92
+    assert outcome.held > 0.88
+
+
+def test_an_effect_in_domain_alone_is_an_interaction(scripts: dict[str, Any]) -> None:
+    """Recipe A is much better in-domain: the difference of differences is that of the in-domain sets."""
+    simulated, power = scripts["simulated"], scripts["power"]
+    design = replace(power.ONE, rows=200, effect=1.0, roles=("in_domain",))
+    grid = simulated.grid_of(design)
+    results = simulated.simulate(design, grid, np.random.default_rng(0))
+    change, gap = power.ROLE(results, grid), power.in_less_out(results, grid)
+    assert change.value > 0.05 and change.is_clear and gap.is_clear
+    elsewhere = power.on(role="out_of_domain")(results, grid)
+    assert gap.value == pytest.approx(change.value - elsewhere.value)
+    assert not elsewhere.is_clear
