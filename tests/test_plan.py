@@ -99,6 +99,7 @@ def test_no_field_is_forgotten() -> None:
         "keep": "after the fact",
         "trust": "what may be loaded, not what it computes",
         "output_dir": "a path",
+        "claims": "judged by the results, after the fact",
     }
     assert set(Experiment.model_fields) == set(top)
 

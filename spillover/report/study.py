@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from math import inf
 
 import pandas as pd
 
@@ -123,7 +124,8 @@ def _one_recipe_each(data: Averages, test: str, trains: Sequence[str]) -> pd.Dat
     for train in trains:
         both = data.rows(train, test)
         rows = both[both["label"] != BASE]
-        first = rows["label"].iloc[int(rows["train_size"].astype(float).argmin())]
+        sizes = rows["train_size"].astype("Float64").fillna(inf)  # of an existing checkpoint nobody knows it
+        first = rows["label"].iloc[int(sizes.argmin())]
         parts.append(rows[rows["label"] == first].assign(label=data.title(train)))
     return pd.concat(parts)
 
