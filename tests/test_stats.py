@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, false_discovery_control, t
 
 from spillover import metrics, stats
-from spillover.stats import Level
+from spillover.stats import Level, permutation
 
 # --- intervals --------------------------------------------------------------------------------------------------------
 
@@ -126,22 +126,32 @@ def test_of_right_and_wrong_answers_sign_flip_is_mcnemar(gained: int, lost: int)
     assert stats.sign_flip(gaps)[0] == pytest.approx(float(stats.mcnemar(gained, lost)))
 
 
-def test_drawn_signs_come_near_to_all_signs() -> None:
-    gaps = np.random.default_rng(7).normal(0.4, 1, 15)
+@pytest.mark.parametrize("kind", ["smooth", "multiples", "one large"])
+def test_all_ways_are_counted(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    gaps = {
+        "smooth": rng.normal(0.4, 1, 15),
+        "multiples": rng.choice([-0.25, 0.25, 0.5, 0.75], 15) / 24,
+        "one large": np.append(rng.normal(0, 0.02, 14), 1.0),
+    }[kind]
     sums = np.array(list(product([-1, 1], repeat=15))) @ gaps
     exact = np.mean(np.abs(sums) >= abs(gaps.sum()) - 1e-12)
-    assert stats.sign_flip(gaps) == pytest.approx(exact, abs=4 * sqrt(exact / 10_000))
+    assert stats.sign_flip(gaps) == pytest.approx(exact, rel=1e-9 if kind == "multiples" else 0.01)
 
 
-def test_of_many_the_normal_limit_is_where_drawn_signs_lead() -> None:
-    gaps = np.random.default_rng(8).normal(0.1, 1, 399)
-    drawn, limit = stats.sign_flip(gaps), stats.sign_flip([*gaps, 1e-6])
-    assert 0.01 < drawn < 0.2
-    assert limit == pytest.approx(drawn, abs=0.01)
+def test_nothing_is_too_seldom_to_be_counted() -> None:
+    assert stats.sign_flip(np.ones(30)) == pytest.approx(2 / 2**30)
+    assert stats.sign_flip(0.1 * np.ones(90)) == pytest.approx(2 / 2**90)
 
 
-def test_no_test_says_that_chance_is_impossible() -> None:
-    assert stats.sign_flip(np.ones(30)) == pytest.approx(1 / 10_000)
+@pytest.mark.parametrize("mean", [0.1, 0.25, 0.4])
+def test_of_many_the_normal_limit_is_near_and_to_the_safe_side(mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = np.random.default_rng(8).normal(mean, 1, 330)
+    limit = stats.sign_flip(gaps)[0]
+    monkeypatch.setattr(permutation, "MANY", 10**6)
+    counted = stats.sign_flip(gaps)[0]
+    assert counted * 0.97 < limit < counted * 3
+    assert limit == pytest.approx(counted, rel=0.05) or counted < 1e-3
 
 
 def test_swapping_whole_rows_is_flipping_signs_where_the_score_is_a_mean() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Any
 
 from .. import __version__
 from ..stats import MIN_ROWS
-from . import charts, exports, figures, sections, why
+from . import charts, exports, figures, sections, study, why
+from .averages import Pair, titles_of
 from .examples import write as write_examples
 from .figures import Figure
 from .payload import as_json, payload
@@ -51,7 +53,8 @@ def write(
     environment.filters["whole"] = lambda text: re.sub(r"(\[[^\s\]]+,) ", "\\1\u00a0", text)  # intervals do not break
     answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
     inside = figures.seen_inside(results, folder)
-    plane, weights, *study = every = figures.every(results, inside)
+    plane, weights, *of_study = every = figures.every(results, inside)
+    planned, titles = study.unfinished(results), titles_of(results)
     linked = path.parent / "figures"
     if exported:
         exports.write([one for one in every if one.panels], linked)
@@ -70,7 +73,7 @@ def write(
         **sections.everything(results, folder, answers),
         why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
         plane=drawn(plane, linked),
-        figures=[drawn(one, linked) for one in study],
+        figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
         data=Markup(as_json(payload(results, answers))),
         packs=[(number, Markup(as_json(pack))) for number, pack in answers.embedded.items()],
     )
@@ -80,10 +83,21 @@ def write(
     return [one for one in every if one.panels]
 
 
-def drawn(figure: Figure, linked: Path) -> dict[str, Any]:
-    """A figure as the template takes it: panels as markup under a legend, and links to its files if they are there."""
+def drawn(
+    figure: Figure,
+    linked: Path,
+    planned: Mapping[Pair, Sequence[str]] | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A figure as the template takes it: panels as markup under a legend, and links to its files if they are there.
+
+    What it lacks is of two kinds: what the study has and this experiment has not, and what is `planned` (by panel, the
+    variants that are not done) and has not run.
+    """
     from markupsafe import Markup
 
+    called = {pair: " → ".join((titles or {}).get(name, name) for name in pair) for pair in planned or {}}
+    waiting = [f"{called[pair]} ({', '.join(names)})" for pair, names in (planned or {}).items() if names]
     panels = charts.split(figure.svg) if figure.panels else []
     files = [linked / f"{figure.name}.{kind}" for kind in FILES]
     return {
@@ -91,7 +105,8 @@ def drawn(figure: Figure, linked: Path) -> dict[str, Any]:
         "number": figure.number,
         "title": figure.title,
         "caption": figure.caption,
-        "lacking": figure.lacking,
+        "lacking": [panel for panel in figure.lacking if panel not in called.values()],
+        "waiting": waiting,
         "panels": [Markup(panel) for panel in panels],
         "legend": [
             {"mark": Markup(charts.swatch(look, figure.has_lines)), "label": label}

@@ -16,9 +16,11 @@ from math import inf
 
 import pandas as pd
 
+from ..grid import Cell, Grid, Variant
 from . import charts
 from .averages import BASE, Averages, Pair
 from .charts import Figure, Look, Panel
+from .table import Results
 
 GENERATION = {"rougeL", "bleu"}  # first metrics of test sets of free text
 
@@ -57,6 +59,31 @@ def panels(data: Averages, number: int, pairs: Sequence[Pair]) -> tuple[list[Pai
     if not there:
         return list(pairs), ()
     return there, tuple(data.arrow(*pair) for pair in STUDY[number] if pair not in pairs)
+
+
+def unfinished(results: Results) -> dict[int, dict[Pair, list[str]]]:
+    """By figure and planned panel, the variants that have not been asked all of it."""
+    found: dict[int, dict[Pair, list[str]]] = {number: {} for number in STUDY}
+    missing = {cell.key for cell in results.missing}
+    for cell in results.grid.cells:
+        variant = results.variants[cell.variant]
+        for number in _figures_of(results.grid, variant, cell):
+            waiting = found[number].setdefault((variant.train_dataset or "", cell.test_dataset), [])
+            if cell.key in missing and variant.name not in waiting:
+                waiting.append(variant.name)
+    for number, of_panel in found.items():
+        there = [pair for pair in STUDY[number] if pair in of_panel]
+        found[number] = {pair: of_panel[pair] for pair in there} if there else of_panel
+    return found
+
+
+def _figures_of(grid: Grid, variant: Variant, cell: Cell) -> Iterator[int]:
+    """The figures that a variant's cell belongs to; the base's belong to all, and are not listed."""
+    if cell.role and not variant.train_shots:
+        yield {"in_domain": 1, "out_of_domain": 2, "cross_task": 3}[cell.role]
+    if cell.role and variant.strategy:
+        generation = variant.train_dataset not in grid.labels_of_train_task
+        yield (5 if generation else 7) - (cell.role != "cross_task")
 
 
 # --- Figures 1 to 3: lines over shots ---------------------------------------------------------------------------------

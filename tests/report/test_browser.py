@@ -133,6 +133,7 @@ def test_a_flipped_example_is_found(watched: Watched, results: table.Results, fo
     items = watched.tab.locator("#x-list > details")
     assert items.count() == lost + gained
     items.first.locator("> summary").click()
+    items.first.locator("pre").last.wait_for()
     opened = items.first.inner_text()
     assert re.search(r"### Input:\n[a-z ]+\n### Answer:", opened)
     assert "Log-probability of each label" in opened and "positive" in opened
@@ -196,6 +197,7 @@ def test_nasty_data_stands_there_as_text(chromium: Any, tmp_path: Path) -> None:
     items = watched.tab.locator("#x-list > details")
     assert items.count() == 12
     items.first.locator("> summary").click()
+    items.first.locator("pre").last.wait_for()
     for text in (
         "</script><script>alert(1)</script><img src=x onerror=alert(2)>",
         RTL,

@@ -150,6 +150,9 @@ def test_a_partial_run(partial_folder: Path, tmp_path: Path) -> None:
     outline(html)
     assert "120 of 140 cells have run" in html and "partial run" in html
     assert "8 of 28" in html and ">missing<" in html and "20 cells have not run" in html
+    assert (
+        "Shop reviews → Film reviews (shop-fticl)" in html and "Not done: " in html
+    )  # Figure 6 says what it waits for
 
 
 def test_the_base_alone(base_folder: Path, tmp_path: Path) -> None:
