@@ -36,7 +36,7 @@ SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangl
 INK = "#1a1b1c"  # stands for the colour of the text; no chart uses it otherwise
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDTH, HEIGHT = 200, 150  # of a panel's plot
-MARGINS = (40, 46, 12, 42)  # left, top, right, bottom: room for what stands around a plot when it is cut out
+MARGINS = (44, 46, 12, 42)  # left, top, right, bottom: room for what stands around a plot when it is cut out
 OF_100 = "format(100 * datum.value, '~g')"
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
 
@@ -179,7 +179,7 @@ def plane(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: s
 def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
     """A panel over a model's layers. `rows`: label, layer, value, tip."""
     x = _number("layer", "layer", {"nice": False}, format="d", grid=False, tickMinStep=1)
-    y = _number("value", None, {}, format="~g", tickCount=4)
+    y = _number("value", None, {"zero": False}, format=".2~e", tickCount=4)
     return _panel(rows, title, subtitle, *_line_and_marks(x, y, looks, 22))
 
 
@@ -314,7 +314,7 @@ def split(svg: str) -> list[str]:
             panel.append(group)
             _strip(panel)
             panel.attrib |= {"aria-hidden": "true", "focusable": "false"}
-            panels.append(re.sub(r"(\d\.\d\d)\d+", r"\1", ElementTree.tostring(panel, encoding="unicode")))
+            panels.append(ElementTree.tostring(panel, encoding="unicode"))
     return panels
 
 
@@ -331,6 +331,8 @@ def _strip(panel: ElementTree.Element) -> None:
             element.attrib.pop(name, None)
         if element.get("opacity") == "1":
             del element.attrib["opacity"]
+        for name in {"d", "transform", "x2", "y2"} & set(element.attrib):
+            element.set(name, re.sub(r"(\.\d\d)\d+", r"\1", element.attrib[name]))  # a hundredth of a pixel will do
         for name in {"fill", "stroke"} & set(element.attrib):
             element.set(name, _colour(element.attrib[name]))
 

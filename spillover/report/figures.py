@@ -94,7 +94,7 @@ def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
 
 def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
     """What the report shows: the plane, the weights (`inside` by variant name), and the study's seven."""
-    return [gain_and_retention(results), moved_weights(inside), *study.every(Averages.of(results))]
+    return [gain_and_retention(results), moved_weights(results, inside), *study.every(Averages.of(results))]
 
 
 # --- gain and retention -----------------------------------------------------------------------------------------------
@@ -172,23 +172,37 @@ def _on_front(row: Any, table: pd.DataFrame) -> bool:
 
 def weights(result: Result) -> alt.ConcatChart:
     """How far the weights of each layer moved, for each variant that was looked into."""
-    return moved_weights(seen_inside(result.table, result.folder)).chart
+    return moved_weights(result.table, seen_inside(result.table, result.folder)).chart
 
 
 def seen_inside(results: Results, folder: Path) -> dict[str, Inside]:
     """What was seen inside the variants of an output folder, by their names."""
-    names = {variant.key: variant.name for variant in results.grid.variants}
-    return {names[key]: seen for key, seen in read_inside(folder).items() if key in names}
+    seen = read_inside(folder)
+    return {variant.name: seen[variant.key] for variant in results.grid.variants if variant.key in seen}
 
 
-def moved_weights(inside: Mapping[str, Inside]) -> Figure:
-    """How far the weights of each layer moved, by variant name, as a figure."""
-    table = pd.DataFrame([row for name, seen in inside.items() for row in _by_layer(name, seen)])
-    looks = charts.looks(list(inside), None)
+def moved_weights(results: Results, inside: Mapping[str, Inside]) -> Figure:
+    """How far the weights of each layer moved, as a figure: two panels, or with many variants two a training set."""
+    variants, titles = {v.name: v for v in results.grid.variants}, titles_of(results)
+    labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
+    many = len(inside) > MANY
+    rows = [
+        {
+            **row,
+            "label": labels.get(name, name) if many else name,
+            "train": variants[name].train_dataset if many else "",
+        }
+        for name, seen in inside.items()
+        for row in _by_layer(name, seen)
+    ]
+    table = pd.DataFrame(rows, columns=["label", "train", "layer", *MEASURES, "tip"])
+    looks = charts.looks(list(dict.fromkeys(table["label"])), None)
     drawn = []
-    for measure, title in MEASURES.items() if len(table) else ():
-        rows = table.assign(value=table[measure])
-        drawn.append(Panel(measure, charts.layers(rows, looks, title, ""), rows))
+    for train, measure in product(table["train"].unique(), MEASURES):
+        of_panel = table[table["train"] == train].assign(value=lambda rows, measure=measure: rows[measure])
+        subtitle = f"trained on {titles.get(train, train)}" if train else ""
+        spec = charts.layers(of_panel, looks, MEASURES[measure], subtitle)
+        drawn.append(Panel(f"{train} {measure}".strip(), spec, of_panel))
     return Figure(
         number=0,
         name="weights",
@@ -200,6 +214,7 @@ def moved_weights(inside: Mapping[str, Inside]) -> Figure:
     )
 
 
+MANY = 6  # lines in a panel
 MEASURES = {"mean_absolute": "Mean |W − W₀|", "relative": "‖W − W₀‖ / ‖W₀‖"}
 
 
@@ -212,4 +227,4 @@ def _by_layer(name: str, seen: Inside) -> Iterator[dict[str, Any]]:
         moved = pooled(changes)
         tip = f"{name}, layer {layer}: mean |ΔW| {moved.mean_absolute:.2e}, relative {moved.relative:.2e}"
         sizes = {"mean_absolute": moved.mean_absolute, "relative": moved.relative}
-        yield {"label": name, "layer": layer, **sizes, "tip": tip}
+        yield {"layer": layer, **sizes, "tip": tip}

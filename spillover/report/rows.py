@@ -38,7 +38,7 @@ class Rows:
 
     def only(self, doc_ids: np.ndarray) -> Rows:
         """The rows of these documents, all of which must be here."""
-        if np.array_equal(self.doc_ids, doc_ids):
+        if self.doc_ids is doc_ids or np.array_equal(self.doc_ids, doc_ids):
             return self
         return Rows(doc_ids, self.statistics[np.searchsorted(self.doc_ids, doc_ids)])
 
@@ -47,7 +47,7 @@ def common_documents(parts: Sequence[Rows]) -> np.ndarray:
     """The documents that all of them have, ascending."""
     doc_ids = parts[0].doc_ids
     for part in parts[1:]:
-        if not np.array_equal(part.doc_ids, doc_ids):
+        if part.doc_ids is not doc_ids and not np.array_equal(part.doc_ids, doc_ids):
             doc_ids = np.intersect1d(doc_ids, part.doc_ids)
     return doc_ids
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..grid import Cell
-from ..inside import Inside
+from ..inside import Divergence, Inside
+from ..suite import Role
 from .contrasts import Effect, adjusted, prompt_gap, slope
 from .examples import Tally
 from .sections import table
@@ -30,7 +31,7 @@ def parts(
         demonstrations(results),
         prompts(results),
         moved(weights),
-        divergence(inside),
+        divergence(results, inside),
     ]
     return [part for part in found if part]
 
@@ -152,25 +153,28 @@ def moved(weights: Part) -> Part | None:
     """How far weights moved, where that was looked at."""
     if not weights["panels"]:
         return None
-    return {"title": weights["title"], "text": weights["caption"], "figure": weights}
+    return {"figure": weights}
 
 
-def divergence(inside: Mapping[str, Inside]) -> Part | None:
-    """How far predictions moved: KL from the base."""
+def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
+    """How far predictions moved: KL from the base, on plain text and at the answers of the test sets by role."""
+    roles = {(results.variants[c.variant].name, c.test_dataset): c.role for c in results.grid.cells}
     rows = []
     for name, seen in inside.items():
         if seen.neutral:
-            answers = [f"{test} {one.nats:.3f}" for test, one in (seen.answers or {}).items()]
             low, high = seen.neutral.interval.low, seen.neutral.interval.high
-            rows.append([name, f"{seen.neutral.nats:.4f}", f"[{low:.4f}, {high:.4f}]", ", ".join(answers)])
+            by_role: dict[Role | None, list[tuple[float, int]]] = {}
+            for test, one in (seen.answers or {}).items():
+                by_role.setdefault(roles.get((name, test)), []).extend(one.passages)
+            answers = [f"{Divergence(tuple(by_role[role])).nats:.2f}" if role in by_role else "" for role in ROLES]
+            rows.append([name, f"{seen.neutral.nats:.4f}", f"[{low:.4f}, {high:.4f}]", *answers])
     if not rows:
         return None
-    numbers = ["Plain text", "95 % interval"]
+    numbers = ["Plain text", "95 % interval", *(f"Answers, {ROLE_TITLES[role]}" for role in ROLES)]
     return {
         "title": "How far predictions moved",
-        "text": "KL(base || variant) in nats a token, over the whole vocabulary. On a plain English text that no "
-        "training set has anything to do with, it is change that nobody asked for.",
-        "table": table(
-            "kl-c", "KL from the base", ["Variant", *numbers, "Reference answers of test sets"], rows, numbers
-        ),
+        "text": "KL(base || variant) in nats a token, over the whole vocabulary. At the answers of the test sets it is "
+        "what was trained for, or spilled over. On a plain English text that no training set has anything to do with, "
+        "it is change that nobody asked for.",
+        "table": table("kl-c", "KL from the base", ["Variant", *numbers], rows, numbers),
     }

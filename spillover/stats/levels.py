@@ -52,11 +52,11 @@ def p_value(value: float, levels: Sequence[Level]) -> float:
         return 1.0 if abs(value) <= ROUNDING else 0.0
     if len(live) == 1:
         return float(2 * special.stdtr(live[0].df, -abs(value) / sqrt(live[0].variance)))
+    variances, dfs = np.array([(level.variance, level.df) for level in live]).T
     low, high = -300.0, 0.0  # of log10 p; the half-width falls as p rises
-    for _ in range(60):
+    while high - low > 1e-9:
         middle = (low + high) / 2
-        tails = [float(special.stdtrit(level.df, 10**middle / 2)) for level in live]
-        wide = sum(level.variance * t**2 for level, t in zip(live, tails, strict=True))
+        wide = float(variances @ special.stdtrit(dfs, 10**middle / 2) ** 2)
         low, high = (middle, high) if wide > value**2 else (low, middle)
     return float(10**high)
 

@@ -62,10 +62,11 @@ def _flipped(column: Array) -> float:
         steps = sizes / sizes.sum() * GRID
     steps = np.rint(steps).astype(np.int64)
     ways = np.zeros(int(steps.sum()) + 1)  # share of the ways in which the positive numbers have this sum
-    ways[0] = 1.0
-    for step in steps:
-        ways[step:] = ways[step:] + ways[: len(ways) - step] if step else 2 * ways
-        ways /= 2
+    ways[0], end = 1.0, 1
+    for step in np.sort(steps):
+        end += step
+        ways[step:end] += ways[: end - step]
+        ways[:end] /= 2
     sums = np.abs(2 * np.arange(len(ways)) - steps.sum())
     return float(min(1.0, ways[sums >= abs(int((signs * steps).sum()))].sum()))
 

@@ -129,20 +129,24 @@ def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0, spice
 
 
 def write_inside(folder: Path, grid: Grid, layers: int = 4) -> None:
-    """What a look inside each trained variant would have seen: later layers move more."""
+    """What a look inside each trained variant would have seen."""
     (folder / "inside").mkdir(exist_ok=True)
     for variant in grid.variants:
         if variant.kind == "trained":
-            changes = tuple(
-                Change(f"model.layers.{layer}.{module}", layer, module, 100, 1e-3 * (layer + 1), 2e-8, 4.0)
-                for layer in range(layers)
-                for module in ("q", "down")
-            )
-            near = Divergence(((0.5, 10), (0.7, 12), (0.4, 9)))
-            seen = Inside(
-                variant.key, variant.name, "w", "s", "float32", changes=changes, neutral=near, answers={"shop": near}
-            )
-            (folder / "inside" / f"{variant.key}.json").write_text(json.dumps(asdict(seen)), "utf-8")
+            text = json.dumps(asdict(inside_of(variant, layers)))
+            (folder / "inside" / f"{variant.key}.json").write_text(text, "utf-8")
+
+
+def inside_of(variant: Variant, layers: int) -> Inside:
+    """Later layers move more."""
+    changes = tuple(
+        Change(f"model.layers.{layer}.{module}", layer, module, 100, 1e-3 * (layer + 1), 2e-8, 4.0)
+        for layer in range(layers)
+        for module in ("q", "down")
+    )
+    near = Divergence(((0.5, 10), (0.7, 12), (0.4, 9)))
+    answers = {"shop": near}
+    return Inside(variant.key, variant.name, "w", "s", "float32", changes=changes, neutral=near, answers=answers)
 
 
 def _write_prompts(folder: Path, cell: Cell, rows: list[dict[str, Any]], spice: str) -> None:

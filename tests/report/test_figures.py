@@ -115,10 +115,19 @@ def test_weights_by_layer(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, grid)
     fakestore.write_inside(tmp_path, grid)
     results = table.load(tmp_path)
-    figure = figures.moved_weights(figures.seen_inside(results, tmp_path))
-    rows = figure.table[figure.table["panel"] == "mean_absolute"]
-    assert rows[rows.label == "news-ft"]["value"].tolist() == pytest.approx([1e-5, 2e-5, 3e-5, 4e-5])
+    inside = figures.seen_inside(results, tmp_path)
+    rows = figures.moved_weights(results, inside).table
+    of_ft = rows[(rows.panel == "mean_absolute") & (rows.label == "news-ft")]
+    assert of_ft["value"].tolist() == pytest.approx([1e-5, 2e-5, 3e-5, 4e-5])
     assert so.figures.weights(so.load(tmp_path)).to_dict()["concat"]
+
+
+def test_many_variants_have_their_weights_by_training_set(study: Results) -> None:
+    seen = {v.name: fakestore.inside_of(v, 3) for v in study.grid.variants if v.kind == "trained"}
+    figure = figures.moved_weights(study, seen)
+    assert len(seen) == 6 and len(figure.panels) == 2
+    more = {**seen, "base": next(iter(seen.values()))}
+    assert len(figures.moved_weights(study, more).panels) == 2 * 3  # and that of which nobody knows the training set
 
 
 def test_a_label_looks_the_same_everywhere() -> None:
