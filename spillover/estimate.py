@@ -41,6 +41,7 @@ WEIGHT_BYTES = 4  # variants are saved in float32
 CHECKPOINT_WEIGHTS = 3  # a checkpoint is the weights and the optimiser's two moments of them
 ROW_BYTES = 400  # of a stored answer, beside the row's own text
 DAY_S = 86_400.0
+NAME_WIDTH = 24  # of a variant in the table, before it is folded
 
 Parts = Sequence[tuple[Cell, Sheet]]
 
@@ -342,16 +343,16 @@ def disk_free(folder: Path) -> int:
 def render(estimate: Estimate) -> RenderableType:
     """A row a variant, and what it comes to."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("variant", overflow="fold", style="bold")
+    longest = max(len(cost.variant.name) for cost in estimate.variants)
+    table.add_column("variant", overflow="fold", style="bold", min_width=min(longest, NAME_WIDTH))
     table.add_column("how", overflow="fold")
-    for heading in ("cells there", "missing", "tokens to train", "tokens to score"):
+    for heading in ("cells\nthere", "tokens\nto train", "tokens\nto score"):
         table.add_column(heading, justify="right")
     for cost in estimate.variants:
         table.add_row(
             Text(cost.variant.name),
             Text(cost.how),
-            f"{cost.cells - cost.missing:,}",
-            f"{cost.missing:,}" if cost.missing else "",
+            f"{cost.cells - cost.missing:,} of {cost.cells:,}",
             amount(cost.train_tokens) if cost.train_tokens else "",
             amount(cost.tokens) if cost.missing else "",
         )

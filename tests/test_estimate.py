@@ -200,7 +200,7 @@ def test_the_table_has_a_row_a_variant_and_says_days(store: Store) -> None:
         "base",
         "reviews-ft",
         "reviews-lora",
-        "cells there",
+        "2 of 4",
         "10 of 12 cells are missing",
         " days at the speed",
     ):
