@@ -26,7 +26,7 @@ from simulated import Design, grid_of, of_recipe, simulate
 from spillover.grid import Grid
 from spillover.report.contrasts import Effect, difference, interaction
 from spillover.report.table import Results
-from spillover.stats import Level, crossed_bootstrap, half_width, mean_change
+from spillover.stats import Array, Level, half_width, mean_change, resample_counts
 
 Contrast = Callable[[Results, Grid], Effect | None]
 
@@ -124,6 +124,24 @@ def _scores(results: Results, grid: Grid, used: set[str], recipe: str, test: str
 
 def _mean(results: Results, cells: Sequence[object]) -> np.ndarray:
     return np.mean([results.first_metric[cell.key].statistics[:, 0] for cell in cells], axis=0)
+
+
+def crossed_bootstrap(scores: Array, seed: int = 0) -> Array:
+    """Replicates, (draws,), of the mean of `scores`, an array with an axis for each level that chance enters at:
+    rows, demonstration draws, training seeds, data sets.
+
+    The pigeonhole bootstrap: each axis is resampled as a whole, independently, and an entry counts as often as the
+    product of its units' counts. Resampling single entries would take the same row under two seeds for two rows. Where
+    entries have noise of their own the spread is too wide rather than too narrow (Owen 2007, theorem 3; Owen and
+    Eckles 2012). With two or three units on an axis it is too narrow nevertheless, as every bootstrap is: of two
+    seeds, half the resamples hold one alone. Hence `stats.levels`, which does not resample but knows what the units on
+    each axis are worth.
+    """
+    means = np.tensordot(resample_counts(len(scores), seed), scores, axes=1) / len(scores)
+    for axis, units in enumerate(scores.shape[1:], 1):
+        counts = resample_counts(units, seed + axis)
+        means = np.einsum("bi...,bi->b...", means, counts) / units
+    return means
 
 
 def of_few(changed: float, rows: int, times: int, seed: int) -> list[float]:

@@ -26,8 +26,8 @@ from .errors import DataError, StoreError, did_you_mean
 from .grid import Cell, Grid
 from .metrics import METRICS, Array, Metric, rescored
 from .protocol import Protocol
+from .report.leaks import read_audit
 from .report.scoring import Clusters
-from .report.table import read_audit
 from .store import Store, read_rows
 
 Json = dict[str, Any]
@@ -92,7 +92,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     for what, asked, there in (("variant", variant, names.values()), ("metric", metric, metrics)):
         if asked is not None and asked not in there:
             raise StoreError(f"no {what} {asked!r}", where=str(folder), allowed=did_you_mean(asked, there))
-    clusters, _ = read_audit(folder / "audit.json")
+    clusters = read_audit(folder / "audit.json").clusters
     answers: dict[Condition, Callable[[], Answers]] = {}
     for cell in grid.cells:
         test, name = tests[cell.test_dataset], names[cell.variant]

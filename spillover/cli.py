@@ -9,7 +9,6 @@ folder, 130 stopped by Ctrl-C. A traceback is a bug.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -208,15 +207,20 @@ def run(
     model: Model = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="cpu, cuda or cuda:N. Default: the first GPU, else cpu.", show_default=False),
+        typer.Option(
+            "--device", help="cpu, cuda:N, or several: cuda:0,cuda:1. Default: all GPUs, else cpu.", show_default=False
+        ),
     ] = None,
     sets: Set = None,
 ) -> None:
     """Train and evaluate what is missing, then write table and report. Stop it at any time; run it again to go on."""
+    from .workers import choose
+
     path = file or config
     if path is None:
         raise typer.BadParameter("give the experiment's YAML", param_hint="FILE")
-    _choose_device(device)
+    if device is not None:
+        choose(device)
     _run_and_show(path, _overrides(path, sets, limit, num_fewshot, seed, model), data_dir, output_path, None)
 
 
@@ -262,7 +266,7 @@ def report(
     with _working("scoring what is there, drawing"):
         page = result.write(figures=True)
     show(result.table, console)
-    console.print(f"Wrote {page}, {folder / 'results.csv'} and {folder / 'figures'}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {page}, {folder / 'results.csv'}, effects.csv and figures/", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -395,7 +399,7 @@ def _run_and_show(
         result = Result(store.folder)
         page = result.write()
     show(result.table, console)
-    console.print(f"Wrote {page} and {store.folder / 'results.csv'}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {page}, {store.folder / 'results.csv'} and effects.csv", highlight=False, soft_wrap=True)
     for failure in failures:
         console.print(failure, highlight=False, markup=False, style="bold", soft_wrap=True)
     if failures:
@@ -404,21 +408,6 @@ def _run_and_show(
         )
         raise typer.Exit(1)
     console.print(next_step or f"Next: open {page}", highlight=False, soft_wrap=True)
-
-
-def _choose_device(device: str | None) -> None:
-    """Show this process the asked-for device only. Works as long as torch is not imported yet.
-
-    Whether it is there is found once a model is needed (`engine.hf.device`): a run with nothing to do imports no torch.
-    """
-    if device is None:
-        return
-    kind, _, number = device.partition(":")
-    if device not in ("cpu", "cuda") and not (kind == "cuda" and number.isdigit()):
-        raise SpilloverError(f"unknown device {device!r}", where="--device", allowed="cpu, cuda, cuda:0, cuda:1, ...")
-    os.environ["SPILLOVER_DEVICE"] = device
-    if device != "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = number
 
 
 def _out(aside: bool = False) -> Console:

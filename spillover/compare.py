@@ -24,18 +24,20 @@ from rich.text import Text
 from .answers import READABLE, Answers, Condition, Json, Side, prompt, read_run, read_samples
 from .errors import DataError, SpilloverError
 from .report.rows import Rows
-from .report.scoring import score
+from .report.scoring import cluster_codes, score
 from .stats import MIN_ROWS, Interval, holm
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """One row of the table. `gained` and `lost`: on how many documents B scores higher, and lower, than A; None for
-    scores of a whole set. `other_prompts` of the `n` pairs had not the same prompt."""
+    """One row of the table, of `n` documents of which `clusters` are independent. `gained` and `lost`: on how many
+    documents B scores higher, and lower, than A; None for scores of a whole set. `other_prompts` of the `n` pairs had
+    not the same prompt."""
 
     condition: Condition
     metric: str
     n: int
+    clusters: int
     a: float
     b: float
     interval: Interval
@@ -53,7 +55,7 @@ class Pairs:
 
     @property
     def is_clear(self) -> bool:
-        return self.p_adjusted < 0.05 and self.n >= MIN_ROWS and self.interval.excludes_zero
+        return self.p_adjusted < 0.05 and self.clusters >= MIN_ROWS and self.interval.excludes_zero
 
     def record(self) -> Json:
         """Plain values, as CSV and JSON have them."""
@@ -61,6 +63,7 @@ class Pairs:
             **dict(self.condition),
             "metric": self.metric,
             "n": self.n,
+            "clusters": self.clusters,
             "value_a": self.a,
             "value_b": self.b,
             "delta": self.difference,
@@ -134,10 +137,12 @@ def _pair(condition: Condition, ours: Answers, theirs: Answers) -> Pairs | None:
     rows = [Rows.of(metric, side, labels) for side in (a, b)]
     before, after = score(metric, rows, ours.clusters, has_base=True)
     gaps = rows[1].statistics[:, 0] - rows[0].statistics[:, 0]
+    codes = cluster_codes(ours.clusters, rows[0].doc_ids)
     return Pairs(
         condition=condition,
         metric=metric.name,
         n=len(documents),
+        clusters=len(documents) if codes is None else int(codes.max()) + 1,
         a=before["value"],
         b=after["value"],
         interval=Interval(after["delta_ci_low"], after["delta_ci_high"]),
@@ -196,13 +201,14 @@ def render(comparison: Comparison) -> Table:
 
 def _cells(row: Pairs, in_points: bool) -> list[Text]:
     alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
+    together = f" in {row.clusters} components" if row.clusters < row.n else ""
     name = Text(_label(dict(row.condition)), style="bold")
     arrow = ("▲" if row.difference > 0 else "▼") if row.is_clear else " "
     change, low, high = (
         _number(value, in_points, "+") for value in (row.difference, row.interval.low, row.interval.high)
     )
     return [
-        name.append(f"\n{row.metric}, n {row.n}{alone}", style="dim not bold"),
+        name.append(f"\n{row.metric}, n {row.n}{together}{alone}", style="dim not bold"),
         Text(_number(row.a, in_points)),
         Text(_number(row.b, in_points)),
         Text(f"{arrow} {change}").append(f"\n[{low}, {high}]", style="dim"),

@@ -66,13 +66,6 @@ class Point:
     def key(self) -> str:
         return self.cell.key if self.cell else self.variant.key
 
-    @property
-    def recipe(self) -> tuple[Any, ...]:
-        """What trainings with several seeds have in common."""
-        if self.variant.kind != "trained":
-            return (self.variant.name,)
-        return tuple(self.columns[name] for name in ARM)
-
     @cached_property
     def identity(self) -> tuple[Any, ...]:
         """What it is in any grid, whatever it was trained with beyond what the study varies."""

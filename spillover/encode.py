@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ class Encoder:
             eos_ids=eos_ids,
             max_context=files.max_context(),
             prefix=prefix,
-            chat_template=None if template is None else _chat_template(template, files.special_tokens()),
+            chat_template=None if template is None else partial(_from_messages, template, files.special_tokens()),
         )
 
     @property
@@ -312,20 +312,16 @@ def _prefix(tokenizer: Tokenizer, files: _Files, bos_id: int | None) -> Ids:
 # --- Chat templates -------------------------------------------------------------------------------
 
 
-def _chat_template(source: str, special_tokens: dict[str, str]) -> ChatTemplate:
+def _from_messages(source: str, special_tokens: dict[str, str], messages: list[dict[str, str]]) -> str:
     """Messages to text, up to where the assistant's answer begins."""
+    from jinja2 import TemplateError
 
-    def render(messages: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            return _compile(source).render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **special_tokens
-            )
-        except TemplateError as error:  # of the template's syntax, or what it raises itself: "no system role"
-            raise PromptError(f"the tokenizer's chat template refuses: {' '.join(str(error).split())}") from None
-
-    return render
+    try:
+        return _compile(source).render(
+            messages=messages, tools=None, documents=None, add_generation_prompt=True, **special_tokens
+        )
+    except TemplateError as error:  # of the template's syntax, or what it raises itself: "no system role"
+        raise PromptError(f"the tokenizer's chat template refuses: {' '.join(str(error).split())}") from None
 
 
 @lru_cache(maxsize=8)

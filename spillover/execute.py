@@ -9,69 +9,40 @@ on what whole cells had answered before, not on where a run was killed: resumed 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from copy import copy
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
 
 import yaml
 
 from . import models
 from .auditing import audit_run
+from .backend import Backend
 from .check import disk
 from .claims import as_yaml
 from .encode import ENCODE_VERSION, Encoder
 from .engine.base import ENGINE_RULES, Engine, Work
 from .errors import ModelError, SpilloverError, StoreError
 from .estimate import CHARACTERS_A_TOKEN, characters, is_there, train_work, unit_work
-from .experiment import Experiment
 from .grid import Cell, Variant
 from .inside import Inspector
 from .plan import Job, Plan, Row, Sheet, prompt_format
 from .predict import Prediction, predict
 from .preflight import longest_prompts
+from .progress import Quiet, Reporter
 from .prompt import RENDER_VERSION
 from .sheets import kept
 from .store import Json, Store, prompts_name
 from .train.samples import build_samples
+from .workers import spread
 
 CHUNK_TOKENS = 50_000  # of work; a killed run asks again at most so much: a minute or two on two cores
-
-
-class Reporter(Protocol):
-    """Where a run says what it is doing. `done` and `left` are in tokens of work, for the time left."""
-
-    def start(self, cells: int, cells_done: int, work: float) -> None: ...
-    def say(self, line: str) -> None: ...
-    def doing(self, what: str) -> None: ...
-    def worked(self, work: float) -> None: ...
-    def cell(self) -> None: ...
-
-
-class Quiet:
-    """Says nothing."""
-
-    def start(self, cells: int, cells_done: int, work: float) -> None: ...
-    def say(self, line: str) -> None: ...
-    def doing(self, what: str) -> None: ...
-    def worked(self, work: float) -> None: ...
-    def cell(self) -> None: ...
-
-
-@dataclass
-class Backend:
-    """The two ports of a run, late: nothing imports torch before the first model is needed. Tests put fakes here."""
-
-    train: Callable[..., Any] = field(default_factory=lambda: _train)
-    load: Callable[..., tuple[Engine, str | None]] = field(default_factory=lambda: _load)
-    precision: Callable[[str], str] = field(default_factory=lambda: _precision)
 
 
 def execute(
@@ -106,19 +77,44 @@ class _Run:
             self.store.finish_if_trained(job.variant.key)
         missing = {job.variant.key: self._missing(job.variant) for job in self.plan.jobs}
         total = sum(len(cells) for cells in missing.values())
-        work = sum(self._work(job, missing[job.variant.key]) for job in self.plan.jobs)
-        self.reporter.start(len(self.plan.grid.cells), len(self.plan.grid.cells) - total, work)
+        works = [self._work(job, missing[job.variant.key]) for job in self.plan.jobs]
+        self.reporter.start(len(self.plan.grid.cells), len(self.plan.grid.cells) - total, sum(works))
         self.precision = self.backend.precision(self.experiment.precision) if total else ""
         self._write_experiment()
         if total:
             self._refuse_early()
             shutil.rmtree(self.store.folder / "errors", ignore_errors=True)
         for job in self.plan.jobs:
-            if missing[job.variant.key]:
-                with self._others_go_on(job.variant.name):
-                    self._variant(job)
-            if not self._missing(job.variant):
+            if not missing[job.variant.key]:
                 self._keep(job)
+        todo = [number for number, job in enumerate(self.plan.jobs) if missing[job.variant.key]]
+        devices = self.backend.devices() if todo else ()
+        if len(devices) > 1:
+            # The longest first, so that no device is left with one at the end (Graham 1969); but the base before all.
+            self._spread(sorted(todo, key=lambda number: (number > 0, -works[number])), devices)
+        else:
+            for number in todo:
+                self.fill(number, self.reporter)
+
+    def _spread(self, numbers: Sequence[int], devices: Sequence[str]) -> None:
+        """`fill` these variants by a process on each device. The lock, the failures and what is shown stay here."""
+        away = copy(self)
+        away.reporter = Quiet()
+        with closing(spread(away.fill, numbers, devices, self.reporter)) as finished:
+            for number, failures in finished:
+                with self._others_go_on(self.plan.jobs[number].variant.name):
+                    if isinstance(failures, ModelError):
+                        raise failures
+                    self.failures += failures
+
+    def fill(self, number: int, reporter: Reporter) -> Sequence[str]:
+        """Make a variant, the plan's `number`th job, and what is missing of its cells; a line for each failure."""
+        job, self.reporter, before = self.plan.jobs[number], reporter, len(self.failures)
+        with self._others_go_on(job.variant.name):
+            self._variant(job)
+        if not self._missing(job.variant):
+            self._keep(job)
+        return self.failures[before:]
 
     def _refuse_early(self) -> None:
         """What would stop the run later, hours in, stops it before anything is trained."""
@@ -416,43 +412,3 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         for path in source.glob(pattern):
             if path.is_file() and not (target / path.name).exists():
                 shutil.copy(path, target / path.name)
-
-
-# --- the real ports, imported when they are needed ----------------------------------------------------
-
-
-def _precision(asked: str) -> str:
-    from .engine.hf import resolve_precision
-
-    return resolve_precision(asked)
-
-
-def _load(*args: Any, **kwargs: Any) -> tuple[Engine, str | None]:
-    from .engine.hf import load_engine
-
-    return load_engine(*args, **kwargs)
-
-
-def _train(
-    folder: Path, built: Any, job: Job, experiment: Experiment, out: Path, precision: str, progress: Any
-) -> Json:
-    from .train.trainer import Recipe, train
-
-    spec, variant = experiment.train, job.variant
-    assert job.strategy is not None and variant.learning_rate is not None and variant.seed is not None
-    own: Json = {"learning_rate": variant.learning_rate, "seed": variant.seed, "lora": job.strategy.lora}
-    shared = spec.model_dump(include={named.name for named in fields(Recipe)} - set(own))
-    trained = train(
-        folder,
-        built.samples,
-        Recipe(**own, **shared),
-        out,
-        precision=precision,
-        share=experiment.engine == "shared",
-        gradient_checkpointing=spec.gradient_checkpointing,
-        report_to=spec.report_to,
-        checkpoint_every_s=float(os.environ.get("SPILLOVER_CHECKPOINT_S", "600")),
-        progress=progress,
-        trust=experiment.trust,
-    )
-    return asdict(trained)

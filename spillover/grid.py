@@ -18,6 +18,7 @@ from .suite import Role
 
 VariantKind = Literal["base", "trained", "path"]
 Level = Literal["warning", "note"]
+Recipe = tuple[str | int | float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class Variant:
     train_shots: int | None = None
     learning_rate: float | None = None
     seed: int | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What trainings with other seeds have in common. What was not trained here is a recipe of its own."""
+        if self.kind != "trained":
+            return (self.key,)
+        return self.strategy, self.train_dataset, self.train_size, self.train_shots, self.learning_rate
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,32 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 LOG_EVERY_S = 15.0
+
+
+class Reporter(Protocol):
+    """Where a run says what it is doing. `work` is in tokens, for the time left; `what` has a line for each device."""
+
+    def start(self, cells: int, cells_done: int, work: float) -> None: ...
+    def say(self, line: str) -> None: ...
+    def doing(self, what: str) -> None: ...
+    def worked(self, work: float) -> None: ...
+    def cell(self) -> None: ...
+
+
+class Quiet:
+    """Says nothing."""
+
+    def start(self, cells: int, cells_done: int, work: float) -> None: ...
+    def say(self, line: str) -> None: ...
+    def doing(self, what: str) -> None: ...
+    def worked(self, work: float) -> None: ...
+    def cell(self) -> None: ...
 
 
 class LiveReporter:
@@ -75,7 +96,7 @@ class LiveReporter:
         now = time.monotonic()
         if not self.console.is_terminal and self.what and now - self.logged > LOG_EVERY_S:
             self.logged = now
-            self.say(f"{self.what} · {count}")
+            self.say(f"{self.what.replace(chr(10), '; ')} · {count}")
 
     def _left(self) -> str:
         share = self.worked_off / self.work

@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .backend import Backend
 from .errors import StoreError
-from .execute import Backend, Reporter, execute
+from .execute import execute
 from .experiment import Experiment, load_claims, load_experiment
 from .plan import Plan, make_plan
+from .progress import Reporter
 from .store import Store
 
 if TYPE_CHECKING:
@@ -62,11 +64,13 @@ class Result:
         return judge(self.table, load_claims(Path(path)), self.folder) if path else judge_all(self.table, self.folder)
 
     def write(self, figures: bool = False) -> Path:
-        """Write results.csv and report.html, with `figures` also each figure as files; returns the page's path."""
-        from .report import page
+        """Write results.csv, effects.csv and report.html, with `figures` also each figure as files; returns the page's
+        path."""
+        from .report import effects, page
         from .report.table import write_csv
 
-        write_csv(self.table, self.folder / "results.csv")
+        write_csv(self.table.df, self.folder / "results.csv")
+        write_csv(effects.tidy(self.table), self.folder / "effects.csv")
         path = self.folder / "report.html"
         page.write(self.table, self.folder, path, exported=figures)
         return path

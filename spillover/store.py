@@ -9,7 +9,7 @@
     DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
     DIR/partial/<unit>.jsonl              rows of a unit that is under way
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
-    DIR/results.csv, DIR/report.html      made from the above at any time
+    DIR/results.csv, effects.csv, report.html  made from the above at any time
 
 A cell or a variant is either whole or absent: it is written into a folder beside its place and renamed. Killed
 anywhere, the next run finds what is whole, and of the unit under way every chunk that was answered.
@@ -43,9 +43,9 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        marker = folder / "spillover.json"
-        if marker.exists():
-            found = _read_json(marker).get("store")
+        marker = _read_json(folder / "spillover.json")
+        if marker is not None:
+            found = marker.get("store")
             if found != STORE_VERSION:
                 raise StoreError(
                     f"written by another version of spillover (store {found}, this is {STORE_VERSION})",
@@ -85,7 +85,7 @@ class Store:
 
     def variant_receipt(self, key: str) -> Json | None:
         """The receipt of a variant that was made whole, even if its weights have been cleaned since."""
-        return _read_json_or_none(self.variant_folder(key) / "receipt.json")
+        return _read_json(self.variant_folder(key) / "receipt.json")
 
     def making_folder(self, key: str) -> Path:
         """Where a variant is trained until it is whole; checkpoints of a killed training are still there."""
@@ -107,7 +107,7 @@ class Store:
 
     def finish_if_trained(self, key: str) -> None:
         """A variant whose training ended right before the process was killed needs only to be put in its place."""
-        receipt = _read_json_or_none(self.folder / "variants" / f"{key}.making" / "receipt.json")
+        receipt = _read_json(self.folder / "variants" / f"{key}.making" / "receipt.json")
         if receipt is not None:
             self.finish_variant(key, receipt)
 
@@ -127,7 +127,7 @@ class Store:
     # --- cells ------------------------------------------------------------------------------------
 
     def cell_receipt(self, key: str) -> Json | None:
-        return _read_json_or_none(self.folder / "cells" / key / "receipt.json")
+        return _read_json(self.folder / "cells" / key / "receipt.json")
 
     def has_cell(self, key: str, weights: str | None) -> bool:
         """Whether a cell is whole and was made with these weights (None: whatever they were)."""
@@ -156,9 +156,8 @@ class Store:
         known: dict[str, Json] = {}
         cells = self.folder / "cells"
         for path in sorted(cells.iterdir()) if cells.is_dir() else []:
-            receipt = (
-                None if path.suffix else _read_json_or_none(path / "receipt.json")
-            )  # not one half-way into its place
+            # Not one half-way into its place.
+            receipt = None if path.suffix else _read_json(path / "receipt.json")
             if receipt and receipt.get("variant") == variant and receipt.get("weights") == weights:
                 known.update((row["prompt_hash"], row) for row in read_rows(path / "predictions.jsonl"))
         return known
@@ -246,16 +245,14 @@ def _write_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def _read_json(path: Path) -> Json:
+def _read_json(path: Path) -> Json | None:
     try:
         value = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):  # never was, or another worker is replacing its folder
+        return None
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot be read: {error}", where=str(path)) from None
     return value if isinstance(value, dict) else {}
-
-
-def _read_json_or_none(path: Path) -> Json | None:
-    return _read_json(path) if path.exists() else None
 
 
 @contextmanager

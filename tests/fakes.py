@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from spillover.backend import Backend
 from spillover.engine.base import Answer
 from spillover.engine.fake import FakeEngine
-from spillover.execute import Backend
 
 
 class Killed(BaseException):
@@ -29,7 +29,7 @@ class Executed:
     die_in_training: str | None = None
 
     def backend(self) -> Backend:
-        return Backend(train=self.train, load=self.load, precision=lambda asked: "float32")
+        return Backend(train=self.train, load=self.load, precision=lambda asked: "float32", devices=lambda: ["cpu"])
 
     def train(
         self, folder: Path, built: Any, job: Any, experiment: Any, out: Path, precision: str, progress: Any

@@ -15,6 +15,7 @@ import pytest
 from fakes import Executed
 
 from spillover import cli, execute, store
+from spillover.backend import Backend
 from spillover.store import Store
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -388,7 +389,7 @@ def test_an_output_folder_that_is_there_and_read_only(
 def real(fake: Executed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that computes nothing, but asks the machine for its precision."""
     backend = fake.backend()
-    backend.precision = execute._precision
+    backend.precision = Backend().precision
     monkeypatch.setattr(execute, "Backend", lambda: backend)
     for name in ("SPILLOVER_DEVICE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")  # so that what the command line sets goes again

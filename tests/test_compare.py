@@ -258,8 +258,8 @@ def test_documents_that_hang_together_count_once(runs: tuple[str, str], tmp_path
     (tmp_path / "one" / "audit.json").write_text(json.dumps({"clusters": clusters}))
     together = compare(f"{tmp_path / 'one'}:base", f"{tmp_path / 'one'}:reviews-ft")
     apart = compare(f"{runs[0]}:base", f"{runs[0]}:reviews-ft")
-    assert {row.p for row in together.rows} == {1.0}
-    assert min(row.p for row in apart.rows) < 1.0
+    assert {(row.p, row.n, row.clusters) for row in together.rows} == {(1.0, 24, 1)}
+    assert min(row.p for row in apart.rows) < 1.0 and all(row.clusters == row.n for row in apart.rows)
     assert [row.difference for row in together.rows] == [row.difference for row in apart.rows]
 
 

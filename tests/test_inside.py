@@ -17,10 +17,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from spillover import inside
+from spillover.backend import Backend
 from spillover.encode import Encoder
 from spillover.engine import attention
 from spillover.errors import ModelError, StoreError
-from spillover.execute import Backend, execute
+from spillover.execute import execute
 from spillover.experiment import parse_experiment
 from spillover.inside import Divergence, Inside, Inspector, refuse_impostor
 from spillover.plan import Plan, make_plan

@@ -58,3 +58,17 @@ def test_an_effect_in_domain_alone_is_an_interaction(scripts: dict[str, Any]) ->
     elsewhere = power.on(role="out_of_domain")(results, grid)
     assert gap.value == pytest.approx(change.value - elsewhere.value)
     assert not elsewhere.is_clear
+
+
+def test_crossed_levels_are_resampled_each_on_its_own(scripts: dict[str, Any]) -> None:
+    """Rows 0, 1 and seeds 0, 2, 4, added up: the variance is 0.25 / 2 of the rows and (8 / 3) / 3 of the seeds."""
+    scores = np.array([[0.0], [1.0]]) + np.array([0.0, 2.0, 4.0])
+    draws = np.concatenate([scripts["power"].crossed_bootstrap(scores, seed) for seed in range(0, 20, 2)])
+    assert np.var(draws) == pytest.approx(0.125 + 8 / 9, rel=0.03)
+    assert np.mean(draws) == pytest.approx(2.5, abs=0.03)
+
+
+def test_noise_of_single_entries_counts_three_times_in_a_crossed_bootstrap(scripts: dict[str, Any]) -> None:
+    """Owen 2007: once for rows, once for seeds, once for both. Too wide, never too narrow."""
+    noise = np.random.default_rng(0).normal(size=(60, 60))
+    assert np.var(scripts["power"].crossed_bootstrap(noise)) * 3600 == pytest.approx(3.0, rel=0.2)

@@ -31,7 +31,7 @@ CUDA_TOKENS = {"pack_tokens": 4096, "decode_tokens": 131_072}  # attention there
 
 
 def device() -> torch.device:
-    """This process's one device: the GPU, if there is one.
+    """This process's one device: the (first) GPU, if there is one. Workers see one only (`spillover.workers`).
 
     Raises ModelError where a GPU was asked for (`--device`) and there is none, and where a launcher has started several
     processes.
@@ -40,12 +40,28 @@ def device() -> torch.device:
         raise ModelError(
             "several processes are not supported yet",
             where="WORLD_SIZE",
-            allowed="start spillover without torchrun or accelerate; --device cuda:N chooses a GPU",
+            allowed="start spillover without torchrun or accelerate: it uses all GPUs by itself, a variant on each",
         )
     asked = os.environ.get("SPILLOVER_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("no CUDA device here", where=f"--device {asked}", allowed="cpu, or leave it out")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def devices() -> list[str]:
+    """Where a run may train and ask, a variant on each: what `--device` names, else all GPUs, else the CPU.
+
+    Raises ModelError for a GPU that is not there.
+    """
+    asked = os.environ.get("SPILLOVER_DEVICE", "")
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if asked in ("", "cuda"):
+        return gpus or ["cpu"]
+    names = asked.split(",")
+    unknown = set(names) - {*gpus, "cpu"}
+    if unknown and len(names) > 1:  # one that was asked for alone is the only one this process sees: `device`
+        raise ModelError("no such GPU here", where=f"--device {min(unknown)}", allowed=f"there are {', '.join(gpus)}")
+    return names
 
 
 def resolve_precision(asked: str) -> Precision:

@@ -36,7 +36,7 @@ SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangl
 INK = "#1a1b1c"  # stands for the colour of the text; no chart uses it otherwise
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDTH, HEIGHT = 200, 150  # of a panel's plot
-MARGINS = (44, 46, 12, 42)  # left, top, right, bottom: room for what stands around a plot when it is cut out
+MARGINS = (52, 46, 12, 42)  # left, top, right, bottom: room for what stands around a plot when it is cut out
 OF_100 = "format(100 * datum.value, '~g')"
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
 
@@ -176,10 +176,10 @@ def plane(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: s
     )
 
 
-def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
-    """A panel over a model's layers. `rows`: label, layer, value, tip."""
+def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, unit: float) -> Spec:
+    """A panel over a model's layers, its axis in units of `unit`. `rows`: label, layer, value, tip."""
     x = _number("layer", "layer", {"nice": False}, format="d", grid=False, tickMinStep=1)
-    y = _number("value", None, {"zero": False}, format=".2~e", tickCount=4)
+    y = _number("value", None, {"zero": False}, labelExpr=f"format(datum.value / {unit}, '.3~g')", tickCount=4)
     return _panel(rows, title, subtitle, *_line_and_marks(x, y, looks, 22))
 
 
@@ -197,9 +197,10 @@ def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
         "config": {
             "font": FONT,
             "background": "white",
-            "axis": axis | {"labelFlush": True},
+            "axis": axis,
+            "axisX": {"labelFlush": True},
             "view": {"stroke": None},
-            "title": {"color": INK, "fontSize": 12.5, "subtitleColor": INK, "subtitleFontSize": 11},
+            "text": {"color": INK, "align": "left"},
             "legend": {"labelColor": INK, "titleColor": INK, "labelFontSize": 11.5},
         },
     }
@@ -214,9 +215,14 @@ def as_altair(spec: Spec) -> alt.ConcatChart:
 
 
 def _panel(rows: pd.DataFrame, title: str, subtitle: str, *layers: Spec) -> Spec:
-    head = {"text": title, "subtitle": subtitle, "anchor": "start", "frame": "group", "offset": 8, "fontWeight": 600}
+    """The titles are marks, since Vega moves its own up by what pokes out of the plot: panels in a row would differ."""
+    head = [_words(title, -28, fontSize=12.5, fontWeight=600), _words(subtitle, -13, fontSize=11)]
     values = json.loads(rows.to_json(orient="records"))
-    return {"title": head, "width": WIDTH, "height": HEIGHT, "data": {"values": values}, "layer": list(layers)}
+    return {"width": WIDTH, "height": HEIGHT, "data": {"values": values}, "layer": [*layers, *head]}
+
+
+def _words(text: str, y: float, **font: Any) -> Spec:
+    return {"data": {"values": [{}]}, "mark": {"type": "text", "text": text, "x": 0, "y": y, **font}}
 
 
 def _number(field: str, title: str | None, scale: Spec, **axis: Any) -> Spec:

@@ -7,9 +7,9 @@ in which it is expected. The verdict follows from the contrast's 95 % interval a
     wholly outside               contradicted
     across an end of it          insufficient evidence
 
-and only where it rests on `MIN_ROWS` documents and outlives Holm's correction over all comparisons of the claim, with
-the p-value of the range's nearest end (for `above` and `below` the usual one, of no difference). So chance alone
-decides at most one claim in twenty.
+and only where it rests on `MIN_ROWS` independent documents and outlives Holm's correction over all comparisons of the
+claim, with the p-value of the range's nearest end (for `above` and `below` the usual one, of no difference). So chance
+alone decides at most one claim in twenty.
 
 A comparison that is made at several places must hold at all of them, at one, or at more than half; a claim is supported
 when all its comparisons are, and contradicted when one is. What is missing is left out and listed. What is measured of
@@ -180,7 +180,7 @@ class _Court:
             found = self._effect(comparison, done[label]) if label in done else None
             verdict: Verdict = "missing"
             if found is not None:
-                enough = of_variants or found.n >= MIN_ROWS
+                enough = of_variants or found.clusters >= MIN_ROWS
                 verdict = decide(comparison, found.interval) if enough else "insufficient evidence"
             where = place(comparison.each, label) if label else ""
             evidence = Evidence(comparison, where, verdict, found, len(used), len(every))

@@ -15,17 +15,17 @@ that checkpoint: `Effect.seeds` is 1, and no number of rows changes that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..grid import Cell
+from ..grid import Cell, Recipe
 from ..stats import (
     MIN_ROWS,
     Interval,
     Level,
-    benjamini_hochberg,
     half_width,
     holm,
     p_value,
@@ -33,8 +33,8 @@ from ..stats import (
     smallest_detectable,
 )
 from .uncertainty import (
+    Condition,
     Sheet,
-    arm,
     condition,
     draw_level,
     noise_floor_of,
@@ -45,6 +45,7 @@ from .uncertainty import (
 )
 
 if TYPE_CHECKING:
+    from ..suite import Role
     from .table import Results
 
 ALPHA = 0.05
@@ -65,25 +66,29 @@ class Effect:
     """A contrast with all that must travel with it. Scores are from 0 to 1.
 
     `interval`: 95 %, over documents, draws and seeds at their own levels; `interval_over_sets` takes the test sets for
-    a sample of such sets as well (None where a term has only one). `p`: two-sided; `p_adjusted`: after Holm over what
-    is claimed together. `n`: documents of all `tests` (clusters, where some hang together). `seeds` per trained recipe,
-    the least of the arms: 1 says something of these checkpoints only, 0 that nothing trained is in it. `draws` of the
-    demonstrations, the least of the test sets; 0 where none are shown. `mde`: the smallest effect that this design
-    finds with 80 % power at the two-sided 5 % level. `noise_floor`: what two trainings of one recipe with other seeds
-    differ by, at most, 95 % of the time; None where no recipe on the same training set has two. `cells`: their keys.
+    a sample of such sets as well (None where a term has only one). `p`: two-sided; `p_adjusted`: after Holm over the
+    `compared` effects that are claimed together. `n`: documents of all `tests`; `clusters`: how many of them are
+    independent, a component of documents that hang together being one. `seeds` per trained recipe, the least of the
+    arms: 1 says something of these checkpoints only, 0 that nothing trained is in it. `draws` of the demonstrations,
+    the least of the test sets; 0 where none are shown. `chance`: the levels that the value has its uncertainty from, in
+    one or more ways to look at it, of which the least certain counts. `noise_floor`: what two trainings of one recipe
+    with other seeds differ by, at most, 95 % of the time; None where no recipe on the same training set has two.
+    `cells`: their keys.
     """
 
     value: float
     interval: Interval
     p: float
     n: int
+    clusters: int
     tests: tuple[str, ...]
     seeds: int
     draws: int
-    mde: float
+    chance: tuple[tuple[Level, ...], ...] = field(repr=False)
     noise_floor: float | None
-    cells: tuple[str, ...]
+    cells: tuple[str, ...] = field(repr=False)
     p_adjusted: float | None = None
+    compared: int = 1
     interval_over_sets: Interval | None = None
     name: str = ""
 
@@ -91,7 +96,17 @@ class Effect:
     def is_clear(self) -> bool:
         """Whether it may be claimed: beyond chance after the correction, and from more than a handful of documents."""
         p = self.p if self.p_adjusted is None else self.p_adjusted
-        return p < ALPHA and self.n >= MIN_ROWS and self.interval.excludes_zero
+        return p < ALPHA and self.clusters >= MIN_ROWS and self.interval.excludes_zero
+
+    @property
+    def mde(self) -> float:
+        """The smallest true effect that this design finds with 80 % power, after the correction.
+
+        At the level that Holm asks of the first of those compared, 5 % / `compared`: of the others it asks less, so
+        that they are found at least as often.
+        """
+        level = ALPHA / self.compared
+        return max((smallest_detectable(levels, confidence=1 - level) for levels in self.chance), default=inf)
 
 
 def verdict(effect: Effect | None, margin: float | None = None) -> Verdict:
@@ -101,7 +116,7 @@ def verdict(effect: Effect | None, margin: float | None = None) -> Verdict:
     a difference that is clear but within the margin is none that matters. (Schuirmann 1987 asks it of the 90 %
     interval; here it is the 95 % one, which is stricter.)
     """
-    if effect is None or effect.n < MIN_ROWS:
+    if effect is None or effect.clusters < MIN_ROWS:
         return "insufficient evidence"
     if margin is not None and effect.interval.is_within(margin):
         return "no difference"
@@ -110,11 +125,10 @@ def verdict(effect: Effect | None, margin: float | None = None) -> Verdict:
     return "insufficient evidence"
 
 
-def adjusted(effects: Sequence[Effect], method: Literal["holm", "bh"] = "holm") -> list[Effect]:
+def adjusted(effects: Sequence[Effect]) -> list[Effect]:
     """The effects with `p_adjusted` over all of them: they are claimed together."""
-    correct = holm if method == "holm" else benjamini_hochberg
-    values = correct([effect.p for effect in effects])
-    return [replace(effect, p_adjusted=float(p)) for effect, p in zip(effects, values, strict=True)]
+    values = holm([effect.p for effect in effects])
+    return [replace(e, p_adjusted=float(p), compared=len(effects)) for e, p in zip(effects, values, strict=True)]
 
 
 # --- the contrasts that are asked for ---------------------------------------------------------------------------------
@@ -125,15 +139,23 @@ def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], *
     return effect(results, _difference(*paired(results, ours, theirs)), name=name)
 
 
-def interaction(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], *, name: str = "") -> Effect | None:
-    """The difference on test sets that are in-domain for `ours`, less that on its out-of-domain sets.
+def interaction(
+    results: Results,
+    ours: Sequence[Cell],
+    theirs: Sequence[Cell],
+    elsewhere: Role = "out_of_domain",
+    *,
+    name: str = "",
+) -> Effect | None:
+    """The difference on test sets that are in-domain for `ours`, less that on its sets `elsewhere`.
 
     Above zero: what was learned stayed with the domain, or was paid for elsewhere. None where one of the two lacks.
     """
     ours, theirs = paired(results, ours, theirs)
-    tests = {role: {c.test_dataset for c in ours if c.role == role} for role in ("in_domain", "out_of_domain")}
+    signs: dict[Role, float] = {"in_domain": 1.0, elsewhere: -1.0}
+    tests = {role: {c.test_dataset for c in ours if c.role == role} for role in signs}
     terms: list[Term] = []
-    for sign, role in ((1.0, "in_domain"), (-1.0, "out_of_domain")):
+    for role, sign in signs.items():
         a, b = (tuple(c for c in side if c.test_dataset in tests[role]) for side in (ours, theirs))
         terms += _difference(a, b, sign)
     return effect(results, terms, name=name)
@@ -197,13 +219,13 @@ def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tu
 
 def _of_all_seeds(results: Results, cells: Iterable[Cell]) -> list[Cell]:
     """Finished cells without those that another seed of the same recipe lacks, of the seeds that have any."""
-    seeds: dict[tuple[object, ...], set[str]] = {}
-    asked: dict[tuple[object, ...], set[str]] = {}
-    recipes = {cell: arm(results.variants[cell.variant]) for cell in finished(results, cells)}
+    seeds: dict[Recipe, set[str]] = {}
+    asked: dict[tuple[Recipe, Condition], set[str]] = {}
+    recipes = {cell: results.variants[cell.variant].recipe for cell in finished(results, cells)}
     for cell, recipe in recipes.items():
         seeds.setdefault(recipe, set()).add(cell.variant)
-        asked.setdefault((*recipe, condition(cell)), set()).add(cell.variant)
-    return [cell for cell, recipe in recipes.items() if asked[*recipe, condition(cell)] == seeds[recipe]]
+        asked.setdefault((recipe, condition(cell)), set()).add(cell.variant)
+    return [cell for cell, recipe in recipes.items() if asked[recipe, condition(cell)] == seeds[recipe]]
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------
@@ -225,18 +247,19 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: flo
     seeds = seed_levels(trained)
     # What rows show of one draw's or one seed's errors is in the levels of draws and seeds already.
     rest = Level(max(0.0, rows.variance - seen_by_draw - sum(t.seen_by_rows for t in trained)), rows.df)
-    levels = [rest, *([draws] if draws else []), *seeds]
-    of_rows_alone = [rows]  # few draws or seeds that happen to agree make no one surer than that
-    half = max(half_width(levels), half_width(of_rows_alone))
+    levels = (rest, *([draws] if draws else []), *seeds)
+    chance = levels, (rows,)  # few draws or seeds that happen to agree make no one surer than rows alone
+    half = max(map(half_width, chance))
     return Effect(
         value=float(sum(sheet.values.mean() for sheet in sheets)),
         interval=_interval(sheets, centre, half),
-        p=max(p_value(centre - null, levels), p_value(centre - null, of_rows_alone), 0.0 if null else p_of_swaps),
-        n=sum(len(sheet.by_cluster(sheet.values)) for sheet in sheets),
+        p=max(*(p_value(centre - null, levels) for levels in chance), 0.0 if null else p_of_swaps),
+        n=sum(len(sheet.values) for sheet in sheets),
+        clusters=sum(len(sheet.by_cluster(sheet.values)) for sheet in sheets),
         tests=tuple(sheet.test for sheet in sheets),
         seeds=min((t.seeds for t in trained), default=0),
         draws=fewest_draws,
-        mde=max(smallest_detectable(levels), smallest_detectable(of_rows_alone)),
+        chance=chance,
         noise_floor=noise_floor_of(trained),
         cells=tuple(cell.key for sheet in sheets for cell in sheet.cells),
         interval_over_sets=_over_sets(terms, sheets, centre, half, seeds),

@@ -7,7 +7,6 @@ place the difference with its interval, its p-value after Holm, n and seeds. A n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
@@ -17,7 +16,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ..claims import Comparison
+from ..stats import Interval
 from .claims import VERDICTS, Evidence, Judgement
+from .effects import documents, noise
 from .table import points, signed
 
 MARKS = {"supported": "✓", "contradicted": "✗", "insufficient evidence": "?", "missing": "–"}
@@ -46,8 +47,8 @@ def records(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 def _record(evidence: Evidence) -> dict[str, Any]:
     found = evidence.effect
-    numbers = {} if found is None else {"low": found.interval.low, "high": found.interval.high, **asdict(found)}
-    numbers.pop("interval", None)
+    numbers = {} if found is None else {name: getattr(found, name) for name in NUMBERS}
+    ends = {} if found is None else {"low": found.interval.low, "high": found.interval.high}
     return {
         "what": evidence.comparison.title,
         "where": evidence.where,
@@ -58,13 +59,21 @@ def _record(evidence: Evidence) -> dict[str, Any]:
         "written": written(evidence),
         "cells_there": evidence.cells,
         "cells_wanted": evidence.wanted,
-        **{name: _plain(value) for name, value in numbers.items()},
+        **{name: _plain(value) for name, value in {**ends, **numbers}.items()},
     }
+
+
+NUMBERS = (
+    *("value", "p", "p_adjusted", "n", "clusters", "tests", "seeds", "draws"),
+    *("mde", "noise_floor", "cells", "interval_over_sets"),
+)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, Interval):
+        return [value.low, value.high]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
@@ -75,7 +84,7 @@ def expected(comparison: Comparison) -> str:
 
 
 def written(evidence: Evidence) -> str:
-    """The difference and its interval: points of 100 where it is one of scores."""
+    """The difference and its interval, and the noise floor: points of 100 where it is one of scores."""
     found = evidence.effect
     if found is None:
         return "missing"
@@ -84,7 +93,8 @@ def written(evidence: Evidence) -> str:
         value, low, high = map(points if evidence.comparison.theirs is None else signed, numbers)
     else:
         value, low, high = (f"{number:+.3g}".replace("-", "−") for number in numbers)
-    return f"{value} [{low}, {high}]" if isfinite(found.interval.half_width) else f"{value} (no interval)"
+    seeds = f"; seeds {floor}" if (floor := noise(found)) else ""
+    return f"{value} [{low}, {high}{seeds}]" if isfinite(found.interval.half_width) else f"{value} (no interval)"
 
 
 def table(judgements: Sequence[Judgement]) -> Group:
@@ -136,9 +146,8 @@ def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
         part = "" if one.cells == one.wanted else f", {one.cells} of {one.wanted} cells"
         p = one.effect.p if one.effect.p_adjusted is None else one.effect.p_adjusted
         where = f"{one.where}: " if one.where else ""
-        floor = one.effect.noise_floor
-        noise = "" if floor is None else f", seeds differ by {points(floor)}"
-        yield f"{MARKS[one.verdict]} {where}{written(one)}, p {_p(p)}, n {one.effect.n}{noise}{part}"
+        rests_on = documents(one.effect) if one.effect.n else f"seeds {one.effect.seeds}"
+        yield f"{MARKS[one.verdict]} {where}{written(one)}, p {_p(p)}, {rests_on}{part}"
     rest = there[SHOWN:]
     if rest:
         counts = {verdict: sum(e.verdict == verdict for e in rest) for verdict in VERDICTS}

@@ -3,7 +3,8 @@
 A page of a few megabytes cannot hold the answers of thousands of cells. They are packed by condition (test set, prompt
 format, shots, draw), since answers are only compared within one. The packs that matter first go into the page; each of
 the rest becomes a script file beside it, which the page loads when asked. A script and not JSON, because a page that
-was opened from disk may not fetch, while it may add a script element.
+was opened from disk may not fetch, while it may add a script element. Such a file is named after everything that it
+follows from, and one that is there is not made again: reading all answers is what takes time in a large folder.
 
 Texts that repeat are written once: what stands before every row (the demonstrations), a label by its number.
 Numbers are integers: scores in points of 100, log-probabilities in thousandths of a nat.
@@ -16,18 +17,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..fingerprint import file_sha256, fingerprint
 from ..grid import Cell, TestInfo
 from ..metrics import Prediction, begins_with_label, off_format, rescored
 from ..protocol import Protocol
 from ..store import prompts_name, read_rows
+from .rows import METRICS_VERSION
 from .table import Results
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
+HEAD = "spillover("  # of a pack's file: the page's function
+PACK_VERSION = 1  # to be raised when the same answers are packed or counted otherwise
 
 Pack = dict[str, Any]
 Condition = tuple[str, str, int, int]  # test set, prompt format, shots, draw
@@ -46,6 +51,21 @@ class Tally:
     def rate(self) -> float:
         return self.off_format / self.n if self.n else 0.0
 
+    def add(self, other: Tally) -> None:
+        self.n += other.n
+        self.off_format += other.off_format
+        self.trained_labels += other.trained_labels
+        self.said.update(other.said)
+
+    def plain(self) -> list[Any]:
+        """As JSON takes it."""
+        return [self.n, self.off_format, self.trained_labels, [[*pair, n] for pair, n in self.said.items()]]
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> Tally:
+        n, left, trained, said = plain
+        return cls(n, left, trained, Counter({(target, answer): count for target, answer, count in said}))
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -61,25 +81,35 @@ class Asked:
     prompts: Mapping[str, Any] | None
 
 
-def read(results: Results, folder: Path) -> Iterator[Asked]:
-    """Condition by condition, few shots and the first prompt format first: no more than one is held in memory."""
-    numbers = {variant.key: i for i, variant in enumerate(results.grid.variants)}
-    label_scoring = Protocol.named(results.grid.protocol).label_scoring
+def conditions(results: Results) -> list[tuple[Condition, list[Cell]]]:
+    """What has been asked, with the cells that were: few shots and the first prompt format first."""
     by_condition: dict[Condition, list[Cell]] = {}
     for cell in results.grid.cells:
         if cell.key in results.first_metric:
             by_condition.setdefault((cell.test_dataset, cell.prompt, cell.shots, cell.draw), []).append(cell)
     formats = list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
-    for condition in sorted(by_condition, key=lambda one: (formats.index(one[1]), one[2:])):
-        answers, scores = {}, {}
-        for cell in by_condition[condition]:
-            number, first = numbers[results.variants[cell.variant].key], results.first_metric[cell.key]
-            rows = read_rows(folder / "cells" / cell.key / "predictions.jsonl")
-            answers[number] = rescored(rows, label_scoring)
-            scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
-        path = folder / prompts_name(*condition)
-        prompts = json.loads(path.read_text("utf-8")) if path.exists() else None
-        yield Asked(results.tests[condition[0]], condition, answers, scores, prompts)
+    return sorted(by_condition.items(), key=lambda one: (formats.index(one[0][1]), one[0][2:]))
+
+
+def read(results: Results, folder: Path, condition: Condition, cells: Sequence[Cell]) -> Asked:
+    """The answers of one condition."""
+    label_scoring = Protocol.named(results.grid.protocol).label_scoring
+    answers, scores = {}, {}
+    for cell in cells:
+        number, first = _number(results, cell), results.first_metric[cell.key]
+        answers[number] = rescored(read_rows(_predictions(folder, cell)), label_scoring)
+        scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
+    path = folder / prompts_name(*condition)
+    prompts = json.loads(path.read_text("utf-8")) if path.exists() else None
+    return Asked(results.tests[condition[0]], condition, answers, scores, prompts)
+
+
+def _number(results: Results, cell: Cell) -> int:
+    return results.grid.variants.index(results.variants[cell.variant])
+
+
+def _predictions(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / cell.key / "predictions.jsonl"
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
@@ -132,22 +162,19 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], sco
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
-def count(results: Results, asked: Asked, tallies: dict[tuple[str, str], Tally]) -> None:
-    """Add the answers of a condition to the tallies of its variants, by variant and test set."""
+def count(results: Results, asked: Asked) -> dict[str, Tally]:
+    """The answers of a condition, counted for each of its variants, by name."""
     labels = results.grid.labels_for(asked.test)
+    found = {}
     for number, rows in asked.answers.items():
         variant = results.grid.variants[number]
-        tally = tallies.setdefault((variant.name, asked.test.name), Tally())
         left = off_format.statistics(rows, labels)[:, 0].astype(bool)
         trained = results.grid.labels_of_train_task.get(variant.train_dataset or "", ())
-        said = [row["free"] if asked.test.labels else row["response"] for row in rows]
-        tally.n += len(rows)
-        tally.off_format += int(left.sum())
-        tally.trained_labels += sum(
-            begins_with_label(text or "", trained) for text, off in zip(said, left, strict=True) if off
-        )
-        if asked.test.labels:
-            tally.said.update((row["target"], row["response"]) for row in rows)
+        texts = [row["free"] if asked.test.labels else row["response"] for row in rows]
+        of_training = [begins_with_label(text or "", trained) for text, off in zip(texts, left, strict=True) if off]
+        said = Counter((row["target"], row["response"]) for row in rows) if asked.test.labels else Counter()
+        found[variant.name] = Tally(len(rows), int(left.sum()), sum(of_training), said)
+    return found
 
 
 # --- onto disk --------------------------------------------------------------------------------------------------------
@@ -155,16 +182,25 @@ def count(results: Results, asked: Asked, tallies: dict[tuple[str, str], Tally])
 
 @dataclass(frozen=True)
 class Written:
-    """Packs in the page (`embedded`, by number in `index`), files for the rest, and what was seen on the way.
+    """Packs in the page (`embedded`, JSON by number in `index`), files for the rest, and what was seen on the way.
 
     `first_rows` are a text and its target by test set, `formats` the templates by task and prompt format.
     """
 
     index: list[dict[str, Any]]
-    embedded: dict[int, Pack]
+    embedded: dict[int, str]
     tallies: dict[tuple[str, str], Tally]
     first_rows: dict[str, dict[str, str]]
     formats: list[dict[str, str]]
+
+
+class Made(NamedTuple):
+    """A condition packed, as JSON, with what the report says of it elsewhere."""
+
+    pack: str
+    tallies: dict[str, Tally]
+    first_row: dict[str, str]
+    template: str | None
 
 
 def write(results: Results, folder: Path, beside: Path) -> Written:
@@ -172,29 +208,75 @@ def write(results: Results, folder: Path, beside: Path) -> Written:
     done = Written([], {}, {}, {}, [])
     room = EMBEDDED
     kept = set()
-    for number, asked in enumerate(read(results, folder)):
-        count(results, asked, done.tallies)
-        packed = pack(asked)
-        done.first_rows.setdefault(asked.test.name, {"text": packed["texts"][0], "target": packed["targets"][0]})
-        _note_format(asked, done.formats)
-        test, prompt, shots, draw = asked.condition
-        entry = {"test": test, "prompt": prompt, "shots": shots, "draw": draw}
-        text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
-        room -= len(text)
+    for number, (condition, cells) in enumerate(conditions(results)):
+        path = beside / f"{_identity(results, folder, condition, cells)}.js"
+        known = _kept(path)
+        made = known or _make(results, read(results, folder, condition, cells))
+        _note(done, results.tests[condition[0]], condition[1], made)
+        entry: dict[str, Any] = dict(zip(("test", "prompt", "shots", "draw"), condition, strict=True))
+        room -= len(made.pack)
         if room >= 0:
-            done.embedded[number] = packed
+            done.embedded[number] = made.pack
         else:
-            beside.mkdir(parents=True, exist_ok=True)
-            entry["file"] = f"{beside.name}/{number}.js"
-            kept.add(f"{number}.js")
-            (beside / f"{number}.js").write_text(f"spillover({number},{text})\n", "utf-8", errors="replace")
+            entry["file"] = f"{beside.name}/{path.name}"
+            kept.add(path)
+            if known is None:
+                _keep(path, made)
         done.index.append(entry)
-    for stale in set(beside.glob("*.js")) - {beside / name for name in kept}:
+    for stale in set(beside.glob("*.js")) - kept:
         stale.unlink()
+    tasks = [test.task for test in results.grid.tests]
+    done.formats.sort(key=lambda found: tasks.index(found["task"]))
     return done
 
 
-def _note_format(asked: Asked, formats: list[dict[str, str]]) -> None:
-    if asked.prompts:
-        found = {"task": asked.test.task, "name": asked.condition[1], "template": asked.prompts["template"]}
-        formats += [found] if found not in formats else []
+def _identity(results: Results, folder: Path, condition: Condition, cells: Sequence[Cell]) -> str:
+    """A hash of all that a condition's pack and counts follow from."""
+    grid, prompts = results.grid, folder / prompts_name(*condition)
+    test = results.tests[condition[0]]
+    variants = [results.variants[cell.variant] for cell in cells]
+    trained = [grid.labels_of_train_task.get(variant.train_dataset or "") for variant in variants]
+    return fingerprint(
+        [
+            [PACK_VERSION, METRICS_VERSION, grid.protocol, condition, test.labels, test.metrics, grid.labels_for(test)],
+            [[_number(results, cell), file_sha256(_predictions(folder, cell))] for cell in cells],
+            [[variant.name for variant in variants], trained],
+            file_sha256(prompts) if prompts.exists() else None,
+        ]
+    )
+
+
+def _make(results: Results, asked: Asked) -> Made:
+    packed = pack(asked)
+    text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
+    template = asked.prompts["template"] if asked.prompts else None
+    return Made(text, count(results, asked), {"text": packed["texts"][0], "target": packed["targets"][0]}, template)
+
+
+def _note(done: Written, test: TestInfo, prompt: str, made: Made) -> None:
+    for variant, tally in made.tallies.items():
+        done.tallies.setdefault((variant, test.name), Tally()).add(tally)
+    done.first_rows.setdefault(test.name, made.first_row)
+    if made.template is not None:
+        found = {"task": test.task, "name": prompt, "template": made.template}
+        done.formats.extend([found] if found not in done.formats else [])
+
+
+def _keep(path: Path, made: Made) -> None:
+    """A line that hands the pack to the page, and a comment with the rest; written beside and renamed."""
+    counts = {name: tally.plain() for name, tally in made.tallies.items()}
+    notes = json.dumps([counts, made.first_row, made.template])  # in ASCII: a comment ends at U+2028
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(f"{HEAD}{made.pack})\n//{notes}\n", "utf-8", errors="replace")
+    part.replace(path)
+
+
+def _kept(path: Path) -> Made | None:
+    """What `_keep` wrote."""
+    if not path.exists():
+        return None
+    head, notes = path.read_text("utf-8").removesuffix("\n").rsplit("\n//", 1)
+    counts, first_row, template = json.loads(notes)
+    tallies = {name: Tally.of(plain) for name, plain in counts.items()}
+    return Made(head.removeprefix(HEAD).removesuffix(")"), tallies, first_row, template)

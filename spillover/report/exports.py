@@ -17,8 +17,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..metrics import METRICS
+from .effects import written
 from .figures import Figure
-from .table import ROLE_TITLES, MatrixEntry, Results, groups, points, signed, signed_interval
+from .table import ROLE_TITLES, MatrixEntry, Results, groups, points
 from .verdict import caveats, verdicts
 
 PNG_SCALE = 2.0  # twice the pixels, for print and sharp screens
@@ -89,7 +90,7 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
     if format == "json":
         return f"{results.df.to_json(orient='records')}\n"
     found = verdicts(results)
-    notes = [*caveats(found), *NOTES]
+    notes = [*caveats(results, found), *NOTES]
     parts: list[str] = []
     if format == "md":
         for verdict in found:
@@ -136,7 +137,6 @@ def _entry(entry: MatrixEntry | None) -> str:
     if entry is None:
         return "missing"
     score = points(entry.score) + ("" if entry.cells == entry.planned else "*")
-    if entry.delta is None or entry.delta_interval is None:
+    if entry.change is None:
         return f"{score} [{points(entry.interval.low)}, {points(entry.interval.high)}]"
-    arrow = ("▲ " if entry.delta > 0 else "▼ ") if entry.is_clear else ""
-    return f"{score} ({arrow}{signed(entry.delta)} {signed_interval(entry.delta_interval)})"
+    return f"{score} ({written(entry.change)})"

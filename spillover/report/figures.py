@@ -34,7 +34,8 @@ from ..train.weights import Change, pooled
 from . import charts, study
 from .averages import BASE, Averages, means, recipes, tidy, titles_of
 from .charts import Figure, Panel
-from .table import ROLE_TITLES, Results, RoleChange, recipe_name, signed, signed_interval
+from .effects import bounds
+from .table import ROLE_TITLES, Results, RoleChange, recipe_name, signed
 
 if TYPE_CHECKING:
     import altair as alt
@@ -131,9 +132,9 @@ def _trade_offs(results: Results) -> pd.DataFrame:
     """A row for each recipe and kind of retention, behind the base, which stands at zero in each panel."""
     labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
     rows: list[dict[str, Any]] = []
-    for role, arm in product(KEPT, results.recipes.values()):
+    for role, (recipe, arm) in product(KEPT, results.recipes.items()):
         name = recipe_name(arm)
-        gain, kept = results.recipe_changes.get((name, "in_domain")), results.recipe_changes.get((name, role))
+        gain, kept = results.recipe_changes.get((recipe, "in_domain")), results.recipe_changes.get((recipe, role))
         if gain and kept:
             where = ROLE_TITLES[role]
             panel = {"train_dataset": arm[0].train_dataset, "role": role, "where": where}
@@ -157,7 +158,7 @@ def _ends(change: RoleChange) -> tuple[float, float, float]:
 
 
 def _said(change: RoleChange) -> str:
-    return f"{signed(change.delta)} {signed_interval(change.interval)}"
+    return f"{signed(change.delta)} {bounds(change.change)}"
 
 
 def _on_front(row: Any, table: pd.DataFrame) -> bool:
@@ -201,7 +202,8 @@ def moved_weights(results: Results, inside: Mapping[str, Inside]) -> Figure:
     for train, measure in product(table["train"].unique(), MEASURES):
         of_panel = table[table["train"] == train].assign(value=lambda rows, measure=measure: rows[measure])
         subtitle = f"trained on {titles.get(train, train)}" if train else ""
-        spec = charts.layers(of_panel, looks, MEASURES[measure], subtitle)
+        title, unit = MEASURES[measure]
+        spec = charts.layers(of_panel, looks, title, subtitle, unit)
         drawn.append(Panel(f"{train} {measure}".strip(), spec, of_panel))
     return Figure(
         number=0,
@@ -215,7 +217,7 @@ def moved_weights(results: Results, inside: Mapping[str, Inside]) -> Figure:
 
 
 MANY = 6  # lines in a panel
-MEASURES = {"mean_absolute": "Mean |W − W₀|", "relative": "‖W − W₀‖ / ‖W₀‖"}
+MEASURES = {"mean_absolute": ("Mean |W − W₀| in 10⁻⁵", 1e-5), "relative": ("‖W − W₀‖ / ‖W₀‖ in %", 1e-2)}
 
 
 def _by_layer(name: str, seen: Inside) -> Iterator[dict[str, Any]]:

@@ -5,29 +5,30 @@
     training_loss      a number a training, from the variants' receipts
     weight_deviation   a number a training, from what was seen inside the variants
 
-The last two know no documents: only trainings with other seeds say how far they would vary. The p-value of an effect
-is that of a true value of `null`.
+The last two know no documents: only trainings with other seeds say how far they would vary, and `n` is 0. The p-value
+of an effect is that of a true value of `null`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf, isfinite, sqrt
+from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 
 from ..claims import Measure
 from ..comparisons import Point, Weights, contrast
-from ..grid import Cell
+from ..grid import Cell, Recipe
 from ..inside import read as read_inside
-from ..stats import CONFIDENCE, ROUNDING, Interval
+from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value
 from ..store import Store
 from .contrasts import Effect, Term, effect
 from .table import Results
+from .uncertainty import condition
 
 Pairs = Sequence[tuple[Point, Weights]]
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-POWER = 0.8
 
 
 def p_from(value: float, interval: Interval, end: float) -> float:
@@ -43,24 +44,41 @@ def p_from(value: float, interval: Interval, end: float) -> float:
 
 def score(results: Results, weights: Weights, null: float = 0.0) -> Effect | None:
     """By each test set's first metric: cells of one recipe and test set that weigh the same stand in one term."""
-    cells: dict[tuple[object, str, float], list[Cell]] = {}
+    cells: dict[tuple[Recipe, str, float], list[Cell]] = {}
     for point, weight in weights.items():
         if point.cell is not None and abs(weight) > ROUNDING:
-            cells.setdefault((point.recipe, point.cell.test_dataset, round(weight, 12)), []).append(point.cell)
+            cells.setdefault((point.variant.recipe, point.cell.test_dataset, round(weight, 12)), []).append(point.cell)
     return effect(results, [Term(w * len(some), tuple(some)) for (_, _, w), some in cells.items()], null=null)
 
 
-Rates = Mapping[tuple[str, str, int, str, int], tuple[float, Interval, int]]
+@dataclass(frozen=True)
+class Rate:
+    """The off-format rate of a cell, over `n` documents of which `clusters` are independent."""
+
+    value: float
+    interval: Interval
+    n: int
+    clusters: int
+
+
+Rates = Mapping[str, Rate]
+"""By the cell's key."""
 
 
 def off_format_rates(results: Results) -> Rates:
-    """Rate, interval and n by variant's name, test set, shots, prompt and draw."""
+    """The rates of the cells that have run."""
     rows = results.df[(results.df["metric"] == "off_format") & (results.df["rows"] == "all")]
-    columns = ["variant", "test_dataset", "shots", "prompt", "draw", "value", "ci_low", "ci_high", "n"]
-    return {
-        (variant, test, shots, prompt, draw): (value, Interval(low, high), n)
-        for variant, test, shots, prompt, draw, value, low, high, n in rows[columns].itertuples(index=False)
-    }
+    places = ["variant", "test_dataset", "shots", "prompt", "draw"]
+    ends = rows.set_index(places)[["value", "ci_low", "ci_high"]].to_dict("index")
+    rates = {}
+    for cell in results.grid.cells:
+        end = ends.get((results.variants[cell.variant].name, *condition(cell)))
+        if end is not None and cell.key in results.first_metric:
+            doc_ids = results.first_metric[cell.key].doc_ids
+            codes = results.cluster_codes(cell.test_dataset, doc_ids)
+            clusters = len(doc_ids) if codes is None else int(codes.max()) + 1
+            rates[cell.key] = Rate(end["value"], Interval(end["ci_low"], end["ci_high"]), len(doc_ids), clusters)
+    return rates
 
 
 def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | None:
@@ -69,27 +87,28 @@ def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | No
     It adds up the cells' own intervals, as if all of them erred together; rows in common would make it narrower.
     """
     value = low = high = 0.0
-    n: dict[str, int] = {}
+    least: dict[str, Rate] = {}  # by test set, of the cell with the fewest documents
     for point, weight in weights.items():
         assert point.cell is not None
-        cell = point.cell
-        rate = rates.get((point.variant.name, cell.test_dataset, cell.shots, cell.prompt, cell.draw))
+        rate = rates.get(point.cell.key)
         if rate is None:
             return None
-        value += weight * rate[0]
-        low += weight * (rate[1].low if weight > 0 else rate[1].high)
-        high += weight * (rate[1].high if weight > 0 else rate[1].low)
-        n[cell.test_dataset] = min(rate[2], n.get(cell.test_dataset, rate[2]))
+        value += weight * rate.value
+        low += weight * (rate.interval.low if weight > 0 else rate.interval.high)
+        high += weight * (rate.interval.high if weight > 0 else rate.interval.low)
+        test = point.cell.test_dataset
+        least[test] = min(rate, least.get(test, rate), key=lambda one: one.n)
     interval = Interval(low, high)
     return Effect(
         value=value,
         interval=interval,
         p=p_from(value, interval, null),
-        n=sum(n.values()),
-        tests=tuple(n),
+        n=sum(rate.n for rate in least.values()),
+        clusters=sum(rate.clusters for rate in least.values()),
+        tests=tuple(least),
         seeds=_seeds(weights),
         draws=len({point.columns["draw"] for point in weights}),
-        mde=interval.half_width * (1 + NormalDist().inv_cdf(POWER) / Z),
+        chance=((Level((interval.half_width / Z) ** 2, inf),),),
         noise_floor=None,
         cells=tuple(point.key for point in weights),
     )
@@ -97,10 +116,10 @@ def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | No
 
 def _seeds(points: Iterable[Point]) -> int:
     """The fewest training seeds of any trained recipe; 0 where nothing was trained."""
-    seeds: dict[tuple[object, ...], set[int | None]] = {}
+    seeds: dict[Recipe, set[int | None]] = {}
     for point in points:
         if point.variant.kind == "trained":
-            seeds.setdefault(point.recipe, set()).add(point.variant.seed)
+            seeds.setdefault(point.variant.recipe, set()).add(point.variant.seed)
     return min(map(len, seeds.values()), default=0)
 
 
@@ -118,19 +137,16 @@ def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) ->
 
     One seed gives a value without an interval: what another training would differ by is not known then.
     """
-    from scipy.special import stdtr, stdtrit
-
     by_seed: dict[int | None, list[tuple[Point, Weights]]] = {}
     for point, weights in pairs:
         by_seed.setdefault(point.variant.seed, []).append((point, weights))
     values = [sum(w * numbers[p.key] for p, w in contrast(some).items()) for some in by_seed.values()]
     value, seeds = fmean(values), len(values)
-    interval, p, mde = Interval(-inf, inf), 1.0, inf
+    interval, p = Interval(-inf, inf), 1.0
+    chance: tuple[tuple[Level, ...], ...] = ()
     if seeds > 1:
-        error, df = stdev(values) / sqrt(seeds), seeds - 1
-        half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * error
-        interval = Interval(value - half, value + half)
-        p = float(2 * stdtr(df, -abs(value - null) / error)) if error else float(value == null)
-        mde = half + float(stdtrit(df, POWER)) * error
+        levels = (Level(stdev(values) ** 2 / seeds, seeds - 1),)
+        half = half_width(levels)
+        interval, p, chance = Interval(value - half, value + half), p_value(value - null, levels), (levels,)
     names = dict.fromkeys(point.variant.name for _, weights in pairs for point in weights)
-    return Effect(value, interval, p, seeds, (), seeds, 0, mde, None, tuple(names))
+    return Effect(value, interval, p, 0, 0, (), seeds, 0, chance, None, tuple(names))

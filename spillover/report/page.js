@@ -32,8 +32,11 @@
   const { cells, rows } = data;
   const table = $("#results-table");
 
-  // One object a row, made when the table is first drawn.
+  // One object a row, made when the table is first drawn: what answered the same questions stands together.
+  const place = (c) => [cells.test[c], cells.shots[c], cells.prompt[c], cells.draw[c], cells.variant[c]];
+  const byPlace = (x, y) => x.reduce((order, value, i) => order || value - y[i], 0);
   const records = () => rows.cell.map((c, i) => ({
+    place: place(c),
     variant: data.variants[cells.variant[c]].name,
     test: data.tests[cells.test[c]].title,
     role: data.roles[cells.role[c]],
@@ -45,7 +48,7 @@
     first: rows.metric[i] === data.tests[cells.test[c]].metric,
     value: rows.value[i], low: rows.low[i], high: rows.high[i], n: rows.n[i],
     change: rows.change[i], change_low: rows.change_low[i], change_high: rows.change_high[i], p: rows.p[i],
-  }));
+  })).sort((x, y) => byPlace(x.place, y.place));
   const COLUMNS = [
     ["variant", "Variant"], ["test", "Test set"], ["shots", "Shots"], ["prompt", "Prompt"], ["draw", "Draw"],
     ["value", "Score"], ["change", "Change"], ["p", "p"], ["n", "n"], ["rows", "Rows"], ["role", "Role"], ["metric", "Metric"],
@@ -192,7 +195,8 @@
   // Packs by number: those in the page are parsed when first asked for, the others arrive as scripts that call this.
   const waiting = new Map();
   const packs = new Map();
-  window.spillover = (number, pack) => {
+  window.spillover = (pack) => {
+    const number = +document.currentScript.dataset.number;
     packs.set(number, pack);
     waiting.get(number)?.(pack);
   };
@@ -204,7 +208,7 @@
       waiting.set(number, resolve);
       const file = data.examples[number].file;
       const failed = () => reject(new Error(`${file} is not beside this page; copy the folder along with it`));
-      document.head.append(h("script", { src: file, on: { error: failed } }));
+      document.head.append(h("script", { src: file, "data-number": number, on: { error: failed } }));
     });
   }
 
@@ -287,7 +291,7 @@
           .some((text) => (text ?? "").toLowerCase().includes(sought)));
       found.sort((x, y) => Math.abs(y.moved) - Math.abs(x.moved) || x.i - y.i);
       const measure = pack.labels ? "right or wrong" : `by ${MOVED} points of ${data.metrics[data.tests[test.value].metric]} or more`;
-      status.textContent = `${lost} lost and ${gained} gained ${measure} from ${names[a.value]} to ${names[b.value]}, of ${some(every.length, "row")}; ${found.length} shown by this filter.`;
+      status.textContent = `${lost} lost and ${gained} gained ${measure} from ${names[a.value]} to ${names[b.value]}, of ${some(every.length, "row")}; ${found.length} found.`;
       fill(list, found.slice(0, shown).map((row) => item(pack, row, theirs, ours, said)));
       more.hidden = found.length <= shown;
     }
@@ -300,7 +304,7 @@
         answers.free?.[i] != null ? h("span", { class: "quiet" }, " left to itself: ", h("q", {}, answers.free[i])) : null,
         answers.cut?.[i] ? h("span", { class: "quiet" }, " (cut at the token limit)") : null)];
       const summary = h("summary", {}, h("span", { class: `flip ${way}` }, { gained: "▲ gained", lost: "▼ lost", same: "· same" }[way]),
-        h("span", { class: "quiet" }, ` #${row.id} `), pack.labels ? h("span", { class: "from-to", dir: "auto" }, `${said(theirs, i)} → ${said(ours, i)}`) : null,
+        h("span", { class: "quiet" }, ` #${row.id} `), h("span", { class: "from-to", dir: "auto" }, pack.labels ? `${said(theirs, i)} → ${said(ours, i)}` : `${theirs.score[i]} → ${ours.score[i]}`),
         h("span", { class: "gist", dir: "auto" }, pack.texts[i].slice(pack.common).replace(/\s+/g, " ").slice(0, 160)));
       const details = h("details", { class: "example" }, summary,
         h("dl", { class: "answers" }, [h("dt", {}, "reference"), h("dd", { dir: "auto" }, h("q", {}, pack.targets[i]))],
@@ -356,7 +360,25 @@
     };
   }
 
-  // --- tips on the marks of figures -------------------------------------------------------------
+  // --- figures: one series alone, tips on marks -------------------------------------------------
+
+  // An entry of a legend becomes a button that lets the other colours fade; the base, in the text's colour, stays.
+  function legends() {
+    for (const item of $$(".legend li")) {
+      const colour = $("svg [fill^='var(']", item)?.getAttribute("fill");
+      if (!colour) continue;
+      const figure = item.closest("figure");
+      const button = h("button", { type: "button", "aria-pressed": "false", on: { click: () => pick(figure, button, colour) } }, ...item.childNodes);
+      item.replaceChildren(button);
+    }
+  }
+  function pick(figure, button, colour) {
+    const alone = button.getAttribute("aria-pressed") === "false";
+    for (const other of $$(".legend button", figure)) other.setAttribute("aria-pressed", String(alone && other === button));
+    for (const mark of $$(".panels :is([fill^='var('], [stroke^='var('])", figure)) {
+      mark.classList.toggle("faint", alone && ![mark.getAttribute("fill"), mark.getAttribute("stroke")].includes(colour));
+    }
+  }
 
   function tips() {
     const tip = h("div", { id: "tip", role: "status", hidden: true });
@@ -387,6 +409,7 @@
   for (const element of $$("[data-script]")) element.hidden = false;
   $$("button[data-v]").forEach((button) => button.addEventListener("click", () => openCell(+button.dataset.v, +button.dataset.t)));
   dialog?.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  legends();
   tips();
   if (examples) {
     // Not before it is near: the first pack may be a file.

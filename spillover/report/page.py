@@ -27,7 +27,7 @@ from . import charts, exports, figures, sections, study, why
 from .averages import Pair, titles_of
 from .examples import write as write_examples
 from .figures import Figure
-from .payload import as_json, payload
+from .payload import as_json, in_script, payload
 from .table import ROLE_TITLES, Results, points, signed, signed_interval
 
 ASSETS = ("page.html", "page.css", "page.js")
@@ -75,7 +75,7 @@ def write(
         plane=drawn(plane, linked),
         figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
         data=Markup(as_json(payload(results, answers))),
-        packs=[(number, Markup(as_json(pack))) for number, pack in answers.embedded.items()],
+        packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
     )
     beside = path.with_name(path.name + ".part")
     beside.write_text(text, "utf-8", errors="replace")  # half a surrogate pair is no text
@@ -113,6 +113,7 @@ def drawn(
             for label, look in figure.looks.items()
         ],
         "label": f"{figure.title}: {len(panels)} panels of {', '.join(figure.looks)}. The numbers are in the tables.",
+        "columns": figure.columns,
         "files": [(file.suffix[1:].upper(), f"{linked.name}/{file.name}") for file in files if file.is_file()],
     }
 

@@ -69,7 +69,7 @@ def _cells_and_rows(
         )
         for name, value in zip(CELL, row, strict=True):
             cells[name].append(value)
-    df = results.df
+    df = results.df[results.df["value"].notna()]  # where no clean score can be had, a note says it
     keys = zip(df["variant"], df["test_dataset"], df["shots"], df["prompt"], df["draw"], strict=True)
     rows: dict[str, list[Any]] = {"cell": [place[key] for key in keys]}
     rows |= {"metric": [metrics.index(name) for name in df["metric"]], "n": df["n"].astype(int).tolist()}
@@ -99,6 +99,10 @@ def _start(results: Results, tests: Sequence[str]) -> dict[str, int]:
 
 
 def as_json(value: Any) -> str:
+    """A value as JSON that can stand in a script element."""
+    return in_script(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def in_script(text: str) -> str:
     """JSON that can stand in a script element: no end tag and no comment can begin in it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -19,9 +19,10 @@ from ..store import Store
 from ..task import FIVE
 from .claims import VERDICTS, Judgement, judge_all
 from .contrasts import ALPHA
+from .effects import details, noise, written
 from .evidence import MARKS, records
 from .examples import Tally, Written
-from .table import ROLE_TITLES, MatrixEntry, Results, groups, points, signed, signed_interval
+from .table import ROLE_TITLES, MatrixEntry, Results, groups, points
 from .verdict import caveats, verdicts
 
 SMALL_N = 100  # documents a set, below which the page says what could not have been seen
@@ -47,7 +48,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "protocol": results.grid.protocol,
         "small_print": list(small_print(results.grid)),
         "verdicts": (found := verdicts(results)),
-        "notes": [*caveats(found), *notes(results)],
+        "notes": [*caveats(results, found), *notes(results)],
         "matrices": matrices(results, answers.tallies),
         "claims": claims(judge_all(results, folder)),
         "has_examples": bool(answers.index),
@@ -73,15 +74,17 @@ def notes(results: Results) -> Iterator[str]:
     if compared:
         yield (
             f"Marked is what is beyond chance after Holm’s correction over all changes shown together (p < {ALPHA}, "
-            f"{MIN_ROWS} documents or more). Intervals are those of single changes: one may exclude zero and not be "
-            "marked."
+            f"{MIN_ROWS} independent documents or more). Intervals are those of single changes: one may exclude zero "
+            "and not be marked."
         )
     least = min((entry.n for entry in compared), default=SMALL_N)
-    found = sorted(entry.change.mde for entry in compared if entry.change and entry.n >= MIN_ROWS)
+    found = sorted(e.change.mde for e in compared if e.change and e.change.clusters >= MIN_ROWS)
     if least < SMALL_N and found:
+        mde = found[len(found) // 2]
+        seen = f"from about {points(mde)} points: smaller ones often go unseen" if mde < 1 else "at no size"
         yield (
             f"With {_count(least, 'document')} in the smallest set, a change on one test set is found with 80 % power "
-            f"from about {points(found[len(found) // 2])} points before that correction: smaller ones often go unseen."
+            f"after that correction {seen}."
         )
     if any(entry.cells < entry.planned for entry in results.matrix.values()):
         yield "Scores with * rest on part of their cells; changes always compare cells that both sides have."
@@ -145,6 +148,7 @@ def n_of(results: Results, test: TestInfo) -> str:
 
 def _tile(entry: MatrixEntry | None) -> dict[str, Any]:
     tile: dict[str, Any] = {"entry": entry, "shade": "", "arrow": "", "title": _tile_title(entry) if entry else ""}
+    tile["noise"] = noise(entry.change) if entry and entry.change else ""
     if entry and entry.delta is not None and entry.is_clear:
         gain = entry.delta > 0
         depth = 1 + sum(abs(entry.delta) >= step for step in SHADES)
@@ -159,10 +163,10 @@ def _tile_title(entry: MatrixEntry) -> str:
         f"{points(entry.interval.low)} to {points(entry.interval.high)}, n {entry.n}, "
         f"{entry.cells} of {entry.planned} cells"
     )
-    if entry.delta is None or entry.delta_interval is None:
+    if entry.change is None:
         return words
     end = "" if entry.is_clear else "; insufficient evidence"
-    return f"{words}; change from the base {signed(entry.delta)} {signed_interval(entry.delta_interval)}{end}"
+    return f"{words}; change from the base {written(entry.change)}{end}; {details(entry.change)}"
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ def data_sets(results: Results) -> Table:
             trains += [train] if train not in trains else []
     return table(
         "data-c",
-        "Test sets: what they are to the training sets, cross-task to those not named, and where rows come from",
+        "Test sets (Table 1 of the study): roles, cross-task to training sets not named, and where rows come from",
         ["Test set", "Task", "Role", "Rows", "Left out", "Source", "Notes"],
         (
             [
@@ -290,7 +294,8 @@ def training(results: Results, folder: Path) -> Table | None:
             how = [variant.seed, receipt.get("precision", "–"), receipt.get("device", "–")]
             rows.append([variant.name, *learnt, *cost, *how])
     columns = ["Variant", *TRAINED, "Seed", "Precision", "Device"]
-    return table("trained-c", "Training", columns, rows, [*TRAINED, "Seed"]) if rows else None
+    caption = "Training: tokens computed, and what samples one at a time would take"
+    return table("trained-c", caption, columns, rows, [*TRAINED, "Seed"]) if rows else None
 
 
 SCORED = ["Cells", "Seconds", "Tokens", "One at a time", "Saved", "Generated"]
@@ -311,7 +316,8 @@ def scoring(results: Results) -> Table:
             + [_said(receipt.get(name) for receipt in found) for name in ("precision", "engine", "device")]
         )
     columns = ["Variant", *SCORED, "Precision", "Engine", "Device"]
-    return table("scored-c", "Scoring; tokens saved are those of shared prefixes", columns, rows, SCORED)
+    caption = "Scoring: tokens computed, and what requests one at a time would take"
+    return table("scored-c", caption, columns, rows, SCORED)
 
 
 def missing_cells(results: Results) -> list[str]:

@@ -174,7 +174,7 @@ BAR_LOOKS = {
 
 HOW = (
     "Bk: the base with k demonstrations; FCk: FTICL with k in training, asked with k (or the nearest count tested); "
-    "FT: asked with none. Rings: the best over shots on the test set itself, as the study plotted, and too high for it."
+    "FT: asked with none. Rings: the best shot count, chosen on the test set itself as in the study, which flatters."
 )
 
 

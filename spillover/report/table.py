@@ -2,17 +2,16 @@
 
 `load` reads `grid.json` and what cells there are, and scores them: one row per cell and metric, each with its n, its
 interval and its difference from the base on the same rows (`scoring`). Where the audit found test rows that leak from a
-training set, what was trained on it has a second row, scored without them (`rows` is "clean"). Two summaries lie above
-the table, both made of contrasts (`contrasts`). An entry of the `matrix` pools a variant's cells on one test set, over
-shots, prompts and draws. A `RoleChange` is the mean change over the test sets of one role, each set counting the same.
-What stands together in a summary is corrected together.
+training set, what was trained on it has a second row, scored without them (`rows` is "clean"; `leaks`). Two summaries
+lie above the table, both made of contrasts (`contrasts`). An entry of the `matrix` pools a variant's cells on one test
+set, over shots, prompts and draws. A `RoleChange` is the mean change of a recipe over the test sets of one role, each
+set counting the same. What stands together in a summary is corrected together.
 
 Only the output folder is read: no data, no model.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,16 +23,17 @@ import numpy as np
 import pandas as pd
 
 from ..errors import StoreError, did_you_mean
-from ..grid import Cell, Grid, TestInfo, Variant
+from ..grid import Cell, Grid, Recipe, TestInfo, Variant
 from ..metrics import METRICS, Metric
 from ..protocol import Protocol
 from ..stats import Interval
 from ..store import Store
 from ..suite import Role
 from .contrasts import Effect, adjusted, difference
+from .leaks import Audit, read_audit
 from .rows import Rows, pool, read_rows
 from .scoring import Clusters, cluster_codes, pooled_interval, score
-from .uncertainty import Condition, arm, condition
+from .uncertainty import Condition, condition
 
 COLUMNS: Mapping[str, str] = {
     "model": "string",
@@ -91,11 +91,11 @@ class Results:
         return {v.name: v for v in self.grid.variants} | {v.key: v for v in self.grid.variants}
 
     @cached_property
-    def recipes(self) -> Mapping[tuple[object, ...], tuple[Variant, ...]]:
+    def recipes(self) -> Mapping[Recipe, tuple[Variant, ...]]:
         """Variants by what they share but for the seed."""
-        found: dict[tuple[object, ...], list[Variant]] = {}
+        found: dict[Recipe, list[Variant]] = {}
         for variant in self.grid.variants:
-            found.setdefault(arm(variant), []).append(variant)
+            found.setdefault(variant.recipe, []).append(variant)
         return {key: tuple(variants) for key, variants in found.items()}
 
     @cached_property
@@ -126,16 +126,9 @@ class Results:
         return {(entry.variant, entry.test): entry for entry in _together(list(_matrix(self)))}
 
     @cached_property
-    def role_changes(self) -> Mapping[tuple[str, Role], RoleChange]:
-        """The mean change from the base, by variant name and role: each variant the checkpoint that it is."""
-        by_name = {variant.name: (variant,) for variant in self.grid.variants}
-        return {(change.variant, change.role): change for change in _together(list(_role_changes(self, by_name)))}
-
-    @cached_property
-    def recipe_changes(self) -> Mapping[tuple[str, Role], RoleChange]:
-        """The same by recipe: of all its seeds together, under the name that its variants share."""
-        by_name = {recipe_name(variants): variants for variants in self.recipes.values()}
-        return {(change.variant, change.role): change for change in _together(list(_role_changes(self, by_name)))}
+    def recipe_changes(self) -> Mapping[tuple[Recipe, Role], RoleChange]:
+        """The mean change from the base by recipe, all its seeds together, and role."""
+        return {(change.recipe, change.role): change for change in _together(list(_role_changes(self)))}
 
 
 def recipe_name(variants: Sequence[Variant]) -> str:
@@ -155,9 +148,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     if not (folder / "grid.json").is_file():
         raise StoreError("no grid.json: not an output folder, or a run that has not begun", where=str(folder))
     grid, store = Grid.read(folder / "grid.json"), Store(folder)
-    clusters, leaked = read_audit(folder / "audit.json")
-    receipts = _whole_cells(store, grid.cells)
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters)  # for its lookups only
+    audit, receipts = read_audit(folder / "audit.json"), _whole_cells(store, grid.cells)
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, audit.clusters)  # for its lookups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []
@@ -175,18 +167,17 @@ def load(folder: Path, rescore: bool = False) -> Results:
                 done[cell] = rows
         first_metric |= {cell.key: rows[test.metrics[0]] for cell, rows in done.items()}
         records += _records(results, done, metrics, "all")
-        for name, by_test in leaked.items():
-            records += _records(results, _clean(results, done, name, by_test.get(test.name, ())), metrics, "clean")
+        records += _clean_records(results, done, metrics, audit)
     order = {v.name: i for i, v in enumerate(grid.variants)}
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
     df = pd.DataFrame(records, columns=list(COLUMNS)).astype(dict(COLUMNS))
     return replace(results, df=df, missing=tuple(missing), first_metric=first_metric)
 
 
-def write_csv(results: Results, path: Path) -> None:
-    """The table as CSV, written beside and then renamed."""
+def write_csv(rows: pd.DataFrame, path: Path) -> None:
+    """Rows as CSV, written beside and then renamed."""
     beside = path.with_name(path.name + ".part")
-    results.df.to_csv(beside, index=False, lineterminator="\n")
+    rows.to_csv(beside, index=False, lineterminator="\n")
     beside.replace(path)
 
 
@@ -218,35 +209,41 @@ def _whole_cells(store: Store, cells: Sequence[Cell]) -> dict[str, dict[str, Any
     return receipts
 
 
-def read_audit(path: Path) -> tuple[dict[str, Clusters], dict[str, dict[str, list[int]]]]:
-    """Which documents hang together, by test set, and which leak, by training set and test set."""
-    if not path.exists():
-        return {}, {}
-    try:
-        audit = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise StoreError(f"cannot be read: {error}", where=str(path), allowed="delete it") from None
-    clusters: dict[str, Clusters] = {
-        test: {int(doc_id): component for doc_id, component in found.items()}
-        for test, found in audit.get("clusters", {}).items()
-    }
-    return clusters, audit.get("leaked", {})
+def _clean_records(
+    results: Results, done: Mapping[Cell, Mapping[str, Rows]], metrics: Sequence[Metric], audit: Audit
+) -> list[dict[str, Any]]:
+    """The same of one condition without what leaks; rows without a value where nothing is left, or it is not known."""
+    base: list[Cell] = []
+    by_training: dict[str | None, list[Cell]] = {}
+    for cell in done if audit.leaked is not None else ():
+        variant = results.variants[cell.variant]
+        (base if variant.kind == "base" else by_training.setdefault(variant.train_dataset, [])).append(cell)
+    records: list[dict[str, Any]] = []
+    for train_dataset, cells in by_training.items():
+        gone = audit.leaking(train_dataset, cells[0].test_dataset)
+        if gone is None:
+            records += _unscored(results, cells, metrics, None)
+        elif len(gone):
+            kept = {cell: rows for cell in (*base, *cells) if (rows := _without(done[cell], gone)) is not None}
+            records += _records(results, {cell: rows for cell, rows in kept.items() if rows}, metrics, "clean")
+            records += _unscored(results, [cell for cell in cells if kept.get(cell) == {}], metrics, 0)
+    return records
 
 
-def _clean(
-    results: Results, done: Mapping[Cell, Mapping[str, Rows]], train_dataset: str, leaked: Iterable[int]
-) -> dict[Cell, dict[str, Rows]]:
-    """The base and what was trained on `train_dataset`, on the documents that do not leak; nothing where none does."""
-    ours = {c for c in done if results.variants[c.variant].train_dataset == train_dataset}
-    gone = np.array(sorted(leaked))
-    kept: dict[Cell, dict[str, Rows]] = {}
-    for cell, rows in done.items() if ours and len(gone) else ():
-        if cell in ours or results.variants[cell.variant].kind == "base":
-            doc_ids = next(iter(rows.values())).doc_ids
-            clean = doc_ids[~np.isin(doc_ids, gone)]
-            if 0 < len(clean) < len(doc_ids):
-                kept[cell] = {name: part.only(clean) for name, part in rows.items()}
-    return kept
+def _without(rows: Mapping[str, Rows], gone: np.ndarray) -> dict[str, Rows] | None:
+    """A cell's rows without some documents: empty where none is left, None where all are."""
+    doc_ids = next(iter(rows.values())).doc_ids
+    clean = doc_ids[~np.isin(doc_ids, gone)]
+    if len(clean) == len(doc_ids):
+        return None
+    return {name: part.only(clean) for name, part in rows.items()} if len(clean) else {}
+
+
+def _unscored(
+    results: Results, cells: Iterable[Cell], metrics: Sequence[Metric], n: int | None
+) -> list[dict[str, Any]]:
+    facts = [_facts(results.grid, results.variants[cell.variant], cell) for cell in cells]
+    return [fact | {"metric": metric.name, "n": n, "rows": "clean"} for fact in facts for metric in metrics]
 
 
 def _records(
@@ -341,9 +338,9 @@ class MatrixEntry:
 
 @dataclass(frozen=True)
 class RoleChange:
-    """Mean change of a variant, or of a recipe's seeds, over the test sets of one role, each counting the same."""
+    """Mean change of a recipe, all its seeds together, over the test sets of one role, each counting the same."""
 
-    variant: str
+    recipe: Recipe
     role: Role
     metrics: tuple[str, ...]
     change: Effect
@@ -355,20 +352,6 @@ class RoleChange:
     @property
     def interval(self) -> Interval:
         return self.change.interval
-
-    @property
-    def tests(self) -> tuple[str, ...]:
-        return self.change.tests
-
-    @property
-    def n(self) -> int:
-        """Documents in all."""
-        return self.change.n
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the change stands out from chance, all role changes taken together."""
-        return self.change.is_clear
 
 
 _Entry = TypeVar("_Entry", MatrixEntry, RoleChange)
@@ -416,15 +399,15 @@ def _matrix(results: Results) -> Iterable[MatrixEntry]:
         )
 
 
-def _role_changes(results: Results, by_name: Mapping[str, Sequence[Variant]]) -> Iterable[RoleChange]:
+def _role_changes(results: Results) -> Iterable[RoleChange]:
     base = [cell for cell in results.grid.cells if results.variants[cell.variant].kind == "base"]
-    for name, variants in by_name.items():
+    for recipe, variants in results.recipes.items():
         for role in ROLES:
             ours = [c for c in results.grid.cells if c.role == role and results.variants[c.variant] in variants]
-            change = difference(results, ours, base, name=f"{name} {ROLE_TITLES[role]}")
+            change = difference(results, ours, base, name=f"{recipe_name(variants)} {ROLE_TITLES[role]}")
             if change is not None:
                 titles = dict.fromkeys(METRICS[results.tests[test].metrics[0]].title for test in change.tests)
-                yield RoleChange(name, role, tuple(titles), change)
+                yield RoleChange(recipe, role, tuple(titles), change)
 
 
 def groups(results: Results) -> list[Group]:

@@ -21,6 +21,7 @@ from rich.text import Text
 from ..grid import TestInfo, Variant
 from ..metrics import METRICS
 from .contrasts import ALPHA
+from .effects import noise
 from .table import ROLE_TITLES, Group, MatrixEntry, Results, groups, points, signed, signed_interval
 from .verdict import caveats, verdicts
 
@@ -43,7 +44,7 @@ def verdict(results: Results, console: Console) -> None:
         console.print(Text(f"{one.title}: ", style="bold").append(one.advice).append(f" {one.why}", style="not bold"))
         for line in one.lines:
             console.print(Padding(Text(line.name, style="bold").append(f"  {line.sentence}", style="not bold"), (0, 2)))
-    for caveat in caveats(found):
+    for caveat in caveats(results, found):
         console.print(Text(caveat, style="dim"))
 
 
@@ -118,7 +119,9 @@ def _cell(results: Results, variant: Variant, test: TestInfo) -> Text:
     if entry.delta is None or entry.delta_interval is None:
         return text.append(f"\n[{points(entry.interval.low)}, {points(entry.interval.high)}]", style="dim")
     text.append(f" {_change(entry)}", style=_style(entry))
-    return text.append(f"\n{signed_interval(entry.delta_interval)}", style="dim")
+    text.append(f"\n{signed_interval(entry.delta_interval)}", style="dim")
+    floor = noise(entry.change) if entry.change else ""
+    return text.append(f"\nseeds {floor}", style="dim") if floor else text
 
 
 def _change(entry: MatrixEntry) -> str:

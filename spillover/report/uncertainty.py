@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..grid import Cell, Variant
+from ..grid import Cell, Recipe, Variant
 from ..metrics import METRICS
 from ..stats import ROUNDING, Array, Level, cluster_sums, mean_change, noise_floor, sign_flip, unit_variance
 from .rows import common_documents
@@ -32,14 +32,6 @@ Mask = npt.NDArray[np.bool_]
 def condition(cell: Cell) -> Condition:
     """What a difference holds fixed."""
     return cell.test_dataset, cell.shots, cell.prompt, cell.draw
-
-
-def arm(variant: Variant) -> tuple[object, ...]:
-    """What variants share that are trainings of one recipe with other seeds. Any other variant is an arm of its own."""
-    if variant.kind != "trained":
-        return (variant.key,)
-    recipe = (variant.train_size, variant.train_shots, variant.learning_rate)
-    return (variant.strategy, variant.train_dataset, *recipe)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -158,15 +150,13 @@ class Training:
 def trainings(results: Results, sheets: Sequence[Sheet]) -> list[Training]:
     """The arms of a contrast but for the base, whose weights are given."""
     variants = {variant.key: variant for sheet in sheets for variant in sheet.variants if variant.kind != "base"}
-    arms: dict[tuple[object, ...], list[Variant]] = {}
+    arms: dict[Recipe, list[Variant]] = {}
     for variant in variants.values():
-        arms.setdefault(arm(variant), []).append(variant)
-    return [_training(results, sheets, recipe, seeds) for recipe, seeds in arms.items()]
+        arms.setdefault(variant.recipe, []).append(variant)
+    return [_training(results, sheets, seeds) for seeds in arms.values()]
 
 
-def _training(
-    results: Results, sheets: Sequence[Sheet], recipe: tuple[object, ...], seeds: Sequence[Variant]
-) -> Training:
+def _training(results: Results, sheets: Sequence[Sheet], seeds: Sequence[Variant]) -> Training:
     units = [np.array([[v.key == seed.key for v in sheet.variants] for seed in seeds]) for sheet in sheets]
     several = len(seeds) > 1
     squares, df, seen = 0.0, 0, 0.0
@@ -180,7 +170,7 @@ def _training(
             place = condition(sheet.cells[i])
             asked[place] = asked.get(place, 0.0) + float(sheet.weights[i])
     for other, siblings in results.recipes.items():
-        is_known = several and other == recipe
+        is_known = several and other == seeds[0].recipe
         if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:
             values = [_if_trained(results, sibling, asked) for sibling in siblings]
             if None not in values:

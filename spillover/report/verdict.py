@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from ..grid import Cell, Variant
 from ..stats import MIN_ROWS
 from .contrasts import Effect, adjusted, difference
-from .table import ROLE_TITLES, ROLES, Group, Results, groups, points, recipe_name, signed, signed_interval
+from .effects import bounds, details, documents, noise
+from .leaks import unscored
+from .table import ROLE_TITLES, ROLES, Group, Results, groups, points, recipe_name, signed
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,17 @@ class Change:
     where: str
     effect: Effect
     metrics: tuple[str, ...]
+
+    @property
+    def basis(self) -> str:
+        """What it rests on, in a few words, and what seeds differ by."""
+        sets = len(self.effect.tests)
+        parts = [f"{sets} {'set' if sets == 1 else 'sets'}", documents(self.effect)]
+        return ", ".join(parts + ([f"seeds {floor}"] if (floor := noise(self.effect)) else []))
+
+    @property
+    def details(self) -> str:
+        return details(self.effect)
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ def _verdict(results: Results, group: Group) -> Verdict:
 
 def _line(results: Results, arm: Sequence[Variant], overall: Mapping[str, Effect]) -> Line:
     name = recipe_name(arm)
-    found = [results.recipe_changes.get((name, role)) for role in ROLES]
+    found = [results.recipe_changes.get((arm[0].recipe, role)) for role in ROLES]
     changes = [Change(ROLE_TITLES[one.role], one.change, one.metrics) for one in found if one]
     if not changes and name in overall:
         changes = [Change("over all test sets", overall[name], ())]
@@ -130,11 +143,11 @@ def _is_loss(change: Change) -> bool:
 
 def _by(effect: Effect) -> str:
     """`14.6 points [+8.3, +20.8]`: the verb has said the sign."""
-    return f"{points(abs(effect.value))} points {signed_interval(effect.interval)}"
+    return f"{points(abs(effect.value))} points {bounds(effect)}"
 
 
 def _numbers(effect: Effect) -> str:
-    return f"{signed(effect.value)} {signed_interval(effect.interval)}"
+    return f"{signed(effect.value)} {bounds(effect)}"
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -162,16 +175,22 @@ def _advice(
         return "Nothing to ship without a choice.", f"Every gain comes with a loss. {_trade(gaining)}."
     losing = [line.name for line in compared if _losses(line)]
     lost = f" {_listed(losing)} {'loses' if len(losing) == 1 else 'lose'} beyond chance." if losing else ""
-    found = [c.effect.mde for line in compared for c in line.changes if c.effect.n >= MIN_ROWS]
+    found = sorted(c.effect.mde for line in compared for c in line.changes if c.effect.clusters >= MIN_ROWS)
     if not found:
-        return "Ask more rows.", f"Of fewer than {MIN_ROWS} documents nothing can be claimed."
-    unseen = f"Effects below some {points(sorted(found)[len(found) // 2])} points would often have gone unseen."
+        return "Ask more rows.", f"Of fewer than {MIN_ROWS} independent documents nothing can be claimed."
+    unseen = _unseen(found[len(found) // 2])
     return "Keep the base, or ask more rows.", f"There is insufficient evidence of a gain.{lost} {unseen}"
+
+
+def _unseen(mde: float) -> str:
+    """What this design would have missed; with two seeds and many comparisons that is anything."""
+    what = f"Effects below some {points(mde)} points" if mde < 1 else "Effects of any size"
+    return f"{what} would often have gone unseen."
 
 
 def _unknown(line: Line, planned: Sequence[str]) -> list[str]:
     """Where nothing can be said of it: not run, failed, or too few documents."""
-    known = {change.where for change in line.changes if change.effect.n >= MIN_ROWS}
+    known = {change.where for change in line.changes if change.effect.clusters >= MIN_ROWS}
     return [where for where in planned if where not in known]
 
 
@@ -228,11 +247,21 @@ def _losses(line: Line) -> list[Change]:
     return list(filter(_is_loss, line.changes))
 
 
-def caveats(found: Sequence[Verdict]) -> Iterator[str]:
-    """What no verdict here knows."""
-    effects = [change.effect for verdict in found for line in verdict.lines for change in line.changes]
-    if any(effect.seeds == 1 for effect in effects):
-        yield "Trained once each: this speaks of these checkpoints, not of another training with the same recipe."
+def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
+    """What no verdict here knows, and which scores on clean rows there are not."""
+    of_verdict = {v.title: [change.effect for line in v.lines for change in line.changes] for v in found}
+    effects = [effect for those in of_verdict.values() for effect in those]
+    once = [title for title, those in of_verdict.items() if any(effect.seeds == 1 for effect in those)]
+    if once:
+        where = "" if len(once) == len(found) else f" ({_listed(once)})"
+        yield f"Trained once each{where}: this speaks of these checkpoints, not of another training of the same recipe."
     floors = [effect.noise_floor for effect in effects if effect.noise_floor is not None]
     if floors:
-        yield f"Two trainings of one recipe with other seeds differ by up to {points(max(floors))} points here."
+        yield (
+            "Noise floor: beside each effect stands what two trainings of one recipe with other seeds differ by "
+            f"(seeds ±), here up to {points(max(floors))} points."
+        )
+    without = [title for title, those in of_verdict.items() if any(effect.noise_floor is None for effect in those)]
+    if without:
+        yield f"One seed: no noise floor{f' ({_listed(without)})' if floors else ''}."
+    yield from unscored(results.df)

@@ -1,7 +1,8 @@
-"""Why scores changed: answers that left the format, labels taken for others, what prompts do, what moved inside.
+"""Why scores changed: what stayed with the domain, what prompts do, answers that left the format, what moved inside.
 
 Each part is a title, a sentence, and a table or a figure, as plain values for the page; one without anything to show
-is left out. Counts of answers come from `examples.Tally`, changes inside a model from `spillover.inside`.
+is left out. Contrasts come from `effects`, a family to a table, counts of answers from `examples.Tally`, and changes
+inside a model from `spillover.inside`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..grid import Cell
+from ..grid import Recipe
 from ..inside import Divergence, Inside
 from ..suite import Role
-from .contrasts import Effect, adjusted, prompt_gap, slope
+from .contrasts import slope
+from .effects import Row, details, families, formats, written
 from .examples import Tally
 from .sections import table
-from .table import ROLE_TITLES, ROLES, Results, recipe_name, signed, signed_interval
+from .table import ROLE_TITLES, ROLES, Results, signed, signed_interval
 
 LISTED, SHOWN = 0.02, 16  # off-format rates below are not listed, and no more of them
 Part = dict[str, Any]
@@ -25,15 +27,87 @@ def parts(
     results: Results, inside: Mapping[str, Inside], tallies: Mapping[tuple[str, str], Tally], weights: Part
 ) -> list[Part]:
     """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it."""
+    effects = families(results)
     found = [
+        stayed(effects.get("interaction", ())),
+        demonstrations(results, effects.get("slope", ())),
+        with_demonstrations(effects.get("fticl", ())),
+        prompts(results, effects.get("prompt", ())),
         off_format(results, tallies),
         confusion(results, tallies),
-        demonstrations(results),
-        prompts(results),
         moved(weights),
         divergence(results, inside),
     ]
     return [part for part in found if part]
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+
+CAPTION = "Points with 95 % intervals; ▲ ▼ beyond chance after Holm over this table, the rest insufficient evidence"
+
+
+def stayed(rows: Sequence[Row]) -> Part | None:
+    """Whether the gain stayed in the domain."""
+    return _effects(
+        rows,
+        "What stayed with the domain",
+        "The change from the base in-domain less that elsewhere. Above zero, what was learned did not reach there, or "
+        "was paid for there; around zero, the change is the same everywhere.",
+        "interactions-c",
+        lambda row: (row.name, row.where),
+    )
+
+
+def demonstrations(results: Results, rows: Sequence[Row]) -> Part | None:
+    """What is left of in-context learning."""
+    text = (
+        "What each further demonstration adds (the slope over shots), less what it adds for the base. Below zero, "
+        "fine-tuning took away in-context learning."
+    )
+    of_base = slope(results, [cell for cell in results.grid.cells if results.variants[cell.variant] == results.base])
+    if of_base is not None:
+        text += f" For the base it is {signed(of_base.value)} {signed_interval(of_base.interval)} over all test sets."
+    return _effects(rows, "What is left of in-context learning", text, "slopes-c", lambda row: (row.name, row.where))
+
+
+def with_demonstrations(rows: Sequence[Row]) -> Part | None:
+    """FTICL less FT."""
+    return _effects(
+        rows,
+        "FTICL less FT",
+        "What training with demonstrations in each sample changed, against plain fine-tuning on the same rows, by the "
+        "demonstrations in the prompt.",
+        "fticl-c",
+        lambda row: (f"{row.name} − {row.less}, {row.where}", f"{row.shots} shots"),
+    )
+
+
+def prompts(results: Results, rows: Sequence[Row]) -> Part | None:
+    """How much the prompt format matters."""
+    first, *others = formats(results)
+    return _effects(
+        rows,
+        "How much the prompt format matters",
+        f"Score in the format {first} less that in {' or '.join(others)}.",
+        "prompts-c",
+        lambda row: (row.name if len(others) == 1 else f"{row.name}, {first} − {row.less}", row.where),
+    )
+
+
+def _effects(
+    rows: Sequence[Row], title: str, text: str, id: str, place: Callable[[Row], tuple[str, str]]
+) -> Part | None:
+    """A family as a table: `place` names an effect's line and column. Effects carry what they rest on as a note."""
+    if not rows:
+        return None
+    lines: dict[tuple[Recipe, str], dict[str, Any]] = {}  # two recipes may share a name
+    for row in rows:
+        line, column = place(row)
+        noted = {"text": written(row.effect), "note": details(row.effect)}
+        lines.setdefault((row.variants[0].recipe, line), {})[column] = noted
+    columns = list(dict.fromkeys(place(row)[1] for row in rows))
+    cells = [[line, *(found.get(column, "") for column in columns)] for (_, line), found in lines.items()]
+    return {"title": title, "text": text, "table": table(id, CAPTION, ["Variant", *columns], cells, columns)}
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -84,66 +158,6 @@ def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Par
         "whatever it is asked.",
         "confusion": matrices,
     }
-
-
-# --- what prompts do --------------------------------------------------------------------------------------------------
-
-
-def demonstrations(results: Results) -> Part | None:
-    """What one more demonstration adds, by recipe and role."""
-    return _by_role(
-        results,
-        "What demonstrations still add",
-        "Points of score for each further demonstration in the prompt: the slope over shots. Where fine-tuning took "
-        "in-context learning away, it is smaller than the base’s.",
-        "slopes-c",
-        lambda cells: slope(results, cells),
-    )
-
-
-def prompts(results: Results) -> Part | None:
-    """How much the prompt format matters, by recipe and role."""
-    formats = list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
-    if len(formats) < 2:
-        return None
-    first, second = formats[:2]
-    return _by_role(
-        results,
-        "How much the prompt format matters",
-        f"Score in the format {first} less that in {second}, in points.",
-        "prompts-c",
-        lambda cells: prompt_gap(results, cells, first, second),
-    )
-
-
-def _by_role(
-    results: Results, title: str, text: str, id: str, contrast: Callable[[Sequence[Cell]], Effect | None]
-) -> Part | None:
-    """A contrast of each recipe's cells, role by role, corrected together; of the base over all test sets, in words."""
-    asked: dict[tuple[str, str], Effect] = {}
-    of_base = contrast([cell for cell in results.grid.cells if results.variants[cell.variant] == results.base])
-    for arm in results.recipes.values():
-        for role in ROLES if arm[0] != results.base else ():
-            of_arm = [c for c in results.grid.cells if c.role == role and results.variants[c.variant] in arm]
-            if found := contrast(of_arm):
-                asked[recipe_name(arm), ROLE_TITLES[role]] = found
-    if not asked:
-        return None
-    effects = dict(zip(asked, adjusted(list(asked.values())), strict=True))
-    roles = [ROLE_TITLES[role] for role in ROLES if any(where == ROLE_TITLES[role] for _, where in effects)]
-    names = dict.fromkeys(name for name, _ in effects)
-    rows = [[name, *(_written(effects.get((name, role))) for role in roles)] for name in names]
-    if of_base:
-        text += f" For the base it is {signed(of_base.value)} {signed_interval(of_base.interval)} over all test sets."
-    caption = "By role, with 95 % intervals; ▲ ▼ beyond chance after Holm"
-    return {"title": title, "text": text, "table": table(id, caption, ["Variant", *roles], rows, roles)}
-
-
-def _written(effect: Effect | None) -> str:
-    if effect is None:
-        return ""
-    arrow = ("▲ " if effect.value > 0 else "▼ ") if effect.is_clear else ""
-    return f"{arrow}{signed(effect.value)} {signed_interval(effect.interval)}"
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ them lets it be. `families`: how sure one must be of each when many things are c
 `docs/statistics.md` says the same in plain words, with the simulations that check it.
 """
 
-from .families import benjamini_hochberg, holm
+from .families import holm
 from .intervals import (
     CONFIDENCE,
     DRAWS,
@@ -16,7 +16,6 @@ from .intervals import (
     ROUNDING,
     Array,
     Interval,
-    crossed_bootstrap,
     percentile_interval,
     percentiles,
     replicates,
@@ -47,9 +46,7 @@ __all__ = [
     "Interval",
     "Level",
     "MeanChange",
-    "benjamini_hochberg",
     "cluster_sums",
-    "crossed_bootstrap",
     "effective_rows",
     "half_width",
     "holm",

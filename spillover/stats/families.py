@@ -1,9 +1,8 @@
-"""What is claimed together is corrected together: the family-wise error rate, or the false discovery rate.
+"""What is claimed together is corrected together: the family-wise error rate.
 
 Of twenty true "nothing changed" one looks like a change at the 5 % level. Holm's procedure keeps the chance of even one
 false claim in the family at 5 %, whatever the dependence between its members; it is what every claim of the tool goes
-through. Benjamini and Hochberg's keeps the expected share of false ones among the claims at 5 %: more is found, and
-some of it is wrong; it is for exploring.
+through.
 """
 
 from __future__ import annotations
@@ -23,18 +22,4 @@ def holm(p: npt.ArrayLike) -> Array:
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
-    return adjusted
-
-
-def benjamini_hochberg(p: npt.ArrayLike) -> Array:
-    """Adjusted p-values, (m,), in the order given. Source: Benjamini and Hochberg 1995, for independent or positively
-    dependent tests.
-
-    The largest stays, the next is multiplied by m / (m - 1), and so on down to m; none may exceed one after it.
-    """
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")[::-1]
-    factors = len(values) / np.arange(len(values), 0, -1)
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(values[order] * factors))
     return adjusted

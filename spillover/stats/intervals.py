@@ -98,22 +98,3 @@ def percentile_interval(values: Array, n: int, confidence: float = CONFIDENCE) -
     """`percentiles` of one score, as an interval."""
     low, high = percentiles(values, n, confidence)
     return Interval(float(low), float(high))
-
-
-def crossed_bootstrap(scores: npt.ArrayLike, seed: int = 0) -> Array:
-    """Replicates, (draws,), of the mean of `scores`, an array with an axis for each level that chance enters at:
-    rows, demonstration draws, training seeds, data sets.
-
-    The pigeonhole bootstrap: each axis is resampled as a whole, independently, and an entry counts as often as the
-    product of its units' counts. Resampling single entries would take the same row under two seeds for two rows. Where
-    entries have noise of their own the spread is too wide rather than too narrow (Owen 2007, theorem 3; Owen and
-    Eckles 2012). With two or three units on an axis it is too narrow nevertheless, as every bootstrap is: of two
-    seeds, half the resamples hold one alone. Hence `levels`, which does not resample but knows what the units on each
-    axis are worth; the benchmarks compare the two.
-    """
-    array = np.asarray(scores, dtype=np.float64)
-    means = np.tensordot(resample_counts(array.shape[0], seed), array, axes=1) / array.shape[0]
-    for axis, units in enumerate(array.shape[1:], 1):
-        counts = resample_counts(units, seed + axis)
-        means = np.einsum("bi...,bi->b...", means, counts) / units
-    return means

@@ -98,12 +98,27 @@ def make_grid(
     return Grid(model, "sound", variants, cells, tests, {"shop": ("positive", "negative")}, warnings)
 
 
-def study_grid(rows: int = 12, sizes: tuple[int, ...] = (2000,), trains: tuple[str, ...] = ("xsum", "amazon")) -> Grid:
+def study_grid(
+    rows: int = 12,
+    sizes: tuple[int, ...] = (2000,),
+    trains: tuple[str, ...] = ("xsum", "amazon"),
+    seeds: tuple[int, ...] = (0,),
+) -> Grid:
     """The study's grid for some of its training sets, of which this module can answer every cell."""
     bare = comparisons.study_grid(sizes)
-    variants = tuple(v for v in bare.variants if v.kind == "base" or v.train_dataset in trains)
-    kept = {variant.key for variant in variants}
-    cells = tuple(replace(c, key=fingerprint(c.key), n=rows) for c in bare.cells if c.variant in kept)
+    kept = {v.key: v for v in bare.variants if v.kind == "base" or v.train_dataset in trains}
+    several = {key: seeds if v.kind == "trained" and len(seeds) > 1 else () for key, v in kept.items()}
+    variants = tuple(
+        one
+        for key, v in kept.items()
+        for one in [replace(v, key=f"{key}-s{s}", name=f"{v.name}-s{s}", seed=s) for s in several[key]] or [v]
+    )
+    cells = tuple(
+        replace(c, key=fingerprint([c.key, key]), variant=key, n=rows)
+        for c in bare.cells
+        if c.variant in kept
+        for key in [f"{c.variant}-s{s}" for s in several[c.variant]] or [c.variant]
+    )
     tests = tuple(replace(test, source=f"release:{test.name}", n=rows) for test in bare.tests)
     return replace(bare, model="org/model", variants=variants, cells=cells, tests=tests)
 
@@ -135,6 +150,15 @@ def write_inside(folder: Path, grid: Grid, layers: int = 4) -> None:
         if variant.kind == "trained":
             text = json.dumps(asdict(inside_of(variant, layers)))
             (folder / "inside" / f"{variant.key}.json").write_text(text, "utf-8")
+
+
+def write_audit(folder: Path) -> None:
+    """Two findings in two lists of rows; two documents hang together, and one of them leaks."""
+    few = {"level": "warning", "count": 3, "of": 12, "what": "are empty", "example": "row 2"}
+    text = {"level": "note", "count": 1, "of": 12, "what": "holds HTML", "example": "row 7: <br />"}
+    lists = [{"name": name, "defects": found} for name, found in (("shop test", [few, text]), ("film test", []))]
+    audit = {"lists": lists, "clusters": {"shop": {"0": 0, "1": 0}}, "leaked": {"shop": {"shop": [0]}}}
+    (folder / "audit.json").write_text(json.dumps(audit), "utf-8")
 
 
 def inside_of(variant: Variant, layers: int) -> Inside:

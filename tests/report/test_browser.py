@@ -176,7 +176,7 @@ def test_what_is_not_in_the_page_comes_from_beside_it(
     watched = Watched(chromium, path)
     assert watched.asked == [path.absolute().as_uri()]  # nothing before it is wanted
     watched.see_examples()
-    assert len(watched.asked) == 2 and re.search(r"report\.data/\d+\.js$", watched.asked[1])
+    assert len(watched.asked) == 2 and re.search(r"report\.data/[0-9a-f]+\.js$", watched.asked[1])
     assert watched.wrong == []
     for file in (tmp_path / "report.data").iterdir():
         file.unlink()
@@ -221,13 +221,40 @@ def test_a_phone_does_not_scroll_sideways(chromium: Any, written: Path, scheme: 
     watched.tab.close()
 
 
+def test_a_legend_shows_one_series_alone(watched: Watched) -> None:
+    figure = watched.tab.locator("#fig6-fticl-classification-same-task")
+    faint, entry = figure.locator(".faint"), figure.get_by_role("button", name="FTICL")
+    assert faint.count() == 0
+    entry.press("Enter")
+    assert entry.get_attribute("aria-pressed") == "true"
+    assert set(faint.evaluate_all("marks => marks.map(mark => mark.getAttribute('fill'))")) == {"var(--c1)"}  # FT
+    entry.click()
+    assert entry.get_attribute("aria-pressed") == "false" and faint.count() == 0
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with all that it may have: findings, what was seen inside, cells that have not run."""
+    folder = tmp_path_factory.mktemp("everything")
+    grid = fakestore.make_grid(variants=fakestore.VARIANTS[:4], rows=12)
+    fakestore.write_store(folder, grid, missing=20)
+    fakestore.write_inside(folder, grid)
+    fakestore.write_audit(folder)
+    page.write(table.load(folder), folder, folder / "report.html")
+    return folder / "report.html"
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_axe_finds_nothing_serious(chromium: Any, written: Path, width: int, scheme: Any) -> None:
+def test_axe_finds_nothing_serious(chromium: Any, everything: Path, width: int, scheme: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     # Injected as a script axe would be refused by the page's own policy, which is the policy's point.
-    watched = Watched(chromium, written, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    size = {"width": width, "height": 900}
+    watched = Watched(chromium, everything, viewport=size, color_scheme=scheme, bypass_csp=True)
     watched.see_examples()
-    watched.tab.locator("#x-list > details > summary").first.click()
+    opened = "document.querySelectorAll('details').forEach(details => { details.open = true; })"
+    watched.tab.evaluate(opened)
+    watched.tab.locator("#x-list details details").first.wait_for()
+    watched.tab.evaluate(opened)
     found = axe.Axe().run(watched.tab).response["violations"]
     watched.tab.locator("#matrix td button").nth(3).click()
     found += axe.Axe().run(watched.tab, "dialog").response["violations"]
@@ -240,4 +267,6 @@ def test_it_prints_without_what_can_only_be_worked(watched: Watched) -> None:
     watched.tab.emulate_media(media="print")
     assert not watched.tab.locator("nav").is_visible() and not watched.tab.locator("#examples").is_visible()
     assert watched.tab.locator("#matrix").is_visible()
+    watched.tab.set_viewport_size({"width": 700, "height": 1000})  # of A4, less its margins
+    assert watched.tab.evaluate("document.documentElement.scrollWidth") == 700  # nothing is cut off
     assert watched.tab.pdf().startswith(b"%PDF")

@@ -21,7 +21,7 @@ from spillover.experiment import load_claims, parse_experiment
 from spillover.grid import Cell, Grid, TestInfo, Variant
 from spillover.report import evidence
 from spillover.report.claims import VERDICTS, Judgement, Verdict, combined, decide, judge, judge_all
-from spillover.report.measures import off_format, over_seeds, p_from
+from spillover.report.measures import Rate, off_format, over_seeds, p_from
 from spillover.report.table import COLUMNS, Results, Rows
 from spillover.stats import Interval, wilson
 from spillover.suite import Role
@@ -133,7 +133,7 @@ def test_over_seeds_by_hand() -> None:
     numbers = {"ft0": 1.0, "ft1": 2.0, "ft2": 3.0, "fticl0": 1.1, "fticl1": 2.2, "fticl2": 3.3}
     pairs = [(ours, {ours: 1.0, theirs: -1.0}) for theirs, ours in zip(points[:3], points[3:], strict=True)]
     found = over_seeds(pairs, numbers)
-    assert (found.value, found.seeds, found.n) == (pytest.approx(0.2), 3, 3)
+    assert (found.value, found.seeds, found.n) == (pytest.approx(0.2), 3, 0)  # no documents: a number a training
     assert (found.interval.low, found.interval.high) == pytest.approx((-0.0484138, 0.4484138))
     assert found.p == pytest.approx(0.0741799)  # 2 P(t(2) < -3.4641)
     assert over_seeds(pairs, numbers, null=0.1).p == pytest.approx(0.2254033)  # 2 P(t(2) < -1.7321)
@@ -148,12 +148,14 @@ def test_off_format_rates_by_hand() -> None:
     made = grid(["a", "b"], TRAINED[:1], n=30)
     one, two = points_of(made, made.cells)
     rates = {
-        ("ft-s0", "a", 0, "p1", 0): (0.8, Interval(0.6, 0.9), 30),
-        ("ft-s0", "b", 0, "p1", 0): (0.4, Interval(0.2, 0.5), 20),
+        "ft-s0 a 0": Rate(0.8, Interval(0.6, 0.9), 30, 30),
+        "ft-s0 b 0": Rate(0.4, Interval(0.2, 0.5), 20, 10),
     }
     mean, difference = off_format(rates, {one: 0.5, two: 0.5}), off_format(rates, {one: 1.0, two: -1.0})
     assert mean and difference
-    assert (mean.value, mean.interval.low, mean.interval.high, mean.n) == pytest.approx((0.6, 0.4, 0.7, 50))
+    assert (mean.value, mean.interval.low, mean.interval.high) == pytest.approx((0.6, 0.4, 0.7))
+    assert (mean.n, mean.clusters) == (50, 40)
+    assert mean.mde == pytest.approx(0.15 * (1 + 0.8416 / 1.96), abs=1e-4)  # z of 80 % beside z of 97.5 %
     assert (difference.value, difference.interval.low, difference.interval.high) == pytest.approx((0.4, 0.1, 0.7))
     assert off_format({}, {one: 1.0}) is None
 

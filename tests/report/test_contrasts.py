@@ -26,10 +26,10 @@ from spillover.report.contrasts import (
 )
 from spillover.report.rows import Rows
 from spillover.report.table import Results
-from spillover.stats import Interval, mcnemar, mean_change
+from spillover.stats import Interval, Level, mcnemar, mean_change
 
 BASE = Variant("base", "base", "base")
-ROLES = {"in": "in_domain", "in2": "in_domain", "out": "out_of_domain", "out2": "out_of_domain"}
+ROLES = {"in": "in_domain", "in2": "in_domain", "out": "out_of_domain", "out2": "out_of_domain", "far": "cross_task"}
 
 Scores = Mapping[tuple[str, str, int, str, int], Sequence[float]]
 """(variant, test set, shots, prompt, draw) -> a score a document. A test set named in... is in-domain."""
@@ -178,7 +178,8 @@ def test_documents_that_hang_together_are_one() -> None:
     twice = replace(twice, clusters={"in": {doc: doc % 15 for doc in range(30)}})
     a, b = (difference(results, of(results, "ft"), of(results, "base")) for results in (once, twice))
     assert a is not None and b is not None
-    assert (a.n, a.interval.low, a.interval.high, a.p) == pytest.approx((b.n, b.interval.low, b.interval.high, b.p))
+    assert ((a.n, a.clusters), (b.n, b.clusters)) == ((15, 15), (30, 15))
+    assert (a.interval.low, a.interval.high, a.p) == pytest.approx((b.interval.low, b.interval.high, b.p))
 
 
 def by_seed(**means: float) -> Results:
@@ -260,7 +261,7 @@ def test_sets_are_a_level_where_a_term_has_several() -> None:
 
 
 def test_interaction_is_the_change_in_domain_less_that_out_of_domain() -> None:
-    gains = {"in": 0.3, "in2": 0.1, "out": 0.05, "out2": -0.15}
+    gains = {"in": 0.3, "in2": 0.1, "out": 0.05, "out2": -0.15, "far": -0.3}
     results = results_of(
         {
             key: scores
@@ -273,8 +274,11 @@ def test_interaction_is_the_change_in_domain_less_that_out_of_domain() -> None:
     )
     found = interaction(results, of(results, "ft"), of(results, "base"))
     assert found is not None and found.value == pytest.approx(0.2 - (-0.05))
-    assert set(found.tests) == set(gains)
+    assert set(found.tests) == set(gains) - {"far"}
     assert found.interval_over_sets is not None
+    far = interaction(results, of(results, "ft"), of(results, "base"), "cross_task")
+    assert far is not None and far.value == pytest.approx(0.2 - (-0.3))
+    assert far.interval_over_sets is None  # one cross-task set is no sample of such sets
     ours = [cell for cell in of(results, "ft") if cell.role == "in_domain"]
     assert interaction(results, ours, of(results, "base")) is None
 
@@ -316,7 +320,8 @@ def test_one_prompt_format_less_another() -> None:
 
 
 def an_effect(value: float = 0.1, low: float = 0.05, high: float = 0.15, p: float = 0.01, n: int = 100) -> Effect:
-    return Effect(value, Interval(low, high), p, n, ("in",), 1, 1, 0.1, None, ("a", "b"))
+    chance = ((Level(0.03**2, 99),),)
+    return Effect(value, Interval(low, high), p, n, n, ("in",), 1, 1, chance, None, ("a", "b"))
 
 
 def test_verdicts() -> None:
@@ -325,6 +330,8 @@ def test_verdicts() -> None:
     assert verdict(an_effect(0.1, -0.05, 0.25, 0.2)) == "insufficient evidence"
     assert verdict(None) == "insufficient evidence"
     assert verdict(an_effect(n=9)) == "insufficient evidence"
+    assert verdict(replace(an_effect(), clusters=9)) == "insufficient evidence"  # of 100 documents, but 9 components
+    assert not replace(an_effect(), clusters=9).is_clear
     assert verdict(replace(an_effect(), p_adjusted=0.08)) == "insufficient evidence"
 
 
@@ -334,12 +341,26 @@ def test_no_difference_is_said_only_of_a_margin_that_holds_the_whole_interval() 
     assert verdict(small, margin=0.02) == "insufficient evidence"
     assert verdict(small, margin=0.03) == "no difference"
     assert verdict(an_effect(0.01, 0.005, 0.015), margin=0.02) == "no difference"  # clear, and none that matters
-    assert verdict(replace(small, n=9), margin=0.5) == "insufficient evidence"
+    assert verdict(replace(small, clusters=9), margin=0.5) == "insufficient evidence"
 
 
 def test_what_is_claimed_together_is_corrected_together() -> None:
     effects = [an_effect(p=p) for p in (0.01, 0.04, 0.03, 0.005)]
     assert [e.p_adjusted for e in adjusted(effects)] == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert [e.p_adjusted for e in adjusted(effects, "bh")] == pytest.approx([0.02, 0.04, 0.04, 0.02])
     assert [verdict(e) for e in adjusted(effects)] == ["higher", *["insufficient evidence"] * 2, "higher"]
     assert adjusted([]) == []
+
+
+def test_the_smallest_effect_is_that_after_the_correction() -> None:
+    """Of four compared, Holm asks 1.25 % of the first: t of 99.375 % takes the place of that of 97.5 %."""
+    alone, *_ = together = [an_effect(), *adjusted([an_effect()] * 4)]
+    assert [effect.compared for effect in together] == [1, 4, 4, 4, 4]
+    assert alone.mde == pytest.approx((t.ppf(0.975, 99) + t.ppf(0.8, 99)) * 0.03)
+    assert together[1].mde == pytest.approx((t.ppf(0.99375, 99) + t.ppf(0.8, 99)) * 0.03)
+    assert replace(alone, chance=()).mde == np.inf  # one seed, of what is one number a training
+
+
+def test_of_several_ways_to_see_chance_the_least_certain_counts() -> None:
+    """Two seeds that agree to within nothing, and 20 rows: what rows say stands."""
+    rows, seeds = Level(0.01, 19), Level(1e-8, 1)
+    assert replace(an_effect(), chance=((seeds,), (rows,))).mde == replace(an_effect(), chance=((rows,),)).mde

@@ -14,7 +14,11 @@ from spillover.report.table import Results
 
 @pytest.fixture(scope="module")
 def asked(results: Results, folder: Path) -> list[examples.Asked]:
-    return list(examples.read(results, folder))
+    return _read(results, folder)
+
+
+def _read(results: Results, folder: Path) -> list[examples.Asked]:
+    return [examples.read(results, folder, condition, cells) for condition, cells in examples.conditions(results)]
 
 
 def predictions(folder: Path, results: Results, variant: str, condition: examples.Condition) -> list[dict[str, object]]:
@@ -69,7 +73,8 @@ def test_prompts_that_were_not_kept_are_shown_by_their_fields(asked: list[exampl
 def test_counts(asked: list[examples.Asked], results: Results, folder: Path) -> None:
     tallies: dict[tuple[str, str], examples.Tally] = {}
     for one in asked:
-        examples.count(results, one, tallies)
+        for variant, tally in examples.count(results, one).items():
+            tallies.setdefault((variant, one.test.name), examples.Tally()).add(tally)
     rows = [
         row
         for prompt in ("p1", "p2")
@@ -99,11 +104,30 @@ def test_what_does_not_fit_goes_into_files(
     assert 0 < len(part.embedded) < 28 and len(files) == 28 - len(part.embedded)
     number = next(i for i, entry in enumerate(part.index) if "file" in entry)
     text = (tmp_path / part.index[number]["file"]).read_text("utf-8")
-    assert text.startswith(f"spillover({number},") and text.endswith(")\n")
-    assert json.loads(text[len(f"spillover({number},") : -2]) == json.loads(json.dumps(whole.embedded[number]))
+    script, comment = text.splitlines()
+    assert script == f"spillover({whole.embedded[number]})" and comment.startswith("//")
     monkeypatch.setattr(examples, "EMBEDDED", 1_000_000)
     examples.write(results, folder, tmp_path / "report.data")
     assert list((tmp_path / "report.data").iterdir()) == []  # no file stays that the page does not name
+
+
+def test_a_file_is_made_once_for_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time no answer is read, and what was counted on the way is known all the same; a changed one is."""
+    monkeypatch.setattr(examples, "EMBEDDED", 0)
+    grid = fakestore.make_grid(variants=fakestore.VARIANTS[:2], shots=(0,), prompts=("p1",), rows=6)
+    results = table.load(fakestore.write_store(tmp_path, grid, spice="\u2028\ud800"))
+    first = examples.write(results, tmp_path, tmp_path / "report.data")
+    reads: list[examples.Condition] = []
+    read = examples.read
+    monkeypatch.setattr(examples, "read", lambda *args: reads.append(args[2]) or read(*args))
+    assert examples.write(results, tmp_path, tmp_path / "report.data") == first and reads == []
+    cell = next(cell for cell in grid.cells if cell.test_dataset == "shop")
+    path = tmp_path / "cells" / cell.key / "predictions.jsonl"
+    path.write_text(path.read_text("utf-8").replace('"response": "positive"', '"response": "negative"'), "utf-8")
+    again = examples.write(table.load(tmp_path), tmp_path, tmp_path / "report.data")
+    assert reads == [("shop", "p1", 0, 0)]
+    assert again.tallies["base", "shop"] != first.tallies["base", "shop"]
+    assert len(list((tmp_path / "report.data").iterdir())) == 7  # that of the answers as they were is gone
 
 
 def test_scores_follow_the_protocol(tmp_path: Path) -> None:
@@ -117,13 +141,13 @@ def test_scores_follow_the_protocol(tmp_path: Path) -> None:
                 row["logprobs_first"] = {label: -value for label, value in row["logprobs"].items()}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     sound, paper = (
-        next(one for one in _read(tmp_path, protocol) if one.condition[0] == "shop") for protocol in ("sound", "paper")
+        next(one for one in _under(tmp_path, protocol) if one.condition[0] == "shop") for protocol in ("sound", "paper")
     )
     pairs = zip(sound.answers[0], paper.answers[0], strict=True)
     assert all(a["response"] != b["response"] for a, b in pairs)
 
 
-def _read(folder: Path, protocol: str) -> list[examples.Asked]:
+def _under(folder: Path, protocol: str) -> list[examples.Asked]:
     path = folder / "grid.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "protocol": protocol}))
-    return list(examples.read(table.load(folder), folder))
+    return _read(table.load(folder), folder)

@@ -138,11 +138,10 @@ def test_what_was_seen_inside(tmp_path: Path) -> None:
 
 def test_the_audit(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0,), prompts=("p1",), rows=12))
-    defect = {"level": "warning", "count": 3, "of": 12, "what": "are empty", "example": "row 2"}
-    lists = [{"name": "shop test", "defects": [defect]}, {"name": "film test", "defects": []}]
-    (tmp_path / "audit.json").write_text(json.dumps({"lists": lists}), "utf-8")
+    fakestore.write_audit(tmp_path)
     html = written(tmp_path)
-    assert "2 lists of rows were looked at: 1 finding, 1 warning." in html and "are empty" in html
+    assert "2 lists of rows were looked at: 2 findings, 1 warning." in html
+    assert "are empty" in html and "row 7: &lt;br /&gt;" in html
 
 
 def test_a_partial_run(partial_folder: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_change_is_the_difference_of_two_rows(results: table.Results) -> N
 
 
 def test_csv_round_trip(results: table.Results, tmp_path: Path) -> None:
-    table.write_csv(results, tmp_path / "results.csv")
+    table.write_csv(results.df, tmp_path / "results.csv")
     text = (tmp_path / "results.csv").read_text("utf-8")
     assert text.splitlines()[0] == ",".join(table.COLUMNS)
     assert text.splitlines()[0].endswith(",p_value,rows")
@@ -94,7 +94,7 @@ def test_without_the_base_there_are_no_changes(tmp_path: Path) -> None:
             (tmp_path / "cells" / cell.key / "predictions.jsonl").unlink()
     results = table.load(tmp_path)
     assert results.df["delta"].isna().all()
-    assert results.role_changes == {}
+    assert results.recipe_changes == {}
     assert all(entry.delta is None and not entry.is_clear for entry in results.matrix.values())
 
 
@@ -149,17 +149,17 @@ def test_what_stands_together_is_corrected_together(results: table.Results) -> N
 
 
 def test_role_changes_weigh_sets_alike(results: table.Results) -> None:
-    change = results.role_changes["news-ft", "cross_task"]
-    deltas = [results.matrix["news-ft", test].delta for test in change.tests]
-    assert len(deltas) == 5 and change.n == 5 * 24
+    recipe = results.variants["news-ft"].recipe
+    change = results.recipe_changes[recipe, "cross_task"]
+    deltas = [results.matrix["news-ft", test].delta for test in change.change.tests]
+    assert len(deltas) == 5 and change.change.n == 5 * 24
     assert change.delta == pytest.approx(np.mean(deltas))
-    assert change.is_clear and change.delta < 0
+    assert change.change.is_clear and change.delta < 0
     assert change.metrics == ("ROUGE-L", "accuracy")
     over_sets = change.change.interval_over_sets
     assert over_sets is not None and over_sets.low <= change.interval.low and over_sets.high >= change.interval.high
-    assert (
-        results.role_changes["news-ft", "in_domain"].change.interval_over_sets is None
-    )  # one set is no sample of sets
+    alone = results.recipe_changes[recipe, "in_domain"].change
+    assert alone.interval_over_sets is None  # one set is no sample of sets
 
 
 def test_seeds_of_a_recipe_are_one_recipe(tmp_path: Path) -> None:
@@ -167,14 +167,26 @@ def test_seeds_of_a_recipe_are_one_recipe(tmp_path: Path) -> None:
     seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1, 2)]
     grid = fakestore.make_grid(variants=(base, *seeds), shots=(0,))
     results = table.load(fakestore.write_store(tmp_path, grid))
-    assert set(results.recipe_changes) == {("news-ft", role) for role in table.ROLES}
-    recipe = results.recipe_changes["news-ft", "cross_task"]
-    checkpoints = [results.role_changes[f"news-ft-s{seed}", "cross_task"] for seed in (0, 1, 2)]
-    assert recipe.delta == pytest.approx(np.mean([change.delta for change in checkpoints]))
-    assert (recipe.change.seeds, [change.change.seeds for change in checkpoints]) == (3, [1, 1, 1])
-    assert recipe.change.noise_floor is not None and recipe.change.noise_floor > 0
-    # The floor stands beside each checkpoint too: of the same cells it is the same.
-    assert [change.change.noise_floor for change in checkpoints] == pytest.approx([recipe.change.noise_floor] * 3)
+    assert set(results.recipe_changes) == {(ft.recipe, role) for role in table.ROLES}
+    for test in ("news", "papers"):
+        change = results.recipe_changes[ft.recipe, fakestore.role(ft, test)].change
+        checkpoints = [results.matrix[seed.name, test].change for seed in seeds]
+        assert change.value == pytest.approx(np.mean([one.value for one in checkpoints]))
+        assert (change.seeds, [one.seeds for one in checkpoints]) == (3, [1, 1, 1])
+        assert change.noise_floor is not None and change.noise_floor > 0
+        # The floor stands beside each checkpoint too: of the same cells it is the same.
+        assert [one.noise_floor for one in checkpoints] == pytest.approx([change.noise_floor] * 3)
+
+
+def test_recipes_are_told_apart_though_they_share_a_name(tmp_path: Path) -> None:
+    """The trainings of `news-ft` and an existing checkpoint of that name."""
+    base, ft, *_ = fakestore.VARIANTS
+    seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1)]
+    mine = replace(ft, key="mine", kind="path", strategy=None)
+    grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,))
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    assert len({table.recipe_name(variants) for variants in results.recipes.values()}) == 2
+    assert set(results.recipe_changes) == {(recipe, role) for recipe in (ft.recipe, ("mine",)) for role in table.ROLES}
 
 
 # --- what an audit found ----------------------------------------------------------------------------------------------
@@ -187,8 +199,10 @@ def test_rows_that_leak_are_left_out_of_a_second_row(folder: Path, tmp_path: Pat
     (tmp_path / "audit.json").write_text(json.dumps({"leaked": leaked, "sets": ["other keys do not matter"]}))
     df = table.load(tmp_path).df
     clean = df[df["rows"] == "clean"]
-    assert set(zip(clean["variant"], clean["test_dataset"], strict=True)) == {("shop-ft", "film")}  # not with none left
-    row = clean[clean["metric"] == "accuracy"].iloc[0]
+    empty = clean["value"].isna()
+    assert set(zip(clean["variant"], clean["test_dataset"], strict=True)) == {("shop-ft", "film"), ("shop-ft", "news")}
+    assert set(clean.loc[empty, "test_dataset"]) == {"news"} and (clean.loc[empty, "n"] == 0).all()  # none is left
+    row = clean[~empty & (clean["metric"] == "accuracy")].iloc[0]
     cells = {c.variant: c for c in grid.cells if c.test_dataset == "film"}
     mine, base = ([r for r in predictions(tmp_path, cells[v].key) if r["doc_id"] > 3] for v in ("v-shop-ft", "v0"))
     assert row.n == 20
@@ -206,7 +220,7 @@ def test_documents_that_hang_together_count_as_one(tmp_path: Path) -> None:
     assert together.clusters["shop"][13] == 1
     before, after = (r.matrix["shop-ft", "shop"].change for r in (alone, together))
     assert before is not None and after is not None
-    assert (before.n, after.n) == (24, 2) and before.is_clear and not after.is_clear
+    assert [(e.n, e.clusters, e.is_clear) for e in (before, after)] == [(24, 24, True), (24, 2, False)]
     rows_of = [r.df[(r.df["test_dataset"] == "shop") & (r.df["variant"] == "shop-ft")] for r in (alone, together)]
     assert (rows_of[1]["p_value"].to_numpy() >= rows_of[0]["p_value"].to_numpy()).all()
     assert rows_of[1]["p_value"].min() >= 0.5  # of two clusters, each may as well have come out the other way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import fakestore
@@ -11,7 +12,7 @@ import pytest
 from spillover.report import table, verdict
 from spillover.report.contrasts import Effect
 from spillover.report.verdict import Change, Line
-from spillover.stats import Interval
+from spillover.stats import Interval, Level
 
 
 def change(where: str, points: float, half: float = 2.0, n: int = 100) -> Change:
@@ -19,7 +20,9 @@ def change(where: str, points: float, half: float = 2.0, n: int = 100) -> Change
     value, wide = points / 100, half / 100
     p = 0.001 if abs(points) > half else 0.5
     interval = Interval(value - wide, value + wide)
-    return Change(where, Effect(value, interval, p, n, ("t",), 1, 1, 0.03, None, (), p_adjusted=p), ("accuracy",))
+    chance = ((Level((0.03 / 2.802) ** 2, inf),),)  # a smallest effect of 3 points: z of 97.5 % and z of 80 %
+    effect = Effect(value, interval, p, n, n, ("t",), 1, 1, chance, None, (), p_adjusted=p)
+    return Change(where, effect, ("accuracy",))
 
 
 def line(name: str, *changes: Change) -> Line:
@@ -80,9 +83,15 @@ def test_without_evidence_the_base_stays(results: table.Results) -> None:
     assert "worse loses beyond chance" in said and "Effects below some 3.0 points" in said
 
 
+def test_two_seeds_and_many_comparisons_can_show_nothing(results: table.Results) -> None:
+    dull = change("in-domain", 1.0)
+    few_seeds = replace(dull, effect=replace(dull.effect, chance=((Level(0.01, 1),),), compared=28))
+    assert "Effects of any size would often have gone unseen." in advice(results, line("dull", few_seeds))
+
+
 def test_a_handful_of_documents_proves_nothing(results: table.Results) -> None:
     said = advice(results, line("few", change("in-domain", 50.0, n=3)))
-    assert said == "Ask more rows. Of fewer than 10 documents nothing can be claimed."
+    assert said == "Ask more rows. Of fewer than 10 independent documents nothing can be claimed."
 
 
 def test_verdicts_of_a_run(results: table.Results) -> None:
@@ -90,10 +99,31 @@ def test_verdicts_of_a_run(results: table.Results) -> None:
     assert [one.title for one in found] == ["Trained on news", "Trained on shop"]
     lines = {line.name: line for one in found for line in one.lines}
     assert set(lines) == {"news-ft", "news-fticl", "shop-ft", "shop-fticl"}
-    in_domain = results.recipe_changes["shop-ft", "in_domain"]
+    shop_ft = results.variants["shop-ft"]
+    in_domain = results.recipe_changes[shop_ft.recipe, "in_domain"]
     assert lines["shop-ft"].changes[0].effect == in_domain.change
     assert f"{table.points(abs(in_domain.delta))} points" in lines["shop-ft"].sentence
-    assert any("Trained once each" in caveat for caveat in verdict.caveats(found))
+    said = list(verdict.caveats(results, found))
+    assert any("Trained once each" in caveat for caveat in said) and "One seed: no noise floor." in said
+
+
+def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
+    """Of a recipe with three seeds; of what was trained once on another set it is said that there is none."""
+    base, news, _, shop, _ = fakestore.VARIANTS
+    seeds = [replace(shop, key=f"{shop.key}-{n}", name=f"{shop.name}-s{n}", seed=n) for n in (0, 1, 2)]
+    results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid(variants=(base, news, *seeds))))
+    once, often = found = verdict.verdicts(results)
+    (ft,) = often.lines
+    floors = [change.effect.noise_floor for change in ft.changes]
+    for change, floor in zip(ft.changes, floors, strict=True):
+        assert floor is not None and f"seeds ±{table.points(floor)}" in change.basis
+        assert f"; seeds ±{table.points(floor)}]" in ft.sentence
+    assert "seeds" not in once.lines[0].sentence
+    said = list(verdict.caveats(results, found))
+    assert any(f"here up to {table.points(max(f for f in floors if f))} points" in caveat for caveat in said)
+    assert "One seed: no noise floor (Trained on news)." in said
+    assert any(caveat.startswith("Trained once each (Trained on news): ") for caveat in said)
+    assert "for test sets like these" in ft.changes[-1].details  # five cross-task sets are a sample of such sets
 
 
 def test_rivals_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:

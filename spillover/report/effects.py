@@ -1,0 +1,213 @@
+"""Every effect that the report shows, family by family, and how one is written wherever it stands.
+
+| family | what it is |
+| --- | --- |
+| `test_set` | a variant less the base on one test set: the matrix |
+| `role` | a recipe less the base, mean over the test sets of a role: what the verdict rests on |
+| `interaction` | that change in-domain less the one out-of-domain, and less the one cross-task |
+| `slope` | points for each further demonstration, less what the base has from it: in-context learning that is left |
+| `fticl` | FTICL less FT on the same training rows, by role and number of shots |
+| `prompt` | the first prompt format less another, by role |
+
+A family stands together on the page, so it is corrected together (Holm). An effect is never written without its
+interval, nor without the noise floor where one is known: a change smaller than what two trainings of one recipe differ
+by may be the seed's doing. `tidy` has all that an effect knows of itself, a row each: effects.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from ..grid import Cell, Recipe, Variant
+from ..suite import Role
+from .contrasts import Effect, adjusted, by_shots, interaction, prompt_gap, slope, verdict
+from .table import ROLE_TITLES, ROLES, Results, points, recipe_name, signed, signed_interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """One effect: of the `variants` that are the trainings of a recipe, less what is named by `less`, and `where` (a
+    role's title, two of them, or a test set), at a number of shots or over all (None)."""
+
+    family: str
+    variants: tuple[Variant, ...]
+    less: str
+    where: str
+    shots: int | None
+    effect: Effect
+
+    @property
+    def name(self) -> str:
+        return recipe_name(self.variants)
+
+
+def families(results: Results) -> dict[str, list[Row]]:
+    """The families that there is anything of, each corrected in itself."""
+    recipes = _Recipes(results)
+    found = {
+        "test_set": list(_test_sets(results)),  # these two are corrected already
+        "role": list(_roles(results)),
+        "interaction": _together(_interactions(results, recipes)),
+        "slope": _together(_slopes(results, recipes)),
+        "fticl": _together(_fticl(results, recipes)),
+        "prompt": _together(_prompts(results, recipes)),
+    }
+    return {name: rows for name, rows in found.items() if rows}
+
+
+class _Recipes:
+    """The cells of each recipe, found once."""
+
+    def __init__(self, results: Results) -> None:
+        self.base: list[Cell] = []
+        self.cells: dict[Recipe, list[Cell]] = {}
+        self.variants = {key: variants for key, variants in results.recipes.items() if variants[0] != results.base}
+        for cell in results.grid.cells:
+            variant = results.variants[cell.variant]
+            of_base = variant.kind == "base"
+            (self.base if of_base else self.cells.setdefault(variant.recipe, [])).append(cell)
+
+    def by_role(self) -> Iterator[tuple[tuple[Variant, ...], str, list[Cell]]]:
+        """Recipes, titles of roles and the recipe's cells there."""
+        for recipe, variants in self.variants.items():
+            for role in ROLES:
+                yield variants, ROLE_TITLES[role], self.at(recipe, role)
+
+    def at(self, recipe: Recipe, role: Role) -> list[Cell]:
+        return [cell for cell in self.cells.get(recipe, ()) if cell.role == role]
+
+
+def _together(rows: Iterable[Row]) -> list[Row]:
+    rows = list(rows)
+    effects = adjusted([row.effect for row in rows])
+    return [replace(row, effect=effect) for row, effect in zip(rows, effects, strict=True)]
+
+
+def _test_sets(results: Results) -> Iterator[Row]:
+    for entry in results.matrix.values():
+        if entry.change is not None:
+            yield Row("test_set", (results.variants[entry.variant],), "base", entry.test, None, entry.change)
+
+
+def _roles(results: Results) -> Iterator[Row]:
+    for (recipe, role), change in results.recipe_changes.items():
+        yield Row("role", results.recipes[recipe], "base", ROLE_TITLES[role], None, change.change)
+
+
+def _interactions(results: Results, recipes: _Recipes) -> Iterator[Row]:
+    for recipe, variants in recipes.variants.items():
+        for role in ROLES[1:]:
+            effect = interaction(results, recipes.cells.get(recipe, ()), recipes.base, role)
+            if effect is not None:
+                where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
+                yield Row("interaction", variants, "base", where, None, effect)
+
+
+def _slopes(results: Results, recipes: _Recipes) -> Iterator[Row]:
+    for variants, where, cells in recipes.by_role():
+        effect = slope(results, cells, recipes.base) if recipes.base else None
+        if effect is not None:
+            yield Row("slope", variants, "base", where, None, effect)
+
+
+def _fticl(results: Results, recipes: _Recipes) -> Iterator[Row]:
+    for recipe, variants in recipes.variants.items():
+        if variants[0].strategy == "fticl" and (plain := _plain(recipes, variants[0])) is not None:
+            for role in ROLES:
+                changes = by_shots(results, recipes.at(recipe, role), recipes.at(plain[0].recipe, role))
+                for shots, effect in changes.items():
+                    yield Row("fticl", variants, recipe_name(plain), ROLE_TITLES[role], shots, effect)
+
+
+def _plain(recipes: _Recipes, fticl: Variant) -> tuple[Variant, ...] | None:
+    """Plain fine-tuning on the same rows: at the same learning rate, else at the first that there is."""
+    same = (fticl.train_dataset, fticl.train_size)
+    twins = [
+        variants
+        for variants in recipes.variants.values()
+        if variants[0].strategy == "ft" and (variants[0].train_dataset, variants[0].train_size) == same
+    ]
+    return min(twins, key=lambda twin: twin[0].learning_rate != fticl.learning_rate, default=None)
+
+
+def _prompts(results: Results, recipes: _Recipes) -> Iterator[Row]:
+    names = formats(results)
+    for other in names[1:]:
+        for variants, where, cells in recipes.by_role():
+            effect = prompt_gap(results, cells, names[0], other)
+            if effect is not None:
+                yield Row("prompt", variants, other, where, None, effect)
+
+
+def formats(results: Results) -> list[str]:
+    """The prompt formats, in the grid's order."""
+    return list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def written(effect: Effect) -> str:
+    """`▲ +4.1 [+1.0, +7.2; seeds ±2.0]`; without an arrow there is insufficient evidence."""
+    arrow = ("▲ " if effect.value > 0 else "▼ ") if effect.is_clear else ""
+    return f"{arrow}{signed(effect.value)} {bounds(effect)}"
+
+
+def bounds(effect: Effect) -> str:
+    """The interval, and the noise floor where it is known."""
+    ends = signed_interval(effect.interval)
+    return f"{ends[:-1]}; seeds {floor}]" if (floor := noise(effect)) else ends
+
+
+def noise(effect: Effect) -> str:
+    """What two trainings of one recipe with other seeds differ by, as `±2.0`."""
+    return "" if effect.noise_floor is None else f"±{points(effect.noise_floor)}"
+
+
+def documents(effect: Effect) -> str:
+    """`n 24`, and how many of them are independent where some hang together."""
+    return f"n {effect.n}" + (f" in {effect.clusters} components" if effect.clusters < effect.n else "")
+
+
+def details(effect: Effect) -> str:
+    """What an effect rests on, and what else is to be known of it."""
+    count = len(effect.tests)
+    parts = [f"{count} test {'set' if count == 1 else 'sets'}, {documents(effect)}"]
+    if effect.seeds:
+        parts.append(f"{effect.seeds} training {'seed' if effect.seeds == 1 else 'seeds'}")
+    if (over_sets := effect.interval_over_sets) is not None:
+        parts.append(f"{signed_interval(over_sets)} for test sets like these, not these alone")
+    if effect.noise_floor is not None:
+        parts.append(f"noise floor {points(effect.noise_floor)}")
+    parts.append(f"80 % power from {points(effect.mde)}" if effect.mde < 1 else "80 % power for no effect")
+    return "; ".join(parts)
+
+
+# --- as rows ----------------------------------------------------------------------------------------------------------
+
+
+COLUMNS = (
+    *("family", "recipe", "less", "where", "shots"),
+    *("value", "ci_low", "ci_high", "sets_ci_low", "sets_ci_high", "p_value", "p_adjusted", "verdict"),
+    *("n", "clusters", "test_sets", "seeds", "draws", "mde", "noise_floor"),
+)
+
+
+def tidy(results: Results) -> pd.DataFrame:
+    """A row for each effect, in scores from 0 to 1. `sets_ci_low` and `sets_ci_high` end the interval that takes test
+    sets for a sample of such sets."""
+    rows = [_values(row) for family in families(results).values() for row in family]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"shots": "Int64"})
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    e = row.effect
+    sets = (None, None) if e.interval_over_sets is None else (e.interval_over_sets.low, e.interval_over_sets.high)
+    return (
+        *(row.family, row.name, row.less, row.where, row.shots),
+        *(e.value, e.interval.low, e.interval.high, *sets, e.p, e.p_adjusted, verdict(e)),
+        *(e.n, e.clusters, len(e.tests), e.seeds, e.draws, e.mde, e.noise_floor),
+    )
