@@ -28,6 +28,9 @@ from spillover.report.table import ROLES, Results
 from spillover.stats import Level, p_value
 
 STEADY = Design(by_seed=0.0, by_seed_and_set=0.0, by_seed_and_row=0.0, by_draw=0.0)
+ONE_SENSITIVE = replace(
+    STEADY, rows=250, sets_per_role=3, prompts=("p1",), draws=3, by_draw_and_recipe=0.03, sensitive=50.0
+)
 SCENARIOS = {
     "one checkpoint twice, 24 rows": STEADY,
     "one checkpoint twice, 60 rows of which 3 each hang together": replace(STEADY, rows=60, component=3),
@@ -36,6 +39,7 @@ SCENARIOS = {
     "2 seeds each, 2 more recipes on the same training set": Design(seeds=2, recipes="ABCD"),
     "the same, A's seeds varying twice as much as the others'": Design(seeds=2, recipes="ABCD", unsteady=2.0),
     "3 seeds and 3 draws, which suit A and B differently": Design(seeds=3, draws=3, by_draw_and_recipe=0.2),
+    "3 draws, which suit A and B differently on one set of nine": ONE_SENSITIVE,
 }
 WRONG = {
     "1 seed each, 24 rows": Design(),

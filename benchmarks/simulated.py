@@ -33,6 +33,7 @@ class Design:
 
     `effect` is added for recipe A on the test sets of `roles`. `component`: so many documents share their ease.
     `unsteady`: recipe A's trainings differ by so many times what others' do. `by_set` scales how test sets differ.
+    `sensitive`: on the first test set it matters so many times as much which demonstrations suit which recipe.
     """
 
     rows: int = 24
@@ -52,6 +53,7 @@ class Design:
     by_draw: float = 0.2
     by_draw_and_recipe: float = 0.0
     unsteady: float = 1.0
+    sensitive: float = 1.0
 
 
 def grid_of(design: Design) -> Grid:
@@ -92,9 +94,11 @@ def simulate(design: Design, grid: Grid, rng: np.random.Generator) -> Results:
     ease = np.repeat(noise(1.2, test, row), design.component, axis=row)[..., : design.rows]
     training = noise(design.by_seed, recipe, seed) + noise(design.by_seed_and_set, recipe, seed, test)
     training[0] *= design.unsteady
+    suited = noise(design.by_draw_and_recipe, recipe, test, draw)
+    suited[:, :, 0] *= design.sensitive
     demonstrations = (
         noise(design.by_draw, test, draw)
-        + noise(design.by_draw_and_recipe, recipe, test, draw)
+        + suited
         + noise(design.by_draw, recipe, seed, test, draw)
         + noise(design.by_seed_and_row / 2, recipe, seed, test, draw, row)
     )

@@ -47,7 +47,7 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     trainer = PrefixTrainer(
         model=_model(args, NAME), args=arguments, train_dataset=list(samples), pack_tokens=pack_tokens
     )
-    return {**_timed(trainer), "tokens": trainer.tokens, "tokens_plain": trainer.tokens_plain}
+    return {**_timed(trainer), "tokens": trainer.totals.tokens, "tokens_plain": trainer.totals.tokens_plain}
 
 
 def theirs(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ put fakes in their place. With several devices they are pickled, and called in w
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -44,6 +45,7 @@ def _devices() -> Sequence[str]:
 def _load(*args: Any, **kwargs: Any) -> tuple[Engine, str | None]:
     from .engine.hf import load_engine
 
+    _make_room()
     return load_engine(*args, **kwargs)
 
 
@@ -52,6 +54,7 @@ def _train(
 ) -> Json:
     from .train.trainer import Recipe, train
 
+    _make_room()
     spec, variant = experiment.train, job.variant
     assert job.strategy is not None and variant.learning_rate is not None and variant.seed is not None
     own: Json = {"learning_rate": variant.learning_rate, "seed": variant.seed, "lora": job.strategy.lora}
@@ -70,3 +73,15 @@ def _train(
         trust=experiment.trust,
     )
     return asdict(trained)
+
+
+def _make_room() -> None:
+    """Memory for a model: of the one before, with its gradients and the moments of AdamW, nothing stays.
+
+    Modules, optimisers and tracebacks refer to themselves in circles, which Python breaks only now and then.
+    """
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,11 @@ def _demonstrations(plan: Plan, audited: Audit) -> Iterator[Finding]:
 # --- disk -----------------------------------------------------------------------------------------
 
 
-def disk(plan: Plan, folder: Path) -> Iterator[Finding]:
-    """Weights that stay, answers, and one training's checkpoint. Raises StoreError where not even one training fits."""
+def disk(plan: Plan, folder: Path, devices: int = 1) -> Iterator[Finding]:
+    """Weights that stay, answers, and what the trainings under way need, one on each device.
+
+    Raises StoreError where the largest of them, as many as there are devices, do not fit.
+    """
     store = Store(folder)
     coming = [job for job in plan.jobs if not is_there(job, store)]
     cells = sum(
@@ -123,18 +127,20 @@ def disk(plan: Plan, folder: Path) -> Iterator[Finding]:
     if coming and shapes is None:
         yield Finding("note", "how much disk the variants need is known once the model's weights are here", str(folder))
     sizes = [(job, variant_bytes(shapes or {}, job.strategy.lora if job.strategy else None)) for job in coming]
-    largest = max((size for _, size in sizes), default=0)
-    smallest = min((size for _, size in sizes), default=0)
+    at_once = nlargest(devices, sizes, key=lambda pair: pair[1])
+    training = sum(size for _, size in at_once) * (1 + CHECKPOINT_WEIGHTS)
     kept = sum(size for job, size in sizes if stays(job, plan.experiment))
+    passing = training - sum(size for job, size in at_once if stays(job, plan.experiment))
     free = disk_free(folder)
-    if smallest * (1 + CHECKPOINT_WEIGHTS) + cells * bool(not coming) > free:
+    if training + cells * bool(not coming) > free:
+        several = len(at_once) > 1
+        who = f"{len(at_once)} variants at once and their checkpoints" if several else "one variant and its checkpoint"
         raise StoreError(
-            f"no disk: one variant and its checkpoint need {gigabytes(smallest * (1 + CHECKPOINT_WEIGHTS))}, "
-            f"{gigabytes(free)} are free",
+            f"no disk: {who} need {gigabytes(training)}, {gigabytes(free)} are free",
             where=str(folder),
-            allowed="free some, or give another --output_path",
+            allowed=f"free some, {'give fewer devices, ' * several}or give another --output_path",
         )
-    needed = kept + cells + largest * CHECKPOINT_WEIGHTS
+    needed = kept + cells + passing
     what = (
         f"needs about {gigabytes(needed)} of disk ({gigabytes(kept)} for weights that stay, {gigabytes(cells)} for "
         f"answers, the rest while training), {gigabytes(free)} are free"

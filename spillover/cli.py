@@ -9,6 +9,7 @@ folder, 130 stopped by Ctrl-C. A traceback is a bug.
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def demo(
         [],
         None,
         None,
-        f"Next: open [bold]{output_path / 'report.html'}[/bold], then try your own data:\n"
+        f"Next: open {output_path / 'report.html'}, then try your own data:\n"
         "  spillover init --train train.jsonl --test test.jsonl\n"
         "or a larger demo (trains again, then scores the new rows):\n"
         f"  spillover run {path} --limit 48 --set keep=weights",
@@ -130,11 +131,12 @@ def init(
     from .init import write_experiment
 
     for line in write_experiment(out, train, test, model):
-        _out().print(line, highlight=False, markup=False, soft_wrap=True)
+        _say(line)
 
 
 @app.command()
 def check(
+    context: typer.Context,
     file: File,
     data_dir: DataDir = None,
     output_path: OutputPath = None,
@@ -161,18 +163,16 @@ def check(
     if format == "json":
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:
-        console = _out()
-        console.print(render(found))
+        _out().print(render(found))
         notes = len(found.findings) - found.warnings
-        console.print(
-            f"{found.warnings} warnings, {notes} notes. Next: spillover plan {file}", highlight=False, soft_wrap=True
-        )
+        _say(f"{found.warnings} warnings, {notes} notes. {_next(context, 'plan')}")
     if strict and found.warnings:
         raise typer.Exit(1)
 
 
 @app.command()
 def plan(
+    context: typer.Context,
     file: File,
     data_dir: DataDir = None,
     output_path: OutputPath = None,
@@ -188,9 +188,8 @@ def plan(
     made, store = _prepare(file, _overrides(file, sets, limit, num_fewshot, seed, model), data_dir, output_path)
     with _working("counting"):
         estimated = estimate(made, store)
-    console = _out()
-    console.print(render(estimated))
-    console.print(f"Next: spillover run {file}", highlight=False, soft_wrap=True)
+    _out().print(render(estimated))
+    _say(_next(context, "run"))
 
 
 @app.command()
@@ -259,14 +258,13 @@ def report(
     from .result import load
 
     result = load(folder, rescore)
-    console = _out()
     if format != "html":
         typer.echo(printed(result.table, format), nl=False)
         return
     with _working("scoring what is there, drawing"):
         page = result.write(figures=True)
-    show(result.table, console)
-    console.print(f"Wrote {page}, {folder / 'results.csv'}, effects.csv and figures/", highlight=False, soft_wrap=True)
+    show(result.table, _out())
+    _say(f"Wrote {page}, {folder / 'results.csv'}, effects.csv and figures/")
 
 
 @app.command()
@@ -305,7 +303,6 @@ def compare(
 ) -> None:
     """Pair two runs, or two sample files of lm-evaluation-harness, document by document. No model is loaded."""
     import json
-    import shlex
 
     import pandas as pd
 
@@ -321,12 +318,10 @@ def compare(
     if format == "csv":
         typer.echo(pd.DataFrame(records).to_csv(index=False, lineterminator="\n"), nl=False)
         return
-    console = _out()
-    console.print(f"A: {comparison.a}\nB: {comparison.b}", highlight=False, markup=False, soft_wrap=True)
-    console.print(render(comparison))
-    console.print(*comparison.notes, sep="\n", highlight=False, markup=False, style="dim")
-    next_step = f"Next: spillover compare {shlex.join([a, b])} --format csv"
-    console.print(next_step, highlight=False, markup=False, soft_wrap=True)
+    _say(f"A: {comparison.a}\nB: {comparison.b}")
+    _out().print(render(comparison))
+    _out().print(*comparison.notes, sep="\n", style="dim")
+    _say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
 
 
 @app.command()
@@ -341,7 +336,7 @@ def clean(
     from .cleaning import clean as sweep
 
     for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(question)):
-        _out().print(line, highlight=False, markup=False, soft_wrap=True)
+        _say(line)
 
 
 @app.command()
@@ -382,38 +377,50 @@ def _run_and_show(
     console = _out()
     plan, store = _prepare(path, overrides, data_dir, output_path)
     grid = plan.grid
-    console.print(
-        f"[bold]spillover[/bold] {grid.model}: {len(grid.variants)} variants x {len(grid.tests)} test sets, "
-        f"{len(grid.cells)} cells",
-        highlight=False,
-    )
+    size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {len(grid.cells)} cells"
+    console.print(f"spillover {grid.model}: {size}", style="bold")
     for warning in grid.warnings:
-        console.print(f"  {warning}", highlight=False, markup=False, style="dim", soft_wrap=True)
+        _say(f"  {warning}", style="dim")
     try:
         with LiveReporter(console) as reporter:
             failures = execute(plan, store, reporter)
     except KeyboardInterrupt:
-        console.print("Stopped. Everything finished is kept: the same command goes on from here.", highlight=False)
+        _say("Stopped. Everything finished is kept: the same command goes on from here.")
         raise typer.Exit(130) from None
     with _working("scoring and writing the report"):
         result = Result(store.folder)
         page = result.write()
     show(result.table, console)
-    console.print(f"Wrote {page}, {store.folder / 'results.csv'} and effects.csv", highlight=False, soft_wrap=True)
+    _say(f"Wrote {page}, {store.folder / 'results.csv'} and effects.csv")
     for failure in failures:
-        console.print(failure, highlight=False, markup=False, style="bold", soft_wrap=True)
+        _say(failure, style="bold")
     if failures:
-        console.print(
-            "The rest is done. Next: mend what failed, then the same command does only that.", highlight=False
-        )
+        _say("The rest is done. Next: mend what failed, then the same command does only that.")
         raise typer.Exit(1)
-    console.print(next_step or f"Next: open {page}", highlight=False, soft_wrap=True)
+    _say(next_step or f"Next: open {page}, or: spillover report {store.folder} (figures as files, too)")
 
 
 def _out(aside: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=aside)
+    return Console(stderr=aside, markup=False, highlight=False)  # names and paths may have square brackets
+
+
+def _say(line: str, style: str | None = None) -> None:
+    _out().print(line, style=style, soft_wrap=True)
+
+
+def _next(context: typer.Context, command: str) -> str:
+    """The command to type next: another command for the same experiment, with the options given to this one."""
+    assert context.parent is not None
+    others = {one.name for one in context.parent.command.commands[command].params}  # type: ignore[attr-defined]
+    words = ["spillover", command]
+    for one in context.command.params:
+        value = context.params[one.name]
+        if one.name in others and value:
+            flag = [one.opts[0]] if one.param_type_name == "option" else []
+            words += [word for part in (value if isinstance(value, list) else [value]) for word in [*flag, str(part)]]
+    return f"Next: {shlex.join(words)}"
 
 
 @contextmanager

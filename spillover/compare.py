@@ -13,10 +13,12 @@ that of the prompts too, which is said. Only what was stored is read: no data, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from math import inf, isfinite
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.table import Column, Table
 from rich.text import Text
@@ -25,14 +27,15 @@ from .answers import READABLE, Answers, Condition, Json, Side, prompt, read_run,
 from .errors import DataError, SpilloverError
 from .report.rows import Rows
 from .report.scoring import cluster_codes, score
-from .stats import MIN_ROWS, Interval, holm
+from .stats import CONFIDENCE, MIN_ROWS, Array, Interval, Level, half_width, holm, mean_change, smallest_detectable
 
 
 @dataclass(frozen=True)
 class Pairs:
     """One row of the table, of `n` documents of which `clusters` are independent. `gained` and `lost`: on how many
     documents B scores higher, and lower, than A; None for scores of a whole set. `other_prompts` of the `n` pairs had
-    not the same prompt."""
+    not the same prompt. `chance`: what documents add to the difference's uncertainty. `p_adjusted`: after Holm over
+    the `compared` rows of the table."""
 
     condition: Condition
     metric: str
@@ -47,7 +50,9 @@ class Pairs:
     only_a: int
     only_b: int
     other_prompts: int
+    chance: Level = field(repr=False)
     p_adjusted: float = 1.0
+    compared: int = 1
 
     @property
     def difference(self) -> float:
@@ -57,8 +62,16 @@ class Pairs:
     def is_clear(self) -> bool:
         return self.p_adjusted < 0.05 and self.clusters >= MIN_ROWS and self.interval.excludes_zero
 
+    @property
+    def mde(self) -> float:
+        """The smallest true difference that these documents show with 80 % power, at the level that Holm asks of the
+        first of those compared; infinite where there are too few to claim anything, or they do not say."""
+        if self.clusters < MIN_ROWS or not self.chance.variance:
+            return inf
+        return smallest_detectable([self.chance], confidence=1 - (1 - CONFIDENCE) / self.compared)
+
     def record(self) -> Json:
-        """Plain values, as CSV and JSON have them."""
+        """Plain values, as CSV and JSON have them; what is not finite is None."""
         return {
             **dict(self.condition),
             "metric": self.metric,
@@ -71,6 +84,7 @@ class Pairs:
             "delta_ci_high": self.interval.high,
             "p_value": self.p,
             "p_adjusted": self.p_adjusted,
+            "mde": self.mde if isfinite(self.mde) else None,
             "gained": self.gained,
             "lost": self.lost,
             "only_a": self.only_a,
@@ -111,7 +125,8 @@ def compare(a: str, b: str, metric: str | None = None) -> Comparison:
     rows = [row for row in found if row is not None]
     if not rows:
         raise DataError("no common documents: numbers, fields or targets differ in all", where=f"{a} and {b}")
-    adjusted = [replace(row, p_adjusted=float(p)) for row, p in zip(rows, holm([row.p for row in rows]), strict=True)]
+    values = holm([row.p for row in rows])
+    adjusted = [replace(row, p_adjusted=float(p), compared=len(rows)) for row, p in zip(rows, values, strict=True)]
     alone = len(ours.answers) - len(shared), len(theirs.answers) - len(shared), len(shared) - len(rows)
     return Comparison(ours.name, theirs.name, tuple(adjusted), tuple(_notes(adjusted, *alone)))
 
@@ -138,6 +153,7 @@ def _pair(condition: Condition, ours: Answers, theirs: Answers) -> Pairs | None:
     before, after = score(metric, rows, ours.clusters, has_base=True)
     gaps = rows[1].statistics[:, 0] - rows[0].statistics[:, 0]
     codes = cluster_codes(ours.clusters, rows[0].doc_ids)
+    interval = Interval(after["delta_ci_low"], after["delta_ci_high"])
     return Pairs(
         condition=condition,
         metric=metric.name,
@@ -145,14 +161,26 @@ def _pair(condition: Condition, ours: Answers, theirs: Answers) -> Pairs | None:
         clusters=len(documents) if codes is None else int(codes.max()) + 1,
         a=before["value"],
         b=after["value"],
-        interval=Interval(after["delta_ci_low"], after["delta_ci_high"]),
+        interval=interval,
         p=after["p_value"],
         gained=int((gaps > 0).sum()) if metric.is_mean else None,
         lost=int((gaps < 0).sum()) if metric.is_mean else None,
         only_a=len(ours.rows) - len(documents),
         only_b=len(theirs.rows) - len(documents),
         other_prompts=sum(prompt(one) != prompt(other) for one, other in zip(a, b, strict=True)),
+        chance=_chance(gaps, codes, metric.is_proportion) if metric.is_mean else _as_normal(interval),
     )
+
+
+def _chance(gaps: Array, codes: np.ndarray | None, is_proportion: bool) -> Level:
+    """Of a mean of differences, (documents,)."""
+    change = mean_change(gaps[:, None], codes, is_proportion)
+    return Level(float(change.variance[0]), change.df)
+
+
+def _as_normal(interval: Interval) -> Level:
+    """Of a score of the whole set, which has a bootstrap interval alone."""
+    return Level((interval.half_width / half_width([Level(1.0, inf)])) ** 2, inf)
 
 
 # --- what is said of it -----------------------------------------------------------------------------------------------
@@ -173,8 +201,9 @@ def _notes(rows: Sequence[Pairs], conditions_a: int, conditions_b: int, without:
     clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
     yield (
         "Over the n documents that both answered: the change from A to B and its 95 % interval; p of a paired test, "
-        f"and after Holm over {len(rows)} rows; on how many documents B scores higher and lower. {clear} of "
-        f"{len(rows)} changes stand out (▲ ▼); for the others there is insufficient evidence."
+        f"and after Holm over {len(rows)} rows; mde, the smallest change that these documents show with 80 % power "
+        f"after that correction (–: none); on how many documents B scores higher and lower. {clear} of {len(rows)} "
+        f"changes stand out (▲ ▼); {_unseen(rows)}."
     )
     if other := sum(row.other_prompts for row in rows):
         yield (
@@ -187,32 +216,41 @@ def _notes(rows: Sequence[Pairs], conditions_a: int, conditions_b: int, without:
         yield f"Not compared: {without} conditions that both have, without a document in common."
 
 
+def _unseen(rows: Sequence[Pairs]) -> str:
+    """What is said of the changes that do not stand out: how large they would have to be."""
+    said = "for the others there is insufficient evidence"
+    others = sorted((row for row in rows if not row.is_clear and isfinite(row.mde)), key=lambda row: row.mde)
+    if others:
+        ends = dict.fromkeys(map(_mde, (others[0], others[-1])))
+        said += f": with these n, a true change below {' to '.join(ends)} often goes unseen"
+    return said
+
+
 def render(comparison: Comparison) -> Table:
     """The rows for a terminal, those of one variant under its name."""
-    heads = [Column(head, justify="right") for head in ("A", "B", "B − A", "p", "")]
+    heads = [Column(head, justify="right") for head in ("A", "B", "B − A", "p", "mde", "")]
     table = Table(Column("", overflow="fold"), *heads, box=box.SIMPLE_HEAD, pad_edge=False)
     for variant, rows in groupby(comparison.rows, key=lambda row: dict(row.condition).get("variant")):
         if variant is not None:
             table.add_row(Text(str(variant), style="italic"))
         for row in rows:
-            table.add_row(*_cells(row, "filter" not in dict(row.condition)))
+            table.add_row(*_cells(row))
     return table
 
 
-def _cells(row: Pairs, in_points: bool) -> list[Text]:
+def _cells(row: Pairs) -> list[Text]:
     alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
     together = f" in {row.clusters} components" if row.clusters < row.n else ""
     name = Text(_label(dict(row.condition)), style="bold")
     arrow = ("▲" if row.difference > 0 else "▼") if row.is_clear else " "
-    change, low, high = (
-        _number(value, in_points, "+") for value in (row.difference, row.interval.low, row.interval.high)
-    )
+    change, low, high = (_number(row, value, "+") for value in (row.difference, row.interval.low, row.interval.high))
     return [
         name.append(f"\n{row.metric}, n {row.n}{together}{alone}", style="dim not bold"),
-        Text(_number(row.a, in_points)),
-        Text(_number(row.b, in_points)),
+        Text(_number(row, row.a)),
+        Text(_number(row, row.b)),
         Text(f"{arrow} {change}").append(f"\n[{low}, {high}]", style="dim"),
         Text(_p(row.p)).append(f"\n{_p(row.p_adjusted)}", style="dim"),
+        Text(_mde(row)),
         Text("" if row.gained is None else f"+{row.gained} −{row.lost}"),
     ]
 
@@ -224,9 +262,13 @@ def _label(facts: Json) -> str:
     return f"{facts['test_dataset']}, {facts['shots']} shots, {facts['prompt']}{draw}"
 
 
-def _number(value: float, in_points: bool, sign: str = "") -> str:
+def _mde(row: Pairs) -> str:
+    return _number(row, row.mde) if isfinite(row.mde) else "–"
+
+
+def _number(row: Pairs, value: float, sign: str = "") -> str:
     """A score of a run in points of a hundred; one of lm-evaluation-harness as it writes it, on whatever scale."""
-    text = f"{100 * value:{sign}.1f}" if in_points else f"{value:{sign}.4f}"
+    text = f"{value:{sign}.4f}" if "filter" in dict(row.condition) else f"{100 * value:{sign}.1f}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")  # what rounds to nothing has no sign
 
 

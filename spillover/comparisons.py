@@ -2,10 +2,11 @@
 
 A `Point` is a cell with the columns that claims select by (or a variant alone, for what is measured of a variant).
 Every point of ours is paired with its equals on the other side: the points that are the same in every column but
-those that the other side names (and what hangs on them: naming a strategy leaves the learning rate open, naming a
-test set its role). A point without an equal is left out on both sides, so that a half-finished grid is never
-compared with a whole one. The pairs of a group are then averaged, each test set counting the same, and what comes
-out is a weight for every point: a contrast, whose weights sum to zero wherever there is a `theirs`.
+those that the other side names (and what hangs on them: naming a test set leaves its role open, naming a strategy the
+learning rate, of which `comparable_rates` says what is compared with what). A point without an equal is left out on
+both sides, so that a half-finished grid is never compared with a whole one. The pairs of a group are then averaged,
+each test set counting the same, and what comes out is a weight for every point: a contrast, whose weights sum to zero
+wherever there is a `theirs`.
 
 The same code, given a grid of which nothing has run, says what a comparison would need; `study_grid` is such a grid,
 and `needed` writes cells as the lines of the experiment that has them.
@@ -13,7 +14,7 @@ and `needed` writes cells as the lines of the experiment that has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -153,19 +154,34 @@ def _columns(grid: Grid, variant: Variant) -> dict[str, Any]:
     }
 
 
-def groups(comparison: Comparison, points: Points) -> dict[Label, list[tuple[Point, Weights]]]:
-    """The pairs of a comparison by the values of its `each`: a point of ours, and the weights of it and its equals."""
+def comparable_rates(rate: float | None, there: Collection[float | None]) -> Collection[float | None]:
+    """The learning rates at which another strategy is set against one trained at `rate`, of those that are `there`.
+
+    The same rate, so that a difference is the strategy's and not the rate's; where the other was not trained at it, as
+    LoRA and full fine-tuning seldom share one, at all of its own.
+    """
+    return [rate] if rate in there else there
+
+
+def groups(
+    comparison: Comparison, points: Points, planned: Points | None = None
+) -> dict[Label, list[tuple[Point, Weights]]]:
+    """The pairs of a comparison by the values of its `each`: a point of ours, and the weights of it and its equals.
+
+    `planned` are all the points, where `points` are those that have run: an equal at the same learning rate that is
+    still to come is waited for.
+    """
     found: dict[Label, list[tuple[Point, Weights]]] = {}
-    for point, weights in _pairs(comparison, points):
+    for point, weights in _pairs(comparison, points, points if planned is None else planned):
         label = tuple(point.columns[name] for name in comparison.each)
         found.setdefault(label, []).append((point, weights))
     return found
 
 
-def _pairs(comparison: Comparison, points: Points) -> Iterator[tuple[Point, Weights]]:
+def _pairs(comparison: Comparison, points: Points, planned: Points) -> Iterator[tuple[Point, Weights]]:
     ours = comparison.ours
-    theirs = _Side(ours, comparison.theirs, points) if comparison.theirs is not None else None
-    minus = _Side(ours, comparison.minus, points) if comparison.minus is not None else None
+    theirs = _Side(ours, comparison.theirs, points, planned) if comparison.theirs is not None else None
+    minus = _Side(ours, comparison.minus, points, planned) if comparison.minus is not None else None
     for point in points.where(ours.given):
         weights = _difference(point, theirs)
         elsewhere = [w for there in minus.equals(point) if (w := _difference(there, theirs))] if minus else []
@@ -194,7 +210,7 @@ def _add(weights: Weights, more: Weights, factor: float) -> None:
 class _Side:
     """The other side of a comparison: which of its points are the equals of one of ours."""
 
-    def __init__(self, ours: Select, side: Select, points: Points) -> None:
+    def __init__(self, ours: Select, side: Select, points: Points, planned: Points) -> None:
         freed = {column for name in side.given for column in FREED[name]}
         kept = OF_THE_TEST - freed if "test_dataset" in freed else set()  # of the same test set all else is the same
         wanted = {name: want for name, want in ours.given.items() if name in kept} | side.given
@@ -202,9 +218,18 @@ class _Side:
         self.by_columns: dict[tuple[Any, ...], list[Point]] = {}
         for point in points.where(wanted):
             self.by_columns.setdefault(self._of(point), []).append(point)
+        self.rates: dict[tuple[Any, ...], set[float | None]] = {}  # by columns, where the strategy alone leaves it open
+        if "strategy" in side.given and side.given.keys().isdisjoint({"variant", "learning_rate"}):
+            for point in planned.where(wanted):
+                self.rates.setdefault(self._of(point), set()).add(point.columns["learning_rate"])
 
     def equals(self, point: Point) -> list[Point]:
-        return self.by_columns.get(self._of(point), [])
+        columns = self._of(point)
+        found = self.by_columns.get(columns, [])
+        if columns not in self.rates:
+            return found
+        rates = comparable_rates(point.columns["learning_rate"], self.rates[columns])
+        return [other for other in found if other.columns["learning_rate"] in rates]
 
     def _of(self, point: Point) -> tuple[Any, ...]:
         return tuple(map(point.columns.__getitem__, self.matched))

@@ -2,7 +2,9 @@
 
 A test set's demonstrations are one ordered list; k shots are its first k, so that shot counts nest (and
 share their prefix). The list is the set's own where it has one, else rows from its end, which are then
-not scored. `first` keeps the list's order; `balanced` deals the labels out in turn, seeded by the draw.
+not scored. `balanced` shuffles it, seeded by the draw, and deals the labels out in turn; `first` takes it as it
+stands in draw 0 and shuffled in any other. Draws show other demonstrations as far as there are others: two draws of
+k from a pool of p share k²/p on average, and of the whole pool they differ in order alone.
 """
 
 from __future__ import annotations
@@ -36,6 +38,11 @@ def pool_and_rows(
     within = tuple((rows if own or score_demos else rows[:split])[:limit])
     kept = tuple(example for example in within if example.content not in shown)
     return pool, within if score_demos else kept, len(within) - len(kept)
+
+
+def mostly_reordered(pool: int, shot_counts: Sequence[int], draws: int) -> list[int]:
+    """The shot counts at which several draws show mostly the same demonstrations: more than half of the pool."""
+    return [shots for shots in shot_counts if draws > 1 and 2 * shots > pool]
 
 
 def order(pool: Sequence[Example], task: Task, pick: Pick, draw: int) -> tuple[Example, ...]:

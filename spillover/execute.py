@@ -81,14 +81,14 @@ class _Run:
         self.reporter.start(len(self.plan.grid.cells), len(self.plan.grid.cells) - total, sum(works))
         self.precision = self.backend.precision(self.experiment.precision) if total else ""
         self._write_experiment()
+        devices = self.backend.devices() if total else ()
         if total:
-            self._refuse_early()
+            self._refuse_early(len(devices))
             shutil.rmtree(self.store.folder / "errors", ignore_errors=True)
         for job in self.plan.jobs:
             if not missing[job.variant.key]:
                 self._keep(job)
         todo = [number for number, job in enumerate(self.plan.jobs) if missing[job.variant.key]]
-        devices = self.backend.devices() if todo else ()
         if len(devices) > 1:
             # The longest first, so that no device is left with one at the end (Graham 1969); but the base before all.
             self._spread(sorted(todo, key=lambda number: (number > 0, -works[number])), devices)
@@ -112,14 +112,14 @@ class _Run:
         job, self.reporter, before = self.plan.jobs[number], reporter, len(self.failures)
         with self._others_go_on(job.variant.name):
             self._variant(job)
-        if not self._missing(job.variant):
-            self._keep(job)
+            if not self._missing(job.variant):
+                self._keep(job)
         return self.failures[before:]
 
-    def _refuse_early(self) -> None:
+    def _refuse_early(self, devices: int) -> None:
         """What would stop the run later, hours in, stops it before anything is trained."""
         longest_prompts(self.plan)  # a prompt that the model cannot hold
-        for _ in disk(self.plan, self.store.folder):
+        for _ in disk(self.plan, self.store.folder, devices):
             pass
         self.model = models.resolve(self.experiment.model, self.plan.base, self.reporter.say, self.experiment.trust)
         self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)
@@ -168,15 +168,16 @@ class _Run:
         if why_plain:
             self.reporter.say(f"{name}: no shared prefixes ({why_plain}); the plain engine answers, slower")
         self.reporter.doing(f"{name}: what changed inside")
-        self.inspector.look(job.variant, folder, weights, engine)
+        for line in self.inspector.look(job.variant, folder, weights, engine):
+            self.reporter.say(f"{name}: {line}")
         known = self.store.known_rows(job.variant.key, weights)
         for unit, parts in self.plan.units(job.variant):
-            todo = [(cell, sheet) for cell, sheet in parts if cell.key in cells]
-            if todo:
-                what = f"{name}: {todo[0][0].test_dataset}, {todo[0][0].prompt}"
+            missing = {cell.key for cell, _ in parts} & cells
+            if missing:
+                what = f"{name}: {parts[0][0].test_dataset}, {parts[0][0].prompt}"
                 self.reporter.doing(what)
                 with self._others_go_on(what):
-                    self._unit(f"{unit}-{weights[:8]}", todo, known, engine, encoder, weights, why_plain)
+                    self._unit(f"{unit}-{weights[:8]}", parts, missing, known, engine, encoder, weights, why_plain)
 
     def _load(self, folder: Path, encoder: Encoder) -> tuple[Engine, str | None]:
         adapter = folder if models.is_adapter(folder) else None
@@ -286,27 +287,36 @@ class _Run:
     def _unit(
         self,
         unit: str,
-        todo: Sequence[tuple[Cell, Sheet]],
+        parts: Sequence[tuple[Cell, Sheet]],
+        missing: set[str],
         known: dict[str, Prediction],
         engine: Engine,
         encoder: Encoder,
         weights: str,
         why_plain: str | None,
     ) -> None:
+        todo = [(cell, sheet) for cell, sheet in parts if cell.key in missing]
         wanted = {row.prompt_hash: (sheet, row) for row, sheet in _nested(todo) if row.prompt_hash not in known}
-        answered = self.store.partial_rows(unit)
-        before, cost = Work(**vars(engine.work)), unit_work(todo)
+        answered, works = self.store.partial(unit)
+        cost = unit_work(todo)
         for chunk in _chunks(list(wanted.values())):
             if not all(row.prompt_hash in answered for _, row in chunk):
-                fresh = []
+                before, fresh = Work(**vars(engine.work)), []
                 for prediction in predict(engine, encoder, chunk):
                     fresh.append(prediction)
                     self.reporter.worked(cost / len(wanted))
-                self.store.append_partial(unit, fresh)
+                works.append({name: value - getattr(before, name) for name, value in vars(engine.work).items()})
+                self.store.append_partial(unit, fresh, works[-1])
                 answered.update((prediction["prompt_hash"], prediction) for prediction in fresh)
             else:
                 self.reporter.worked(cost * len(chunk) / len(wanted))
-        spent = {name: value - getattr(before, name) for name, value in vars(engine.work).items()}
+        # A killed run may have written some of the cells that these answers are for: those have their part of the cost.
+        total = sum(
+            characters(sheet)
+            for cell, sheet in parts
+            if cell.key in missing or any(row.prompt_hash in answered for row in sheet.rows)
+        )
+        spent = {name: sum(work[name] for work in works) / total for name in vars(engine.work)}
         self._write_cells(todo, {**known, **answered}, spent, weights, why_plain)
         self.store.drop_partial(unit)
 
@@ -318,10 +328,9 @@ class _Run:
         weights: str,
         why_plain: str | None,
     ) -> None:
-        total = sum(characters(sheet) for _, sheet in todo)
+        """The cells of a unit, which is computed as one: `spent` is its work for each character of its rows."""
         for cell, sheet in todo:
-            # The unit is computed as one; a cell's part of the cost is its part of the text.
-            share = characters(sheet) / total
+            share = characters(sheet)
             receipt = {
                 "cell": cell.key,
                 "variant": cell.variant,

@@ -74,7 +74,7 @@ class TestSpec(Strict):
     shots: Literal["default"] | AtLeastOne = Field("default", description="per task, or a list")
     prompts: Literal["default"] | Names = Field("default", description="formats the task has, and chat")
     limit: int | None = Field(250, ge=1, description="rows a test set; null: all")
-    demos: Pick = Field("first", description="first: in the list's order; balanced: labels in turn, seeded by the draw")
+    demos: Pick = Field("first", description="first of the list, which draws but 0 shuffle; balanced: labels in turn")
     draws: AtLeastOne = Field((0,), description="seeds of demonstration draws")
 
 

@@ -6,7 +6,10 @@ where
 
 - its weights are the base's, or are not finite;
 - it predicts what the base predicts: over all positions below, no token's log-probability moved by `MOVED` nats;
-- its adapter answers otherwise when it is merged into the weights.
+- its adapter answers otherwise when it is merged into the weights;
+- it was trained here, or is an adapter, and neither its weights nor its predictions can be held against the base's.
+
+What cannot be held against the base's is otherwise said in the run and on the report's page (`Inside.unproven`).
 
 The same look says what fine-tuning did there. How far the weights moved (`train.weights`), and how far the predictions
 did (`engine.divergence`): KL(base || variant) in nats a token, exactly over the vocabulary, at the reference answers of
@@ -36,7 +39,7 @@ import numpy as np
 
 from .errors import ModelError, StoreError
 from .fingerprint import fingerprint
-from .models import weights_sha256
+from .models import is_adapter, weights_sha256
 from .stats import Interval, percentile_interval, replicates
 from .train.weights import Change, compare
 
@@ -104,6 +107,13 @@ class Inside:
     merge_gap: float | None = None
     why_no_divergence: str | None = None
 
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """What is not proven to differ from the base, and why."""
+        reasons = {"weights": self.why_no_changes, "predictions": self.why_no_divergence}
+        said = "are not proven to differ from the base's"
+        return tuple(f"its {what} {said}: {why}" for what, why in reasons.items() if why)
+
 
 def read(folder: Path) -> dict[str, Inside]:
     """What was seen inside the variants of an output folder, by variant key. Raises StoreError for a broken file."""
@@ -151,8 +161,11 @@ class Inspector:
         if variant.kind != "base" and self._base is None and not self.knows(variant, weights):
             self._base = self._distributions(load_base())
 
-    def look(self, variant: Variant, folder: Path, weights: str, engine: Engine) -> None:
-        """Look into a loaded variant and store what is seen. Raises ModelError where it is not what it should be."""
+    def look(self, variant: Variant, folder: Path, weights: str, engine: Engine) -> tuple[str, ...]:
+        """Look into a loaded variant and store what is seen; what of it is `Inside.unproven`.
+
+        Raises ModelError where it is not what it should be.
+        """
         if variant.kind == "base":
             if any(job.variant.kind != "base" and not self.knows(job.variant) for job in self.plan.jobs):
                 self._base = self._distributions(engine)
@@ -161,8 +174,12 @@ class Inspector:
             seen = {**self._changes(folder, weights), **self._divergences(engine)}
             inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
             refuse_impostor(inside, variant.learning_rate)
+            if variant.kind == "trained" or is_adapter(folder):
+                refuse_unproven(inside)
             inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
             self.store.write_text(f"inside/{variant.key}.json", json.dumps(asdict(inside), ensure_ascii=False) + "\n")
+            return inside.unproven
+        return ()
 
     def _changes(self, folder: Path, weights: str) -> dict[str, Any]:
         try:
@@ -216,6 +233,13 @@ def refuse_impostor(seen: Inside, learning_rate: float | None) -> None:
     if seen.merge_gap is not None and not seen.merge_gap <= MERGE_GAP[seen.precision]:
         what = f"its adapter answers otherwise when merged into the weights, by {seen.merge_gap:.2g} nats a token"
         raise ModelError(what, allowed=f"at most {MERGE_GAP[seen.precision]:g} is rounding")
+
+
+def refuse_unproven(seen: Inside) -> None:
+    """Raises ModelError where neither weights nor predictions could be held against the base's."""
+    if seen.why_no_changes and seen.why_no_divergence:
+        what = f"not proven to differ from the base: {seen.why_no_changes}; {seen.why_no_divergence}"
+        raise ModelError(what, allowed="weights in safetensors, of the base too, show it")
 
 
 # --- the positions at which models are compared ---------------------------------------------------------------------

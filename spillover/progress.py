@@ -45,9 +45,9 @@ class LiveReporter:
         self.work, self.worked_off, self.began, self.logged = 1.0, 0.0, time.monotonic(), 0.0
         self.what = ""
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24, complete_style="#0072B2", finished_style="#0072B2"),
-            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[count]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,

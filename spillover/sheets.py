@@ -14,7 +14,7 @@ from typing import Any
 
 from .data.catalogue import Catalogue
 from .data.rows import TestSet
-from .demos import RESERVED, order, pool_and_rows
+from .demos import RESERVED, mostly_reordered, order, pool_and_rows
 from .encode import ENCODE_VERSION, Encoder
 from .engine.base import ENGINE_RULES
 from .errors import DataError, ExperimentError, did_you_mean
@@ -104,6 +104,9 @@ class SheetMaker:
         if shown:
             fate = "are scored" if score_demos else "are not scored"
             find("note", name, f"{shown} test rows are demonstrations too and {fate}")
+        if alike := mostly_reordered(len(pool), shot_counts, len(asked.draws)):
+            drawn = f"draws of its {' or '.join(map(str, alike))} demonstrations out of {len(pool)}"
+            find("warning", name, f"{drawn} differ mostly in order")
         sheets = []
         for fmt in self._formats(task):
             for shots in shot_counts:

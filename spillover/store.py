@@ -7,7 +7,7 @@
     DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it
     DIR/inside/<variant key>.json         what changed inside a variant (`spillover.inside`)
     DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
-    DIR/partial/<unit>.jsonl              rows of a unit that is under way
+    DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
     DIR/results.csv, effects.csv, report.html  made from the above at any time
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 
 class Store:
-    """The output folder of an experiment. Raises StoreError for a folder of another version."""
+    """The output folder of an experiment. Raises StoreError for a folder of another version, and for a file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,6 +52,8 @@ class Store:
                     where=str(folder),
                     allowed="give another --output",
                 )
+        elif not (place := _nearest(folder)).is_dir():
+            raise StoreError("is a file", where=str(place), allowed="a folder")
 
     def create(self) -> None:
         """Make the folder and its marker."""
@@ -164,21 +166,26 @@ class Store:
 
     # --- the unit under way -------------------------------------------------------------------------
 
-    def partial_rows(self, unit: str) -> dict[str, Json]:
-        """What a killed run had answered of a unit, by prompt hash. A line it left unfinished is cut off the file."""
+    def partial(self, unit: str) -> tuple[dict[str, Json], list[Json]]:
+        """What a killed run had answered of a unit, by prompt hash, and what each chunk of it had cost.
+
+        A chunk that it left unfinished is cut off the file.
+        """
         path = self._partial(unit)
         if not path.exists():
-            return {}
+            return {}, []
         whole = _whole_lines(path.read_bytes())
         if len(whole) < path.stat().st_size:
             path.write_bytes(whole)
-        return {row["prompt_hash"]: row for row in map(json.loads, whole.splitlines())}
+        chunks = [json.loads(line) for line in whole.splitlines()]
+        rows = {row["prompt_hash"]: row for chunk in chunks for row in chunk["rows"]}
+        return rows, [chunk["work"] for chunk in chunks]
 
-    def append_partial(self, unit: str, rows: Iterable[Json]) -> None:
+    def append_partial(self, unit: str, rows: Sequence[Json], work: Json) -> None:
         with _disk_errors(self.folder):
             self._partial(unit).parent.mkdir(parents=True, exist_ok=True)
             with self._partial(unit).open("ab") as handle:
-                handle.write("".join(_line(row) for row in rows).encode("utf-8", "backslashreplace"))
+                handle.write(_line({"work": work, "rows": rows}).encode("utf-8", "backslashreplace"))
 
     def drop_partial(self, unit: str) -> None:
         self._partial(unit).unlink(missing_ok=True)
@@ -223,6 +230,11 @@ def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
+def _nearest(folder: Path) -> Path:
+    """The folder, or what is there of the way to it."""
+    return next(place for place in [folder, *folder.absolute().parents] if place.exists())
+
+
 def size_on_disk(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
     if path.is_file():
@@ -263,7 +275,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        free = shutil.disk_usage(next(p for p in [folder, *folder.absolute().parents] if p.exists())).free
+        free = shutil.disk_usage(_nearest(folder)).free
         raise StoreError(
             f"cannot be written: {error.strerror or error} ({free / 1e9:.1f} GB free)",
             where=str(error.filename or folder),

@@ -7,7 +7,8 @@ would have had alone. With one device there is no worker.
 A worker sees its own device only. Through one pipe it is sent the call to make, pickled, then the numbers to make it
 with; back come what its `Reporter` was told and what each call returned. The pipe is also how either side learns that
 the other is gone. A worker whose parent has died exits at once, whatever it is at: nobody trains on unseen. A parent
-whose worker has died counts that call as failed and starts another worker.
+whose worker has died counts that call as failed and starts another worker. A worker that has nothing more to do is not
+waited for while others work, and is ended if it does not end by itself.
 
 Workers are started by `subprocess`: a process that `multiprocessing` spawns imports the parent's main script first, so
 `spillover.run` in a script without `if __name__ == "__main__"` would run once more in each of them. They have sessions
@@ -17,16 +18,20 @@ of their own, so that Ctrl-C reaches the parent alone, which then ends them.
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
+from math import inf
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from queue import SimpleQueue
-from signal import SIGKILL, Signals
+from signal import Signals
 from threading import Thread
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +40,8 @@ from .errors import ModelError, SpilloverError
 from .progress import Reporter
 
 Call = Callable[[int, Reporter], Any]
+
+GRACE_S = 60.0  # for a worker to end in: loggers of trainings may have something to send yet
 
 START = "import sys; sys.path[:] = {path!r}; from spillover.workers import main; main({pipe})"
 
@@ -69,9 +76,13 @@ def spread(
 ) -> Generator[tuple[int, Any], None, None]:
     """Make call(number, reporter) for each number, on each device one at a time; yield (number, result) as they finish.
 
-    Calls begin in the order of `numbers`. Where a process died over one, its result is a ModelError that says so. A
-    SpilloverError or OSError that a call raises is raised here. Closing this ends every process (`contextlib.closing`).
+    Calls begin in the order of `numbers`. Where a process died over one, or met a bug, its result is a ModelError that
+    says so, with the worker's traceback as a note. A SpilloverError or OSError that a call raises is raised here.
+    Closing this ends every process (`contextlib.closing`). Raises SpilloverError on Windows, whose processes inherit no
+    pipe by its number.
     """
+    if sys.platform == "win32":
+        raise SpilloverError("several at once work on Linux and macOS", where="--device", allowed="one, as cuda:0")
     waiting = deque(numbers)
     devices = devices[: len(waiting)]
     work, threads = bytes(ForkingPickler.dumps(call)), _threads(len(devices))
@@ -80,7 +91,7 @@ def spread(
         for lane in lanes:
             lane.begin(waiting.popleft())
         while busy := {lane.pipe: lane for lane in lanes if lane.process}:
-            for pipe in wait(list(busy)):
+            for pipe in wait(list(busy), timeout=1.0):
                 lane = busy[pipe]  # type: ignore[index]
                 match lane.hear():
                     case "done", result:
@@ -91,11 +102,16 @@ def spread(
                             lane.leave()
                     case "refused", error:
                         raise error
+                    case "left", _:
+                        pass
                     case "doing", what:
                         lane.doing = f"{lane.device} {what}"
-                        reporter.doing("\n".join(one.doing for one in lanes if one.process))
+                        reporter.doing("\n".join(one.doing for one in lanes if one.is_working))
                     case name, *told:
                         getattr(reporter, name)(*told)
+            for lane in lanes:
+                if time.monotonic() > lane.deadline:
+                    lane.kill()
     finally:
         for lane in lanes:
             lane.kill()
@@ -113,6 +129,11 @@ class _Lane:
         }
         self.number, self.doing = -1, f"{device} starting"
         self.process: subprocess.Popen[bytes] | None = None
+        self.deadline = inf  # finite once the process is asked to leave
+
+    @property
+    def is_working(self) -> bool:
+        return self.process is not None and self.deadline == inf
 
     def begin(self, number: int) -> None:
         self.number = number
@@ -136,18 +157,20 @@ class _Lane:
             )
 
     def hear(self) -> tuple[Any, ...]:
-        """What the process says next; for one that died, the result of its call."""
+        """What the process says next; for one that died, the result of its call; for one that left, that it did."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
-            return "done", _death(self.device, self._end())
+            was_working = self.is_working
+            code = self._end()
+            return ("done", _death(self.device, code)) if was_working else ("left", code)
 
     def leave(self) -> None:
-        """Let the process go when it has nothing more to do, which loggers of trainings may need a moment for."""
+        """Ask the process to end: it has nothing more to do. That it did, `hear` says."""
         if self.process:
             with suppress(OSError):
                 self.pipe.send(None)
-            self._end()
+            self.deadline = time.monotonic() + GRACE_S
 
     def kill(self) -> None:
         if self.process:
@@ -158,13 +181,14 @@ class _Lane:
         assert self.process is not None
         code = self.process.wait()
         self.pipe.close()
-        self.process = None
+        self.process, self.deadline = None, inf
         return code
 
 
 def _death(device: str, code: int) -> ModelError:
-    how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    why = "as Linux does where memory runs out: fewer devices at once need less" if code == -SIGKILL else None
+    signal = Signals(-code).name if code < 0 else ""
+    how = f"was killed by {signal}" if signal else f"ended with exit code {code}"
+    why = "as Linux does where memory runs out: fewer devices at once need less" if signal == "SIGKILL" else None
     return ModelError(f"its process {how}", where=device, allowed=why)
 
 
@@ -191,15 +215,27 @@ ForkingPickler.register(MappingProxyType, lambda mapping: (_frozen, (dict(mappin
 def main(pipe: int) -> None:
     """A worker's life: one call after another, until there are no more or the parent is gone."""
     parent = Connection(pipe)
-    call: Call = parent.recv()
+    work = parent.recv_bytes()
+    call: Call | None = None
     numbers: SimpleQueue[int | None] = SimpleQueue()
     Thread(target=_listen, args=(parent, numbers), daemon=True).start()
     relay = _Relay(parent)
     while (number := numbers.get()) is not None:
         try:
+            call = call or pickle.loads(work)
             relay.send("done", call(number, relay))
         except (SpilloverError, OSError) as error:
             relay.send("refused", error)
+        except Exception as error:
+            relay.send("done", _bug(error))
+
+
+def _bug(error: Exception) -> ModelError:
+    """An exception as it can be sent, whatever it holds; its traceback is a note, which a traceback there prints."""
+    what = traceback.format_exception_only(error)[-1].strip()
+    told = ModelError(what, where=os.environ["SPILLOVER_DEVICE"])
+    told.add_note(traceback.format_exc())
+    return told
 
 
 def _listen(parent: Connection, numbers: SimpleQueue[int | None]) -> None:

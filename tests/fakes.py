@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from spillover.backend import Backend
 from spillover.engine.base import Answer
 from spillover.engine.fake import FakeEngine
+
+NORM = "model.norm.weight"
 
 
 class Killed(BaseException):
@@ -38,9 +41,11 @@ class Executed:
         if self.die_in_training == job.variant.name:
             self.die_in_training = None
             raise Killed
-        weights = np.array([sum(sample.ids) for sample in built.samples], dtype=np.float32)
+        with safe_open(folder / "model.safetensors", "np") as base:  # one of its weights, so that the two compare
+            shape = base.get_slice(NORM).get_shape()
+        weights = np.full(shape, sum(sum(sample.ids) for sample in built.samples), dtype=np.float32)
         (out / "config.json").write_text("{}")
-        save_file({"w": weights}, out / "model.safetensors")
+        save_file({NORM: weights}, out / "model.safetensors")
         progress(1, 1, 0.5)
         return {"steps": 1, "loss": 0.5, "seconds": 1.0, "tokens": 10, "tokens_plain": 20}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -59,6 +60,19 @@ def where(number: int, reporter: Reporter) -> tuple[str, ...]:
 
 def refuse(number: int, reporter: Reporter) -> None:
     raise DataError("is empty", where=f"row {number}", allowed="something")
+
+
+def divide(number: int, reporter: Reporter) -> float:
+    return 1 / number
+
+
+def slow_to_leave(folder: Path, number: int, reporter: Reporter) -> int:
+    """0 has an hour to do before it ends; 1 is done once the result of 0 was heard."""
+    if number == 0:
+        atexit.register(time.sleep, 3600)
+    else:
+        eventually(lambda: (folder / "heard").exists())
+    return os.getpid()
 
 
 def wait_or_sleep(folder: Path, number: int, reporter: Reporter) -> None:
@@ -137,4 +151,11 @@ class Broken(Logged):
     """Its trainings are a bug."""
 
     def train(self, *arguments: Any) -> dict[str, Any]:
+        raise ZeroDivisionError("a bug")
+
+
+class Unreadable(Logged):
+    """A bug before a worker is at its first variant."""
+
+    def __setstate__(self, state: Any) -> None:
         raise ZeroDivisionError("a bug")

@@ -414,10 +414,13 @@ def test_several_processes(place: Path, call: Cli, smollm2: Path, real: None, mo
     assert code == 2 and err.startswith("error: WORLD_SIZE: several processes are not supported yet (start spillover ")
 
 
-def test_the_output_folder_is_a_file(place: Path, refused: Any, call: Cli, fake: Executed, smollm2: Path) -> None:
+@pytest.mark.parametrize("output", ["out", "out/deeper"])
+def test_the_output_folder_is_a_file(place: Path, refused: Any, output: str) -> None:
+    """Told before anything is read: the data are not there either."""
     (place / "out").write_text("")
-    code, _, err = call("run", wrote(TINY), "-o", "out")
-    assert code == 2 and err.count("\n") == 1 and "out: cannot be written" in err
+    for command in ("plan", "run"):
+        line = refused(command, own(test="none.jsonl"), "-o", output)
+        assert line.startswith("error: ") and line.endswith("out: is a file (a folder)\n")
 
 
 def test_a_second_run_on_one_folder_is_told_and_leaves(place: Path, call: Cli, fake: Executed, smollm2: Path) -> None:

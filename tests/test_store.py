@@ -24,16 +24,18 @@ def test_a_cell_counts_only_with_the_weights_it_was_made_with(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_rows_that_a_killed_process_wrote_half_are_cut_off(tmp_path: Path, cut: int) -> None:
+def test_a_chunk_that_a_killed_process_wrote_half_is_cut_off(tmp_path: Path, cut: int) -> None:
     store = Store(tmp_path)
     store.create()
-    store.append_partial("u", [{"prompt_hash": name, "response": "£ \U0001f600"} for name in "ab"])
+    for name in "ab":
+        store.append_partial("u", [{"prompt_hash": name, "response": "£ \U0001f600"}], {"seconds": 1.5})
     path = tmp_path / "partial" / "u.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
-    assert set(store.partial_rows("u")) == {"a"}
-    store.append_partial("u", [{"prompt_hash": "c", "response": "\ud800"}])  # half a surrogate pair survives too
-    assert store.partial_rows("u")["c"]["response"] == "\ud800"
-    assert store.partial_rows("absent") == {}
+    rows, works = store.partial("u")
+    assert (set(rows), works) == ({"a"}, [{"seconds": 1.5}])
+    store.append_partial("u", [{"prompt_hash": "c", "response": "\ud800"}], {})  # half a surrogate pair survives too
+    assert store.partial("u")[0]["c"]["response"] == "\ud800"
+    assert store.partial("absent") == ({}, [])
 
 
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -56,6 +58,13 @@ def test_a_full_disk_is_one_line_and_leaves_whole_cells(tmp_path: Path, monkeypa
             store.write_cell("abd", [{"a": 1}], {"variant": "v"})
     assert store.has_cell("abc", None)
     assert not store.has_cell("abd", None)
+
+
+@pytest.mark.parametrize("inside", ["", "deeper/yet"])
+def test_a_file_is_no_folder(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StoreError, match=r"out: is a file \(a folder\)$"):
+        Store(tmp_path / "out" / inside)
 
 
 def test_dropping_weights_keeps_the_receipt(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -17,7 +18,21 @@ from pathlib import Path
 import pytest
 import tinymodels
 from fakes import Executed
-from insideworkers import TWO, Broken, Logged, eventually, is_alive, pids, refuse, square, wait_or_sleep, where
+from insideworkers import (
+    TWO,
+    Broken,
+    Logged,
+    Unreadable,
+    divide,
+    eventually,
+    is_alive,
+    pids,
+    refuse,
+    slow_to_leave,
+    square,
+    wait_or_sleep,
+    where,
+)
 from test_execute import contents, plan_of
 from test_reproducible import EXPERIMENT, write_rows
 
@@ -92,6 +107,38 @@ def test_what_a_call_refuses_is_raised_here() -> None:
     with pytest.raises(DataError, match=r"^row 0: is empty \(something\)$") as raised:
         list(spread(refuse, [0], TWO, Quiet()))
     assert (raised.value.what, raised.value.where) == ("is empty", "row 0")
+
+
+def test_a_bug_is_the_result_of_its_call_and_has_its_traceback() -> None:
+    results = dict(spread(divide, range(3), TWO, Quiet()))
+    bug = results.pop(0)
+    assert results == {1: 1.0, 2: 0.5}
+    assert isinstance(bug, ModelError) and str(bug) == "cpu: ZeroDivisionError: division by zero"
+    assert "in divide" in "".join(traceback.format_exception(bug))
+
+
+def test_a_worker_that_does_not_end_is_not_waited_for_and_then_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spillover.workers.GRACE_S", 5.0)
+    with closing(spread(partial(slow_to_leave, tmp_path), [0, 1], TWO, Quiet())) as results:
+        number, slow = next(results)
+        assert number == 0
+        (tmp_path / "heard").touch()
+        assert next(results)[0] == 1
+        assert is_alive(slow)
+        assert list(results) == []
+        assert not is_alive(slow)
+
+
+def test_windows_has_one_device_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        with pytest.raises(SpilloverError) as told:
+            next(spread(square, range(2), TWO, Quiet()))
+    assert str(told.value) == "--device: several at once work on Linux and macOS (one, as cuda:0)"
+    without = "import signal; del signal.SIGKILL; from spillover.workers import choose; choose('cpu')"
+    subprocess.run([sys.executable, "-c", without], check=True)
 
 
 def test_no_worker_outlives_the_one_who_asked(tmp_path: Path) -> None:
@@ -202,6 +249,15 @@ def test_a_failure_in_a_worker_leaves_its_error_as_on_one_device(tmp_path: Path,
     assert sorted(said) == [f"{path.stem} failed: ZeroDivisionError: a bug (all of it in {path})" for path in errors]
     assert all("in train" in path.read_text() for path in errors)  # the worker's traceback
     assert len(contents(tmp_path / "out")) == 6  # the base's
+
+
+def test_a_bug_of_a_worker_leaves_its_traceback_where_the_failure_says(tmp_path: Path, smollm2: Path) -> None:
+    said = execute(plan_of(), Store(tmp_path / "out"), backend=Unreadable(tmp_path / "log").backend())
+    errors = [tmp_path / "out" / "errors" / f"{name}.txt" for name in ("base", "reviews-ft", "reviews-fticl2")]
+    assert sorted(said) == [
+        f"{path.stem} failed: cpu: ZeroDivisionError: a bug (all of it in {path})" for path in errors
+    ]
+    assert all("in __setstate__" in path.read_text() for path in errors)
 
 
 def run_logged(folder: str) -> None:

@@ -155,9 +155,9 @@ def plane(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: s
 
     `rows`: label, gain, gain_low, gain_high, kept, kept_low, kept_high, tip, on_front.
     """
-    ticks: Spec = {"labelExpr": SIGNED, "tickCount": 5, "tickMinStep": 1}
-    x = _number("gain", "in-domain →", {"padding": 12}, **ticks)
-    y = _number("kept", None, {"padding": 12}, **ticks)
+    ticks: Spec = {"labelExpr": SIGNED, "tickMinStep": 1}
+    x = _number("gain", "in-domain →", {"padding": 12}, tickCount=4, labelOverlap="greedy", labelSeparation=4, **ticks)
+    y = _number("kept", None, {"padding": 12}, tickCount=5, **ticks)
     zero: Spec = {"data": {"values": [{}]}}
     axis: Spec = {"strokeWidth": 1.0, "color": INK, "opacity": 0.45}
     front = {"data": {"values": _steps(rows[rows["on_front"]])}}

@@ -12,8 +12,10 @@ claim, with the p-value of the range's nearest end (for `above` and `below` the 
 alone decides at most one claim in twenty.
 
 A comparison that is made at several places must hold at all of them, at one, or at more than half; a claim is supported
-when all its comparisons are, and contradicted when one is. What is missing is left out and listed. What is measured of
-a variant and not of its answers is one number a training, to which only several training seeds give an interval.
+when all its comparisons are, and contradicted when one is. A place where nothing has run is undecided, whatever the
+others say: what is said of every place cannot rest on those that happened to run first. What is missing is listed. What
+is measured of a variant and not of its answers is one number a training, to which only several training seeds give an
+interval.
 """
 
 from __future__ import annotations
@@ -162,29 +164,27 @@ class _Court:
             combined([e.verdict for e in evidence if e.comparison is comparison], comparison.holds)
             for comparison in claim.comparisons
         ]
-        verdict = combined(verdicts, "all")
-        if verdict == "supported" and "missing" in verdicts:  # a claim says all of what it says
-            verdict = "insufficient evidence"
-        return Judgement(claim, verdict, tuple(evidence), self._fill(claim, lacking, evidence))
+        return Judgement(claim, combined(verdicts, "all"), tuple(evidence), self._fill(claim, lacking, evidence))
 
     def _compare(self, comparison: Comparison) -> Iterable[tuple[Evidence, list[Point]]]:
-        """The comparison at every place where it is wanted, and the points that it lacks there."""
+        """The comparison at every place where it is wanted, and the points that have not run for it there."""
         of_variants = comparison.measure in MEASURES_OF_A_VARIANT
         here, there = self.variants if of_variants else self.cells, self._done(comparison)
         planned = groups(comparison, here)
-        done = planned if len(there) == len(here) else groups(comparison, there)
+        done = planned if len(there) == len(here) else groups(comparison, there, here)
         wanted = groups(comparison, self._wanted(comparison))
+        ran = {point.key for point in there}
         for label in dict.fromkeys([*planned, *wanted]) or [()]:
             every = {p.identity: p for pairs in (wanted, planned) for p in _points(pairs.get(label, ()))}
             used = {point.identity for point in _points(done.get(label, ()))}
+            lacking = [point for identity, point in every.items() if identity not in used and point.key not in ran]
             found = self._effect(comparison, done[label]) if label in done else None
             verdict: Verdict = "missing"
             if found is not None:
                 enough = of_variants or found.clusters >= MIN_ROWS
                 verdict = decide(comparison, found.interval) if enough else "insufficient evidence"
             where = place(comparison.each, label) if label else ""
-            evidence = Evidence(comparison, where, verdict, found, len(used), len(every))
-            yield evidence, [point for identity, point in every.items() if identity not in used]
+            yield Evidence(comparison, where, verdict, found, len(used), len(every)), lacking
 
     def _done(self, comparison: Comparison) -> Points:
         if comparison.measure not in MEASURES_OF_A_VARIANT:
@@ -255,15 +255,13 @@ def _corrected(evidence: Sequence[Evidence]) -> list[Evidence]:
 
 
 def combined(verdicts: Sequence[Verdict], holds: Holds) -> Verdict:
-    """One verdict from several, of which those that are missing do not count."""
-    judged = [verdict for verdict in verdicts if verdict != "missing"]
-    if not judged:
+    """One verdict from several, reached as soon as those that are missing could no longer change it."""
+    if all(verdict == "missing" for verdict in verdicts):
         return "missing"
-    supported, contradicted = judged.count("supported"), judged.count("contradicted")
-    needs = {"all": len(judged), "any": 1, "majority": len(judged) // 2 + 1}[holds]
-    if supported >= needs:
+    needs = {"all": len(verdicts), "any": 1, "majority": len(verdicts) // 2 + 1}[holds]
+    if verdicts.count("supported") >= needs:
         return "supported"
-    return "contradicted" if contradicted > len(judged) - needs else "insufficient evidence"
+    return "contradicted" if verdicts.count("contradicted") > len(verdicts) - needs else "insufficient evidence"
 
 
 def _points(pairs: Pairs) -> dict[Point, None]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
@@ -36,7 +37,7 @@ from .uncertainty import (
     Condition,
     Sheet,
     condition,
-    draw_level,
+    draw_levels,
     noise_floor_of,
     row_level,
     seed_levels,
@@ -157,7 +158,7 @@ def interaction(
     terms: list[Term] = []
     for role, sign in signs.items():
         a, b = (tuple(c for c in side if c.test_dataset in tests[role]) for side in (ours, theirs))
-        terms += _difference(a, b, sign)
+        terms += _difference(a, b, weight=sign)
     return effect(results, terms, name=name)
 
 
@@ -172,20 +173,44 @@ def by_shots(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], *, 
 
 
 def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = (), *, name: str = "") -> Effect | None:
-    """What one demonstration more adds to the score of `ours`: the least-squares slope over shots, mean over test sets.
+    """What one demonstration more adds to the score of `ours`: the least-squares slope over shots, within each prompt
+    format of each test set, mean over formats, then over test sets.
 
-    With `theirs`, less their slope: what fine-tuning left of in-context learning. Sets with a single number of shots
-    are passed over.
+    With `theirs`, less their slope: what fine-tuning left of in-context learning. Formats and draws that were not asked
+    at all the set's numbers of shots are left out: what makes them easier would pass for a slope. Sets without any
+    others are passed over.
     """
-    ours, theirs = paired(results, ours, theirs) if theirs else (finished(results, ours), ())
-    asked = {test: sorted({c.shots for c in ours if c.test_dataset == test}) for test in {c.test_dataset for c in ours}}
-    asked = {test: shots for test, shots in sorted(asked.items()) if len(shots) > 1}
+    sides = paired(results, ours, theirs) if theirs else (finished(results, ours),)
+    by_test: dict[str, list[Cell]] = {}
+    for cell in (cell for side in sides for cell in side):
+        by_test.setdefault(cell.test_dataset, []).append(cell)
+    draws = {test: found for test, cells in sorted(by_test.items()) if (found := _asked_throughout(cells))}
     terms = []
-    for test, shots in asked.items():
-        for k, weight in zip(shots, slope_weights(shots) / len(asked), strict=True):
-            a, b = (tuple(c for c in side if (c.test_dataset, c.shots) == (test, k)) for side in (ours, theirs))
-            terms += _difference(a, b, float(weight)) if theirs else [Term(float(weight), a)]
+    for test, formats in draws.items():
+        shots = sorted({cell.shots for cell in by_test[test]})
+        weights = slope_weights(shots) / len(formats) / len(draws)
+        for prompt, of_prompt in formats.items():
+            at_prompt = [[c for c in side if (c.test_dataset, c.prompt) == (test, prompt)] for side in sides]
+            for k, weight in zip(shots, weights, strict=True):
+                of_draws = of_prompt if k else {0}
+                at_shots = ([c for c in side if c.shots == k and c.draw in of_draws] for side in at_prompt)
+                terms += _difference(*at_shots, weight=float(weight))
     return effect(results, terms, name=name)
+
+
+def _asked_throughout(cells: Sequence[Cell]) -> dict[str, set[int]]:
+    """The draws, by prompt format, with which every variant was asked at every number of shots that a test set has.
+
+    Without demonstrations nothing is drawn: its one cell serves all draws.
+    """
+    variants, shots = {cell.variant for cell in cells}, {cell.shots for cell in cells}
+    asked = {(cell.variant, cell.shots, cell.prompt, cell.draw) for cell in cells}
+    found: dict[str, set[int]] = {}
+    if len(shots) > 1:
+        for prompt, draw in sorted({(cell.prompt, cell.draw) for cell in cells if cell.shots}):
+            if all((v, k, prompt, draw if k else 0) in asked for v, k in product(variants, shots)):
+                found.setdefault(prompt, set()).add(draw)
+    return found
 
 
 def prompt_gap(
@@ -198,8 +223,9 @@ def prompt_gap(
     return effect(results, _difference([a for a, _ in pairs], [b for _, b in pairs]), name=name)
 
 
-def _difference(ours: Iterable[Cell], theirs: Iterable[Cell], weight: float = 1.0) -> list[Term]:
-    return [Term(weight, tuple(ours)), Term(-weight, tuple(theirs))]
+def _difference(ours: Iterable[Cell], *theirs: Iterable[Cell], weight: float = 1.0) -> list[Term]:
+    """`ours` less `theirs`, where there are any."""
+    return [Term(weight, tuple(ours)), *(Term(-weight, tuple(side)) for side in theirs)]
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -242,12 +268,12 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: flo
     if sheets is None:
         return None
     rows, centre, p_of_swaps = row_level(sheets)
-    draws, fewest_draws, seen_by_draw = draw_level(sheets)
+    draws, fewest_draws, seen_by_draw = draw_levels(sheets)
     trained = trainings(results, sheets)
     seeds = seed_levels(trained)
     # What rows show of one draw's or one seed's errors is in the levels of draws and seeds already.
     rest = Level(max(0.0, rows.variance - seen_by_draw - sum(t.seen_by_rows for t in trained)), rows.df)
-    levels = (rest, *([draws] if draws else []), *seeds)
+    levels = (rest, *draws, *seeds)
     chance = levels, (rows,)  # few draws or seeds that happen to agree make no one surer than rows alone
     half = max(map(half_width, chance))
     return Effect(

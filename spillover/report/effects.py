@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from ..comparisons import comparable_rates
 from ..grid import Cell, Recipe, Variant
 from ..suite import Role
 from .contrasts import Effect, adjusted, by_shots, interaction, prompt_gap, slope, verdict
@@ -115,22 +116,30 @@ def _slopes(results: Results, recipes: _Recipes) -> Iterator[Row]:
 
 def _fticl(results: Results, recipes: _Recipes) -> Iterator[Row]:
     for recipe, variants in recipes.variants.items():
-        if variants[0].strategy == "fticl" and (plain := _plain(recipes, variants[0])) is not None:
-            for role in ROLES:
-                changes = by_shots(results, recipes.at(recipe, role), recipes.at(plain[0].recipe, role))
-                for shots, effect in changes.items():
-                    yield Row("fticl", variants, recipe_name(plain), ROLE_TITLES[role], shots, effect)
+        plain = _plain(recipes, variants[0]) if variants[0].strategy == "fticl" else []
+        less = _named(plain, variants[0].learning_rate)
+        for role in ROLES if plain else ():
+            theirs = [cell for twin in plain for cell in recipes.at(twin[0].recipe, role)]
+            for shots, effect in by_shots(results, recipes.at(recipe, role), theirs).items():
+                yield Row("fticl", variants, less, ROLE_TITLES[role], shots, effect)
 
 
-def _plain(recipes: _Recipes, fticl: Variant) -> tuple[Variant, ...] | None:
-    """Plain fine-tuning on the same rows: at the same learning rate, else at the first that there is."""
+def _plain(recipes: _Recipes, fticl: Variant) -> list[tuple[Variant, ...]]:
+    """Plain fine-tuning on the same rows, at the rates that a claim would compare with."""
     same = (fticl.train_dataset, fticl.train_size)
     twins = [
         variants
         for variants in recipes.variants.values()
         if variants[0].strategy == "ft" and (variants[0].train_dataset, variants[0].train_size) == same
     ]
-    return min(twins, key=lambda twin: twin[0].learning_rate != fticl.learning_rate, default=None)
+    rates = comparable_rates(fticl.learning_rate, [twin[0].learning_rate for twin in twins])
+    return [twin for twin in twins if twin[0].learning_rate in rates]
+
+
+def _named(recipes: Iterable[tuple[Variant, ...]], rate: float | None) -> str:
+    """What is subtracted, with its learning rate where that is another than `rate`."""
+    others = [(recipe_name(variants), variants[0].learning_rate) for variants in recipes]
+    return " and ".join(name if other == rate else f"{name} (learning rate {other})" for name, other in others)
 
 
 def _prompts(results: Results, recipes: _Recipes) -> Iterator[Row]:

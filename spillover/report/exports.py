@@ -22,6 +22,7 @@ from .figures import Figure
 from .table import ROLE_TITLES, MatrixEntry, Results, groups, points
 from .verdict import caveats, verdicts
 
+FILES = ("svg", "pdf", "png", "csv", "tex", "md")
 PNG_SCALE = 2.0  # twice the pixels, for print and sharp screens
 LATEX = str.maketrans(
     {char: rf"\{char}" for char in "&%$#_{}"}
@@ -33,27 +34,47 @@ Cells = Sequence[Sequence[Any]]
 
 
 def write(figures: Iterable[Figure], folder: Path) -> list[Path]:
-    """Every figure and the rows behind it, in six files each; returns their paths."""
+    """Every figure and the rows behind it, in six files each; returns their paths. One without panels has none."""
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for figure in figures:
+        if not figure.panels:
+            for path in _paths(figure, folder):
+                path.unlink(missing_ok=True)
+            continue
         svg = figure.svg
         columns, rows = list(map(str, figure.table)), _rounded(figure.table)
         contents: dict[str, str | bytes] = {
             "svg": svg,
             "pdf": vl_convert.svg_to_pdf(svg),
             "png": vl_convert.svg_to_png(svg, scale=PNG_SCALE),
-            "csv": figure.table.to_csv(index=False, lineterminator="\n"),
+            "csv": _csv(figure),
             "tex": latex(columns, rows),
             "md": markdown(columns, rows),
         }
-        for kind, content in contents.items():
-            path = folder / f"{figure.name}.{kind}"
+        for path in _paths(figure, folder):
+            content = contents[path.suffix[1:]]
             path.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
             written.append(path)
     return written
+
+
+def there(figure: Figure, folder: Path) -> list[Path]:
+    """The files of a figure in a folder; none where they were written of other numbers."""
+    table = folder / f"{figure.name}.csv"
+    if not figure.panels or not table.is_file() or table.read_bytes() != _csv(figure).encode("utf-8", "replace"):
+        return []
+    return [path for path in _paths(figure, folder) if path.is_file()]
+
+
+def _paths(figure: Figure, folder: Path) -> list[Path]:
+    return [folder / f"{figure.name}.{kind}" for kind in FILES]
+
+
+def _csv(figure: Figure) -> str:
+    return figure.table.to_csv(index=False, lineterminator="\n")
 
 
 def _rounded(df: pd.DataFrame) -> list[list[str]]:

@@ -31,7 +31,6 @@ from .payload import as_json, in_script, payload
 from .table import ROLE_TITLES, Results, points, signed, signed_interval
 
 ASSETS = ("page.html", "page.css", "page.js")
-FILES = ("svg", "pdf", "png", "csv", "tex", "md")
 
 
 def write(
@@ -39,7 +38,8 @@ def write(
 ) -> list[Figure]:
     """Write the report of an output folder to `path`, beside and then renamed; returns the figures on it.
 
-    `exported`: its figures also as files in `figures/` beside it (`exports`). What files stand there is linked.
+    `exported`: its figures also as files in `figures/` beside it (`exports`). Files there of the same numbers are
+    linked.
     """
     import jinja2
     from markupsafe import Markup
@@ -57,7 +57,7 @@ def write(
     planned, titles = study.unfinished(results), titles_of(results)
     linked = path.parent / "figures"
     if exported:
-        exports.write([one for one in every if one.panels], linked)
+        exports.write(every, linked)
     text = environment.from_string(html).render(
         grid=results.grid,
         version=__version__,
@@ -99,7 +99,6 @@ def drawn(
     called = {pair: " → ".join((titles or {}).get(name, name) for name in pair) for pair in planned or {}}
     waiting = [f"{called[pair]} ({', '.join(names)})" for pair, names in (planned or {}).items() if names]
     panels = charts.split(figure.svg) if figure.panels else []
-    files = [linked / f"{figure.name}.{kind}" for kind in FILES]
     return {
         "id": figure.name,
         "number": figure.number,
@@ -114,7 +113,7 @@ def drawn(
         ],
         "label": f"{figure.title}: {len(panels)} panels of {', '.join(figure.looks)}. The numbers are in the tables.",
         "columns": figure.columns,
-        "files": [(file.suffix[1:].upper(), f"{linked.name}/{file.name}") for file in files if file.is_file()],
+        "files": [(path.suffix[1:].upper(), f"{linked.name}/{path.name}") for path in exports.there(figure, linked)],
     }
 
 

@@ -110,5 +110,5 @@ def pooled_interval(metric: Metric, rows: Rows, clusters: Clusters) -> Interval:
 def _proportion(statistics: Array, codes: np.ndarray | None) -> Interval:
     """Wilson's interval, from (right answers, answers) of each document."""
     right, asked = statistics.T
-    n = effective_rows(right / asked, asked, codes)
+    n, _ = effective_rows(right / asked, asked, codes)
     return wilson(n * right.sum() / asked.sum(), n)

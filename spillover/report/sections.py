@@ -257,10 +257,10 @@ def audit(folder: Path) -> dict[str, Any] | None:
     said = f"{_count(len(found), 'finding')}, {_count(warned, 'warning')}"
     text = f"{_count(len(lists), 'list')} of rows were looked at: {said}."
     rows = [
-        [one["name"], defect["level"], defect["count"] or "–", defect["of"], defect["what"], defect["example"]]
+        [one["name"], defect["what"], defect["level"], defect["count"] or "–", defect["of"], defect["example"]]
         for one, defect in found
     ]
-    columns = ["List", "Level", "Rows", "Of", "What", "For example"]
+    columns = ["List", "What", "Level", "Rows", "Of", "For example"]
     findings = table("audit-c", "Findings, list by list", columns, rows, ["Rows", "Of"]) if rows else None
     return {"text": text, "table": findings}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,19 @@ import numpy.typing as npt
 
 from ..grid import Cell, Recipe, Variant
 from ..metrics import METRICS
-from ..stats import ROUNDING, Array, Level, cluster_sums, mean_change, noise_floor, sign_flip, unit_variance
+from ..stats import (
+    ROUNDING,
+    Array,
+    Level,
+    cluster_sums,
+    effective_rows,
+    half_width,
+    mean_change,
+    noise_floor,
+    sign_flip,
+    unit_variance,
+    wilson,
+)
 from .rows import common_documents
 
 if TYPE_CHECKING:
@@ -48,6 +61,11 @@ class Sheet:
     scores: Array
     clusters: npt.NDArray[np.int64] | None
     right_or_wrong: bool
+
+    @property
+    def is_score(self) -> bool:
+        """Whether nothing is subtracted here."""
+        return _of_one_sign(self.weights)
 
     @cached_property
     def values(self) -> Array:
@@ -95,38 +113,70 @@ def sheets_of(results: Results, weights: Mapping[Cell, float]) -> list[Sheet] | 
 def row_level(sheets: Sequence[Sheet]) -> tuple[Level, float, float]:
     """The level of the rows, the centre of the interval, and the p-value of swapping sides document by document.
 
-    Test sets are independent of each other. Where there are several, each one's numbers are first moved to where the
-    contrast would be zero, by as much as it is uncertain: sets may differ though their mean is zero.
+    Test sets are independent of each other: their errors below add up on their own, and so do those above (Zou and
+    Donner 2008); the centre is the middle between the ends. Before swapping, each set's numbers are moved to where the
+    contrast would be zero, by as much as it is uncertain: sets may differ though their mean is zero. Where nothing is
+    subtracted there are no sides to swap: p is 0, so that the interval's decides.
     """
-    changes = [
-        mean_change(s.values[:, None], s.clusters, s.right_or_wrong, float(np.abs(s.weights).max())) for s in sheets
-    ]
-    variances = np.array([max(change.variance[0], ROUNDING**2) for change in changes])
-    total = float(variances.sum())
-    df = total**2 / sum(v**2 / change.df for v, change in zip(variances, changes, strict=True))
+    middles, below, above, dfs = np.array([_errors_by_rows(sheet) for sheet in sheets]).T
+    variances = ((below + above) / 2) ** 2
+    total, doubt = float(variances.sum()), float((variances**2 / dfs).sum())
+    df = total**2 / doubt if doubt else inf
+    to_low, to_high = sqrt(float((below**2).sum())), sqrt(float((above**2).sum()))
+    level = Level(((to_low + to_high) / 2) ** 2, df)
+    centre = float(middles.sum()) + half_width([Level(1.0, df)]) * (to_high - to_low) / 2
+    if _of_one_sign(np.concatenate([sheet.weights for sheet in sheets])):
+        return level, centre, 0.0
     means = np.array([sheet.values.mean() for sheet in sheets])
     at_zero = means - means.sum() * variances / total
     moved = np.concatenate([s.by_cluster(s.values - m) for s, m in zip(sheets, at_zero, strict=True)])
-    return Level(total, float(df)), float(sum(change.centre[0] for change in changes)), float(sign_flip(moved)[0])
+    return level, centre, float(sign_flip(moved)[0])
+
+
+def _errors_by_rows(sheet: Sheet) -> tuple[float, float, float, float]:
+    """What a test set adds to the contrast, its standard error below that and above, and their degrees of freedom.
+
+    Where answers are right or wrong and nothing is subtracted, the errors are those of Wilson's interval, which reaches
+    further to one side. In any other case they are equal, and about the centre of `mean_change`.
+    """
+    if not (sheet.is_score and sheet.right_or_wrong):
+        one_answer = float(np.abs(sheet.weights).max())
+        change = mean_change(sheet.values[:, None], sheet.clusters, sheet.right_or_wrong, one_answer)
+        error = max(sqrt(change.variance[0]), ROUNDING)
+        return float(change.centre[0]), error, error, change.df
+    weight, p = float(sheet.weights.sum()), float(sheet.values.mean() / sheet.weights.sum())
+    asked = np.full(len(sheet.values), float(len(sheet.cells)))
+    n, df = effective_rows(sheet.values / weight, asked, sheet.clusters)
+    interval, t = wilson(n * p, n), half_width([Level(1.0, df)])
+    below, above = sorted([weight * (interval.low - p) / t, weight * (interval.high - p) / t])
+    return weight * p, -below, above, df
+
+
+def _of_one_sign(weights: Array) -> bool:
+    return bool((weights > 0).all() or (weights < 0).all())
 
 
 # --- draws ------------------------------------------------------------------------------------------------------------
 
 
-def draw_level(sheets: Sequence[Sheet]) -> tuple[Level | None, int, float]:
-    """The level of the demonstration draws where each test set with demonstrations has two or more; how many there
-    are; and the share of it that rows have already. Draws of different test sets have nothing in common.
+def draw_levels(sheets: Sequence[Sheet]) -> tuple[list[Level], int, float]:
+    """A level for the demonstration draws of each test set, where all with demonstrations have two or more; the fewest
+    that one has; and the share of their variance that rows have already.
+
+    Draws of different test sets have nothing in common, least of all how much they matter: one set may be sensitive to
+    its demonstrations and four not, and then two degrees of freedom are all that is known, not ten.
     """
-    counts, variance, seen, df = [], 0.0, 0.0, 0
+    counts, levels, seen = [], [], 0.0
     for sheet in sheets:
         drawn = np.array([cell.draw if cell.shots else -1 for cell in sheet.cells])
         draws = np.unique(drawn[drawn >= 0])
         counts += [len(draws)] if len(draws) else []
         if len(draws) > 1:
             of_set, by_rows = sheet.variance_of(drawn == draws[:, None])
-            variance, seen, df = variance + of_set, seen + by_rows, df + len(draws) - 1
+            levels.append(Level(of_set, len(draws) - 1))
+            seen += by_rows
     fewest = min(counts, default=0)
-    return (Level(variance, df), fewest, seen) if fewest > 1 else (None, fewest, 0.0)
+    return (levels, fewest, seen) if fewest > 1 else ([], fewest, 0.0)
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

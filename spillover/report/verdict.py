@@ -3,8 +3,9 @@
 For each training set its recipes are weighed against the base by their mean changes in-domain, out-of-domain and
 cross-task (`Results.recipe_changes`), and one rule, stated here and applied to nothing else, says what to do:
 
-1. A recipe that gains somewhere and loses nowhere, both beyond chance, may be shipped. Of several, the one that gains
-   most in-domain; those that cannot be told from it there are named.
+1. A recipe that gains somewhere and loses nowhere, both beyond chance, may be shipped, unless a change elsewhere looks
+   like a loss by its own interval, before any correction. Of several, the one that gains most in-domain; those that
+   cannot be told from it there are named, and so is the largest loss that its intervals leave possible.
 2. Where every gain comes with a loss, there is nothing to ship without a choice, and the losses are named.
 3. Where no gain is beyond chance there is insufficient evidence, which is said with the smallest effect that could have
    been found. Absence of a difference is never claimed.
@@ -127,7 +128,7 @@ def _sentence(changes: Sequence[Change]) -> str:
     said = {
         "gains": [f"{_by(change.effect)} {change.where}" for change in changes if _is_gain(change)],
         "loses": [f"{_by(change.effect)} {change.where}" for change in changes if _is_loss(change)],
-        "insufficient evidence": [f"{c.where} ({_numbers(c.effect)})" for c in changes if not c.effect.is_clear],
+        "insufficient evidence": [f"{c.where} ({_unclear(c.effect)})" for c in changes if not c.effect.is_clear],
     }
     text = "; ".join(f"{verb} {_listed(parts)}" for verb, parts in said.items() if parts)
     return f"{text[0].upper()}{text[1:]}."
@@ -150,6 +151,20 @@ def _numbers(effect: Effect) -> str:
     return f"{signed(effect.value)} {bounds(effect)}"
 
 
+def _unclear(effect: Effect) -> str:
+    """An interval without zero that is no evidence needs a word why."""
+    return f"{_numbers(effect)}{', but not after Holm' if _stands_alone(effect) else ''}"
+
+
+def _where_and_how_much(change: Change) -> str:
+    return f"{change.where} ({_numbers(change.effect)})"
+
+
+def _stands_alone(effect: Effect) -> bool:
+    """By its own interval it would be a change; among all that is compared, it may be chance."""
+    return not effect.is_clear and effect.clusters >= MIN_ROWS and not effect.interval.low <= 0 <= effect.interval.high
+
+
 def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
@@ -165,9 +180,13 @@ def _advice(
         return "Nothing to compare yet.", ""
     gaining = [line for line in compared if _gains(line)]
     unharmed = [line for line in gaining if not _losses(line)]
-    safe = [line for line in unharmed if not _unknown(line, planned)]
+    known = [line for line in unharmed if not _unknown(line, planned)]
+    safe = [line for line in known if not _suspect(line)]
     if safe:
         return _ship(results, dict(zip([line.name for line in lines], arms, strict=True)), safe)
+    if known:
+        doubts = [f"{line.name} {_listed([_where_and_how_much(c) for c in _suspect(line)])}" for line in known]
+        return "Nothing to ship yet.", f"What may be a loss needs more rows to tell: {'; '.join(doubts)}."
     if unharmed:
         gaps = [f"{line.name} {_listed(_unknown(line, planned))}" for line in unharmed]
         return "Nothing to ship yet.", f"Too little has run to see what is lost by {'; '.join(gaps)}."
@@ -216,12 +235,19 @@ def _ship(results: Results, arms: dict[str, Sequence[Variant]], safe: Sequence[L
     """The one that gains most, where it gains, and who cannot be told from it."""
     best = max(safe, key=lambda line: (line.changes[0].effect.is_clear, line.changes[0].effect.value))
     gained = _listed([f"{_by(change.effect)} {change.where}" for change in _gains(best)])
-    text = f"It gains {gained}, and no loss shows elsewhere."
+    text = f"It gains {gained}, and no loss shows elsewhere.{_possible_loss(best)}"
     others = [line for line in safe if line is not best]
     rivals = list(_rivals(results, arms[best.name], {line.name: arms[line.name] for line in others}))
     if rivals:
         text += f" {_where(results, arms[best.name])} cannot be told from {_listed(rivals)}."
     return f"Ship {best.name}.", text
+
+
+def _possible_loss(line: Line) -> str:
+    """No loss shown is not shown that there is no loss."""
+    worst = min(line.changes, key=lambda change: change.effect.interval.low)
+    low = worst.effect.interval.low
+    return f" A loss of up to {points(-low)} points {worst.where} is not ruled out." if low < 0 else ""
 
 
 def _where(results: Results, best: Sequence[Variant]) -> str:
@@ -245,6 +271,10 @@ def _gains(line: Line) -> list[Change]:
 
 def _losses(line: Line) -> list[Change]:
     return list(filter(_is_loss, line.changes))
+
+
+def _suspect(line: Line) -> list[Change]:
+    return [change for change in line.changes if change.effect.value < 0 and _stands_alone(change.effect)]
 
 
 def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:

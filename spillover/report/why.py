@@ -37,6 +37,7 @@ def parts(
         confusion(results, tallies),
         moved(weights),
         divergence(results, inside),
+        unproven(inside),
     ]
     return [part for part in found if part]
 
@@ -105,7 +106,9 @@ def _effects(
         line, column = place(row)
         noted = {"text": written(row.effect), "note": details(row.effect)}
         lines.setdefault((row.variants[0].recipe, line), {})[column] = noted
-    columns = list(dict.fromkeys(place(row)[1] for row in rows))
+    roles = [ROLE_TITLES[role] for role in ROLES]  # the first recipe may lack one
+    found_columns = dict.fromkeys(place(row)[1] for row in rows)
+    columns = sorted(found_columns, key=lambda name: roles.index(name) if name in roles else len(roles))
     cells = [[line, *(found.get(column, "") for column in columns)] for (_, line), found in lines.items()]
     return {"title": title, "text": text, "table": table(id, CAPTION, ["Variant", *columns], cells, columns)}
 
@@ -191,4 +194,22 @@ def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
         "what was trained for, or spilled over. On a plain English text that no training set has anything to do with, "
         "it is change that nobody asked for.",
         "table": table("kl-c", "KL from the base", ["Variant", *numbers], rows, numbers),
+    }
+
+
+def unproven(inside: Mapping[str, Inside]) -> Part | None:
+    """Variants of which the weights, or the predictions, could not be held against the base's."""
+    rows = [
+        [name, what, why]
+        for name, seen in inside.items()
+        for what, why in (("weights", seen.why_no_changes), ("predictions", seen.why_no_divergence))
+        if why
+    ]
+    if not rows:
+        return None
+    return {
+        "title": "Not proven to differ from the base",
+        "text": "A variant whose weights were not loaded answers as the base does, without an error. Weights and "
+        "predictions are therefore held against the base’s before a variant is asked; here that could not be done.",
+        "table": table("unproven-c", "What could not be held against the base", ["Variant", "What", "Why"], rows),
     }

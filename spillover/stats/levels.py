@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -115,25 +115,34 @@ def mean_change(
     centre = values.mean(axis=0)
     deviations = cluster_sums(values - centre, clusters)
     g = len(deviations)
-    sizes = np.ones(rows) if clusters is None else np.bincount(clusters)
+    sizes = cluster_sums(np.ones(rows), clusters)
     variance = (deviations**2).sum(axis=0) / rows**2 * g / max(g - 1, 1)
-    df = float(rows**2 / (sizes**2).sum() - 1)
-    return MeanChange(centre, np.where(moved > 0, variance, none_moved), max(df, 1.0))
+    return MeanChange(centre, np.where(moved > 0, variance, none_moved), _clusters_df(sizes))
 
 
-def effective_rows(shares: Array, asked: Array, clusters: Codes | None = None) -> float:
-    """How many independent answers would make a proportion vary as much as these do: p (1 - p) / variance.
+def _clusters_df(sizes: Array) -> float:
+    """Degrees of freedom of clusters of these sizes."""
+    return max(float(sizes.sum() ** 2 / (sizes**2).sum() - 1), 1.0)
 
-    `shares`, (rows,), of `asked` answers each that are right. With one answer a row and no clusters it is the number of
-    rows. No more than there are answers, and as many as there are clusters where all are right or all wrong. Source:
-    Korn and Graubard 1998, for `wilson`.
+
+def effective_rows(shares: Array, asked: Array, clusters: Codes | None = None) -> tuple[float, float]:
+    """How many independent answers are worth as much as these, for `wilson`, and the degrees of freedom of that.
+
+    `shares`, (rows,), of `asked` answers each that are right. One answer a row, each row by itself: the number of rows,
+    and no doubt about it. Else p (1 - p) / variance, with the variance of `mean_change`, which has to be estimated: so
+    times (z / t)^2, with its degrees of freedom. Before that, no more than there are rows, and as many as there are
+    clusters where all are right or all wrong. Source: Korn and Graubard 1998.
     """
+    rows = len(shares)
+    if clusters is None and (asked == 1).all():
+        return float(rows), inf
     p = float((shares * asked).sum() / asked.sum())
-    deviations = cluster_sums((shares - p) * asked, clusters)
-    variance = float((deviations**2).sum()) / float(asked.sum()) ** 2
-    if p * (1 - p) <= ROUNDING:
-        return float(len(deviations))
-    return min(p * (1 - p) / variance, float(asked.sum())) if variance > 0 else float(asked.sum())
+    deviations, sizes = cluster_sums((shares - p) * asked, clusters), cluster_sums(asked, clusters)
+    g, df = len(sizes), _clusters_df(sizes)
+    variance = float((deviations**2).sum() / asked.sum() ** 2) * g / max(g - 1, 1)
+    worth = float(g) if p * (1 - p) <= ROUNDING else min(p * (1 - p) / max(variance, ROUNDING**2), float(rows))
+    z, t = special.stdtrit([inf, df], (1 + CONFIDENCE) / 2)
+    return worth * float(z / t) ** 2, df
 
 
 # --- draws and seeds --------------------------------------------------------------------------------------------------

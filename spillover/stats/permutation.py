@@ -22,7 +22,7 @@ from scipy import special
 from .intervals import ROUNDING, Array
 
 GRID = 2**13  # steps from 0 to the largest sum: rounding to them moves a sum by some hundredths of its deviation
-MANY = 100  # equal numbers, of which the sum with random signs is normal, to the safe side
+MANY = 100  # numbers of like size, of which the sum with random signs is normal
 SWAPS = 999  # where each swap is scored again
 
 
@@ -40,9 +40,11 @@ def sign_flip(differences: npt.ArrayLike) -> Array:
     """Two-sided p-values of the sums of the columns of `differences`, (clusters, m) to (m,): signed numbers, one per
     row or cluster of rows. One column may be given as (clusters,). Sources: Fisher 1935; Pagano and Tritchler 1983.
 
-    All 2^k ways to sign k numbers are counted, number by number, by how many ways lead to which sum. Sums are kept on a
-    grid: exactly where all numbers are multiples of the smallest, as for answers that are right or wrong, else
-    rounded. Of many numbers of like size the normal limit is taken, whose tails are the wider ones.
+    All 2^k ways to sign k numbers are counted, number by number, by how many ways lead to which sum. Equal numbers, as
+    those of answers that are right or wrong, are McNemar's coins. Multiples of the smallest are counted exactly, others
+    are rounded to a grid. Of many of like size that are no such multiples, or too many for the grid, the normal limit
+    is taken, with the sum seen brought nearer to zero by the smallest number: a flip moves a sum by twice that at
+    least, so that of multiples it is the correction for continuity, and of smooth numbers next to nothing.
     """
     columns = np.asarray(differences, dtype=np.float64)
     return np.array([_flipped(column) for column in columns.reshape(len(columns), -1).T])
@@ -54,11 +56,13 @@ def _flipped(column: Array) -> float:
     sizes, signs = sizes[moved], np.sign(column[moved])
     if not len(sizes):
         return 1.0
-    squares = sizes**2
-    if squares.sum() ** 2 >= MANY * (squares**2).sum():
-        return float(2 * special.ndtr(-abs((signs * sizes).sum()) / np.sqrt(squares.sum())))
-    steps = sizes / sizes.min()
+    steps, squares = sizes / sizes.min(), sizes**2
+    if steps.max() < 1 + 1e-6:
+        return float(mcnemar((signs > 0).sum(), (signs < 0).sum()))
     if steps.sum() > GRID or np.abs(steps - np.rint(steps)).max() > 1e-6:
+        if squares.sum() ** 2 >= MANY * (squares**2).sum():
+            beyond = max(0.0, abs((signs * sizes).sum()) - sizes.min())
+            return float(2 * special.ndtr(-beyond / np.sqrt(squares.sum())))
         steps = sizes / sizes.sum() * GRID
     steps = np.rint(steps).astype(np.int64)
     ways = np.zeros(int(steps.sum()) + 1)  # share of the ways in which the positive numbers have this sum

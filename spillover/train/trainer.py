@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from ..engine.attention import TreePass
 from ..engine.base import out_of_memory
@@ -53,10 +54,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training did.
+    """What a training did, in all its processes where it was killed and went on.
 
-    `tokens_plain` counts every sample in full, `tokens` what was computed; `dropout_off` names the dropouts of the
-    model's configuration that were set to 0; `why_plain` says why no prefix was shared where that was asked for.
+    `loss` is the mean over its steps, `seconds` what they took. `tokens_plain` counts every sample in full, `tokens`
+    what was computed; `dropout_off` names the dropouts of the model's configuration that were set to 0; `why_plain`
+    says why no prefix was shared where that was asked for.
     """
 
     steps: int
@@ -66,6 +68,23 @@ class Trained:
     tokens: int
     dropout_off: tuple[str, ...] = ()
     why_plain: str | None = None
+
+
+@dataclass
+class Totals:
+    """What a training has done so far. Every checkpoint holds them, so a training that goes on counts on from there."""
+
+    loss: float = 0.0  # summed over `steps`
+    steps: int = 0  # without those whose loss was not finite, which the Trainer's own mean leaves out too
+    step_loss: float = 0.0  # of the last step, whatever it was
+    tokens: int = 0
+    tokens_plain: int = 0
+    seconds: float = 0.0
+
+    def step(self, loss: float) -> None:
+        self.step_loss = loss
+        if isfinite(loss):
+            self.loss, self.steps = self.loss + loss, self.steps + 1
 
 
 @dataclass(frozen=True)
@@ -130,8 +149,7 @@ class PrefixTrainer(Trainer):
     def __init__(self, *args: Any, pack_tokens: int | None, **kwargs: Any) -> None:
         super().__init__(*args, data_collator=collate, **kwargs)
         self.pack_tokens = pack_tokens
-        self.tokens = self.tokens_plain = 0
-        self.step_loss = torch.zeros(())  # of the last step
+        self.totals = Totals()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over one batch of samples; returns its mean loss."""
@@ -139,8 +157,9 @@ class PrefixTrainer(Trainer):
         items = num_items_in_batch if num_items_in_batch is not None else inputs["labels"].ne(-100).sum()
         while True:
             try:
-                self.step_loss = self._step(model, inputs["samples"], items)
-                return self.step_loss
+                loss = self._step(model, inputs["samples"], items)
+                self.totals.step(loss.item())
+                return loss
             except RuntimeError as error:
                 smaller = (self.pack_tokens or 0) // 2
                 if not out_of_memory(error) or smaller < LEAST_TOKENS or self.current_gradient_accumulation_steps > 1:
@@ -159,8 +178,8 @@ class PrefixTrainer(Trainer):
                 loss = loss / items
             self.accelerator.backward(loss)
             total += loss.detach()
-        self.tokens += sum(len(one.tree) if isinstance(one, PackedBatch) else len(one.ids) - 1 for one in passes)
-        self.tokens_plain += sum(len(sample.ids) - 1 for sample in samples)
+        self.totals.tokens += sum(len(one.tree) if isinstance(one, PackedBatch) else len(one.ids) - 1 for one in passes)
+        self.totals.tokens_plain += sum(len(sample.ids) - 1 for sample in samples)
         return total
 
 
@@ -208,24 +227,23 @@ def train(
         model=model,
         args=arguments,
         train_dataset=list(samples),
-        callbacks=[_Checkpoints(checkpoint_every_s)],
         pack_tokens=pack_tokens if share and reason is None else None,
     )
+    totals = trainer.totals
+    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals))
     if progress:
-        trainer.add_callback(_Report(progress, trainer))
+        trainer.add_callback(_Report(progress, totals))
     trainer.remove_callback(PrinterCallback)
-    began = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
-    seconds = time.perf_counter() - began
+    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
     return Trained(
         steps=trainer.state.global_step,
-        loss=float(result.training_loss),
-        seconds=seconds,
-        tokens_plain=trainer.tokens_plain,
-        tokens=trainer.tokens,
+        loss=totals.loss / max(totals.steps, 1),
+        seconds=totals.seconds,
+        tokens_plain=totals.tokens_plain,
+        tokens=totals.tokens,
         dropout_off=tuple(dropout),
         why_plain=reason,
     )
@@ -297,24 +315,35 @@ def _arguments(
     return arguments
 
 
-class _Checkpoints(TrainerCallback):
+class _Checkpoints(TrainerCallback, ExportableState):
     """A checkpoint every so many seconds: steps take from a tenth of a second to minutes, and a killed run should lose
-    ten minutes at most."""
+    ten minutes at most. The totals go with the Trainer's state, the last file of a checkpoint."""
 
-    def __init__(self, every_s: float) -> None:
-        self.every_s, self.last = every_s, time.monotonic()
+    def __init__(self, every_s: float, totals: Totals) -> None:
+        self.every_s, self.totals = every_s, totals
+        self.saved = self.counted = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self.totals)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        vars(self.totals).update(state.stateful_callbacks[type(self).__name__])  # as saved, or as they are
+        self.counted = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and time.monotonic() - self.last >= self.every_s:
+        now = time.monotonic()
+        self.totals.seconds += now - self.counted
+        self.counted = now
+        if state.global_step < state.max_steps and now - self.saved >= self.every_s:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.last = time.monotonic()
+        self.saved = time.monotonic()
 
 
 class _Report(TrainerCallback):
-    def __init__(self, progress: Progress, trainer: PrefixTrainer) -> None:
-        self.progress, self.trainer = progress, trainer
+    def __init__(self, progress: Progress, totals: Totals) -> None:
+        self.progress, self.totals = progress, totals  # not the trainer, which holds this: they would keep each other
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress(state.global_step, state.max_steps, self.trainer.step_loss.item())
+        self.progress(state.global_step, state.max_steps, self.totals.step_loss)

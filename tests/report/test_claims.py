@@ -74,7 +74,10 @@ SUPPORTED, CONTRADICTED, UNCLEAR, MISSING = VERDICTS
     ("verdicts", "all_", "any_", "majority"),
     [
         ([SUPPORTED, SUPPORTED], SUPPORTED, SUPPORTED, SUPPORTED),
-        ([SUPPORTED, MISSING], SUPPORTED, SUPPORTED, SUPPORTED),
+        ([SUPPORTED, MISSING], UNCLEAR, SUPPORTED, UNCLEAR),  # what has not run may turn out otherwise
+        ([SUPPORTED, SUPPORTED, MISSING], UNCLEAR, SUPPORTED, SUPPORTED),  # for the majority, whatever comes
+        ([CONTRADICTED, MISSING, MISSING], CONTRADICTED, UNCLEAR, UNCLEAR),
+        ([CONTRADICTED, CONTRADICTED, MISSING], CONTRADICTED, UNCLEAR, CONTRADICTED),
         ([SUPPORTED, UNCLEAR], UNCLEAR, SUPPORTED, UNCLEAR),
         ([SUPPORTED, SUPPORTED, UNCLEAR], UNCLEAR, SUPPORTED, SUPPORTED),
         ([SUPPORTED, SUPPORTED, CONTRADICTED], CONTRADICTED, SUPPORTED, SUPPORTED),
@@ -223,10 +226,41 @@ def test_few_rows_decide_nothing() -> None:
 def test_what_has_not_run_is_left_out_on_both_sides_and_listed() -> None:
     out = ("support-ft quiz 0", "support-ft quiz 2", "base news 2")
     found = judged(support({"news": 0.0, "quiz": -0.1}, leave_out=out))
-    assert found.verdict == "supported" and found.missing == ("quiz",)
+    assert found.verdict == "insufficient evidence" and found.missing == ("quiz",)
     assert found.text.startswith("1 of 1 as stated, 1 more missing")
+    assert [one.verdict for one in found.evidence] == ["supported", "missing"]
     assert (found.evidence[0].cells, found.evidence[0].wanted) == (2, 4)
-    assert found.fill == "# 6 cells are planned here and have not run: give the same command again"
+    assert found.fill == "# 3 cells are planned here and have not run: give the same command again"
+
+
+def test_one_loss_contradicts_it_before_the_rest_has_run() -> None:
+    out = ("support-ft quiz 0", "support-ft quiz 2")
+    found = judged(support({"news": -0.1, "quiz": 0.0}, leave_out=out))
+    assert (found.verdict, found.missing) == ("contradicted", ("quiz",))
+    assert found.fill.startswith("# 2 cells are planned here and have not run")
+
+
+def test_of_two_learning_rates_each_is_set_against_its_own() -> None:
+    """FTICL is 10 points better at either rate; FT at the rate that is still to come is not replaced by the other."""
+    rates = {"cool": 1e-5, "hot": 1e-3}
+    made = [
+        Variant(f"{name}-{rate}", f"{name}-{rate}", "trained", name, "shop", "sentiment", 500, k, rates[rate], 0)
+        for name, k in (("ft", 0), ("fticl", 2))
+        for rate in rates
+    ]
+    level = {"ft-cool": 0.3, "ft-hot": 0.6, "fticl-cool": 0.4, "fticl-hot": 0.7}
+    rng, hard = np.random.default_rng(0), np.random.default_rng(1).normal(0, 0.1, 200)
+    rows = {f"{v.name} quiz 0": level[v.name] + hard + rng.normal(0, 0.01, 200) for v in made}
+    comparison = {"ours": {"strategy": "fticl"}, "theirs": {"strategy": "ft"}, "each": "learning_rate"}
+
+    def changes(rows: dict[str, np.ndarray]) -> list[float]:
+        results = results_of(grid(["quiz"], tuple(made), n=200), rows)
+        found = judged(results, comparisons={**comparison, "expect": "above"})
+        return [round(one.effect.value, 2) for one in found.evidence if one.effect is not None]
+
+    assert changes(rows) == [0.1, 0.1]
+    rows.pop("ft-hot quiz 0")
+    assert changes(rows) == [0.1]
 
 
 def test_nothing_at_all_has_run() -> None:
@@ -403,6 +437,21 @@ def test_where_nothing_changed_no_change_is_supported() -> None:
     assert found["C15"] == found["C18"] == "missing"
 
 
+def test_a_claim_that_models_often_lose_is_not_true_where_they_lose_nothing() -> None:
+    """C2: as the study says, but that demonstrations add nothing to a fine-tuned model instead of costing 2 points."""
+
+    def loses_nothing(variant: Variant, cell: Cell) -> float:
+        at_0 = replace(cell, shots=0) if cell.role == "in_domain" and variant.strategy == "ft" else cell
+        return as_the_study_says(variant, at_0)
+
+    (found,) = judge(world(loses_nothing, labels_said=0.9), study_claims()[1:2], None, study_grid)
+    by_comparison = [
+        {one.verdict for one in found.evidence if one.comparison is made} for made in found.claim.comparisons
+    ]
+    assert by_comparison == [{"supported"}, {"insufficient evidence"}, {"supported"}]
+    assert found.verdict == "insufficient evidence"
+
+
 def test_one_training_has_a_number_and_no_interval(study_world: Results, tmp_path: Path) -> None:
     results = three_trainings(tmp_path, study_world, {"loss": 1.5, "moved": 0.5})
     once = replace(results, grid=STUDY)
@@ -436,7 +485,8 @@ def test_part_of_the_grid_is_judged_and_the_rest_listed(study_world: Results) ->
     variants = tuple(v for v in STUDY.variants if v.key in wanted)
     some = replace(study_world, grid=replace(STUDY, cells=cells, variants=variants))
     found = {one.claim.id: one for one in judge(some, study_claims(), None, study_grid)}
-    assert (found["C6"].verdict, found["C6"].missing) == ("supported", ("qqp", "stsb", "gptnli"))
+    assert (found["C6"].verdict, found["C6"].missing) == ("insufficient evidence", ("qqp", "stsb", "gptnli"))
+    assert [one.verdict for one in found["C6"].evidence if one.where == "rte"] == ["supported"]
     assert found["C6"].fill.splitlines() == [
         "suite: paper",
         "train: {datasets: [paws, multinli], sizes: [2000], strategies: [ft]}",

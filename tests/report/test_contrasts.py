@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from spillover.grid import Cell, Grid, TestInfo, Variant
 from spillover.report.contrasts import (
@@ -26,7 +26,7 @@ from spillover.report.contrasts import (
 )
 from spillover.report.rows import Rows
 from spillover.report.table import Results
-from spillover.stats import Interval, Level, mcnemar, mean_change
+from spillover.stats import Interval, Level, mcnemar, mean_change, wilson
 
 BASE = Variant("base", "base", "base")
 ROLES = {"in": "in_domain", "in2": "in_domain", "out": "out_of_domain", "out2": "out_of_domain", "far": "cross_task"}
@@ -155,6 +155,48 @@ def test_a_contrast_is_what_its_terms_say_of_the_cells_that_have_run() -> None:
     assert effect(results, []) is None
 
 
+def test_a_score_from_which_nothing_is_subtracted_has_wilsons_interval() -> None:
+    """Not that of a change, to which Bonett and Price would add an answer gained and one lost: around 23.5 of 26."""
+    results = results_of({("ft", "in", 0, "p1", 0): [1.0] * 23 + [0.0]}, "accuracy")
+    found = effect(results, [Term(1.0, results.grid.cells)], null=0.5)
+    expected = wilson(23, 24)
+    assert found is not None and found.value == pytest.approx(23 / 24)
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
+    to_half = (expected.low + expected.high) / 2 - 0.5
+    assert found.p == pytest.approx(2 * norm.sf(norm.ppf(0.975) * to_half / expected.half_width))
+    above_nothing = effect(results, [Term(1.0, results.grid.cells)])
+    assert above_nothing is not None and above_nothing.p < 1e-9  # one right answer shows that some are
+
+
+def test_a_pooled_score_in_a_contrast_is_that_of_the_table() -> None:
+    """Two prompts, documents in pairs: the interval of the matrix, with what ten clusters do not know."""
+    rng = np.random.default_rng(3)
+    scores = {("ft", "in", 0, p, 0): (rng.random(20) < 0.7).astype(float) for p in ("p1", "p2")}
+    results = replace(results_of(scores, "accuracy"), clusters={"in": {doc: doc // 2 for doc in range(20)}})
+    found = effect(results, [Term(1.0, results.grid.cells)])
+    entry = results.matrix["ft", "in"].interval
+    assert found is not None and found.clusters == 10
+    assert (found.interval.low, found.interval.high) == pytest.approx((entry.low, entry.high))
+    twice = effect(results, [Term(-0.5, results.grid.cells)])  # on another scale, and turned round
+    assert twice is not None and (twice.interval.low, twice.interval.high) == pytest.approx(
+        (-entry.high / 2, -entry.low / 2)
+    )
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_scores_of_several_sets_add_up_side_by_side(sign: float) -> None:
+    """All of 20 right on two sets: nothing is above 1, and the errors below are the sides of a right triangle. So it is
+    for the mean, and for one set less another on which all is wrong."""
+    right = 1.0 if sign > 0 else 0.0
+    scores = {("ft", "in", 0, "p1", 0): np.ones(20), ("ft", "in2", 0, "p1", 0): np.full(20, right)}
+    results = results_of(scores, "accuracy")
+    found = effect(results, [Term(w, (cell,)) for w, cell in zip((0.5, sign / 2), results.grid.cells, strict=True)])
+    below = (1 - wilson(20, 20).low) / sqrt(2)
+    value = (1 + sign * right) / 2
+    assert found is not None and found.value == pytest.approx(value)
+    assert (found.interval.low, found.interval.high) == pytest.approx((value - below, value))
+
+
 # --- what it rests on -------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +285,20 @@ def test_draws_are_a_level_where_there_are_several() -> None:
     assert one_list is not None and one_list.draws == 1 and one_list.interval.half_width < 1e-8
 
 
+def test_draws_of_one_set_say_nothing_of_how_much_those_of_another_matter() -> None:
+    """`in` changes by 0.1, 0.2, 0.3 with its draws, four sets by 0.2 with each: of the mean over five the variance is
+    0.01 / 3 / 5^2, known with the 2 degrees of freedom of the one set, not the 10 of all: t is 4.303, not 2.228."""
+    tests = ("in", "in2", "out", "out2", "far")
+    gains = {test: (0.1, 0.2, 0.3) if test == "in" else (0.2, 0.2, 0.2) for test in tests}
+    cells = {("ft", test, 2, "p1", d): np.full(50, 0.4 + g) for test in tests for d, g in enumerate(gains[test])}
+    results = results_of(
+        {**cells, **{("base", test, 2, "p1", d): np.full(50, 0.4) for test in tests for d in range(3)}}
+    )
+    change = difference(results, of(results, "ft"), of(results, "base"))
+    assert change is not None and change.draws == 3
+    assert change.interval.half_width == pytest.approx(4.303 * sqrt(0.01 / 3) / 5, abs=1e-4)
+
+
 def test_sets_are_a_level_where_a_term_has_several() -> None:
     """Changes of 0.1 and 0.2 on two sets: variance 0.005 / 2, t 12.706, so 0.635 to either side."""
     cells = {("ft", name, 0, "p1", 0): np.full(50, 0.4 + gain) for name, gain in (("in", 0.1), ("in2", 0.2))}
@@ -300,6 +356,30 @@ def test_what_a_demonstration_adds_and_what_is_left_of_it() -> None:
     assert (base.value, ft.value, left.value) == pytest.approx((0.02, -0.01, -0.03))
     assert (base.seeds, ft.seeds) == (0, 1)  # the base was not trained here
     assert slope(results, of(results, "ft")[:1]) is None
+
+
+def test_a_prompt_format_that_lacks_some_shots_bends_no_slope() -> None:
+    """Nobody gains from demonstrations. In p2, which has run without them only, the variant is much better."""
+    level = {("ft", "p1"): 0.4, ("base", "p1"): 0.4, ("ft", "p2"): 0.9, ("base", "p2"): 0.4}
+    asked = [(0, "p1"), (4, "p1"), (0, "p2")]
+    results = results_of({(v, "in", k, p, 0): spread(level[v, p]) for v in ("ft", "base") for k, p in asked})
+    for found in (slope(results, of(results, "ft")), slope(results, of(results, "ft"), of(results, "base"))):
+        assert found is not None and found.value == pytest.approx(0)
+        assert not found.is_clear and {key.split()[3] for key in found.cells} == {"p1"}
+    without_p1 = [cell for cell in of(results, "ft") if cell.prompt == "p2" or cell.shots == 0]
+    assert slope(results, without_p1) is None
+
+
+def test_prompt_formats_weigh_the_same_in_a_slope_however_many_draws_they_have() -> None:
+    """Without demonstrations p1 scores 0.2 and p2 0.8, each gains 0.1 with one. p1 has two draws, p2 one; a third of
+    p1, that has not been asked with two demonstrations, is left out."""
+    at = {"p1": 0.2, "p2": 0.8}
+    cells = [(0, p, 0) for p in at] + [(k, *drawn) for k in (1, 2) for drawn in (("p1", 0), ("p1", 1), ("p2", 0))]
+    scores = {("ft", "in", k, p, d): spread(at[p] + k / 10) for k, p, d in cells}
+    results = results_of({**scores, ("ft", "in", 1, "p1", 2): spread(0.9)})
+    found = slope(results, of(results, "ft"))
+    assert found is not None and found.value == pytest.approx(0.1)
+    assert set(found.cells) == {f"ft in {k} {p} {d}" for k, p, d in cells}
 
 
 def test_one_strategy_less_another_by_shots() -> None:

@@ -88,6 +88,22 @@ def test_fticl_is_set_against_plain_fine_tuning_of_the_same_rows(tmp_path: Path)
     assert "slope" not in found and "prompt" not in found  # one shot count, one format
 
 
+def test_fticl_against_other_learning_rates_names_them(tmp_path: Path) -> None:
+    """FT was not trained at FTICL's rate: all of its rates count, and are said."""
+    base, _, _, ft, fticl = fakestore.VARIANTS
+    hot, cool = (replace(ft, key=f"{rate}", name=f"shop-ft-lr{rate}", learning_rate=rate) for rate in (1e-3, 1e-6))
+    grid = fakestore.make_grid(variants=(base, hot, cool, fticl), shots=(0,), prompts=("p1",), rows=12)
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    found = effects.families(results)["fticl"]
+    assert {one.less for one in found} == {
+        "shop-ft-lr0.001 (learning rate 0.001) and shop-ft-lr1e-06 (learning rate 1e-06)"
+    }
+    value = row(found, "shop-fticl", "cross-task", 0).effect.value
+    ours = cells(results, "shop-fticl", role="cross_task")
+    alone = [by_shots(results, ours, cells(results, one.name, role="cross_task"))[0].value for one in (hot, cool)]
+    assert value == pytest.approx(sum(alone) / 2) and alone[0] != alone[1]
+
+
 def test_the_base_alone_has_no_effects(base_only: table.Results) -> None:
     assert effects.families(base_only) == {}
     assert list(effects.tidy(base_only).columns) == list(effects.COLUMNS)
@@ -162,6 +178,20 @@ def test_the_page_has_a_table_for_each_contrast(results: table.Results) -> None:
     effect = row(effects.families(results)["fticl"], "news-fticl", "in-domain", 0).effect
     assert first[1] == {"text": effects.written(effect), "note": effects.details(effect)}
     assert "For the base it is" in parts["What is left of in-context learning"]["text"]
+
+
+def test_the_page_says_of_what_it_is_not_proven_that_it_differs_from_the_base(results: table.Results) -> None:
+    seen = {v.name: fakestore.inside_of(v, 1) for v in results.grid.variants[1:]}
+    titles = [part.get("title") for part in why.parts(results, seen, {}, {"panels": []})]
+    assert "Not proven to differ from the base" not in titles
+    seen["shop-ft"] = replace(seen["shop-ft"], changes=(), why_no_changes="no safetensors to compare")
+    seen["news-ft"] = replace(seen["news-ft"], neutral=None, why_no_divergence="its engine shows no hidden states")
+    part = why.parts(results, seen, {}, {"panels": []})[-1]
+    assert part["title"] == "Not proven to differ from the base"
+    assert part["table"]["rows"] == [
+        ["news-ft", "predictions", "its engine shows no hidden states"],
+        ["shop-ft", "weights", "no safetensors to compare"],
+    ]
 
 
 def test_recipes_of_one_name_have_a_line_each(tmp_path: Path) -> None:

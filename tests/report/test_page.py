@@ -192,6 +192,12 @@ def test_figures_as_files_are_linked(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text("utf-8")
     assert 'href="figures/fig1-in-domain.pdf"' in html
     assert (tmp_path / "figures" / "fig1-in-domain.pdf").read_bytes().startswith(b"%PDF")
+    page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html")
+    assert 'href="figures/fig1-in-domain.pdf"' in (tmp_path / "report.html").read_text("utf-8")
+    fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0, 2), prompts=("p1",), rows=9))
+    page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert 'href="figures/' not in html and "they are written by <code>spillover report</code>" in html
 
 
 def test_no_torch(folder: Path, tmp_path: Path) -> None:

@@ -50,6 +50,20 @@ def test_a_gain_without_a_loss_ships(results: table.Results) -> None:
     traded = line("traded", change("in-domain", 9.0), change("cross-task", -5.0))
     said = advice(results, safe, traded)
     assert said.startswith("Ship safe. It gains 5.0 points [+3.0, +7.0] in-domain, and no loss shows elsewhere.")
+    assert "A loss of up to 3.0 points cross-task is not ruled out." in said
+
+
+def test_what_looks_like_a_loss_is_not_shipped(results: table.Results) -> None:
+    worse = change("cross-task", -4.0)
+    worse = replace(worse, effect=replace(worse.effect, p_adjusted=0.09))
+    one = line("odd", change("in-domain", 9.0), worse)
+    assert one.sentence.endswith("insufficient evidence cross-task (−4.0 [−6.0, −2.0], but not after Holm).")
+    assert advice(results, one) == (
+        "Nothing to ship yet. What may be a loss needs more rows to tell: odd cross-task (−4.0 [−6.0, −2.0])."
+    )
+    assert advice(results, one, line("safe", change("in-domain", 5.0), change("cross-task", 1.0))).startswith(
+        "Ship safe"
+    )
 
 
 def test_what_has_not_run_is_not_taken_for_harmless(results: table.Results) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import random
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from spillover.backend import Backend
 from spillover.engine import attention, hf
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
+from spillover.experiment import parse_experiment
 from spillover.strategy import Lora
 from spillover.train.samples import Sample
 from spillover.train.trainer import (
@@ -363,8 +369,26 @@ def test_killed_and_started_again_it_goes_on_to_the_same_bytes(
     rest = run(folder, tmp_path / "cut", recipe, progress=kill_after(STEPS, again))
     assert done == list(range(1, step + 1))
     assert again == list(range(step + 1, STEPS + 1)), "no step twice, none left out"
-    assert rest.steps == whole.steps
+    assert replace(rest, seconds=0) == replace(whole, seconds=0), "loss and tokens are those of all steps"
     assert same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_training_that_goes_on_has_taken_the_seconds_of_both(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]  # a second a step, and an hour until somebody starts it again
+    monkeypatch.setattr("spillover.train.trainer.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def a_second(*batch: Any) -> Tensor:
+        clock[0] += 1
+        return summed_loss(*batch)
+
+    monkeypatch.setattr("spillover.train.trainer.summed_loss", a_second)
+    whole = run(folder, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(folder, tmp_path / "cut", checkpoint_every_s=0.0, progress=kill_after(4, []))
+    clock[0] += 3600
+    assert run(folder, tmp_path / "cut").seconds == whole.seconds == STEPS
 
 
 def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(folder: Path, tmp_path: Path) -> None:
@@ -387,6 +411,38 @@ def test_without_a_checkpoint_it_begins_anew(folder: Path, tmp_path: Path) -> No
     again: list[int] = []
     run(folder, tmp_path, progress=kill_after(STEPS, again))
     assert again[0] == 1
+
+
+@pytest.mark.parametrize("progress", [None, kill_after(1, [])], ids=["ended", "failed"])
+def test_no_model_is_left_when_the_next_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progress: Any
+) -> None:
+    """Nor does it wait for Python to look for circles of references."""
+    models: list[weakref.ref[Any]] = []
+
+    def load_one(*arguments: Any, **options: Any) -> Any:
+        model = load_model(*arguments, **options)
+        models.append(weakref.ref(model))
+        return model
+
+    left: list[Any] = []
+    monkeypatch.setattr("spillover.train.trainer.load_model", load_one)
+    monkeypatch.setattr("spillover.engine.hf.load_engine", lambda: left.extend(model() for model in models))
+    spec = {"num_train_epochs": 1, "batch_size": 4}
+    experiment = parse_experiment({"model": "x", "suite": "builtin", "train": spec})
+    job = SimpleNamespace(
+        variant=SimpleNamespace(learning_rate=1e-3, seed=0), strategy=SimpleNamespace(lora=None), path=None
+    )
+    built = SimpleNamespace(samples=make_samples(20, 1))
+    backend = Backend()
+    gc.disable()
+    try:
+        with suppress(Killed):
+            backend.train(folder, built, job, experiment, tmp_path, "bfloat16", progress)
+        backend.load()
+    finally:
+        gc.enable()
+    assert left == [None]
 
 
 # --- Adapters -------------------------------------------------------------------------------------
