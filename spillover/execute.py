@@ -118,11 +118,13 @@ class _Run:
 
     def _refuse_early(self, devices: int) -> None:
         """What would stop the run later, hours in, stops it before anything is trained."""
-        longest_prompts(self.plan)  # a prompt that the model cannot hold
+        probes = longest_prompts(self.plan)  # or a prompt that the model cannot hold
         for _ in disk(self.plan, self.store.folder, devices):
             pass
         self.model = models.resolve(self.experiment.model, self.plan.base, self.reporter.say, self.experiment.trust)
         self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)
+        # Of prompts those with most bytes were looked at: another may have some tokens more.
+        self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
         for job in self.plan.jobs:
             if job.path is not None:
                 self._encoder(job, models.resolve(job.path, self.plan.base, None, self.experiment.trust).folder)
@@ -182,7 +184,8 @@ class _Run:
     def _load(self, folder: Path, encoder: Encoder) -> tuple[Engine, str | None]:
         adapter = folder if models.is_adapter(folder) else None
         model, asked, trust = self.model.folder if adapter else folder, self.experiment.engine, self.experiment.trust
-        return self.backend.load(model, encoder, self.precision, asked, adapter=adapter, trust=trust)
+        own = {"adapter": adapter, "trust": trust, "longest": self.longest}
+        return self.backend.load(model, encoder, self.precision, asked, **own)
 
     def _weights(self, job: Job) -> tuple[Path, str]:
         """The folder of a variant's weights and their hash, training them if need be."""

@@ -148,6 +148,11 @@ class Inspector:
         self.sample = fingerprint([INSIDE_VERSION, plan.encoder.identity, list(self._passages.items())])
         self._base: Distributions | str | None = None  # what it predicts, or why that cannot be had
 
+    @property
+    def longest(self) -> int:
+        """The most tokens of a passage."""
+        return max(len(ids) for ids, _ in self._every)
+
     def knows(self, variant: Variant, weights: str | None = None) -> bool:
         """Whether a variant was looked into already, with these weights (None: any) and at these positions."""
         try:

@@ -49,9 +49,7 @@ class Executed:
         progress(1, 1, 0.5)
         return {"steps": 1, "loss": 0.5, "seconds": 1.0, "tokens": 10, "tokens_plain": 20}
 
-    def load(
-        self, folder: Path, encoder: Any, precision: str, asked: str, adapter: Any = None, trust: bool = False
-    ) -> tuple[Any, None]:
+    def load(self, folder: Path, encoder: Any, precision: str, asked: str, **own: Any) -> tuple[Any, None]:
         outer = self
 
         class Counting(FakeEngine):

@@ -193,7 +193,7 @@ def tree_attention(
     """The function transformers calls in every layer. Returns (out_1NHD, None)."""
     if tree is None:
         raise RuntimeError("attn_implementation='spillover' needs tree= in the model call")
-    for name in ("softcap", "s_aux", "sliding_window"):
+    for name in ("softcap", "s_aux"):  # not `sliding_window`: texts that fit into it are told apart (`window`)
         if others.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")  # `engine.hf` then answers with the plain engine
     if dropout:
@@ -201,6 +201,17 @@ def tree_attention(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = tree.attend(module.layer_idx, query, key, value, scale)
     return out.transpose(1, 2), None
+
+
+def window(config: Any) -> int | None:
+    """The tokens that a model's narrowest layer looks back on, itself included; None where every layer sees all.
+
+    A sequence of no more tokens is answered as if there were no window, so its prefixes can be shared.
+    """
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None) or ["sliding_attention"]  # without a list, one setting is for all
+    slides = "sliding_attention" in kinds and getattr(text, "use_sliding_window", True)
+    return (getattr(text, "sliding_window", None) or None) if slides else None
 
 
 def register() -> None:

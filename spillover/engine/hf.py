@@ -1,8 +1,8 @@
 """Loading a transformers model into an engine: device, precision, adapters, and whether prefixes can be shared.
 
 `auto` precision is bfloat16 where the hardware multiplies it natively (recent NVIDIA GPUs, CPUs with AMX or
-AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, sliding
-windows, attention that transformers does not let us replace) is answered by the plain engine; so is one
+AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts
+beyond a sliding window, attention that transformers does not let us replace) is answered by the plain engine; so is one
 for which the two engines disagree on a short probe, which is tried each time a model is loaded, to be asked or
 trained (`why_plain`).
 """
@@ -27,6 +27,7 @@ Precision = Literal["float32", "bfloat16"]
 
 PROBE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}  # natural-log probability; a wrong attention is off by whole nats
 PROBE_TOKENS = 9
+ATTENTION = ("full_attention", "sliding_attention")  # kinds of layers that look at every earlier token, or may
 CUDA_TOKENS = {"pack_tokens": 4096, "decode_tokens": 131_072}  # attention there is a mask of pack_tokens squared
 
 
@@ -124,11 +125,15 @@ def load_engine(
     asked: Literal["shared", "plain"] = "shared",
     adapter: Path | None = None,
     trust: bool = False,
+    longest: int | None = None,
 ) -> tuple[Engine, str | None]:
-    """The engine for a model, and why it is the plain one where the shared one was asked for."""
+    """The engine for a model, and why it is the plain one where the shared one was asked for.
+
+    `longest` is the most tokens that a request will take, answer included, where that is known.
+    """
     model = load_model(folder, precision, adapter, trust).eval().requires_grad_(False)
     words = encoder.text_ids("One two three four five six seven eight nine ten.")
-    reason = None if asked == "plain" else why_plain(model, words, precision)
+    reason = None if asked == "plain" else why_plain(model, words, precision, longest)
     if asked == "plain" or reason:
         return PlainEngine(model, encoder.eos_ids), reason
     return _shared(model, encoder.eos_ids), None
@@ -138,22 +143,22 @@ def _shared(model: Any, eos_ids: frozenset[int]) -> SharedEngine:
     return SharedEngine(model, eos_ids, **(CUDA_TOKENS if model.device.type == "cuda" else {}))
 
 
-def why_plain(model: Any, words: Sequence[int], precision: Precision) -> str | None:
+def why_plain(model: Any, words: Sequence[int], precision: Precision, longest: int | None = None) -> str | None:
     """Why the model cannot share prefixes, or None: then its attention is ours from here on.
 
-    `words` are some token ids of it, at least PROBE_TOKENS.
+    `words` are some token ids of it, at least PROBE_TOKENS; `longest` the most tokens of a sequence, where known.
     """
-    return _unsuitable(model) or _probe(model, words, precision)
+    return _unsuitable(model, longest) or _probe(model, words, precision)
 
 
-def _unsuitable(model: Any) -> str | None:
+def _unsuitable(model: Any, longest: int | None) -> str | None:
     """What in the model's architecture forbids a shared prefix, or None."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        return f"layers of type {', '.join(sorted(kinds - {'full_attention'}))}"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return "sliding-window attention"
+    others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - {*ATTENTION}
+    if others:
+        return f"layers of type {', '.join(sorted(others))}"
+    width = attention.window(model.config)
+    if width is not None and (longest is None or longest > width):
+        return f"a sliding window of {width:,} tokens" + (f", texts of up to {longest:,}" if longest else "")
     if not getattr(model, "_supports_attention_backend", False):
         return f"transformers does not let the attention of {type(model).__name__} be replaced"
     return None

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import TreePass
+from .attention import TreePass, window
 from .base import Answer, Request, StopRule, Work, out_of_memory
 from .decode import Block, DecodePass, Range, by_layer, keep
 from .head import Head
@@ -62,14 +62,19 @@ class SharedEngine:
         self.eos_ids = eos_ids
         self.pack_tokens = pack_tokens
         self.decode_tokens = decode_tokens
+        self.window = window(model.config)
         self.work = Work()
         self.device = next(model.parameters()).device
 
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer) for every request, in the order of the line.
 
-        Raises what the device raises where not even `LEAST_TOKENS` fit.
+        Raises what the device raises where not even `LEAST_TOKENS` fit, and ValueError where a request is longer than a
+        sliding window of the model.
         """
+        reach = max((len(r.prompt) + max([r.max_new_tokens, *map(len, r.options)]) for r in requests), default=0)
+        if self.window is not None and reach > self.window:
+            raise ValueError(f"a request of {reach:,} tokens is beyond the sliding window of {self.window:,}")
         self.work.tokens_plain += sum(len(r.prompt) + max((len(o) - 1 for o in r.options), default=0) for r in requests)
         left = list(range(len(requests)))
         while left:

@@ -216,7 +216,8 @@ def train(
     as_given = {**dropout, **({"use_cache": config.use_cache} if hasattr(config, "use_cache") else {})}
     model = load_model(model_folder, "float32", trust=trust, config=config)
     words = list(islice(cycle(chain.from_iterable(sample.ids for sample in samples)), PROBE_TOKENS))
-    reason = why_plain(model, words, "float32") if share else None
+    longest = max(len(sample.ids) for sample in samples)
+    reason = why_plain(model, words, "float32", longest) if share else None
     if recipe.lora is not None:
         model = _with_adapter(model, recipe.lora)
         if gradient_checkpointing:

@@ -278,10 +278,10 @@ def test_other_architectures(kind: str) -> None:
     assert hold_against(plain, asked, theirs, ours) <= 1
 
 
-def loaded(folder: Path, kind: str, **changes: Any) -> tuple[Any, str | None]:
+def loaded(folder: Path, kind: str, longest: int | None = None, **changes: Any) -> tuple[Any, str | None]:
     """As a run loads a model from its folder: the engine, and why it is the plain one."""
     tinymodels.save(tinymodels.build(kind, **changes), folder)
-    return load_engine(folder, Encoder.load(folder), "float32")
+    return load_engine(folder, Encoder.load(folder), "float32", longest=longest)
 
 
 def test_a_model_that_can_share_gets_the_shared_engine(tmp_path: Path) -> None:
@@ -296,12 +296,26 @@ def test_a_model_that_can_share_gets_the_shared_engine(tmp_path: Path) -> None:
     assert hold_against(plain.model, asked, ask(plain, asked), ask(engine, asked)) == 0
 
 
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma3Text"])
+def test_within_its_sliding_window_a_model_shares(tmp_path: Path, kind: str) -> None:
+    asked = classification(rows=3)
+    reach = max(len(request.prompt) + max([request.max_new_tokens, *map(len, request.options)]) for request in asked)
+    changes = {"sliding_window": reach} | ({"head_dim": 8} if kind == "Gemma3Text" else {})
+    engine, reason = loaded(tmp_path, kind, longest=reach, **changes)
+    assert isinstance(engine, SharedEngine), reason
+    plain, _ = load_engine(tmp_path, Encoder.load(tmp_path), "float32", asked="plain")
+    assert hold_against(plain.model, asked, ask(plain, asked), ask(engine, asked)) <= 1
+    longer = [*asked, Request((*asked[0].prompt, *range(5, 5 + reach)), ((4, 5),))]
+    with pytest.raises(ValueError, match=f"beyond the sliding window of {reach}"):
+        ask(engine, longer)
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "why"),
     [
-        ("Mistral", {"sliding_window": 16}, "sliding-window attention"),
-        ("Gemma2", {"sliding_window": 16, "head_dim": 8}, "layers of type sliding_attention"),
-        ("Gemma3Text", {"sliding_window": 16, "head_dim": 8}, "layers of type sliding_attention"),
+        ("Mistral", {"sliding_window": 16}, "a sliding window of 16 tokens"),
+        ("Gemma2", {"sliding_window": 16, "head_dim": 8}, "a sliding window of 16 tokens"),
+        ("Gemma3Text", {"sliding_window": 16, "head_dim": 8, "longest": 17}, "16 tokens, texts of up to 17"),
         ("Mamba", {"state_size": 8}, "layers of type linear_attention"),
         ("Falcon", {}, "does not let the attention of FalconForCausalLM be replaced"),
         ("Bloom", {}, "does not let the attention of BloomForCausalLM be replaced"),

@@ -316,6 +316,18 @@ def test_where_the_probe_fails_nothing_is_shared_and_the_reason_is_kept(
     assert same(tmp_path / "plain", tmp_path / "asked")
 
 
+def test_samples_that_fit_into_a_sliding_window_are_shared(tmp_path: Path) -> None:
+    longest = max(len(sample.ids) for sample in make_samples(20, 1))
+    made = {}
+    for width in (longest, longest - 1):
+        folder = tinymodels.save(tinymodels.build("Mistral", gain=GAIN, sliding_window=width), tmp_path / str(width))
+        made[width] = run(folder, tmp_path / f"{width}-out")
+        alone = run(folder, tmp_path / f"{width}-alone", share=False)
+        assert made[width].loss == pytest.approx(alone.loss, rel=1e-4)
+    assert made[longest].why_plain is None and made[longest].tokens < made[longest].tokens_plain
+    assert made[longest - 1].why_plain == f"a sliding window of {longest - 1} tokens, texts of up to {longest}"
+
+
 def test_one_process_on_one_device(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two GPUs and without a launcher, the Trainer would wrap the model and double the batch."""
     made = arguments(tmp_path)
