@@ -101,7 +101,9 @@ def test_an_existing_adapter_is_a_variant(own: Path) -> None:
     done = spillover("run", "mine.yaml", "-o", "mine", cwd=own)
     assert done.returncode == 0, done.stderr + done.stdout
     columns = ["test_dataset", "shots", "metric", "value", "delta"]
-    ours = pd.read_csv(own / "mine" / "results.csv").query("variant == 'mine'")[columns]
+    rows = pd.read_csv(own / "mine" / "results.csv").query("variant == 'mine'")
+    ours, clean = rows.query("rows == 'all'")[columns], rows.query("rows == 'clean'")
+    assert len(clean) == len(ours) and clean["n"].isna().all()  # what it was trained on is not known: no clean scores
     trained = pd.read_csv(own / "out" / "results.csv").query("variant == 'tickets-lora'")[columns]
     pd.testing.assert_frame_equal(ours.reset_index(drop=True), trained.reset_index(drop=True))
     assert ours.delta.abs().max() > 0  # the adapter was applied: a silent no-op would change nothing
