@@ -205,10 +205,10 @@ COLUMNS = (
 )
 
 
-def tidy(results: Results) -> pd.DataFrame:
+def tidy(results: Results, found: dict[str, list[Row]] | None = None) -> pd.DataFrame:
     """A row for each effect, in scores from 0 to 1. `sets_ci_low` and `sets_ci_high` end the interval that takes test
-    sets for a sample of such sets."""
-    rows = [_values(row) for family in families(results).values() for row in family]
+    sets for a sample of such sets. `found` are its `families`, where they are known already."""
+    rows = [_values(row) for family in (families(results) if found is None else found).values() for row in family]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"shots": "Int64"})
 
 

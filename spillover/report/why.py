@@ -24,10 +24,15 @@ Part = dict[str, Any]
 
 
 def parts(
-    results: Results, inside: Mapping[str, Inside], tallies: Mapping[tuple[str, str], Tally], weights: Part
+    results: Results,
+    inside: Mapping[str, Inside],
+    tallies: Mapping[tuple[str, str], Tally],
+    weights: Part,
+    effects: Mapping[str, Sequence[Row]] | None = None,
 ) -> list[Part]:
-    """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it."""
-    effects = families(results)
+    """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it;
+    `effects` are the `families`, where they are known already."""
+    effects = families(results) if effects is None else effects
     found = [
         stayed(effects.get("interaction", ())),
         demonstrations(results, effects.get("slope", ())),
