@@ -33,7 +33,7 @@ def requests_for(sheet: Sheet, rows: Sequence[Row], encoder: Encoder) -> list[Re
         split = sheet.joints.options(encoder, texts, sheet.task.labels, chat=sheet.fmt.chat)
         requests = [Request(ids, options, sheet.max_new_tokens) for ids, options in split]
     for row, request in zip(rows, requests, strict=True):
-        needed = tokens_needed(request)
+        needed = request.reach
         if needed > encoder.max_context:
             raise PromptError(
                 f"row {row.example.doc_id} at {sheet.shots} shots needs {needed} tokens, "
@@ -42,11 +42,6 @@ def requests_for(sheet: Sheet, rows: Sequence[Row], encoder: Encoder) -> list[Re
                 allowed="fewer test.shots, or a model with a longer context",
             )
     return requests
-
-
-def tokens_needed(request: Request) -> int:
-    """The context that a request takes at most: its prompt with whatever it is answered by."""
-    return len(request.prompt) + max([request.max_new_tokens, *map(len, request.options)])
 
 
 def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Row]]) -> Iterator[Prediction]:

@@ -23,7 +23,7 @@ from .engine.base import Request
 from .errors import PromptError
 from .joints import AS_ONE, Joints
 from .plan import Plan
-from .predict import requests_for, tokens_needed
+from .predict import requests_for
 from .prompt import render
 from .prompt_checks import Cut, Joint, Preflight, PromptCheck, TrainingCheck, count
 from .sheets import Row, Sheet, answer_tokens, prompt_format
@@ -72,8 +72,8 @@ def longest_prompts(plan: Plan) -> list[Probe]:
     probes = []
     for sheet in _most_shots(plan):
         requests = _requests(sheet, _most_bytes(sheet.rows), plan.encoder)
-        longest = max(requests, key=tokens_needed)
-        probes.append(Probe(sheet, tokens_needed(longest), longest))
+        longest = max(requests, key=lambda request: request.reach)
+        probes.append(Probe(sheet, longest.reach, longest))
     return probes
 
 

@@ -70,10 +70,9 @@ class Result:
         from .report.table import write_csv
 
         write_csv(self.table.df, self.folder / "results.csv")
-        found = effects.families(self.table)
-        write_csv(effects.tidy(self.table, found), self.folder / "effects.csv")
+        write_csv(effects.tidy(self.table), self.folder / "effects.csv")
         path = self.folder / "report.html"
-        page.write(self.table, self.folder, path, exported=figures, effects=found)
+        page.write(self.table, self.folder, path, exported=figures)
         return path
 
 

@@ -9,7 +9,7 @@ import pytest
 from spillover.encode import Encoder
 from spillover.engine.base import Answer, Request
 from spillover.errors import PromptError
-from spillover.predict import prediction, requests_for, tokens_needed
+from spillover.predict import prediction, requests_for
 from spillover.sheets import Row, Sheet
 from spillover.task import FIVE, Example
 
@@ -30,7 +30,7 @@ def test_classification_asks_for_every_label_and_a_look_at_what_the_model_would_
     assert encoder.decode(request.prompt) == "### Input:\ngood\n### Sentiment:"
     assert [encoder.decode(option) for option in request.options] == [" positive", " negative"]
     assert request.max_new_tokens > max(len(option) for option in request.options)
-    assert tokens_needed(request) == len(request.prompt) + request.max_new_tokens
+    assert request.reach == len(request.prompt) + request.max_new_tokens
 
 
 def test_a_template_that_ends_in_a_space_gives_the_space_to_the_answer(smollm2: Path) -> None:

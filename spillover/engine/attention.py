@@ -211,7 +211,7 @@ def window(config: Any) -> int | None:
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["sliding_attention"]  # without a list, one setting is for all
     slides = "sliding_attention" in kinds and getattr(text, "use_sliding_window", True)
-    return (getattr(text, "sliding_window", None) or None) if slides else None
+    return getattr(text, "sliding_window", None) if slides else None
 
 
 def register() -> None:

@@ -31,6 +31,11 @@ class Request:
     options: tuple[tuple[int, ...], ...] = ()
     max_new_tokens: int = 0
 
+    @property
+    def reach(self) -> int:
+        """The context that it takes at most, in tokens: its prompt with whatever it is answered by."""
+        return len(self.prompt) + max([self.max_new_tokens, *map(len, self.options)])
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -72,7 +72,7 @@ class SharedEngine:
         Raises what the device raises where not even `LEAST_TOKENS` fit, and ValueError where a request is longer than a
         sliding window of the model.
         """
-        reach = max((len(r.prompt) + max([r.max_new_tokens, *map(len, r.options)]) for r in requests), default=0)
+        reach = max((request.reach for request in requests), default=0)
         if self.window is not None and reach > self.window:
             raise ValueError(f"a request of {reach:,} tokens is beyond the sliding window of {self.window:,}")
         self.work.tokens_plain += sum(len(r.prompt) + max((len(o) - 1 for o in r.options), default=0) for r in requests)

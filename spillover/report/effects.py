@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
@@ -45,6 +46,7 @@ class Row:
         return recipe_name(self.variants)
 
 
+@lru_cache(maxsize=1)  # the page and effects.csv ask for the same
 def families(results: Results) -> dict[str, list[Row]]:
     """The families that there is anything of, each corrected in itself."""
     recipes = _Recipes(results)
@@ -205,10 +207,10 @@ COLUMNS = (
 )
 
 
-def tidy(results: Results, found: dict[str, list[Row]] | None = None) -> pd.DataFrame:
+def tidy(results: Results) -> pd.DataFrame:
     """A row for each effect, in scores from 0 to 1. `sets_ci_low` and `sets_ci_high` end the interval that takes test
-    sets for a sample of such sets. `found` are its `families`, where they are known already."""
-    rows = [_values(row) for family in (families(results) if found is None else found).values() for row in family]
+    sets for a sample of such sets."""
+    rows = [_values(row) for family in families(results).values() for row in family]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"shots": "Int64"})
 
 

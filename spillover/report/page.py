@@ -25,7 +25,6 @@ from .. import __version__
 from ..stats import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
 from .averages import Pair, titles_of
-from .effects import Row
 from .examples import write as write_examples
 from .figures import Figure
 from .payload import as_json, in_script, payload
@@ -40,7 +39,6 @@ def write(
     path: Path,
     today: date | None = None,
     exported: bool = False,
-    effects: Mapping[str, Sequence[Row]] | None = None,
 ) -> list[Figure]:
     """Write the report of an output folder to `path`, beside and then renamed; returns the figures on it.
 
@@ -77,7 +75,7 @@ def write(
         role_titles=ROLE_TITLES,
         min_rows=MIN_ROWS,
         **sections.everything(results, folder, answers),
-        why=why.parts(results, inside, answers.tallies, drawn(weights, linked), effects),
+        why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
         plane=drawn(plane, linked),
         figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
         data=Markup(as_json(payload(results, answers))),

@@ -71,7 +71,7 @@ ROLE_TITLES: Mapping[Role | None, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """A scored experiment. `first_metric` keeps, by cell key, the rows of each cell's first metric, for pooling.
 

@@ -28,11 +28,9 @@ def parts(
     inside: Mapping[str, Inside],
     tallies: Mapping[tuple[str, str], Tally],
     weights: Part,
-    effects: Mapping[str, Sequence[Row]] | None = None,
 ) -> list[Part]:
-    """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it;
-    `effects` are the `families`, where they are known already."""
-    effects = families(results) if effects is None else effects
+    """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it."""
+    effects = families(results)
     found = [
         stayed(effects.get("interaction", ())),
         demonstrations(results, effects.get("slope", ())),

@@ -299,7 +299,7 @@ def test_a_model_that_can_share_gets_the_shared_engine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["Mistral", "Gemma3Text"])
 def test_within_its_sliding_window_a_model_shares(tmp_path: Path, kind: str) -> None:
     asked = classification(rows=3)
-    reach = max(len(request.prompt) + max([request.max_new_tokens, *map(len, request.options)]) for request in asked)
+    reach = max(request.reach for request in asked)
     changes = {"sliding_window": reach} | ({"head_dim": 8} if kind == "Gemma3Text" else {})
     engine, reason = loaded(tmp_path, kind, longest=reach, **changes)
     assert isinstance(engine, SharedEngine), reason
