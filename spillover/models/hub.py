@@ -1,0 +1,103 @@
+"""Repositories of the Hugging Face hub: which commit a name stands for, and its files as a local folder.
+
+The hub's own cache on this computer goes first, so that an experiment keeps its model until the user names another
+revision, and works without a connection. A repository is known by its commit, which the hub tells without sending
+the weights. Whatever the hub or the connection answers instead becomes one line that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .machine import Progress, one_line, raise_if_disk_is_full
+from .names import PYPI_SPEC
+
+HUB_TIMEOUT_S = 8.0
+
+
+def hub_identity(repo: str, commit: str) -> dict[str, Any]:
+    return {"kind": "hub", "repo": repo, "commit": commit}
+
+
+def hub_commit(repo: str, revision: str | None) -> str:
+    """The commit that `revision` stands for: as in the local cache, else as the hub says."""
+    import huggingface_hub as hub
+
+    if cached := _hub_cached(repo, revision):
+        return cached.name
+    with _hub_errors(repo):
+        commit = hub.HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S).sha
+    if commit is None:
+        raise ModelError("the hub names no commit for it", where=repo)
+    return commit
+
+
+def hub_folder(
+    repo: str, revision: str | None, patterns: Iterable[str], say: Progress, whole: Callable[[Path], bool]
+) -> Path:
+    """The snapshot of `revision`: from the cache where it is whole, else from the hub."""
+    import huggingface_hub as hub
+
+    found = _hub_cached(repo, revision, patterns)
+    if found and whole(found):
+        return found
+    # What is half here is completed at its own commit. A name not seen before is asked for first: the hub's
+    # download says little where it fails.
+    known = _hub_cached(repo, revision)
+    commit = hub_commit(repo, revision)
+    say(f"downloading {repo} from the Hugging Face hub")
+    with _hub_errors(repo):
+        return Path(
+            hub.snapshot_download(
+                repo,
+                revision=commit if known else revision,  # the revision's own name, so that the cache learns it
+                allow_patterns=list(patterns),
+                etag_timeout=HUB_TIMEOUT_S,
+            )
+        )
+
+
+def _hub_cached(repo: str, revision: str | None, patterns: Iterable[str] = ("config.json",)) -> Path | None:
+    """The snapshot of `revision` in the hub's local cache, if it has what `patterns` ask for. Its name is the commit.
+
+    The cache goes first so that an experiment keeps its model until the user names another revision. Asked
+    for all files, the hub's library would call a snapshot without its README incomplete.
+    """
+    import huggingface_hub as hub
+
+    try:
+        return Path(
+            hub.snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=list(patterns))
+        )
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _hub_errors(repo: str) -> Iterator[None]:
+    """Say in one line why the hub did not give `repo`, and what to do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        what, then = "is gated on the Hugging Face hub", "ask for access on its page, then `hf auth login`"
+    except errors.RevisionNotFoundError:
+        what, then = "has no such revision on the Hugging Face hub", "a branch, tag or commit after the @"
+    except errors.RepositoryNotFoundError:
+        what, then = "is neither a folder nor a model on the Hugging Face hub", "if it is private: `hf auth login`"
+    except errors.OfflineModeIsEnabled:
+        what, then = "is not in the hub's cache, and HF_HUB_OFFLINE is set", f"or use {PYPI_SPEC}, or a folder"
+    except ModelError:
+        raise
+    except Exception as error:  # httpx errors of several kinds; none of them is a bug of ours
+        raise_if_disk_is_full(error, repo)
+        what = f"is not a folder here, and the Hugging Face hub cannot be reached: {one_line(error)}"
+        then = f"check the connection, or use {PYPI_SPEC}, or a folder"
+    else:
+        return
+    raise ModelError(what, where=repo, allowed=then)

@@ -1,0 +1,121 @@
+"""Model folders: one identity for one content, and a refusal of what is broken or would run code."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from modelfolders import model_folder, safetensors
+
+from spillover import models
+from spillover.errors import ModelError
+from spillover.fingerprint import canonical, file_sha256
+from spillover.models import folders
+
+
+def test_a_folders_identity_is_its_content(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    identity = models.identify("one", tmp_path)
+    canonical(identity)  # plain JSON
+    # The same checkpoint elsewhere, saved under another name there, is the same model.
+    model_folder(tmp_path / "elsewhere" / "two")
+    assert models.identify(str(tmp_path / "elsewhere" / "two")) == identity
+    assert models.resolve("one", tmp_path) == models.Model("one", folder, identity)
+    # One byte of the weights, with size and name unchanged, is another model.
+    (folder / "model.safetensors").write_bytes(safetensors(b"12345679"))
+    changed = models.identify("one", tmp_path)
+    assert changed != identity
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "rope_theta": 5}))
+    assert models.identify("one", tmp_path) not in (identity, changed)
+
+
+def test_weights_are_hashed_once_while_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model_folder(tmp_path / "one")
+    weights = folder / "model.safetensors"
+    read: list[Path] = []
+    monkeypatch.setattr(folders, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+    models.weights_sha256(folder)
+    models.weights_sha256(folder)
+    assert len(read) == 2  # just written: it may change again within the clock's tick
+    old = time.time_ns() - 10**11
+    os.utime(weights, ns=(old, old))
+    first = models.weights_sha256(folder)
+    assert models.weights_sha256(folder) == first
+    assert len(read) == 3
+    os.utime(weights, ns=(old + 1, old + 1))
+    assert models.weights_sha256(folder) == first
+    assert len(read) == 4
+
+
+def test_pickled_weights_are_refused_unless_trusted(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        models.resolve("one", tmp_path)
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelError, match=r"pickled weights are refused: pytorch_model\.bin"):
+        models.resolve("one", tmp_path)
+    before = models.resolve("one", tmp_path, trust=True).identity
+    (folder / "pytorch_model.bin").write_bytes(b"pickl3")
+    assert models.identify("one", tmp_path, trust=True) != before
+
+
+def test_a_pickle_beside_safetensors_does_no_harm(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    before = models.identify("one", tmp_path)
+    (folder / "training_args.bin").write_bytes(b"pickle")
+    (folder / "optimizer.pt").write_bytes(b"pickle")
+    assert models.identify("one", tmp_path) == before
+
+
+def test_remote_code_is_refused_unless_trusted(tmp_path: Path) -> None:
+    model_folder(tmp_path / "one", auto_map={"AutoModelForCausalLM": "modeling_x.X"})
+    with pytest.raises(ModelError, match="remote code is refused"):
+        models.identify("one", tmp_path)
+    assert models.resolve("one", tmp_path, trust=True).folder.name == "one"
+
+
+@pytest.mark.parametrize("cut", [0, 4, 30, -1])
+def test_half_weights_are_noticed(tmp_path: Path, cut: int) -> None:
+    weights = model_folder(tmp_path / "one") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:cut])
+    with pytest.raises(ModelError, match=r"model\.safetensors is"):
+        models.identify("one", tmp_path)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors is missing"):
+        models.identify("one", tmp_path)
+
+
+def test_an_adapter_is_recognised_and_keyed_by_weights_and_config(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "/somewhere/else"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="no weights"):
+        models.resolve("adapter", tmp_path)
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(b"abc"))
+    assert models.is_adapter(folder)
+    assert not models.is_adapter(model_folder(tmp_path / "one"))
+    identity = models.resolve("adapter", tmp_path).identity
+    assert identity["kind"] == "adapter"
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 16}))
+    other = models.identify("adapter", tmp_path)
+    assert other != identity
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(b"abd"))
+    assert models.identify("adapter", tmp_path) not in (identity, other)
+
+
+def test_a_folder_without_a_fast_tokenizer_says_how_to_get_one(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "one")
+    assert models.tokenizer_folder("one", tmp_path) == folder
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no tokenizer\.json .*save_pretrained"):
+        models.tokenizer_folder("one", tmp_path)
