@@ -74,6 +74,10 @@ class Cell:
     draw: int
     n: int
 
+    def __hash__(self) -> int:
+        """The key says all; a report of thousands of cells looks them up millions of times."""
+        return hash(self.key)
+
 
 @dataclass(frozen=True)
 class TestInfo:

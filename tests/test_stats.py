@@ -146,6 +146,14 @@ def test_many_multiples_are_counted_as_well(total: int) -> None:
     assert total == 0 or 2 * norm.sf(abs(gaps.sum()) / sqrt((gaps**2).sum())) < exact
 
 
+def test_more_rows_than_a_float_can_be_halved_are_counted() -> None:
+    """2^-1600 is no number."""
+    gaps = np.concatenate([np.ones(900), np.full(700, 2.0)])
+    gaps[: 450 - 30] = -1
+    gaps[900 : 900 + 350] = -2
+    assert stats.sign_flip(gaps)[0] == pytest.approx(of_ones_and_twos(900, 700, 60))
+
+
 def test_of_multiples_beyond_the_grid_the_normal_limit_is_corrected_for_continuity() -> None:
     """Of 2,000 ones and 4,000 twos a sum of 270: without the correction p is 1.7 % lower than the binomials say."""
     gaps = np.concatenate([np.ones(2000), np.full(4000, 2.0)])
@@ -173,10 +181,12 @@ def test_of_many_the_normal_limit_is_near_and_to_the_safe_side(mean: float, monk
 
 def test_swapping_whole_rows_is_flipping_signs_where_the_score_is_a_mean() -> None:
     rng = np.random.default_rng(2)
-    ours, theirs = (np.column_stack([rng.random(40) + better, np.ones(40)]) for better in (0.1, 0.0))
+    better, same, theirs = (np.column_stack([rng.random(40) + more, np.ones(40)]) for more in (0.1, 0.0, 0.0))
+    ours = np.stack([better, same, theirs], axis=1)
     swapped = stats.swap_test(ours, theirs, lambda sums: sums[..., 0] / sums[..., 1])
-    assert swapped == pytest.approx(stats.sign_flip(ours[:, 0] - theirs[:, 0])[0], abs=0.04)
-    assert stats.swap_test(ours, ours, lambda sums: sums[..., 0] / sums[..., 1]) == 1.0
+    flipped = stats.sign_flip(ours[:, :2, 0] - theirs[:, :1])
+    assert swapped[:2] == pytest.approx(flipped, abs=0.04)
+    assert swapped[2] == 1.0
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------

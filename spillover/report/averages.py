@@ -14,7 +14,8 @@ import pandas as pd
 
 from ..metrics import METRICS
 from ..suite import load_suite
-from .table import Results, points
+from .numbers import points
+from .table import Results
 
 if TYPE_CHECKING:
     from ..result import Result

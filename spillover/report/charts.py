@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
@@ -80,6 +83,7 @@ class Figure:
     lacking: tuple[str, ...] = ()
     columns: int = 4
     has_lines: bool = True
+    drawing: Drawing | None = field(default=None, repr=False)
 
     @property
     def spec(self) -> Spec:
@@ -92,7 +96,9 @@ class Figure:
 
     @cached_property
     def svg(self) -> str:
-        """As a file. vl-convert runs Vega in this process, without a network."""
+        """As a file. vl-convert runs Vega in this process, or in the one of `drawing`, without a network."""
+        if self.drawing is not None:
+            return self.drawing.svgs[self.name]
         import vl_convert
 
         svg: str = vl_convert.vegalite_to_svg(self.spec)
@@ -113,6 +119,48 @@ HIDDEN = (
     "train_size",
     "train_shots",
 )  # said by other columns, or for the drawing alone
+
+
+# --- drawn beside -----------------------------------------------------------------------------------------------------
+
+
+class Drawing:
+    """SVG files by the names of figures, which a `process` makes."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    @cached_property
+    def svgs(self) -> Mapping[str, str]:
+        """Waits for all of them."""
+        assert self.process.stdout is not None
+        answer = self.process.stdout.read()
+        if self.process.wait():
+            raise RuntimeError("a figure could not be drawn: what vl-convert said stands above")
+        svgs: dict[str, str] = json.loads(answer)
+        return svgs
+
+
+DRAW = """
+import json, sys, vl_convert
+specs = json.load(sys.stdin.buffer)
+json.dump({name: vl_convert.vegalite_to_svg(spec) for name, spec in specs.items()}, sys.stdout)
+"""
+
+
+@contextmanager
+def beside(figures: Iterable[Figure]) -> Iterator[list[Figure]]:
+    """The figures, which a process of their own draws while this one goes on: Vega takes seconds for many panels, and
+    vl-convert holds Python's lock all the while, so that a thread would not do."""
+    figures = list(figures)
+    specs = {figure.name: figure.spec for figure in figures if figure.panels}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-P", "-c", DRAW], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(specs).encode())
+        process.stdin.close()
+        drawing = Drawing(process)
+        yield [replace(figure, drawing=drawing) for figure in figures]
 
 
 # --- panels -----------------------------------------------------------------------------------------------------------

@@ -321,8 +321,9 @@ def _over_sets(
     Never narrower than the one that takes them as they are.
     """
     alike: dict[tuple[int, ...], list[float]] = {}
+    tests = [{cell.test_dataset for cell in term.cells} for term in terms]
     for sheet in sheets:
-        stands_in = tuple(i for i, term in enumerate(terms) if any(c.test_dataset == sheet.test for c in term.cells))
+        stands_in = tuple(i for i, of_term in enumerate(tests) if sheet.test in of_term)
         alike.setdefault(stands_in, []).append(float(sheet.values.mean()))
     if any(len(parts) < 2 for parts in alike.values()):
         return None

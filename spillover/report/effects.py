@@ -19,14 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 import pandas as pd
 
 from ..comparisons import comparable_rates
-from ..grid import Cell, Recipe, Variant
-from ..suite import Role
+from ..grid import Cell, Variant
 from .contrasts import Effect, adjusted, by_shots, interaction, prompt_gap, slope, verdict
-from .table import ROLE_TITLES, ROLES, Results, points, recipe_name, signed, signed_interval
+from .numbers import points, signed, signed_interval
+from .table import ROLE_TITLES, ROLES, Results, recipe_name
 
 
 @dataclass(frozen=True)
@@ -49,38 +50,26 @@ class Row:
 @lru_cache(maxsize=1)  # the page and effects.csv ask for the same
 def families(results: Results) -> dict[str, list[Row]]:
     """The families that there is anything of, each corrected in itself."""
-    recipes = _Recipes(results)
     found = {
         "test_set": list(_test_sets(results)),  # these two are corrected already
         "role": list(_roles(results)),
-        "interaction": _together(_interactions(results, recipes)),
-        "slope": _together(_slopes(results, recipes)),
-        "fticl": _together(_fticl(results, recipes)),
-        "prompt": _together(_prompts(results, recipes)),
+        "interaction": _together(_interactions(results)),
+        "slope": _together(_slopes(results)),
+        "fticl": _together(_fticl(results)),
+        "prompt": _together(_prompts(results)),
     }
     return {name: rows for name, rows in found.items() if rows}
 
 
-class _Recipes:
-    """The cells of each recipe, found once."""
+def _arms(results: Results) -> list[tuple[Variant, ...]]:
+    """The recipes but for the base, each as its trainings."""
+    return [variants for variants in results.recipes.values() if variants[0] != results.base]
 
-    def __init__(self, results: Results) -> None:
-        self.base: list[Cell] = []
-        self.cells: dict[Recipe, list[Cell]] = {}
-        self.variants = {key: variants for key, variants in results.recipes.items() if variants[0] != results.base}
-        for cell in results.grid.cells:
-            variant = results.variants[cell.variant]
-            of_base = variant.kind == "base"
-            (self.base if of_base else self.cells.setdefault(variant.recipe, [])).append(cell)
 
-    def by_role(self) -> Iterator[tuple[tuple[Variant, ...], str, list[Cell]]]:
-        """Recipes, titles of roles and the recipe's cells there."""
-        for recipe, variants in self.variants.items():
-            for role in ROLES:
-                yield variants, ROLE_TITLES[role], self.at(recipe, role)
-
-    def at(self, recipe: Recipe, role: Role) -> list[Cell]:
-        return [cell for cell in self.cells.get(recipe, ()) if cell.role == role]
+def _by_role(results: Results) -> Iterator[tuple[tuple[Variant, ...], str, list[Cell]]]:
+    """Recipes, titles of roles and the recipe's cells there."""
+    for variants, role in product(_arms(results), ROLES):
+        yield variants, ROLE_TITLES[role], results.cells_of(variants, role)
 
 
 def _together(rows: Iterable[Row]) -> list[Row]:
@@ -100,38 +89,39 @@ def _roles(results: Results) -> Iterator[Row]:
         yield Row("role", results.recipes[recipe], "base", ROLE_TITLES[role], None, change.change)
 
 
-def _interactions(results: Results, recipes: _Recipes) -> Iterator[Row]:
-    for recipe, variants in recipes.variants.items():
-        for role in ROLES[1:]:
-            effect = interaction(results, recipes.cells.get(recipe, ()), recipes.base, role)
-            if effect is not None:
-                where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
-                yield Row("interaction", variants, "base", where, None, effect)
+def _interactions(results: Results) -> Iterator[Row]:
+    base = results.cells_of([results.base])
+    for variants, role in product(_arms(results), ROLES[1:]):
+        effect = interaction(results, results.cells_of(variants), base, role)
+        if effect is not None:
+            where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
+            yield Row("interaction", variants, "base", where, None, effect)
 
 
-def _slopes(results: Results, recipes: _Recipes) -> Iterator[Row]:
-    for variants, where, cells in recipes.by_role():
-        effect = slope(results, cells, recipes.base) if recipes.base else None
+def _slopes(results: Results) -> Iterator[Row]:
+    base = results.cells_of([results.base])
+    for variants, where, cells in _by_role(results) if base else ():
+        effect = slope(results, cells, base)
         if effect is not None:
             yield Row("slope", variants, "base", where, None, effect)
 
 
-def _fticl(results: Results, recipes: _Recipes) -> Iterator[Row]:
-    for recipe, variants in recipes.variants.items():
-        plain = _plain(recipes, variants[0]) if variants[0].strategy == "fticl" else []
+def _fticl(results: Results) -> Iterator[Row]:
+    for variants in _arms(results):
+        plain = _plain(results, variants[0]) if variants[0].strategy == "fticl" else []
         less = _named(plain, variants[0].learning_rate)
         for role in ROLES if plain else ():
-            theirs = [cell for twin in plain for cell in recipes.at(twin[0].recipe, role)]
-            for shots, effect in by_shots(results, recipes.at(recipe, role), theirs).items():
+            theirs = [cell for twin in plain for cell in results.cells_of(twin, role)]
+            for shots, effect in by_shots(results, results.cells_of(variants, role), theirs).items():
                 yield Row("fticl", variants, less, ROLE_TITLES[role], shots, effect)
 
 
-def _plain(recipes: _Recipes, fticl: Variant) -> list[tuple[Variant, ...]]:
+def _plain(results: Results, fticl: Variant) -> list[tuple[Variant, ...]]:
     """Plain fine-tuning on the same rows, at the rates that a claim would compare with."""
     same = (fticl.train_dataset, fticl.train_size)
     twins = [
         variants
-        for variants in recipes.variants.values()
+        for variants in _arms(results)
         if variants[0].strategy == "ft" and (variants[0].train_dataset, variants[0].train_size) == same
     ]
     rates = comparable_rates(fticl.learning_rate, [twin[0].learning_rate for twin in twins])
@@ -144,10 +134,10 @@ def _named(recipes: Iterable[tuple[Variant, ...]], rate: float | None) -> str:
     return " and ".join(name if other == rate else f"{name} (learning rate {other})" for name, other in others)
 
 
-def _prompts(results: Results, recipes: _Recipes) -> Iterator[Row]:
+def _prompts(results: Results) -> Iterator[Row]:
     names = formats(results)
     for other in names[1:]:
-        for variants, where, cells in recipes.by_role():
+        for variants, where, cells in _by_role(results):
             effect = prompt_gap(results, cells, names[0], other)
             if effect is not None:
                 yield Row("prompt", variants, other, where, None, effect)

@@ -19,7 +19,7 @@ from ..claims import Comparison
 from ..stats import Interval
 from .claims import VERDICTS, Evidence, Judgement
 from .effects import documents, noise
-from .table import points, signed
+from .numbers import points, signed
 
 MARKS = {"supported": "✓", "contradicted": "✗", "insufficient evidence": "?", "missing": "–"}
 STYLES = {"supported": "bold dodger_blue1", "contradicted": "bold dark_orange"}

@@ -96,20 +96,13 @@ def read(results: Results, folder: Path, condition: Condition, cells: Sequence[C
     label_scoring = Protocol.named(results.grid.protocol).label_scoring
     answers, scores = {}, {}
     for cell in cells:
-        number, first = _number(results, cell), results.first_metric[cell.key]
-        answers[number] = rescored(read_rows(_predictions(folder, cell)), label_scoring)
+        number, first = results.numbers[results.variants[cell.variant].key], results.first_metric[cell.key]
+        path = folder / "cells" / cell.key / "predictions.jsonl"
+        answers[number] = rescored(read_rows(path), label_scoring)
         scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
     path = folder / prompts_name(*condition)
     prompts = json.loads(path.read_text("utf-8")) if path.exists() else None
     return Asked(results.tests[condition[0]], condition, answers, scores, prompts)
-
-
-def _number(results: Results, cell: Cell) -> int:
-    return results.grid.variants.index(results.variants[cell.variant])
-
-
-def _predictions(folder: Path, cell: Cell) -> Path:
-    return folder / "cells" / cell.key / "predictions.jsonl"
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
@@ -239,8 +232,8 @@ def _identity(results: Results, folder: Path, condition: Condition, cells: Seque
     return fingerprint(
         [
             [PACK_VERSION, METRICS_VERSION, grid.protocol, condition, test.labels, test.metrics, grid.labels_for(test)],
-            [[_number(results, cell), file_sha256(_predictions(folder, cell))] for cell in cells],
-            [[variant.name for variant in variants], trained],
+            [results.digests[cell.key] for cell in cells],
+            [[[results.numbers[variant.key], variant.name] for variant in variants], trained],
             file_sha256(prompts) if prompts.exists() else None,
         ]
     )

@@ -19,7 +19,8 @@ import pandas as pd
 from ..metrics import METRICS
 from .effects import written
 from .figures import Figure
-from .table import ROLE_TITLES, MatrixEntry, Results, groups, points
+from .numbers import points
+from .table import ROLE_TITLES, MatrixEntry, Results, groups
 from .verdict import caveats, verdicts
 
 FILES = ("svg", "pdf", "png", "csv", "tex", "md")

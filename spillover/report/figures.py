@@ -35,7 +35,8 @@ from . import charts, study
 from .averages import BASE, Averages, means, recipes, tidy, titles_of
 from .charts import Figure, Panel
 from .effects import bounds
-from .table import ROLE_TITLES, Results, RoleChange, recipe_name, signed
+from .numbers import signed
+from .table import ROLE_TITLES, Results, RoleChange, recipe_name
 
 if TYPE_CHECKING:
     import altair as alt

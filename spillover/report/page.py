@@ -27,8 +27,9 @@ from . import charts, exports, figures, sections, study, why
 from .averages import Pair, titles_of
 from .examples import write as write_examples
 from .figures import Figure
+from .numbers import points, signed, signed_interval
 from .payload import as_json, in_script, payload
-from .table import ROLE_TITLES, Results, points, signed, signed_interval
+from .table import ROLE_TITLES, Results
 
 ASSETS = ("page.html", "page.css", "page.js")
 
@@ -55,32 +56,34 @@ def write(
     place = sections.placer(results)
     environment.filters |= {"points": points, "signed": signed, "interval": signed_interval, "place": place}
     environment.filters["whole"] = lambda text: re.sub(r"(\[[^\s\]]+,) ", "\\1\u00a0", text)  # intervals do not break
-    answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
     inside = figures.seen_inside(results, folder)
-    plane, weights, *of_study = every = figures.every(results, inside)
     planned, titles = study.unfinished(results), titles_of(results)
     linked = path.parent / "figures"
-    if exported:
-        exports.write(every, linked)
-    text = environment.from_string(html).render(
-        grid=results.grid,
-        version=__version__,
-        today=(today or date.today()).isoformat(),
-        css=Markup(css),
-        css_hash=_digest(css),
-        js=Markup(js),
-        js_hash=_digest(js),
-        done=len(results.grid.cells) - len(results.missing),
-        planned=len(results.grid.cells),
-        role_titles=ROLE_TITLES,
-        min_rows=MIN_ROWS,
-        **sections.everything(results, folder, answers),
-        why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
-        plane=drawn(plane, linked),
-        figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
-        data=Markup(as_json(payload(results, answers))),
-        packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
-    )
+    with charts.beside(figures.every(results, inside)) as every:
+        plane, weights, *of_study = every
+        answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
+        said = sections.everything(results, folder, answers)  # before anything that waits for a drawing
+        if exported:
+            exports.write(every, linked)
+        text = environment.from_string(html).render(
+            grid=results.grid,
+            version=__version__,
+            today=(today or date.today()).isoformat(),
+            css=Markup(css),
+            css_hash=_digest(css),
+            js=Markup(js),
+            js_hash=_digest(js),
+            done=len(results.grid.cells) - len(results.missing),
+            planned=len(results.grid.cells),
+            role_titles=ROLE_TITLES,
+            min_rows=MIN_ROWS,
+            **said,
+            why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
+            plane=drawn(plane, linked),
+            figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
+            data=Markup(as_json(payload(results, answers))),
+            packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
+        )
     beside = path.with_name(path.name + ".part")
     beside.write_text(text, "utf-8", errors="replace")  # half a surrogate pair is no text
     beside.replace(path)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +35,40 @@ class Rows:
 
     @classmethod
     def of(cls, metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> Rows:
-        return cls(np.array([p["doc_id"] for p in predictions]), metric.statistics(predictions, labels))
+        doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
+        return cls(doc_ids, metric.statistics(predictions, labels))
 
     def only(self, doc_ids: np.ndarray) -> Rows:
         """The rows of these documents, all of which must be here."""
-        if self.doc_ids is doc_ids or np.array_equal(self.doc_ids, doc_ids):
+        if same_documents(self.doc_ids, doc_ids):
             return self
         return Rows(doc_ids, self.statistics[np.searchsorted(self.doc_ids, doc_ids)])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A cell's rows by metric, and the hash of the predictions that they come from."""
+
+    digest: str
+    rows: Mapping[str, Rows]
+
+
+def same_documents(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Mostly they are one array: see `_documents`."""
+    return ours is theirs or np.array_equal(ours, theirs)
+
+
+@lru_cache(maxsize=512)
+def _documents(doc_ids: bytes) -> np.ndarray:
+    """The cells of a test set share the array of their documents, so that comparing them takes no time."""
+    return np.frombuffer(doc_ids, dtype=np.int64)
 
 
 def common_documents(parts: Sequence[Rows]) -> np.ndarray:
     """The documents that all of them have, ascending."""
     doc_ids = parts[0].doc_ids
     for part in parts[1:]:
-        if part.doc_ids is not doc_ids and not np.array_equal(part.doc_ids, doc_ids):
+        if not same_documents(part.doc_ids, doc_ids):
             doc_ids = np.intersect1d(doc_ids, part.doc_ids)
     return doc_ids
 
@@ -55,7 +76,7 @@ def common_documents(parts: Sequence[Rows]) -> np.ndarray:
 def pool(parts: Sequence[Rows]) -> Rows:
     """Cells of one test set as one: the statistics of each document added up."""
     first = parts[0]
-    if all(np.array_equal(part.doc_ids, first.doc_ids) for part in parts):
+    if all(same_documents(part.doc_ids, first.doc_ids) for part in parts):
         return Rows(first.doc_ids, np.sum([part.statistics for part in parts], axis=0))
     doc_ids = np.unique(np.concatenate([part.doc_ids for part in parts]))
     total = np.zeros((len(doc_ids), first.statistics.shape[1]))
@@ -66,7 +87,7 @@ def pool(parts: Sequence[Rows]) -> Rows:
 
 def read_rows(
     folder: Path, metrics: Sequence[Metric], labels: Sequence[str] | None, label_scoring: str, rescore: bool = False
-) -> Mapping[str, Rows] | None:
+) -> Answered | None:
     """The rows of the cell in `folder` by metric; None where it has no predictions.
 
     `label_scoring` is the protocol's. `rescore`: from the predictions, whatever was computed of them before. Raises
@@ -81,14 +102,14 @@ def read_rows(
     follows_from = [METRICS_VERSION, digest, [metric.name for metric in metrics], labels, label_scoring]
     kept = folder / f"rows-{fingerprint(follows_from)}"
     if not rescore and (rows := _kept_rows(kept)):
-        return rows
+        return Answered(digest, rows)
     predictions = rescored(_parse(content, path), label_scoring)
     if not predictions:
         return None
     rows = {metric.name: Rows.of(metric, predictions, labels) for metric in metrics}
     with suppress(OSError):  # a folder that cannot be written is read all the same
         _keep_rows(kept, rows)
-    return rows
+    return Answered(digest, rows)
 
 
 def _parse(content: bytes, path: Path) -> list[Prediction]:
@@ -114,9 +135,11 @@ def _kept_rows(path: Path) -> dict[str, Rows] | None:
         table = np.frombuffer(body).reshape(-1, 1 + sum(widths.values()))
     except (OSError, ValueError):  # not there, or cut off: it is made anew
         return None
-    parts = np.split(table[:, 1:], np.cumsum(list(widths.values()))[:-1], axis=1)
-    doc_ids = table[:, 0].astype(np.int64)
-    return {name: Rows(doc_ids, part) for name, part in zip(widths, parts, strict=True)}
+    doc_ids, rows, end = _documents(table[:, 0].astype(np.int64).tobytes()), {}, 1
+    for name, width in widths.items():
+        rows[name] = Rows(doc_ids, table[:, end : end + width])
+        end += width
+    return rows
 
 
 def _keep_rows(path: Path, rows: Mapping[str, Rows]) -> None:

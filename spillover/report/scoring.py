@@ -31,7 +31,7 @@ from ..stats import (
     swap_test,
     wilson,
 )
-from .rows import Rows, common_documents
+from .rows import Rows, common_documents, same_documents
 
 Score = dict[str, Any]
 Clusters = Mapping[int, Any]
@@ -49,7 +49,7 @@ def score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: b
     """The scores of one condition's cells, of which the first may be the base; columns of the results table."""
     if not cells:
         return []
-    if all(np.array_equal(cell.doc_ids, cells[0].doc_ids) for cell in cells):
+    if all(same_documents(cell.doc_ids, cells[0].doc_ids) for cell in cells):
         return _score(metric, cells, clusters, has_base)
     scores = [_score(metric, [cell], clusters, False)[0] for cell in cells]
     for own, cell in zip(scores[1:], cells[1:], strict=True) if has_base else ():
@@ -80,7 +80,7 @@ def _score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: 
             ends, p = _change_of_means(statistics[:, 1:, 0] - statistics[:, :1, 0], codes, metric.is_proportion)
         else:
             ends = percentiles(draws[:, 1:] - draws[:, :1], len(sums))
-            p = np.array([swap_test(sums[:, i], sums[:, 0], metric.score) for i in range(1, len(cells))])
+            p = swap_test(sums[:, 1:], sums[:, 0], metric.score)
         columns = {"delta": values[1:] - values[0], "delta_ci_low": ends[0], "delta_ci_high": ends[1], "p_value": p}
         for i, own in enumerate(scores[1:]):
             own |= {name: float(column[i]) for name, column in columns.items()}

@@ -22,7 +22,8 @@ from .contrasts import ALPHA
 from .effects import details, noise, written
 from .evidence import MARKS, records
 from .examples import Tally, Written
-from .table import ROLE_TITLES, MatrixEntry, Results, groups, points
+from .numbers import points
+from .table import ROLE_TITLES, MatrixEntry, Results, groups
 from .verdict import caveats, verdicts
 
 SMALL_N = 100  # documents a set, below which the page says what could not have been seen
@@ -306,7 +307,7 @@ def scoring(results: Results) -> Table:
     missing = {cell.key for cell in results.missing}
     rows = []
     for variant in results.grid.variants:
-        cells = [c for c in results.grid.cells if results.variants[c.variant] == variant]
+        cells = results.cells_of([variant])
         found = [results.receipts[c.key] for c in cells if c.key in results.receipts and c.key not in missing]
         tokens, plain = _total(found, "tokens"), _total(found, "tokens_plain")
         done = sum(cell.key not in missing for cell in cells)

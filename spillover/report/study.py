@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from math import inf
+from math import inf, nan
+from typing import Any
 
 import pandas as pd
 
@@ -210,19 +211,20 @@ def _is_generation(data: Averages) -> dict[str, bool]:
 
 def _bars(rows: pd.DataFrame) -> pd.DataFrame:
     """The bars of a panel: base at 0 shots and at those of the FTICL variants, these, and FT of their size."""
-    base, trained = rows[rows["label"] == BASE], rows[rows["label"] != BASE]
-    fticl = trained[trained["train_shots"] > 0]
-    ft = trained[(trained["train_shots"] == 0) & trained["train_size"].isin(fticl["train_size"])]
-    asked = sorted({int(k) for k in rows["shots"]})
-    counts = sorted({int(k) for k in fticl["train_shots"]})
+    every: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]  # keys are columns' names
+    base, trained = [[row for row in every if (row["label"] == BASE) == is_base] for is_base in (True, False)]
+    fticl = [row for row in trained if row["train_shots"] > 0]
+    ft = [row for row in trained if row["train_shots"] == 0 and row["train_size"] in {r["train_size"] for r in fticl}]
+    asked = sorted({row["shots"] for row in every})
+    counts = sorted({row["train_shots"] for row in fticl})
     bars = [(BASE, f"B{k}", base, k) for k in sorted({0, *(_nearest(asked, k) for k in counts)} & set(asked))]
-    bars += [("FTICL", f"FC{k}", fticl[fticl["train_shots"] == k], _nearest(asked, k)) for k in counts]
+    bars += [("FTICL", f"FC{k}", [r for r in fticl if r["train_shots"] == k], _nearest(asked, k)) for k in counts]
     bars += [("FT", "FT", ft, _nearest(asked, 0))]
-    parts = []
+    drawn = []
     for label, bar, means, shots in bars:
-        best = float("nan") if label == BASE else means["value"].max()
-        parts.append(means[means["shots"] == shots].head(1).assign(label=label, bar=bar, best=best))
-    return pd.concat(parts, ignore_index=True)
+        best = nan if label == BASE else max((row["value"] for row in means), default=nan)
+        drawn += [{**row, "label": label, "bar": bar, "best": best} for row in means if row["shots"] == shots][:1]
+    return pd.DataFrame(drawn, columns=[*rows.columns, "bar", "best"])
 
 
 def _nearest(asked: Sequence[int], k: int) -> int:

@@ -73,7 +73,8 @@ ROLE_TITLES: Mapping[Role | None, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A scored experiment. `first_metric` keeps, by cell key, the rows of each cell's first metric, for pooling.
+    """A scored experiment. `first_metric` keeps, by cell key, the rows of each cell's first metric, for pooling;
+    `digests` the hash of each cell's predictions.
 
     `clusters` says of a test set's documents which hang together, by their component, where an audit found some.
     """
@@ -83,6 +84,7 @@ class Results:
     missing: tuple[Cell, ...]
     receipts: Mapping[str, dict[str, Any]]
     first_metric: Mapping[str, Rows] = field(repr=False)
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -91,12 +93,29 @@ class Results:
         return {v.name: v for v in self.grid.variants} | {v.key: v for v in self.grid.variants}
 
     @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The place of each variant in the grid, by its key."""
+        return {variant.key: number for number, variant in enumerate(self.grid.variants)}
+
+    @cached_property
     def recipes(self) -> Mapping[Recipe, tuple[Variant, ...]]:
         """Variants by what they share but for the seed."""
         found: dict[Recipe, list[Variant]] = {}
         for variant in self.grid.variants:
             found.setdefault(variant.recipe, []).append(variant)
         return {key: tuple(variants) for key, variants in found.items()}
+
+    @cached_property
+    def _by_variant(self) -> Mapping[str, Sequence[Cell]]:
+        cells: dict[str, list[Cell]] = {}
+        for cell in self.grid.cells:
+            cells.setdefault(self.variants[cell.variant].key, []).append(cell)
+        return cells
+
+    def cells_of(self, variants: Iterable[Variant | None], role: Role | None = None) -> list[Cell]:
+        """The planned cells of some variants, at one `role` or at all."""
+        found = [cell for variant in variants if variant for cell in self._by_variant.get(variant.key, ())]
+        return [cell for cell in found if role in (None, cell.role)]
 
     @cached_property
     def tests(self) -> Mapping[str, TestInfo]:
@@ -149,29 +168,30 @@ def load(folder: Path, rescore: bool = False) -> Results:
         raise StoreError("no grid.json: not an output folder, or a run that has not begun", where=str(folder))
     grid, store = Grid.read(folder / "grid.json"), Store(folder)
     audit, receipts = read_audit(folder / "audit.json"), _whole_cells(store, grid.cells)
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, audit.clusters)  # for its lookups only
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, {}, audit.clusters)  # for its lookups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []
     first_metric: dict[str, Rows] = {}
+    digests: dict[str, str] = {}
     for cells in _by_condition(grid.cells, results):
         test = results.tests[cells[0].test_dataset]
         metrics, labels = _metrics(test), grid.labels_for(test)
         done: dict[Cell, Mapping[str, Rows]] = {}
         for cell in cells:
             place = folder / "cells" / cell.key
-            rows = read_rows(place, metrics, labels, label_scoring, rescore) if cell.key in receipts else None
-            if rows is None:
+            found = read_rows(place, metrics, labels, label_scoring, rescore) if cell.key in receipts else None
+            if found is None:
                 missing.append(cell)
             else:
-                done[cell] = rows
+                done[cell], digests[cell.key] = found.rows, found.digest
         first_metric |= {cell.key: rows[test.metrics[0]] for cell, rows in done.items()}
         records += _records(results, done, metrics, "all")
         records += _clean_records(results, done, metrics, audit)
     order = {v.name: i for i, v in enumerate(grid.variants)}
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
     df = pd.DataFrame(records, columns=list(COLUMNS)).astype(dict(COLUMNS))
-    return replace(results, df=df, missing=tuple(missing), first_metric=first_metric)
+    return replace(results, df=df, missing=tuple(missing), first_metric=first_metric, digests=digests)
 
 
 def write_csv(rows: pd.DataFrame, path: Path) -> None:
@@ -283,24 +303,6 @@ def _facts(grid: Grid, variant: Variant, cell: Cell) -> dict[str, Any]:
     }
 
 
-# --- how numbers are written ------------------------------------------------------------------------------------------
-
-
-def points(value: float | None) -> str:
-    """A score from 0 to 1 as points of a hundred."""
-    return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
-
-
-def signed(value: float) -> str:
-    """A change in points, with a sign and a real minus; what rounds to nothing has no sign."""
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
-
-
-def signed_interval(interval: Interval) -> str:
-    return f"[{signed(interval.low)}, {signed(interval.high)}]"
-
-
 # --- summaries --------------------------------------------------------------------------------------------------------
 
 
@@ -400,11 +402,11 @@ def _matrix(results: Results) -> Iterable[MatrixEntry]:
 
 
 def _role_changes(results: Results) -> Iterable[RoleChange]:
-    base = [cell for cell in results.grid.cells if results.variants[cell.variant].kind == "base"]
+    base = results.cells_of([results.base])
     for recipe, variants in results.recipes.items():
         for role in ROLES:
-            ours = [c for c in results.grid.cells if c.role == role and results.variants[c.variant] in variants]
-            change = difference(results, ours, base, name=f"{recipe_name(variants)} {ROLE_TITLES[role]}")
+            name = f"{recipe_name(variants)} {ROLE_TITLES[role]}"
+            change = difference(results, results.cells_of(variants, role), base, name=name)
             if change is not None:
                 titles = dict.fromkeys(METRICS[results.tests[test].metrics[0]].title for test in change.tests)
                 yield RoleChange(recipe, role, tuple(titles), change)

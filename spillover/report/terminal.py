@@ -22,7 +22,8 @@ from ..grid import TestInfo, Variant
 from ..metrics import METRICS
 from .contrasts import ALPHA
 from .effects import noise
-from .table import ROLE_TITLES, Group, MatrixEntry, Results, groups, points, signed, signed_interval
+from .numbers import points, signed, signed_interval
+from .table import ROLE_TITLES, Group, MatrixEntry, Results, groups
 from .verdict import caveats, verdicts
 
 UP, DOWN = "bold dodger_blue1", "bold dark_orange"

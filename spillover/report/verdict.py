@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..grid import Cell, Variant
+from ..grid import Variant
 from ..stats import MIN_ROWS
+from ..suite import Role
 from .contrasts import Effect, adjusted, difference
 from .effects import bounds, details, documents, noise
 from .leaks import unscored
-from .table import ROLE_TITLES, ROLES, Group, Results, groups, points, recipe_name, signed
+from .numbers import points, signed
+from .table import ROLE_TITLES, ROLES, Group, Results, groups, recipe_name
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,15 @@ def _line(results: Results, arm: Sequence[Variant], overall: Mapping[str, Effect
 
 def _overall(results: Results, arms: Sequence[Sequence[Variant]]) -> dict[str, Effect]:
     """For checkpoints of which nobody said what they were trained on; after Holm over them."""
-    base = _cells(results, [results.base] if results.base else [])
-    unknown = [arm for arm in arms if not any(cell.role for cell in _cells(results, arm))]
-    found = {recipe_name(arm): difference(results, _cells(results, arm), base) for arm in unknown}
+    base = results.cells_of([results.base])
+    unknown = [arm for arm in arms if not _has_roles(results, arm)]
+    found = {recipe_name(arm): difference(results, results.cells_of(arm), base) for arm in unknown}
     known = {name: effect for name, effect in found.items() if effect}
     return dict(zip(known, adjusted(list(known.values())), strict=True))
 
 
-def _cells(results: Results, variants: Sequence[Variant], role: str | None = None) -> list[Cell]:
-    ours = [cell for cell in results.grid.cells if results.variants[cell.variant] in variants]
-    return [cell for cell in ours if role in (None, cell.role)]
+def _has_roles(results: Results, arm: Sequence[Variant]) -> bool:
+    return any(cell.role for cell in results.cells_of(arm))
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -251,14 +252,14 @@ def _possible_loss(line: Line) -> str:
 
 
 def _where(results: Results, best: Sequence[Variant]) -> str:
-    return "In-domain it" if any(cell.role for cell in _cells(results, best)) else "It"
+    return "In-domain it" if _has_roles(results, best) else "It"
 
 
 def _rivals(results: Results, best: Sequence[Variant], others: dict[str, Sequence[Variant]]) -> Iterator[str]:
     """Of the others, those whose difference from the best in-domain is within chance."""
-    role = "in_domain" if any(cell.role for cell in _cells(results, best)) else None
-    ours = _cells(results, best, role)
-    found = {name: difference(results, ours, _cells(results, arm, role)) for name, arm in others.items()}
+    role: Role | None = "in_domain" if _has_roles(results, best) else None
+    ours = results.cells_of(best, role)
+    found = {name: difference(results, ours, results.cells_of(arm, role)) for name, arm in others.items()}
     known = {name: effect for name, effect in found.items() if effect}
     for name, effect in zip(known, adjusted(list(known.values())), strict=True):
         if not effect.is_clear:

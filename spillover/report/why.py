@@ -16,8 +16,9 @@ from ..suite import Role
 from .contrasts import slope
 from .effects import Row, details, families, formats, written
 from .examples import Tally
+from .numbers import signed, signed_interval
 from .sections import table
-from .table import ROLE_TITLES, ROLES, Results, signed, signed_interval
+from .table import ROLE_TITLES, ROLES, Results
 
 LISTED, SHOWN = 0.02, 16  # off-format rates below are not listed, and no more of them
 Part = dict[str, Any]
@@ -68,7 +69,7 @@ def demonstrations(results: Results, rows: Sequence[Row]) -> Part | None:
         "What each further demonstration adds (the slope over shots), less what it adds for the base. Below zero, "
         "fine-tuning took away in-context learning."
     )
-    of_base = slope(results, [cell for cell in results.grid.cells if results.variants[cell.variant] == results.base])
+    of_base = slope(results, results.cells_of([results.base]))
     if of_base is not None:
         text += f" For the base it is {signed(of_base.value)} {signed_interval(of_base.interval)} over all test sets."
     return _effects(rows, "What is left of in-context learning", text, "slopes-c", lambda row: (row.name, row.where))

@@ -23,6 +23,7 @@ from .intervals import ROUNDING, Array
 
 GRID = 2**13  # steps from 0 to the largest sum: rounding to them moves a sum by some hundredths of its deviation
 MANY = 100  # numbers of like size, of which the sum with random signs is normal
+HALVINGS = 1000  # that a float can hold in one
 SWAPS = 999  # where each swap is scored again
 
 
@@ -66,27 +67,30 @@ def _flipped(column: Array) -> float:
         steps = sizes / sizes.sum() * GRID
     steps = np.rint(steps).astype(np.int64)
     ways = np.zeros(int(steps.sum()) + 1)  # share of the ways in which the positive numbers have this sum
-    ways[0], end = 1.0, 1
-    for step in np.sort(steps):
+    ways[0], end = 0.5 ** min(len(steps), HALVINGS), 1
+    for number, step in enumerate(np.sort(steps).tolist()):
         end += step
         ways[step:end] += ways[: end - step]
-        ways[:end] /= 2
+        if number >= HALVINGS:
+            ways[:end] /= 2
     sums = np.abs(2 * np.arange(len(ways)) - steps.sum())
     return float(min(1.0, ways[sums >= abs(int((signs * steps).sum()))].sum()))
 
 
-def swap_test(ours: Array, theirs: Array, score: Callable[[Array], Array]) -> float:
-    """Two-sided p-value of the difference of two scores of whole sets, from additive statistics, (clusters, k).
+def swap_test(ours: Array, theirs: Array, score: Callable[[Array], Array]) -> Array:
+    """Two-sided p-values of the differences of scores of whole sets, from additive statistics: those of m sets,
+    (clusters, m, k), each against the one of `theirs`, (clusters, k), to (m,).
 
     Approximate randomisation: each cluster's statistics stay or change sides at random, and both sets are scored again.
     The difference seen counts as one of the ways, so that p is never 0 (Phipson and Smyth 2010). Sources: Noreen 1989;
     Riezler and Maxwell 2005, who show it safer than the bootstrap for BLEU.
     """
-    seen = abs(float(score(ours.sum(axis=0)) - score(theirs.sum(axis=0))))
-    middle, half = (ours + theirs).sum(axis=0) / 2, (ours - theirs) / 2
-    shift = _random_signs(len(ours)) @ half
+    seen = np.abs(score(ours.sum(axis=0)) - score(theirs.sum(axis=0)))
+    half = (ours - theirs[:, None]) / 2
+    middle = half.sum(axis=0) + theirs.sum(axis=0)
+    shift = np.tensordot(_random_signs(len(ours)), half, axes=1)
     gaps = np.abs(score(middle + shift) - score(middle - shift))
-    return (int((gaps >= seen - ROUNDING).sum()) + 1) / (len(gaps) + 1)
+    return np.asarray(((gaps >= seen - ROUNDING).sum(axis=0) + 1) / (len(gaps) + 1))
 
 
 @lru_cache(maxsize=16)

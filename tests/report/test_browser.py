@@ -15,7 +15,7 @@ import browser
 import fakestore
 import pytest
 
-from spillover.report import examples, page, table
+from spillover.report import examples, numbers, page, table
 
 pytest.importorskip("playwright", reason="Playwright is not installed (pip install '.[test]')")
 if browser.executable() is None:
@@ -111,7 +111,7 @@ def test_a_cell_opens(watched: Watched, results: table.Results) -> None:
     assert dialog.get_by_role("heading").inner_text() == "shop-ft on Film reviews"
     rows = results.df[(results.df.variant == "shop-ft") & (results.df.test_dataset == "film")]
     for value in rows[rows.metric == entry.metric.name]["value"]:
-        assert table.points(value) in dialog.inner_text()
+        assert numbers.points(value) in dialog.inner_text()
     assert "FT, on shop, 500 samples" in dialog.inner_text()
     watched.tab.keyboard.press("Escape")
     assert not dialog.is_visible()
@@ -162,7 +162,7 @@ def test_a_mark_says_what_it_is(watched: Watched, results: table.Results) -> Non
     watched.tab.wait_for_timeout(300)  # scrolling hides a tip
     mark.hover()
     base = results.df[(results.df.variant == "base") & (results.df.test_dataset == "news")].iloc[0]
-    assert watched.tab.locator("#tip").inner_text().startswith(f"base, 0 shots: {table.points(base.value)} [")
+    assert watched.tab.locator("#tip").inner_text().startswith(f"base, 0 shots: {numbers.points(base.value)} [")
     watched.tab.keyboard.press("Escape")
     assert not watched.tab.locator("#tip").is_visible()
 

@@ -17,7 +17,7 @@ import fakestore
 import pytest
 
 from spillover.grid import Finding
-from spillover.report import page, table
+from spillover.report import numbers, page, table
 
 VOID = {"meta", "br", "line", "rect", "input"}
 
@@ -102,8 +102,8 @@ def test_what_it_says(html: str) -> None:
 def test_numbers_are_those_of_the_table(html: str, results: table.Results) -> None:
     entry = results.matrix["shop-ft", "film"]
     assert entry.delta is not None and entry.delta_interval is not None
-    assert f"{table.points(entry.score)}, 95 % interval" in html
-    assert table.signed_interval(entry.delta_interval) in html
+    assert f"{numbers.points(entry.score)}, 95 % interval" in html
+    assert numbers.signed_interval(entry.delta_interval) in html
     assert html.count('<button type="button" data-v=') == 5 * 7 + 7  # the base stands in both tables
 
 

@@ -328,10 +328,3 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "cells" / grid.cells[0].key / "predictions.jsonl").write_text('{"doc_id": 0}\n{"doc', "utf-8")
     with pytest.raises(StoreError, match=r"predictions\.jsonl:2: not JSON"):
         table.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.1234, "+12.3"), (-0.1234, "−12.3"), (0.0, "0.0"), (-0.0001, "0.0"), (1.0, "+100.0")]
-)
-def test_signed(value: float, text: str) -> None:
-    assert table.signed(value) == text

@@ -9,7 +9,7 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.report import table, verdict
+from spillover.report import numbers, table, verdict
 from spillover.report.contrasts import Effect
 from spillover.report.verdict import Change, Line
 from spillover.stats import Interval, Level
@@ -116,7 +116,7 @@ def test_verdicts_of_a_run(results: table.Results) -> None:
     shop_ft = results.variants["shop-ft"]
     in_domain = results.recipe_changes[shop_ft.recipe, "in_domain"]
     assert lines["shop-ft"].changes[0].effect == in_domain.change
-    assert f"{table.points(abs(in_domain.delta))} points" in lines["shop-ft"].sentence
+    assert f"{numbers.points(abs(in_domain.delta))} points" in lines["shop-ft"].sentence
     said = list(verdict.caveats(results, found))
     assert any("Trained once each" in caveat for caveat in said) and "One seed: no noise floor." in said
 
@@ -130,11 +130,11 @@ def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
     (ft,) = often.lines
     floors = [change.effect.noise_floor for change in ft.changes]
     for change, floor in zip(ft.changes, floors, strict=True):
-        assert floor is not None and f"seeds ±{table.points(floor)}" in change.basis
-        assert f"; seeds ±{table.points(floor)}]" in ft.sentence
+        assert floor is not None and f"seeds ±{numbers.points(floor)}" in change.basis
+        assert f"; seeds ±{numbers.points(floor)}]" in ft.sentence
     assert "seeds" not in once.lines[0].sentence
     said = list(verdict.caveats(results, found))
-    assert any(f"here up to {table.points(max(f for f in floors if f))} points" in caveat for caveat in said)
+    assert any(f"here up to {numbers.points(max(f for f in floors if f))} points" in caveat for caveat in said)
     assert "One seed: no noise floor (Trained on news)." in said
     assert any(caveat.startswith("Trained once each (Trained on news): ") for caveat in said)
     assert "for test sets like these" in ft.changes[-1].details  # five cross-task sets are a sample of such sets
