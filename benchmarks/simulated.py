@@ -108,7 +108,7 @@ def simulate(design: Design, grid: Grid, rng: np.random.Generator) -> Results:
     changed = np.array([t.name.startswith(design.roles) for t in grid.tests])
     strength[0] += design.effect * changed.reshape(-1, 1, 1, 1, 1)
     scores = {"accuracy": (strength > 0).astype(float), "rougeL": 0.4 / (1 + np.exp(-strength))}
-    return Results(grid, pd.DataFrame(), (), {}, _first_metric(design, grid, scores), _clusters(design, grid))
+    return Results(grid, pd.DataFrame(), (), {}, _first_metric(design, grid, scores), clusters=_clusters(design, grid))
 
 
 def _first_metric(design: Design, grid: Grid, scores: dict[str, Any]) -> dict[str, Rows]:

@@ -377,7 +377,7 @@ def closing(estimate: Estimate) -> list[str]:
         )
     if estimate.seconds is None:
         return [*lines, "Time: unknown until the first cell has been computed on this machine."]
-    lines.append(f"Time: about {duration(estimate.seconds)} at the speed of this machine so far.")
+    lines.append(f"Time: about {duration(estimate.seconds)} of one device, at the speed of this machine so far.")
     if estimate.seconds >= DAY_S:
         lines.append(
             "These are days: a smaller --limit, fewer test.shots or train.sizes make it shorter. "

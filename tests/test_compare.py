@@ -140,6 +140,12 @@ def test_the_other_way_round_is_the_same_with_the_sign_changed(scores: list[tupl
     assert (alone.difference, alone.gained, alone.lost, alone.p) == (0.0, 0, 0, 1.0)
 
 
+def test_documents_may_be_called_anything(tmp_path: Path) -> None:
+    a, b = ([sample(i, float(i < right)) | {"doc_id": f"q{i}"} for i in range(12)] for right in (4, 9))
+    (row,) = compare(write(tmp_path / "a.jsonl", a), write(tmp_path / "b.jsonl", b)).rows
+    assert (row.n, row.gained, row.lost) == (12, 5, 0)
+
+
 def test_each_filter_is_a_row_and_p_values_are_adjusted_for_all(tmp_path: Path) -> None:
     sides = []
     for name, strict in (("a", A), ("b", B)):

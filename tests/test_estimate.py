@@ -202,7 +202,7 @@ def test_the_table_has_a_row_a_variant_and_says_days(store: Store) -> None:
         "reviews-lora",
         "2 of 4",
         "10 of 12 cells are missing",
-        " days at the speed",
+        " days of one device, at the speed",
     ):
         assert word in text
     assert "These are days" in text

@@ -72,3 +72,11 @@ def test_noise_of_single_entries_counts_three_times_in_a_crossed_bootstrap(scrip
     """Owen 2007: once for rows, once for seeds, once for both. Too wide, never too narrow."""
     noise = np.random.default_rng(0).normal(size=(60, 60))
     assert np.var(scripts["power"].crossed_bootstrap(noise)) * 3600 == pytest.approx(3.0, rel=0.2)
+
+
+def test_texts_that_hang_together_are_fewer_pieces_of_evidence(scripts: dict[str, Any]) -> None:
+    simulated, power = scripts["simulated"], scripts["power"]
+    design = replace(power.ONE, rows=60, component=3)
+    grid = simulated.grid_of(design)
+    change = power.ROLE(simulated.simulate(design, grid, np.random.default_rng(0)), grid)
+    assert change.n == 3 * change.clusters

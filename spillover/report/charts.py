@@ -19,7 +19,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,7 +125,7 @@ HIDDEN = (
 
 
 class Drawing:
-    """SVG files by the names of figures, which a `process` makes."""
+    """SVG files by the names of figures, which a `process` makes: to be asked for while it is there (`beside`)."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -135,15 +135,16 @@ class Drawing:
         """Waits for all of them."""
         assert self.process.stdout is not None
         answer = self.process.stdout.read()
-        if self.process.wait():
-            raise RuntimeError("a figure could not be drawn: what vl-convert said stands above")
+        if code := self.process.wait():
+            raise RuntimeError(f"figures could not be drawn (exit code {code}): the reason is on stderr")
         svgs: dict[str, str] = json.loads(answer)
         return svgs
 
 
 DRAW = """
-import json, sys, vl_convert
-specs = json.load(sys.stdin.buffer)
+import json, sys
+specs, sys.path[:] = json.load(sys.stdin.buffer)
+import vl_convert
 json.dump({name: vl_convert.vegalite_to_svg(spec) for name, spec in specs.items()}, sys.stdout)
 """
 
@@ -154,13 +155,21 @@ def beside(figures: Iterable[Figure]) -> Iterator[list[Figure]]:
     vl-convert holds Python's lock all the while, so that a thread would not do."""
     figures = list(figures)
     specs = {figure.name: figure.spec for figure in figures if figure.panels}
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-P", "-c", DRAW], stdin=pipe, stdout=pipe) as process:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(specs).encode())
-        process.stdin.close()
-        drawing = Drawing(process)
-        yield [replace(figure, drawing=drawing) for figure in figures]
+    if not specs:
+        yield figures
+        return
+    command, pipe = [sys.executable, "-P", "-c", DRAW], subprocess.PIPE
+    # In a session of its own (where the system knows them) Ctrl-C does not reach it: it goes with this block.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:
+        try:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # it died: `svgs` says so
+                process.stdin.write(json.dumps([specs, sys.path]).encode())
+                process.stdin.close()
+            drawing = Drawing(process)
+            yield [replace(figure, drawing=drawing) for figure in figures]
+        finally:
+            process.kill()
 
 
 # --- panels -----------------------------------------------------------------------------------------------------------

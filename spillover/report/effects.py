@@ -90,7 +90,7 @@ def _roles(results: Results) -> Iterator[Row]:
 
 
 def _interactions(results: Results) -> Iterator[Row]:
-    base = results.cells_of([results.base])
+    base = results.cells_of_base
     for variants, role in product(_arms(results), ROLES[1:]):
         effect = interaction(results, results.cells_of(variants), base, role)
         if effect is not None:
@@ -99,7 +99,7 @@ def _interactions(results: Results) -> Iterator[Row]:
 
 
 def _slopes(results: Results) -> Iterator[Row]:
-    base = results.cells_of([results.base])
+    base = results.cells_of_base
     for variants, where, cells in _by_role(results) if base else ():
         effect = slope(results, cells, base)
         if effect is not None:

@@ -96,7 +96,7 @@ def read(results: Results, folder: Path, condition: Condition, cells: Sequence[C
     label_scoring = Protocol.named(results.grid.protocol).label_scoring
     answers, scores = {}, {}
     for cell in cells:
-        number, first = results.numbers[results.variants[cell.variant].key], results.first_metric[cell.key]
+        number, first = results.variant_numbers[cell.variant], results.first_metric[cell.key]
         path = folder / "cells" / cell.key / "predictions.jsonl"
         answers[number] = rescored(read_rows(path), label_scoring)
         scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
@@ -233,7 +233,7 @@ def _identity(results: Results, folder: Path, condition: Condition, cells: Seque
         [
             [PACK_VERSION, METRICS_VERSION, grid.protocol, condition, test.labels, test.metrics, grid.labels_for(test)],
             [results.digests[cell.key] for cell in cells],
-            [[[results.numbers[variant.key], variant.name] for variant in variants], trained],
+            [[[results.variant_numbers[variant.key], variant.name] for variant in variants], trained],
             file_sha256(prompts) if prompts.exists() else None,
         ]
     )

@@ -35,8 +35,7 @@ class Rows:
 
     @classmethod
     def of(cls, metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> Rows:
-        doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
-        return cls(doc_ids, metric.statistics(predictions, labels))
+        return cls(np.array([p["doc_id"] for p in predictions]), metric.statistics(predictions, labels))
 
     def only(self, doc_ids: np.ndarray) -> Rows:
         """The rows of these documents, all of which must be here."""
@@ -106,7 +105,8 @@ def read_rows(
     predictions = rescored(_parse(content, path), label_scoring)
     if not predictions:
         return None
-    rows = {metric.name: Rows.of(metric, predictions, labels) for metric in metrics}
+    doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
+    rows = {metric.name: Rows(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
     with suppress(OSError):  # a folder that cannot be written is read all the same
         _keep_rows(kept, rows)
     return Answered(digest, rows)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import Any
 
 import pandas as pd
@@ -212,9 +212,11 @@ def _is_generation(data: Averages) -> dict[str, bool]:
 def _bars(rows: pd.DataFrame) -> pd.DataFrame:
     """The bars of a panel: base at 0 shots and at those of the FTICL variants, these, and FT of their size."""
     every: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]  # keys are columns' names
-    base, trained = [[row for row in every if (row["label"] == BASE) == is_base] for is_base in (True, False)]
+    base = [row for row in every if row["label"] == BASE]
+    trained = [row for row in every if row["label"] != BASE]
     fticl = [row for row in trained if row["train_shots"] > 0]
-    ft = [row for row in trained if row["train_shots"] == 0 and row["train_size"] in {r["train_size"] for r in fticl}]
+    sizes = {row["train_size"] for row in fticl}
+    ft = [row for row in trained if row["train_shots"] == 0 and row["train_size"] in sizes]
     asked = sorted({row["shots"] for row in every})
     counts = sorted({row["train_shots"] for row in fticl})
     bars = [(BASE, f"B{k}", base, k) for k in sorted({0, *(_nearest(asked, k) for k in counts)} & set(asked))]
@@ -222,7 +224,7 @@ def _bars(rows: pd.DataFrame) -> pd.DataFrame:
     bars += [("FT", "FT", ft, _nearest(asked, 0))]
     drawn = []
     for label, bar, means, shots in bars:
-        best = nan if label == BASE else max((row["value"] for row in means), default=nan)
+        best = nan if label == BASE else max((row["value"] for row in means if not isnan(row["value"])), default=nan)
         drawn += [{**row, "label": label, "bar": bar, "best": best} for row in means if row["shots"] == shots][:1]
     return pd.DataFrame(drawn, columns=[*rows.columns, "bar", "best"])
 

@@ -84,8 +84,8 @@ class Results:
     missing: tuple[Cell, ...]
     receipts: Mapping[str, dict[str, Any]]
     first_metric: Mapping[str, Rows] = field(repr=False)
-    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
-    clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False)
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
+    clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
 
     @cached_property
     def variants(self) -> Mapping[str, Variant]:
@@ -93,9 +93,10 @@ class Results:
         return {v.name: v for v in self.grid.variants} | {v.key: v for v in self.grid.variants}
 
     @cached_property
-    def numbers(self) -> Mapping[str, int]:
-        """The place of each variant in the grid, by its key."""
-        return {variant.key: number for number, variant in enumerate(self.grid.variants)}
+    def variant_numbers(self) -> Mapping[str, int]:
+        """The place of each variant in the grid, by key or name."""
+        numbered = list(enumerate(self.grid.variants))
+        return {v.name: number for number, v in numbered} | {v.key: number for number, v in numbered}
 
     @cached_property
     def recipes(self) -> Mapping[Recipe, tuple[Variant, ...]]:
@@ -107,15 +108,20 @@ class Results:
 
     @cached_property
     def _by_variant(self) -> Mapping[str, Sequence[Cell]]:
+        """By the variant's key: found once, since every effect asks for some."""
         cells: dict[str, list[Cell]] = {}
         for cell in self.grid.cells:
             cells.setdefault(self.variants[cell.variant].key, []).append(cell)
         return cells
 
-    def cells_of(self, variants: Iterable[Variant | None], role: Role | None = None) -> list[Cell]:
+    def cells_of(self, variants: Iterable[Variant], role: Role | None = None) -> list[Cell]:
         """The planned cells of some variants, at one `role` or at all."""
-        found = [cell for variant in variants if variant for cell in self._by_variant.get(variant.key, ())]
+        found = [cell for variant in variants for cell in self._by_variant.get(variant.key, ())]
         return [cell for cell in found if role in (None, cell.role)]
+
+    @cached_property
+    def cells_of_base(self) -> list[Cell]:
+        return self.cells_of([self.base]) if self.base else []
 
     @cached_property
     def tests(self) -> Mapping[str, TestInfo]:
@@ -168,7 +174,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
         raise StoreError("no grid.json: not an output folder, or a run that has not begun", where=str(folder))
     grid, store = Grid.read(folder / "grid.json"), Store(folder)
     audit, receipts = read_audit(folder / "audit.json"), _whole_cells(store, grid.cells)
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, {}, audit.clusters)  # for its lookups only
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=audit.clusters)  # for its lookups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []
@@ -402,7 +408,7 @@ def _matrix(results: Results) -> Iterable[MatrixEntry]:
 
 
 def _role_changes(results: Results) -> Iterable[RoleChange]:
-    base = results.cells_of([results.base])
+    base = results.cells_of_base
     for recipe, variants in results.recipes.items():
         for role in ROLES:
             name = f"{recipe_name(variants)} {ROLE_TITLES[role]}"

@@ -108,7 +108,7 @@ def _line(results: Results, arm: Sequence[Variant], overall: Mapping[str, Effect
 
 def _overall(results: Results, arms: Sequence[Sequence[Variant]]) -> dict[str, Effect]:
     """For checkpoints of which nobody said what they were trained on; after Holm over them."""
-    base = results.cells_of([results.base])
+    base = results.cells_of_base
     unknown = [arm for arm in arms if not _has_roles(results, arm)]
     found = {recipe_name(arm): difference(results, results.cells_of(arm), base) for arm in unknown}
     known = {name: effect for name, effect in found.items() if effect}

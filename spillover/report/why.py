@@ -69,7 +69,7 @@ def demonstrations(results: Results, rows: Sequence[Row]) -> Part | None:
         "What each further demonstration adds (the slope over shots), less what it adds for the base. Below zero, "
         "fine-tuning took away in-context learning."
     )
-    of_base = slope(results, results.cells_of([results.base]))
+    of_base = slope(results, results.cells_of_base)
     if of_base is not None:
         text += f" For the base it is {signed(of_base.value)} {signed_interval(of_base.interval)} over all test sets."
     return _effects(rows, "What is left of in-context learning", text, "slopes-c", lambda row: (row.name, row.where))

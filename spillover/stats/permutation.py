@@ -23,7 +23,7 @@ from .intervals import ROUNDING, Array
 
 GRID = 2**13  # steps from 0 to the largest sum: rounding to them moves a sum by some hundredths of its deviation
 MANY = 100  # numbers of like size, of which the sum with random signs is normal
-HALVINGS = 1000  # that a float can hold in one
+HALVINGS = 1000  # 2^-1000 is still a float, 2^-1100 is none: beyond, the ways are halved number by number
 SWAPS = 999  # where each swap is scored again
 
 

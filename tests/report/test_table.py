@@ -255,7 +255,7 @@ def test_a_folder_is_scored_once(small: Path, monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("scored again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(rows.Rows, "of", refuse)
+        patched.setattr(rows, "rescored", refuse)
         pd.testing.assert_frame_equal(table.load(small).df, first.df)
         with pytest.raises(AssertionError, match="scored again"):
             table.load(small, rescore=True)
@@ -328,3 +328,22 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "cells" / grid.cells[0].key / "predictions.jsonl").write_text('{"doc_id": 0}\n{"doc', "utf-8")
     with pytest.raises(StoreError, match=r"predictions\.jsonl:2: not JSON"):
         table.load(tmp_path)
+
+
+def test_cells_of_a_test_set_share_the_array_of_their_documents(tmp_path: Path) -> None:
+    """Read for the first time and read again: comparing documents is then comparing one object with itself."""
+    folder = fakestore.write_store(tmp_path, fakestore.make_grid())
+    for _ in range(2):
+        results = table.load(folder)
+        mine, other = ([c for c in results.cells_of_base if c.test_dataset == test][:2] for test in ("news", "shop"))
+        first, second = (results.first_metric[cell.key].doc_ids for cell in mine)
+        assert first is second
+        assert np.array_equal(first, results.first_metric[other[0].key].doc_ids)
+
+
+def test_cells_are_found_by_variant_and_role(tmp_path: Path) -> None:
+    results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid()))
+    ft = results.variants["news-ft"]
+    assert {c.variant for c in results.cells_of([ft])} == {ft.key}
+    assert {c.test_dataset for c in results.cells_of([ft], "in_domain")} == {"news"}
+    assert results.variant_numbers[ft.key] == results.variant_numbers["news-ft"] == results.grid.variants.index(ft)
