@@ -205,8 +205,8 @@ def _bleu_score(sums: Array) -> Array:
     """sacrebleu's `compute_bleu` over many sums at once."""
     said, wanted, matched, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
     missed = matched == 0
-    # An order without a match counts as 1/2, 1/4, ... of one: exponential smoothing.
-    matched = np.where(missed, np.ldexp(1.0, -np.cumsum(missed, axis=-1)), matched)
+    if missed.any():  # an order without a match counts as 1/2, 1/4, ... of one: exponential smoothing
+        matched = np.where(missed, np.ldexp(1.0, -np.cumsum(missed, axis=-1)), matched)
     with np.errstate(divide="ignore", invalid="ignore"):  # nothing said or no 4-gram: 0, below
         geometric = np.exp(np.log(matched / total).mean(axis=-1))
         brevity = np.exp(np.minimum(0.0, 1 - wanted / said))

@@ -220,7 +220,7 @@ def prompts_name(test: str, prompt: str, shots: int, draw: int) -> str:
 def read_rows(path: Path) -> list[Json]:
     """JSON lines of a whole file. Raises StoreError for a broken one."""
     try:
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
         advice = "delete its folder and run again"
         raise StoreError(f"cannot be read: {error}", where=str(path), allowed=advice) from None
