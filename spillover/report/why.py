@@ -25,10 +25,7 @@ Part = dict[str, Any]
 
 
 def parts(
-    results: Results,
-    inside: Mapping[str, Inside],
-    tallies: Mapping[tuple[str, str], Tally],
-    weights: Part,
+    results: Results, inside: Mapping[str, Inside], tallies: Mapping[tuple[str, str], Tally], weights: Part
 ) -> list[Part]:
     """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it."""
     effects = families(results)
