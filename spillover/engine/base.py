@@ -71,8 +71,3 @@ class Engine(Protocol):
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         """Yield (index of the request, its answer), in any order, each index once."""
         ...
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device said that its memory is full, and smaller passes may fit. Linux may end a process instead."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's GPUs, its CPU

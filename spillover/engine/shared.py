@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from .attention import TreePass, window
-from .base import Answer, Request, StopRule, Work, out_of_memory
+from .base import Answer, Request, StopRule, Work
 from .decode import Block, DecodePass, Range, by_layer, keep
 from .head import Head
+from .memory import out_of_memory
 from .tree import Pack, Part, Tree, merge_ranges
 
 LEAST_TOKENS = 64  # of a pass that is worth halving no further
@@ -56,7 +57,7 @@ class SharedEngine:
     """
 
     def __init__(
-        self, model: Any, eos_ids: frozenset[int], pack_tokens: int = 4096, decode_tokens: int = 16_384
+        self, model: Any, eos_ids: frozenset[int], pack_tokens: int = 2048, decode_tokens: int = 16_384
     ) -> None:
         self.model = model
         self.eos_ids = eos_ids
