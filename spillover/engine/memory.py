@@ -1,8 +1,9 @@
 """What passes take of a machine's memory: kept between them, and halved where it does not suffice.
 
 Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux gives such
-blocks back to the system each time, and the system hands them out again page by page, filled with zeros: a million
-page faults in half a minute of scoring, and a tenth of the time or more (`benchmarks/freed_memory.py`).
+blocks back to the system when it has enough of them, and the system hands them out again page by page, filled with
+zeros. Where the keys of many long prompts are held beside, that is up to a million page faults in half a minute, and
+some 8 % of the time (`benchmarks/freed_memory.py`); with short prompts, nothing that could be measured.
 """
 
 from __future__ import annotations
