@@ -122,8 +122,12 @@ def folder(args: argparse.Namespace) -> Path:
     return models.resolve(args.model).folder
 
 
-def load_engine(args: argparse.Namespace, units: Sequence[Unit], asked: str = "shared") -> Any:
-    """The package's engine for the model, warmed up; exits where the model cannot share prefixes."""
+def load_engine(args: argparse.Namespace, units: Sequence[Unit], asked: str = "shared", reuse: bool = True) -> Any:
+    """The package's engine for the model as a run has it, warmed up; exits where the model cannot share prefixes."""
+    from spillover.engine.memory import reuse_memory
+
+    if reuse:
+        reuse_memory()
     from spillover.engine.hf import load_engine as load
 
     engine, why_plain = load(folder(args), units[0].encoder, precision(args), asked)

@@ -35,15 +35,16 @@ def prepare(args: argparse.Namespace) -> tuple[Any, list[tuple[str, str]]]:
 
 
 def ours(args: argparse.Namespace) -> dict[str, Any]:
+    from spillover.engine.memory import reuse_memory
+
+    reuse_memory()  # as a run does, before the Trainer is imported
     from transformers import TrainingArguments
 
     from spillover.engine.attention import NAME, register
-    from spillover.engine.memory import keep_freed_memory
     from spillover.train.trainer import PrefixTrainer, train
 
     samples, _ = prepare(args)
     register()
-    keep_freed_memory()
     pack_tokens = inspect.signature(train).parameters["pack_tokens"].default
     arguments = TrainingArguments(per_device_train_batch_size=CASES[args.case][2], **_arguments(args))
     trainer = PrefixTrainer(

@@ -43,18 +43,18 @@ def _devices() -> Sequence[str]:
 
 
 def _load(*args: Any, **kwargs: Any) -> tuple[Engine, str | None]:
+    _make_room()
     from .engine.hf import load_engine
 
-    _make_room()
     return load_engine(*args, **kwargs)
 
 
 def _train(
     folder: Path, built: Any, job: Job, experiment: Experiment, out: Path, precision: str, progress: Any
 ) -> Json:
+    _make_room()  # before the Trainer is imported: that allocates already
     from .train.trainer import Recipe, train
 
-    _make_room()
     spec, variant = experiment.train, job.variant
     assert job.strategy is not None and variant.learning_rate is not None and variant.seed is not None
     own: Json = {"learning_rate": variant.learning_rate, "seed": variant.seed, "lora": job.strategy.lora}
@@ -80,6 +80,9 @@ def _make_room() -> None:
 
     Modules, optimisers and tracebacks refer to themselves in circles, which Python breaks only now and then.
     """
+    from .engine.memory import reuse_memory
+
+    reuse_memory()
     import torch
 
     gc.collect()

@@ -20,7 +20,6 @@ from ..encode import Encoder
 from ..errors import ModelError
 from . import attention
 from .base import Engine, Request
-from .memory import keep_freed_memory
 from .plain import PlainEngine
 from .shared import SharedEngine
 
@@ -132,7 +131,6 @@ def load_engine(
 
     `longest` is the most tokens that a request will take, answer included, where that is known.
     """
-    keep_freed_memory()
     model = load_model(folder, precision, adapter, trust).eval().requires_grad_(False)
     words = encoder.text_ids("One two three four five six seven eight nine ten.")
     reason = None if asked == "plain" else why_plain(model, words, precision, longest)

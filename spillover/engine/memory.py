@@ -1,9 +1,10 @@
-"""What passes take of a machine's memory: kept between them, and halved where it does not suffice.
+"""How a run takes a machine's memory: in large pages, kept between passes, and in smaller passes where it is full.
 
-Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux gives such
-blocks back to the system when it has enough of them, and the system hands them out again page by page, filled with
-zeros. Where the keys of many long prompts are held beside, that is up to a million page faults in half a minute, and
-some 8 % of the time (`benchmarks/freed_memory.py`); with short prompts, nothing that could be measured.
+Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux gives much of
+that back to the system, which hands it out again in pages of 4 KB, each filled with zeros on its first use: up to a
+million page faults in half a minute. What a run does instead costs no memory and changes no number;
+`benchmarks/memory_reuse.py` measures it. It is for processes that are a run's own: a library leaves its caller's
+allocator alone, so `spillover.backend` asks for it and the engine does not.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ import ctypes
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-MOST_KEPT = 2**31 - 1  # bytes at the heap's top: the most that mallopt can be told
+NEVER = -1  # gives back the end of the heap
 LARGEST_BLOCK = 2**30  # bytes of an allocation that is still served from the heap
 
 
-def keep_freed_memory() -> bool:
-    """This process keeps up to 2 GB that were freed, to use them again. False where the C library is not glibc.
+def reuse_memory() -> bool:
+    """This process keeps what it frees, to use it again, and takes large pages. False where the C library is not glibc.
 
-    Who has set glibc's own variables (`MALLOC_TRIM_THRESHOLD_` and the like) has chosen already: they are left alone.
+    Large pages are PyTorch's own switch (`THP_MEM_ALLOC_ENABLE`), which it reads once, before its first large tensor.
+    Who has set it, or one of glibc's variables (`MALLOC_TRIM_THRESHOLD_` and the like), has chosen: it is left alone.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     chosen = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"} & os.environ.keys()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if chosen or mallopt is None:
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(M_TRIM_THRESHOLD, MOST_KEPT))
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -27,7 +27,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from ..engine.attention import TreePass
 from ..engine.hf import PROBE_TOKENS, device, load_model, why_plain
-from ..engine.memory import keep_freed_memory, out_of_memory
+from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
 from ..engine.tree import Tree
 from ..strategy import Lora
@@ -214,7 +214,6 @@ def train(
     set_seed(recipe.seed)  # before anything random: adapters are initialised at random
     config, dropout = _without_dropout(model_folder, trust)
     as_given = {**dropout, **({"use_cache": config.use_cache} if hasattr(config, "use_cache") else {})}
-    keep_freed_memory()
     model = load_model(model_folder, "float32", trust=trust, config=config)
     words = list(islice(cycle(chain.from_iterable(sample.ids for sample in samples)), PROBE_TOKENS))
     longest = max(len(sample.ids) for sample in samples)

@@ -1,8 +1,7 @@
-"""Reading prompts with freed memory kept in the process, against giving it back to the system after each layer.
+"""Reading prompts with memory as a run takes it, against the C library's and PyTorch's defaults.
 
-Both sides are the shared engine; what differs is `spillover.engine.memory.keep_freed_memory`. Answers end at their
-first token: what remains is the passes over the prompts. Each page fault counted is a page of freed memory that the
-system hands out again, filled with zeros.
+Both sides are the shared engine; what differs is `spillover.engine.memory.reuse_memory`. Answers end at their first
+token: what remains is the passes over the prompts. A page fault is a page that the system hands out, filled with zeros.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ import measure
 from meter import Meter
 
 
-def side(kept: bool) -> measure.Side:
+def side(reuse: bool) -> measure.Side:
     def work(args: argparse.Namespace) -> dict[str, Any]:
-        from spillover.engine import hf
-
-        if not kept:
-            hf.keep_freed_memory = lambda: False
         units = common.make_units(args)
-        engine = common.load_engine(args, units)
+        engine = common.load_engine(args, units, reuse=reuse)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         firsts: list[tuple[int, ...]] = []
         with Meter() as meter:
@@ -38,7 +33,7 @@ def side(kept: bool) -> measure.Side:
 
 def main() -> None:
     args = common.parser(__doc__, rows=8, tests=["xsum"], prompts=["p1"]).parse_args()
-    mine, other = measure.two_sides(args, {"kept": side(True), "given back": side(False)})
+    mine, other = measure.two_sides(args, {"as a run": side(True), "defaults": side(False)})
     differ = sum(a != b for a, b in zip(mine["answers"], other["answers"], strict=True))
     detail = f"{mine['tokens']} tokens computed, page faults {mine['faults']} against {other['faults']}"
     measure.speedup(args, mine, other, 1, f"{differ} of {len(mine['answers'])} first tokens differ", detail)
