@@ -2,8 +2,9 @@
 
 Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux gives much of
 that back to the system, which hands it out again in pages of 4 KB, each filled with zeros on its first use: up to a
-million page faults in half a minute. What a run does instead costs no memory and changes no number;
-`benchmarks/memory_reuse.py` measures it. It is for processes that are a run's own: a library leaves its caller's
+million page faults in half a minute. What a run does instead changes no number and helps most where prompts are long
+(`benchmarks/memory_reuse.py`); it costs memory where passes differ in size, a sixth of the peak in a training step on
+XSum (docs/log.md). It is for processes that are a run's own: a library leaves its caller's
 allocator alone, so `spillover.backend` asks for it and the engine does not.
 """
 
