@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import models
-from .experiment import Experiment, TrainSpec
+from .experiment import Experiment
 from .grid import Cell, Variant
 from .plan import Job, Plan, Sheet
 from .progress import duration
@@ -61,13 +61,14 @@ def plain_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
     return texts + sum(len(sheet.rows) * sheet.max_new_tokens for _, sheet in parts)
 
 
-def train_work(job: Job, spec: TrainSpec, a_token: float = CHARACTERS_A_TOKEN) -> float:
-    """Training in tokens of scoring. Demonstrations are shared by the samples of a step."""
+def train_work(job: Job, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
+    """Training in tokens of scoring. The samples of a step share demonstrations, but not with the plain engine."""
     assert job.train is not None
     rows = sum(sum(map(len, e.fields.values())) + len(e.target) + 40 for e in job.train.examples)
     demos = sum(sum(map(len, e.fields.values())) + 40 for e in job.demos)
-    steps = len(job.train.examples) / spec.batch_size
-    return (rows + demos * steps) / a_token * spec.num_train_epochs * TRAIN_COST
+    spec = experiment.train
+    times = len(job.train.examples) / (spec.batch_size if experiment.engine == "shared" else 1)
+    return (rows + demos * times) / a_token * spec.num_train_epochs * TRAIN_COST
 
 
 def characters(sheet: Sheet, a_token: float = CHARACTERS_A_TOKEN) -> float:
@@ -187,7 +188,7 @@ def _speed(plan: Plan, store: Store, a_token: float) -> _Speed:
     for job in plan.jobs:
         receipt = store.variant_receipt(job.variant.key)
         if job.train is not None and receipt and _is_comparable(receipt, plan.experiment):
-            speed.training.add(receipt["seconds"], train_work(job, plan.experiment.train, a_token))
+            speed.training.add(receipt["seconds"], train_work(job, plan.experiment, a_token))
         for there, _ in units(plan, store, job):
             receipts = [store.cell_receipt(cell.key) or {} for cell, _ in there]
             if there and all(_is_comparable(r, plan.experiment) for r in receipts):
@@ -293,19 +294,20 @@ def _variant(
     shapes: Mapping[str, tuple[int, ...]] | None,
 ) -> VariantCost:
     there = missing = 0
-    plain = shared = 0.0
+    plain = tokens = 0.0
+    engine = plan.experiment.engine
     seconds: list[float | None] = []
     for have, want in units(plan, store, job):
         there, missing = there + len(have), missing + len(want)
         if want:
             work = unit_work(want, a_token)
             full = plain_work(want, a_token)
-            plain, shared = plain + full, shared + min(work, full)
+            plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
             rate = speed.scoring(want[0][1])
             seconds.append(rate(work) if rate else None)
     training = 0.0
     if missing and not is_there(job, store):
-        training = train_work(job, plan.experiment.train, a_token)
+        training = train_work(job, plan.experiment, a_token)
         rate = speed.train()
         seconds.append(rate(training) if rate else None)
     made = training > 0 and stays(job, plan.experiment)
@@ -317,7 +319,7 @@ def _variant(
         missing=missing,
         train_tokens=training / TRAIN_COST,
         tokens_plain=plain,
-        tokens=shared,
+        tokens=tokens,
         bytes_kept=0 if not made else variant_bytes(shapes, lora) if shapes else None,
         seconds=None if None in seconds else sum(s for s in seconds if s is not None),
     )
@@ -363,9 +365,12 @@ def closing(estimate: Estimate) -> list[str]:
     """The sum of it, in sentences."""
     if not estimate.missing:
         return [f"All {estimate.cells:,} cells are there: nothing is left to compute."]
+    unshared = ""
+    if estimate.tokens < estimate.tokens_plain:
+        unshared = f" ({amount(estimate.tokens_plain)} if shared prefixes were not computed once)"
     lines = [
         f"{estimate.missing:,} of {estimate.cells:,} cells are missing. Tokens to score: about "
-        f"{amount(estimate.tokens)} ({amount(estimate.tokens_plain)} if shared prefixes were not computed once); "
+        f"{amount(estimate.tokens)}{unshared}; "
         f"to train: {amount(estimate.train_tokens)}."
     ]
     if estimate.bytes_kept is None:

@@ -221,7 +221,7 @@ class _Run:
                 f"{built.lost}; {built.rows_dropped} left out"
             )
         making = self.store.making_folder(variant.key)
-        cost = train_work(job, self.experiment.train)
+        cost = train_work(job, self.experiment)
         seen = 0
 
         def progress(step: int, steps: int, loss: float) -> None:
@@ -367,7 +367,7 @@ class _Run:
         if not missing:
             return 0.0
         units = [[part for part in parts if part[0].key in missing] for _, parts in self.plan.units(job.variant)]
-        training = 0.0 if is_there(job, self.store) else train_work(job, self.experiment.train)
+        training = 0.0 if is_there(job, self.store) else train_work(job, self.experiment)
         return sum(unit_work(parts) for parts in units if parts) + training
 
     def _machine(self) -> Json:

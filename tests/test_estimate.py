@@ -83,6 +83,16 @@ def test_with_nothing_there_all_is_missing_and_time_unknown(store: Store) -> Non
     assert closing(found)[-1] == "Time: unknown until the first cell has been computed on this machine."
 
 
+def test_the_plain_engine_shares_nothing_and_says_no_tokens_saved(store: Store) -> None:
+    strategies = {"datasets": ["reviews"], "sizes": [32], "strategies": [{"fticl": {"shots": 2}}]}
+    shared = estimate(plan_of(train=strategies), store)
+    plain = estimate(plan_of(train=strategies, engine="plain"), store)
+    assert plain.tokens == plain.tokens_plain == shared.tokens_plain > shared.tokens
+    assert plain.train_tokens > shared.train_tokens, "each sample has its own demonstrations"
+    assert "if shared prefixes were not computed once" in closing(shared)[0]
+    assert "if shared" not in closing(plain)[0]
+
+
 def test_tokens_are_near_those_of_the_tokenizer(store: Store) -> None:
     plan = plan_of()
     base = estimate(plan, store).variants[0]
@@ -103,7 +113,7 @@ def test_time_comes_from_the_receipts_of_the_same_kind_of_cell(store: Store) -> 
     found = estimate(plan, store)
     assert found.variants[0].missing == 0
     assert found.variants[0].seconds == 0
-    training = train_work(ft, plan.experiment.train, a_token)
+    training = train_work(ft, plan.experiment, a_token)
     assert found.variants[1].seconds == pytest.approx(of["reviews"] + 3 * of["quiz"] + training)
     train(store, ft, seconds=2 * training)
     found = estimate(plan, store)
