@@ -1,7 +1,7 @@
 """Loading a transformers model into an engine: device, precision, adapters, and whether prefixes can be shared.
 
-`auto` precision is bfloat16 where the hardware multiplies it natively (recent NVIDIA GPUs, CPUs with AMX or
-AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts
+`auto` precision is bfloat16 where the hardware has units that multiply its matrices (recent NVIDIA GPUs, CPUs with AMX)
+and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts
 beyond a sliding window, attention that transformers does not let us replace) is answered by the plain engine; so is one
 for which the two engines disagree on a short probe, which is tried each time a model is loaded, to be asked or
 trained (`why_plain`).
@@ -72,8 +72,8 @@ def resolve_precision(asked: str) -> Precision:
         return asked  # type: ignore[return-value]
     if on_gpu:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
+    # avx512_bf16 alone is no reason: on an Intel Xeon with it and without AMX, bf16 ran at 0.6 of float32 (docs/log.md)
+    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16") else "float32"
 
 
 def load_model(
