@@ -42,7 +42,7 @@ def test_a_block_that_was_freed_is_taken_again_without_page_faults(monkeypatch: 
     reused, first, last = faults(monkeypatch, THP_MEM_ALLOC_ENABLE="0")
     if not reused:
         pytest.skip("the C library here is not glibc")
-    assert first >= PAGES
+    assert first > PAGES // 2  # imports may have left free memory at the heap's end, which the first block takes too
     assert last < PAGES // 100
 
 
