@@ -10,7 +10,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from spillover.engine import attention
+from spillover.engine import attention, products
 
 VOCABULARY = 50
 EOS = 3
@@ -56,6 +56,7 @@ def pair(kind: str = "Llama", **changes: Any) -> tuple[Any, Any]:
     plain = build(kind, **changes)
     shared = copy.deepcopy(plain)
     shared.set_attn_implementation(attention.NAME)
+    products.adopt(shared)
     return plain, shared
 
 

@@ -29,9 +29,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import products
 from .tree import Part
 
 NAME = "spillover"
+LARGE = 2**18  # scores a head of a rectangle that is faster by oneDNN's products, where those are faster than MKL's
+SCORES_AT_ONCE = 2**19  # of them: 2 MB, which stay in a core's cache between the two products
+FEW_QUERIES = 256  # of a rectangle whose bf16 gradients PyTorch's CPU kernel computes slower than float32 ones
 
 KeyValue = tuple[Tensor, Tensor]  # k_1GND, v_1GND
 
@@ -139,16 +143,18 @@ class _TreeAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
         (grad,) = grads
-        grad = grad.to(q.dtype)
         dq, dk, dv = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (q, k, v))
+        rounded = (grad.to(q.dtype), q, k, v, out)
+        single = tuple(x.float() for x in rounded)
         for part in ctx.parts:
             at, keys = slice(part.q0, part.q1), slice(part.k0, part.k1)
+            d, qs, ks, vs, o = single if part.q1 - part.q0 < FEW_QUERIES else rounded
             gq, gk, gv = fused_backward(
-                grad[:, :, at],
-                q[:, :, at],
-                k[:, :, keys],
-                v[:, :, keys],
-                out[:, :, at],
+                d[:, :, at],
+                qs[:, :, at],
+                ks[:, :, keys],
+                vs[:, :, keys],
+                o[:, :, at],
                 lse[:, :, at],
                 part.causal,
                 ctx.scale,
@@ -162,12 +168,32 @@ class _TreeAttention(torch.autograd.Function):
 def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of q_BHND to k_BHMD, v_BHMD with its log-sum-exp (float32, BHN)."""
     if q.device.type == "cpu":
+        if not causal and len(q) == 1 and q.shape[2] * k.shape[2] >= LARGE and products.is_faster():
+            return by_products(q, k, v, scale)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     if causal:
         raise NotImplementedError("away from the CPU causal rectangles are part of one mask")
     scores = (q @ k.transpose(-1, -2)).float() * scale
     lse = scores.logsumexp(-1)
     return (scores - lse.unsqueeze(-1)).exp().to(v.dtype) @ v, lse
+
+
+def by_products(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """A full rectangle as two products a head, scores in float32: PyTorch's fused kernel multiplies by MKL.
+
+    q_1HND, k_1HMD, v_1HMD -> out_1HND, lse_1HN (float32).
+    """
+    out, lse = torch.empty_like(q), torch.empty(q.shape[:3], dtype=torch.float32)
+    rows = max(1, SCORES_AT_ONCE // k.shape[2])
+    for head in range(q.shape[1]):
+        key, value = k[0, head].float(), v[0, head].t()
+        for first in range(0, q.shape[2], rows):
+            at = slice(first, first + rows)
+            scores = products.product(q[0, head, at].float() * scale, key)
+            weights = scores.softmax(-1)
+            lse[0, head, at] = scores.amax(-1) - weights.amax(-1).log()  # the largest is exp(its score - lse)
+            out[0, head, at] = products.product(weights.to(v.dtype), value)
+    return out, lse
 
 
 def fused_backward(

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .products import linear
+
 
 @dataclass(frozen=True)
 class Head:
@@ -38,7 +40,7 @@ class Head:
 
     def __call__(self, hidden_PC: Tensor) -> Tensor:
         """Float32 logits_PV."""
-        logits_PV = torch.nn.functional.linear(hidden_PC.float(), self.weight_VC, self.bias_V)
+        logits_PV = linear(hidden_PC.float(), self.weight_VC, self.bias_V)
         if self.scaling is not None:
             logits_PV = logits_PV / self.scaling
         return logits_PV if self.cap is None else self.cap * torch.tanh(logits_PV / self.cap)

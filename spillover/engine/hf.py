@@ -1,7 +1,7 @@
 """Loading a transformers model into an engine: device, precision, adapters, and whether prefixes can be shared.
 
-`auto` precision is bfloat16 where the hardware has units that multiply its matrices (recent NVIDIA GPUs, CPUs with AMX)
-and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts
+`auto` precision is bfloat16 where the hardware multiplies it faster (recent NVIDIA GPUs, CPUs with AMX, AMD's with
+AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts
 beyond a sliding window, attention that transformers does not let us replace) is answered by the plain engine; so is one
 for which the two engines disagree on a short probe, which is tried each time a model is loaded, to be asked or
 trained (`why_plain`).
@@ -18,7 +18,7 @@ import torch
 
 from ..encode import Encoder
 from ..errors import ModelError
-from . import attention
+from . import attention, products
 from .base import Engine, Request
 from .plain import PlainEngine
 from .shared import SharedEngine
@@ -72,8 +72,11 @@ def resolve_precision(asked: str) -> Precision:
         return asked  # type: ignore[return-value]
     if on_gpu:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    # avx512_bf16 alone is no reason: on an Intel Xeon with it and without AMX, bf16 ran at 0.6 of float32 (docs/log.md)
-    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16") else "float32"
+    can = torch.cpu.get_capabilities()
+    # avx512_bf16 is a reason on AMD's cores only: there bf16 ran at twice the speed of float32 and more; on an Intel
+    # Xeon with it and without AMX at 0.6 (docs/log.md)
+    native = can.get("amx_bf16") or (can.get("avx512_bf16") and "AMD" in can.get("cpu_name", ""))
+    return "bfloat16" if native else "float32"
 
 
 def load_model(
@@ -144,7 +147,7 @@ def _shared(model: Any, eos_ids: frozenset[int]) -> SharedEngine:
 
 
 def why_plain(model: Any, words: Sequence[int], precision: Precision, longest: int | None = None) -> str | None:
-    """Why the model cannot share prefixes, or None: then its attention is ours from here on.
+    """Why the model cannot share prefixes, or None: then its attention and its products are ours from here on.
 
     `words` are some token ids of it, at least PROBE_TOKENS; `longest` the most tokens of a sequence, where known.
     """
@@ -165,17 +168,17 @@ def _unsuitable(model: Any, longest: int | None) -> str | None:
 
 
 def _probe(model: Any, words: Sequence[int], precision: Precision) -> str | None:
-    """Ask both engines the same short question. None where they agree, and then the model's attention is ours."""
+    """Ask both engines the same short question. None where they agree, and then the model is ours."""
     usual = model.config._attn_implementation  # sdpa, or eager where a model has no other
     words = tuple(words[:PROBE_TOKENS])
     requests = [Request(words[:5], (words[5:7], words[7:8])), Request(words[:4], (words[6:9], words[2:3]))]
     try:
-        model.set_attn_implementation(attention.NAME)
+        _take(model)
         ours = dict(_shared(model, frozenset()).run(requests, lambda ids: True))
     except Exception as error:  # whatever an unknown model does with a tree, it has a slower way
-        model.set_attn_implementation(usual)
+        _give_back(model, usual)
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'in its forward pass'}"
-    model.set_attn_implementation(usual)
+    _give_back(model, usual)
     theirs = dict(PlainEngine(model, frozenset()).run(requests, lambda ids: True))
     worst = max(
         abs(a - b)
@@ -185,5 +188,15 @@ def _probe(model: Any, words: Sequence[int], precision: Precision) -> str | None
     )
     if not worst <= PROBE_TOLERANCE[precision]:  # written so that NaN differs
         return f"shared and plain engine differ by {worst:.2g} nats on a probe"
-    model.set_attn_implementation(attention.NAME)
+    _take(model)
     return None
+
+
+def _take(model: Any) -> None:
+    model.set_attn_implementation(attention.NAME)
+    products.adopt(model)
+
+
+def _give_back(model: Any, usual: str) -> None:
+    model.set_attn_implementation(usual)
+    products.restore(model)

@@ -76,10 +76,6 @@ def test_gradients_are_those_of_dense_attention() -> None:
     assert max(both_ways(tree)) < 1e-5
 
 
-def test_in_bfloat16_they_differ_by_its_rounding_only() -> None:
-    assert max(both_ways(Tree.of(FORK), torch.bfloat16)) < 2e-2
-
-
 def test_gradients_of_random_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_module, "SPLIT_TOKENS", 0.0)  # every fork a rectangle, however short
     monkeypatch.setattr(tree_module, "MERGE_TOKENS", 0.0)
@@ -132,6 +128,27 @@ def test_a_training_pass_has_no_past() -> None:
     _, second = tree.packs(len(tree) // 2 + 1)
     with pytest.raises(RuntimeError, match="whole tree"):
         TreePass((), [(second.past[0], 0)], {0: {0: (k, v)}}).attend(0, q.requires_grad_(), k, v, SCALE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("at_once", [2**19, 60, 1], ids=["whole", "in parts", "row by row"])
+def test_a_rectangle_by_products_is_the_fused_kernels(
+    dtype: torch.dtype, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+    q, k, v = (x.repeat_interleave(HEADS // x.shape[1], 1) for x in inputs(29, dtype))
+    q = 9 * q[:, :, :23]  # scores tens of nats apart: some keys get no weight at all
+    out, lse = attention.by_products(q, k, v, SCALE)
+    scores = q.double() @ k.double().transpose(-1, -2) * SCALE
+    assert (out.dtype, lse.dtype) == (dtype, torch.float32)
+    assert apart(out, scores.softmax(-1) @ v.double()) < (1e-6 if dtype == torch.float32 else 1e-2)
+    assert float((lse - scores.logsumexp(-1)).abs().max()) < 2e-5  # scores themselves are float32 in either
+
+
+@pytest.mark.parametrize("few", [0, 10_000], ids=["in bfloat16", "in float32"])
+def test_in_bfloat16_they_differ_by_its_rounding_only(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "FEW_QUERIES", few)
+    assert max(both_ways(Tree.of(FORK), torch.bfloat16)) < 2e-2
 
 
 def test_merging_two_softmaxes_is_the_softmax_over_both() -> None:

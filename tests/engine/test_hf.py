@@ -12,12 +12,14 @@ from spillover.engine.hf import resolve_precision
     ("capabilities", "precision"),
     [
         ({"avx2": True}, "float32"),
-        ({"avx512_bf16": True, "amx_bf16": False}, "float32"),  # it has the instruction, but float32 is faster there
-        ({"avx512_bf16": True, "amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel"}, "bfloat16"),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel"}, "float32"),  # with the instruction, but slow
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bfloat16"),
+        ({"avx512_f": True, "cpu_name": "AMD EPYC"}, "float32"),
     ],
 )
-def test_auto_is_bfloat16_only_where_the_cpu_has_matrix_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
+def test_auto_is_bfloat16_only_where_the_cpu_multiplies_it_faster(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool | str], precision: str
 ) -> None:
     monkeypatch.setenv("SPILLOVER_DEVICE", "cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)

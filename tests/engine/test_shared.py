@@ -18,7 +18,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from spillover.encode import Encoder
-from spillover.engine import attention
+from spillover.engine import attention, products
 from spillover.engine.base import Answer, Request
 from spillover.engine.hf import load_engine
 from spillover.engine.plain import PlainEngine
@@ -99,6 +99,28 @@ def test_random_requests(asked: list[Request], pack_tokens: int, decode_tokens: 
     ours = ask(SharedEngine(model, ENDS, pack_tokens, decode_tokens), asked)
     if hold_against(plain, asked, theirs, ours):
         event("near ties")
+
+
+def test_random_requests_by_onednns_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on AMD's processors with AVX-512, whatever this one is: each layer, and each rectangle of attention."""
+    monkeypatch.setattr(products, "is_faster", lambda: True)
+    monkeypatch.setattr(attention, "LARGE", 1)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 100)
+    rectangles: list[int] = []
+    by_products = attention.by_products
+    monkeypatch.setattr(attention, "by_products", lambda *args: rectangles.append(1) or by_products(*args))
+    plain, model = tinymodels.pair()
+
+    @settings(max_examples=20, deadline=None, derandomize=True)
+    @given(requests(), st.sampled_from([23, 4096]))
+    def check(asked: list[Request], pack_tokens: int) -> None:
+        hold_against(
+            plain, asked, ask(PlainEngine(plain, ENDS), asked), ask(SharedEngine(model, ENDS, pack_tokens), asked)
+        )
+
+    check()
+    assert len(rectangles) > 100, "in reading and in decoding"
+    assert sum(isinstance(module, products.Linear) for module in model.modules()) > 10
 
 
 def classification(rows: int = 12, generate: int = 4) -> list[Request]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from spillover.backend import Backend
-from spillover.engine import attention, hf
+from spillover.engine import attention, hf, products
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
 from spillover.experiment import parse_experiment
@@ -121,6 +121,13 @@ def test_gradients_are_those_of_the_padded_batch(samples: list[Sample], pack_tok
         total += loss.item()
     assert total == pytest.approx(reference.item(), rel=1e-6)
     assert apart(gradients(model), gradients(plain)) < 1e-5
+
+
+def test_gradients_by_onednns_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on AMD's processors with AVX-512, whatever this one is."""
+    monkeypatch.setattr(products, "is_faster", lambda: True)
+    monkeypatch.setattr(attention, "LARGE", 1)
+    test_gradients_are_those_of_the_padded_batch(FTICL, 4096)
 
 
 @pytest.mark.parametrize("kind", ["GPTNeoX", "Qwen3"])
