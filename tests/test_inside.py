@@ -64,6 +64,7 @@ def plan_of(place: Path, trains: bool = True, **changes: Any) -> Plan:
         "datasets": {"words": {**words, "train": "train.jsonl"} if trains else words},
         "train": {"strategies": ["ft", "lora"], "learning_rate": 1e-3, "num_train_epochs": 1, "batch_size": 8},
         "test": {"shots": [0]},
+        "precision": "float32",  # whatever this machine would take
     }
     return make_plan(parse_experiment({**raw, **changes}), place)
 

@@ -33,8 +33,9 @@ from . import products
 from .tree import Part
 
 NAME = "spillover"
-LARGE = 2**18  # scores a head of a rectangle that is faster by oneDNN's products, where those are faster than MKL's
-SCORES_AT_ONCE = 2**19  # of them: 2 MB, which stay in a core's cache between the two products
+LARGE = 2**17  # queries x keys of a rectangle that is faster by oneDNN's products, where those are faster than MKL's
+SCORES_AT_ONCE = 2**19  # of them: 2 MB, which stay in the cache between the two products
+CAUSAL_QUERIES = 256  # at once, with all keys up to their last: fewer compute less in vain, in smaller products
 FEW_QUERIES = 256  # of a rectangle whose bf16 gradients PyTorch's CPU kernel computes slower than float32 ones
 
 KeyValue = tuple[Tensor, Tensor]  # k_1GND, v_1GND
@@ -68,8 +69,8 @@ class TreePass:
         if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
             if past:
                 raise RuntimeError("a training pass holds its whole tree: there is no past to attend to")
-            return _TreeAttention.apply(q, k, v, tuple(self.parts), scale)
-        return _forward(q, k, v, self.parts, past, scale)[0]
+            return _TreeAttention.apply(q, k, v, tuple(self.parts), scale, groups)
+        return _forward(q, k, v, self.parts, past, scale, groups)[0]
 
     def _masked(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """All rectangles in one call: the keys of the past stand before the pass's own."""
@@ -108,7 +109,13 @@ def _heads(kv: KeyValue, k0: int, k1: int, groups: int) -> KeyValue:
 
 
 def _forward(
-    q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Part], past: Sequence[tuple[Part, Tensor, Tensor]], scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    parts: Sequence[Part],
+    past: Sequence[tuple[Part, Tensor, Tensor]],
+    scale: float,
+    groups: int,
 ) -> tuple[Tensor, Tensor]:
     """Every rectangle, merged: out_1HND in q's type, lse_1HN in float32."""
     out = torch.empty(q.shape, dtype=torch.float32, device=q.device)
@@ -116,11 +123,11 @@ def _forward(
     for part in parts:  # the causal parts tile the line: each token once
         if part.causal:
             at = slice(part.q0, part.q1)
-            out[:, :, at], lse[:, :, at] = fused(q[:, :, at], k[:, :, at], v[:, :, at], True, scale)
+            out[:, :, at], lse[:, :, at] = fused(q[:, :, at], k[:, :, at], v[:, :, at], True, scale, groups)
     full = [(p, k[:, :, p.k0 : p.k1], v[:, :, p.k0 : p.k1]) for p in parts if not p.causal]
     for part, keys, values in [*full, *past]:
         at = slice(part.q0, part.q1)
-        merge(out[:, :, at], lse[:, :, at], *fused(q[:, :, at], keys, values, False, scale))
+        merge(out[:, :, at], lse[:, :, at], *fused(q[:, :, at], keys, values, False, scale, groups))
     return out.to(q.dtype), lse
 
 
@@ -133,8 +140,10 @@ def merge(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> None:
 
 class _TreeAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, parts: tuple[Part, ...], scale: float) -> Tensor:
-        out, lse = _forward(q, k, v, parts, (), scale)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, parts: tuple[Part, ...], scale: float, groups: int
+    ) -> Tensor:
+        out, lse = _forward(q, k, v, parts, (), scale, groups)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.parts, ctx.scale = parts, scale
         return out
@@ -162,14 +171,17 @@ class _TreeAttention(torch.autograd.Function):
             dq[:, :, at] += gq
             dk[:, :, keys] += gk
             dv[:, :, keys] += gv
-        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, None
+        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, None, None
 
 
-def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention of q_BHND to k_BHMD, v_BHMD with its log-sum-exp (float32, BHN)."""
+def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: int = 1) -> tuple[Tensor, Tensor]:
+    """Attention of q_1HND to k_1HMD, v_1HMD with its log-sum-exp (float32, 1HN).
+
+    Each key-value head stands there for `groups` heads, one after the other.
+    """
     if q.device.type == "cpu":
-        if not causal and len(q) == 1 and q.shape[2] * k.shape[2] >= LARGE and products.is_faster():
-            return by_products(q, k, v, scale)
+        if q.shape[2] * k.shape[2] >= LARGE and products.is_faster():
+            return by_products(q, k, v, causal, scale, groups)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     if causal:
         raise NotImplementedError("away from the CPU causal rectangles are part of one mask")
@@ -178,21 +190,28 @@ def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[
     return (scores - lse.unsqueeze(-1)).exp().to(v.dtype) @ v, lse
 
 
-def by_products(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """A full rectangle as two products a head, scores in float32: PyTorch's fused kernel multiplies by MKL.
+def by_products(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: int) -> tuple[Tensor, Tensor]:
+    """`fused` as two products for each key-value head, scores in float32: PyTorch's kernel multiplies by MKL.
 
     q_1HND, k_1HMD, v_1HMD -> out_1HND, lse_1HN (float32).
     """
+    queries, keys, width = q.shape[2], k.shape[2], q.shape[3]
+    rows = CAUSAL_QUERIES if causal else max(1, SCORES_AT_ONCE // (keys * groups))
+    later = torch.ones(rows, rows, dtype=torch.bool).triu_(1) if causal else None
     out, lse = torch.empty_like(q), torch.empty(q.shape[:3], dtype=torch.float32)
-    rows = max(1, SCORES_AT_ONCE // k.shape[2])
-    for head in range(q.shape[1]):
+    for head in range(0, q.shape[1], groups):
         key, value = k[0, head].float(), v[0, head].t()
-        for first in range(0, q.shape[2], rows):
-            at = slice(first, first + rows)
-            scores = products.product(q[0, head, at].float() * scale, key)
+        for first in range(0, queries, rows):
+            last = min(first + rows, queries)
+            at, seen = (0, slice(head, head + groups), slice(first, last)), last if causal else keys
+            scores = products.product(q[at].reshape(-1, width).float() * scale, key[:seen])
+            if later is not None:
+                own = scores.view(groups, last - first, seen)[:, :, first:]
+                own.masked_fill_(later[: last - first, : last - first], float("-inf"))
             weights = scores.softmax(-1)
-            lse[0, head, at] = scores.amax(-1) - weights.amax(-1).log()  # the largest is exp(its score - lse)
-            out[0, head, at] = products.product(weights.to(v.dtype), value)
+            largest = weights.amax(-1)  # exp(its score - lse)
+            lse[at] = (scores.amax(-1) - largest.log_()).view(groups, -1)
+            out[at] = products.product(weights.to(v.dtype), value[:, :seen]).view(groups, -1, width)
     return out, lse
 
 

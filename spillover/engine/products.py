@@ -2,9 +2,9 @@
 
 On CPUs PyTorch gives float32 products to MKL, and MKL takes its AVX2 kernels on whatever is not Intel's. oneDNN, to
 which PyTorch gives bf16 products already, asks the processor what it can do. On AMD's Zen 5 cores it multiplies
-SmolLM2's matrices twice as fast (`benchmarks/products.py`); where MKL takes AVX-512 too, or there is none to take, there
-is nothing to win, and nothing is changed. Both are float32 throughout and differ in the order of their sums, as two
-batch sizes do.
+SmolLM2's matrices twice as fast (`benchmarks/products.py`); where MKL takes AVX-512 too, or there is none to take,
+there is nothing to win, and nothing is changed. Both are float32 throughout and differ in the order of their sums, as
+two batch sizes do.
 
 PyTorch offers oneDNN's product as an operator that it uses itself when it compiles a model,
 `mkldnn::_linear_pointwise`. It has no gradient, so the two products of the backward pass are written here.

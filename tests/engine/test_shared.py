@@ -106,6 +106,7 @@ def test_random_requests_by_onednns_products(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(products, "is_faster", lambda: True)
     monkeypatch.setattr(attention, "LARGE", 1)
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", 100)
+    monkeypatch.setattr(attention, "CAUSAL_QUERIES", 7)
     rectangles: list[int] = []
     by_products = attention.by_products
     monkeypatch.setattr(attention, "by_products", lambda *args: rectangles.append(1) or by_products(*args))
