@@ -1,7 +1,7 @@
 """How many answers bfloat16 changes: the same requests through the shared engine in float32 and in bfloat16.
 
 Two classification tests at 0 and at the least shots, first prompt format, 64 rows. In bfloat16 the model's
-layers run in bfloat16 and the head in float32, as `precision: auto` does on hardware with matrix units for it. A row
+layers run in bfloat16 and the head in float32, as `precision: auto` does on hardware that is faster at it. A row
 flips where the best label changes; beside it stands how close its two best labels were in float32, since only
 near-ties may flip. Not a race: where the hardware has no bfloat16, PyTorch imitates it at a fraction of the speed.
 """

@@ -40,16 +40,15 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     reuse_memory()  # as a run does, before the Trainer is imported
     from transformers import TrainingArguments
 
-    from spillover.engine.attention import NAME, register
+    from spillover.engine.hf import take
     from spillover.train.trainer import PrefixTrainer, train
 
     samples, _ = prepare(args)
-    register()
+    model = _model(args)
+    take(model)
     pack_tokens = inspect.signature(train).parameters["pack_tokens"].default
     arguments = TrainingArguments(per_device_train_batch_size=CASES[args.case][2], **_arguments(args))
-    trainer = PrefixTrainer(
-        model=_model(args, NAME), args=arguments, train_dataset=list(samples), pack_tokens=pack_tokens
-    )
+    trainer = PrefixTrainer(model=model, args=arguments, train_dataset=list(samples), pack_tokens=pack_tokens)
     return {**_timed(trainer), "tokens": trainer.totals.tokens, "tokens_plain": trainer.totals.tokens_plain}
 
 
@@ -73,7 +72,7 @@ def theirs(args: argparse.Namespace) -> dict[str, Any]:
     )
     tokenizer = AutoTokenizer.from_pretrained(common.folder(args))
     data = Dataset.from_list(rows)
-    trainer = SFTTrainer(_model(args, "sdpa"), arguments, train_dataset=data, processing_class=tokenizer)
+    trainer = SFTTrainer(_model(args), arguments, train_dataset=data, processing_class=tokenizer)
     differ = 0
     for sample, row in zip(samples, trainer.train_dataset, strict=True):
         labels = [-100] * sample.start + list(sample.ids[sample.start :])
@@ -81,12 +80,11 @@ def theirs(args: argparse.Namespace) -> dict[str, Any]:
     return {**_timed(trainer), "differ": differ, "samples": len(samples)}
 
 
-def _model(args: argparse.Namespace, attention: str) -> Any:
+def _model(args: argparse.Namespace) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    place = common.folder(args)
-    return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, attn_implementation=attention)
+    return AutoModelForCausalLM.from_pretrained(common.folder(args), dtype=torch.float32)
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:

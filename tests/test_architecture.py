@@ -36,7 +36,7 @@ FLOORS = (
     ("data.duplicates", "data.defects", "data.overlap", "data.leaks", "data.audit"),
     (
         "engine.attention",
-        "engine.products",
+        "engine.linear",
         "engine.head",
         "engine.decode",
         "engine.plain",
@@ -65,7 +65,7 @@ FLOORS = (
 WITH_TORCH = {
     "engine.decode",
     "engine.head",
-    "engine.products",
+    "engine.linear",
     "engine.divergence",
     "engine.attention",
     "engine.shared",

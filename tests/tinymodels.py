@@ -10,7 +10,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from spillover.engine import attention, products
+from spillover.engine.hf import take
 
 VOCABULARY = 50
 EOS = 3
@@ -52,11 +52,9 @@ def build(kind: str = "Llama", gain: float = 12.0, **changes: Any) -> Any:
 
 def pair(kind: str = "Llama", **changes: Any) -> tuple[Any, Any]:
     """The same model twice: for the plain engine and for the shared one."""
-    attention.register()
     plain = build(kind, **changes)
     shared = copy.deepcopy(plain)
-    shared.set_attn_implementation(attention.NAME)
-    products.adopt(shared)
+    take(shared)
     return plain, shared
 
 

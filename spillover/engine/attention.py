@@ -3,16 +3,17 @@
 `transformers` lets a model's attention be replaced by name (`attn_implementation="spillover"`). Ours reads
 the plan of the pass from the keyword `tree=` of the model call.
 
-On a CPU it computes each rectangle of the plan with the fused kernel. A query that takes part in several
-rectangles has several partial softmaxes; they are merged exactly by their log-sum-exps,
+On a CPU it computes each rectangle of the plan with the fused kernel (large ones `unfused` where that is faster). A
+query that takes part in several rectangles has several partial softmaxes; they are merged exactly by their
+log-sum-exps,
 
     out = sum_i exp(lse_i - lse) out_i,    lse = logsumexp_i(lse_i)
 
 The backward pass needs no trick beyond this one: a fused backward kernel recomputes the probabilities
 as exp(scores - lse) and takes D = rowsum(dout * out). Given the *merged* out and lse, each rectangle's kernel
 returns that rectangle's exact share of the gradients (as in ring attention, Liu et al. 2023).
-So nothing is materialised, gradients flow through shared prefixes, and
-activation checkpointing works because no cache is passed.
+So no probabilities are kept, gradients flow through shared prefixes, and activation checkpointing works because no
+cache is passed.
 
 On an accelerator, where a hundred small kernels cost more than the arithmetic they save, the rectangles become one
 additive mask per pass and attention is one call of PyTorch's SDPA per layer, autograd included.
@@ -29,14 +30,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import products
+from . import linear
 from .tree import Part
 
 NAME = "spillover"
-LARGE = 2**17  # queries x keys of a rectangle that is faster by oneDNN's products, where those are faster than MKL's
-SCORES_AT_ONCE = 2**19  # of them: 2 MB, which stay in the cache between the two products
+UNFUSED_FROM = 2**17  # queries x keys of a rectangle that is faster `unfused`, where oneDNN's products are faster
+SCORES_AT_ONCE = 2**19  # of an unfused rectangle: 2 MB, which stay in the cache between its two products
 CAUSAL_QUERIES = 256  # at once, with all keys up to their last: fewer compute less in vain, in smaller products
-FEW_QUERIES = 256  # of a rectangle whose bf16 gradients PyTorch's CPU kernel computes slower than float32 ones
+FEW_QUERIES = 256  # of a rectangle whose bf16 gradients the fused kernel computes slower than float32 ones, on Zen 5
 
 KeyValue = tuple[Tensor, Tensor]  # k_1GND, v_1GND
 
@@ -66,7 +67,7 @@ class TreePass:
         groups = q.shape[1] // k.shape[1]
         past = [(part, *_heads(self.past_kv[layer][block], part.k0, part.k1, groups)) for part, block in self.past]
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
             if past:
                 raise RuntimeError("a training pass holds its whole tree: there is no past to attend to")
             return _TreeAttention.apply(q, k, v, tuple(self.parts), scale, groups)
@@ -153,11 +154,13 @@ class _TreeAttention(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         (grad,) = grads
         dq, dk, dv = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (q, k, v))
-        rounded = (grad.to(q.dtype), q, k, v, out)
-        single = tuple(x.float() for x in rounded)
+        few = FEW_QUERIES if linear.is_faster() else 0
+        as_given = (grad.to(q.dtype), q, k, v, out)
+        has_few = any(part.q1 - part.q0 < few for part in ctx.parts)
+        in_float32 = tuple(x.float() for x in as_given) if has_few else as_given
         for part in ctx.parts:
             at, keys = slice(part.q0, part.q1), slice(part.k0, part.k1)
-            d, qs, ks, vs, o = single if part.q1 - part.q0 < FEW_QUERIES else rounded
+            d, qs, ks, vs, o = in_float32 if part.q1 - part.q0 < few else as_given
             gq, gk, gv = fused_backward(
                 d[:, :, at],
                 qs[:, :, at],
@@ -180,8 +183,8 @@ def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: i
     Each key-value head stands there for `groups` heads, one after the other.
     """
     if q.device.type == "cpu":
-        if q.shape[2] * k.shape[2] >= LARGE and products.is_faster():
-            return by_products(q, k, v, causal, scale, groups)
+        if q.shape[2] * k.shape[2] >= UNFUSED_FROM and linear.is_faster():
+            return unfused(q, k, v, causal, scale, groups)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     if causal:
         raise NotImplementedError("away from the CPU causal rectangles are part of one mask")
@@ -190,28 +193,32 @@ def fused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: i
     return (scores - lse.unsqueeze(-1)).exp().to(v.dtype) @ v, lse
 
 
-def by_products(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: int) -> tuple[Tensor, Tensor]:
-    """`fused` as two products for each key-value head, scores in float32: PyTorch's kernel multiplies by MKL.
+def unfused(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: int) -> tuple[Tensor, Tensor]:
+    """`fused` as two matrix products for each key-value head, with scores in float32; no gradient.
+
+    PyTorch's fused kernel multiplies by MKL, in bf16 no faster than in float32 (docs/log.md).
 
     q_1HND, k_1HMD, v_1HMD -> out_1HND, lse_1HN (float32).
     """
     queries, keys, width = q.shape[2], k.shape[2], q.shape[3]
-    rows = CAUSAL_QUERIES if causal else max(1, SCORES_AT_ONCE // (keys * groups))
+    rows = max(1, SCORES_AT_ONCE // (keys * groups))
+    rows = min(CAUSAL_QUERIES, 4 * rows) if causal else rows
     later = torch.ones(rows, rows, dtype=torch.bool).triu_(1) if causal else None
     out, lse = torch.empty_like(q), torch.empty(q.shape[:3], dtype=torch.float32)
     for head in range(0, q.shape[1], groups):
         key, value = k[0, head].float(), v[0, head].t()
         for first in range(0, queries, rows):
             last = min(first + rows, queries)
-            at, seen = (0, slice(head, head + groups), slice(first, last)), last if causal else keys
-            scores = products.product(q[at].reshape(-1, width).float() * scale, key[:seen])
+            at = 0, slice(head, head + groups), slice(first, last)
+            seen = last if causal else keys
+            scores = linear.matmul(q[at].reshape(-1, width).float() * scale, key[:seen])
             if later is not None:
                 own = scores.view(groups, last - first, seen)[:, :, first:]
                 own.masked_fill_(later[: last - first, : last - first], float("-inf"))
             weights = scores.softmax(-1)
             largest = weights.amax(-1)  # exp(its score - lse)
             lse[at] = (scores.amax(-1) - largest.log_()).view(groups, -1)
-            out[at] = products.product(weights.to(v.dtype), value[:, :seen]).view(groups, -1, width)
+            out[at] = linear.matmul(weights.to(v.dtype), value[:, :seen]).view(groups, -1, width)
     return out, lse
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .products import linear
+from .linear import linear
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Loading a transformers model into an engine: device, precision, adapters, and whether prefixes can be shared.
 
 `auto` precision is bfloat16 where the hardware multiplies it faster (recent NVIDIA GPUs, CPUs with AMX, AMD's with
-AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts
-beyond a sliding window, attention that transformers does not let us replace) is answered by the plain engine; so is one
-for which the two engines disagree on a short probe, which is tried each time a model is loaded, to be asked or
-trained (`why_plain`).
+AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts beyond a
+sliding window, attention that transformers does not let us replace) is answered by the plain engine; so is one for
+which the two engines disagree on a short probe, which is tried each time a model is loaded, to be asked or trained
+(`why_plain`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from ..encode import Encoder
 from ..errors import ModelError
-from . import attention, products
+from . import attention, linear
 from .base import Engine, Request
 from .plain import PlainEngine
 from .shared import SharedEngine
@@ -72,11 +72,10 @@ def resolve_precision(asked: str) -> Precision:
         return asked  # type: ignore[return-value]
     if on_gpu:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    can = torch.cpu.get_capabilities()
-    # avx512_bf16 is a reason on AMD's cores only: there bf16 ran at twice the speed of float32 and more; on an Intel
-    # Xeon with it and without AMX at 0.6 (docs/log.md)
-    native = can.get("amx_bf16") or (can.get("avx512_bf16") and "AMD" in can.get("cpu_name", ""))
-    return "bfloat16" if native else "float32"
+    # AVX512-BF16 is a reason on AMD's cores only: with it bf16 ran at three times the speed of float32 on Zen 5, at 0.6
+    # on an Intel Xeon without AMX (docs/log.md)
+    faster = torch.cpu.get_capabilities().get("amx_bf16") or linear.amd_has("avx512_bf16")
+    return "bfloat16" if faster else "float32"
 
 
 def load_model(
@@ -90,7 +89,6 @@ def load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    attention.register()
     model, loaded = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,
@@ -173,7 +171,7 @@ def _probe(model: Any, words: Sequence[int], precision: Precision) -> str | None
     words = tuple(words[:PROBE_TOKENS])
     requests = [Request(words[:5], (words[5:7], words[7:8])), Request(words[:4], (words[6:9], words[2:3]))]
     try:
-        _take(model)
+        take(model)
         ours = dict(_shared(model, frozenset()).run(requests, lambda ids: True))
     except Exception as error:  # whatever an unknown model does with a tree, it has a slower way
         _give_back(model, usual)
@@ -188,15 +186,17 @@ def _probe(model: Any, words: Sequence[int], precision: Precision) -> str | None
     )
     if not worst <= PROBE_TOLERANCE[precision]:  # written so that NaN differs
         return f"shared and plain engine differ by {worst:.2g} nats on a probe"
-    _take(model)
+    take(model)
     return None
 
 
-def _take(model: Any) -> None:
+def take(model: Any) -> None:
+    """The model's attention and linear layers are ours from here on: it answers, and learns, by token trees."""
+    attention.register()
     model.set_attn_implementation(attention.NAME)
-    products.adopt(model)
+    linear.adopt(model)
 
 
 def _give_back(model: Any, usual: str) -> None:
     model.set_attn_implementation(usual)
-    products.restore(model)
+    linear.restore(model)

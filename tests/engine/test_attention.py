@@ -133,14 +133,14 @@ def test_a_training_pass_has_no_past() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize("at_once", [2**19, 150, 1], ids=["whole", "in parts", "row by row"])
-def test_a_rectangle_by_products_is_the_fused_kernels(
+def test_a_rectangle_is_the_same_unfused(
     dtype: torch.dtype, causal: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
     monkeypatch.setattr(attention, "CAUSAL_QUERIES", min(at_once, 10))
     q, k, v = (x.repeat_interleave(HEADS // x.shape[1], 1) for x in inputs(29, dtype))
     q = 9 * (q if causal else q[:, :, :23])  # scores tens of nats apart: some keys get no weight at all
-    out, lse = attention.by_products(q, k, v, causal, SCALE, HEADS // GROUPS)
+    out, lse = attention.unfused(q, k, v, causal, SCALE, HEADS // GROUPS)
     allowed = torch.ones(q.shape[2], 29, dtype=torch.bool)
     scores = q.double() @ k.double().transpose(-1, -2) * SCALE
     scores = scores.masked_fill(~(allowed.tril() if causal else allowed), float("-inf"))
@@ -149,6 +149,7 @@ def test_a_rectangle_by_products_is_the_fused_kernels(
     assert float((lse - scores.logsumexp(-1)).abs().max()) < 2e-5  # scores themselves are float32 in either
 
 
+@pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("few", [0, 10_000], ids=["in bfloat16", "in float32"])
 def test_in_bfloat16_they_differ_by_its_rounding_only(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "FEW_QUERIES", few)

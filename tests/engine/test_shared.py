@@ -18,7 +18,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from spillover.encode import Encoder
-from spillover.engine import attention, products
+from spillover.engine import attention, linear
 from spillover.engine.base import Answer, Request
 from spillover.engine.hf import load_engine
 from spillover.engine.plain import PlainEngine
@@ -101,15 +101,13 @@ def test_random_requests(asked: list[Request], pack_tokens: int, decode_tokens: 
         event("near ties")
 
 
-def test_random_requests_by_onednns_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on AMD's processors with AVX-512, whatever this one is: each layer, and each rectangle of attention."""
-    monkeypatch.setattr(products, "is_faster", lambda: True)
-    monkeypatch.setattr(attention, "LARGE", 1)
+@pytest.mark.usefixtures("onednn")
+def test_random_requests_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", 100)
     monkeypatch.setattr(attention, "CAUSAL_QUERIES", 7)
     rectangles: list[int] = []
-    by_products = attention.by_products
-    monkeypatch.setattr(attention, "by_products", lambda *args: rectangles.append(1) or by_products(*args))
+    unfused = attention.unfused
+    monkeypatch.setattr(attention, "unfused", lambda *args: rectangles.append(1) or unfused(*args))
     plain, model = tinymodels.pair()
 
     @settings(max_examples=20, deadline=None, derandomize=True)
@@ -121,7 +119,7 @@ def test_random_requests_by_onednns_products(monkeypatch: pytest.MonkeyPatch) ->
 
     check()
     assert len(rectangles) > 100, "in reading and in decoding"
-    assert sum(isinstance(module, products.Linear) for module in model.modules()) > 10
+    assert sum(isinstance(module, linear.Linear) for module in model.modules()) > 10
 
 
 def classification(rows: int = 12, generate: int = 4) -> list[Request]:

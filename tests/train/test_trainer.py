@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from spillover.backend import Backend
-from spillover.engine import attention, hf, products
+from spillover.engine import attention, hf, linear
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
 from spillover.experiment import parse_experiment
@@ -123,11 +123,22 @@ def test_gradients_are_those_of_the_padded_batch(samples: list[Sample], pack_tok
     assert apart(gradients(model), gradients(plain)) < 1e-5
 
 
-def test_gradients_by_onednns_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on AMD's processors with AVX-512, whatever this one is."""
-    monkeypatch.setattr(products, "is_faster", lambda: True)
-    monkeypatch.setattr(attention, "LARGE", 1)
-    test_gradients_are_those_of_the_padded_batch(FTICL, 4096)
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("adapted", [None, "all-linear", ("v_proj",)], ids=str)
+def test_gradients_by_onednn(adapted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With adapters on the values alone, neither queries nor keys of the first layer have a gradient."""
+    plain, model = pair()
+    assert type(plain.lm_head) is torch.nn.Linear
+    assert type(model.lm_head) is linear.Linear
+    rectangles: list[int] = []
+    unfused = attention.unfused
+    monkeypatch.setattr(attention, "unfused", lambda *args: rectangles.append(1) or unfused(*args))
+    if adapted:
+        plain, model = (with_random_adapter(one, Lora(lora_r=4, lora_target_modules=adapted)) for one in (plain, model))
+    plain_loss(plain, FTICL).backward()
+    summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
+    assert rectangles
+    assert apart(gradients(model), gradients(plain)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["GPTNeoX", "Qwen3"])
@@ -484,14 +495,19 @@ def test_lora_moves_the_adapter_alone(tmp_path: Path) -> None:
     )
 
 
-def test_lora_gradients_are_those_of_the_padded_batch() -> None:
-    plain, model = (_with_adapter(one, Lora(lora_r=4)) for one in pair())
+def with_random_adapter(model: Any, lora: Lora) -> Any:
+    """As initialised an adapter does nothing, and half of it has no gradient."""
+    adapted = _with_adapter(model, lora)
+    torch.manual_seed(0)
     with torch.no_grad():
-        for one in (plain, model):
-            torch.manual_seed(0)
-            for name, weight in one.named_parameters():
-                if "lora_" in name:
-                    weight.normal_(std=0.1)
+        for name, weight in adapted.named_parameters():
+            if "lora_" in name:
+                weight.normal_(std=0.1)
+    return adapted
+
+
+def test_lora_gradients_are_those_of_the_padded_batch() -> None:
+    plain, model = (with_random_adapter(one, Lora(lora_r=4)) for one in pair())
     plain_loss(plain, FTICL).backward()
     summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
     assert gradients(plain).norm() > 0
