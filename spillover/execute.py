@@ -79,7 +79,7 @@ class _Run:
         total = sum(len(cells) for cells in missing.values())
         works = [self._work(job, missing[job.variant.key]) for job in self.plan.jobs]
         self.reporter.start(len(self.plan.grid.cells), len(self.plan.grid.cells) - total, sum(works))
-        self.precision = self.backend.precision(self.experiment.precision) if total else ""
+        self.precision = self._precision() if total else ""
         self._write_experiment()
         devices = self.backend.devices() if total else ()
         if total:
@@ -95,6 +95,16 @@ class _Run:
         else:
             for number in todo:
                 self.fill(number, self.reporter)
+
+    def _precision(self) -> str:
+        """What `auto` means here, or meant where the folder was begun: what is compared is of one precision."""
+        here = self.backend.precision(self.experiment.precision)
+        receipts = (self.store.cell_receipt(cell.key) for cell in self.plan.grid.cells)
+        begun = sorted({receipt["precision"] for receipt in receipts if receipt})
+        if self.experiment.precision != "auto" or not begun or here in begun:
+            return here
+        self.reporter.say(f"going on in {begun[0]}, as this folder was begun; `precision: {here}` would start over")
+        return str(begun[0])
 
     def _spread(self, numbers: Sequence[int], devices: Sequence[str]) -> None:
         """`fill` these variants by a process on each device. The lock, the failures and what is shown stay here."""

@@ -14,6 +14,7 @@ from spillover.errors import StoreBusy
 from spillover.execute import execute
 from spillover.experiment import parse_experiment
 from spillover.plan import Plan, make_plan
+from spillover.progress import Quiet
 from spillover.store import Store
 
 
@@ -57,6 +58,28 @@ def test_a_run_fills_every_cell_and_a_second_run_does_nothing(tmp_path: Path) ->
     again = Executed()
     execute(plan_of(), Store(tmp_path), backend=again.backend())
     assert again == Executed()
+
+
+def test_auto_goes_on_in_the_precision_in_which_the_folder_was_begun(tmp_path: Path) -> None:
+    """On a machine that would take another: otherwise a variant is compared with a base that was rounded otherwise."""
+
+    class Told(Quiet):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    execute(plan_of(test__shots=[0]), Store(tmp_path), backend=Executed().backend())
+    elsewhere, told = Executed().backend(), Told()
+    elsewhere.precision = lambda asked: "bfloat16"
+    execute(plan_of(), Store(tmp_path), told, elsewhere)
+    cells = [cell.key for cell in plan_of().grid.cells]
+    assert {Store(tmp_path).cell_receipt(key)["precision"] for key in cells} == {"float32"}
+    assert told.lines == ["going on in float32, as this folder was begun; `precision: bfloat16` would start over"]
+    asked = plan_of(precision="bfloat16")
+    execute(asked, Store(tmp_path), told, elsewhere)
+    assert {Store(tmp_path).cell_receipt(cell.key)["precision"] for cell in asked.grid.cells} == {"bfloat16"}
 
 
 def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
