@@ -72,8 +72,8 @@ def resolve_precision(asked: str) -> Precision:
         return asked  # type: ignore[return-value]
     if on_gpu:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    # AVX512-BF16 is a reason on AMD's cores only: with it bf16 ran at 1.7 times the speed of float32 on Zen 5, at 0.6 on
-    # an Intel Xeon without AMX (docs/log.md)
+    # AVX512-BF16 is a reason on AMD's cores only: bf16 ran at 1.7 times the speed of float32 on Zen 5, and at 0.6 on an
+    # Intel Xeon without AMX (docs/log.md)
     faster = torch.cpu.get_capabilities().get("amx_bf16") or linear.amd_has("avx512_bf16")
     return "bfloat16" if faster else "float32"
 
