@@ -332,6 +332,7 @@ def test_within_its_sliding_window_a_model_shares(tmp_path: Path, kind: str) -> 
         ask(engine, longer)
 
 
+@pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize(
     ("kind", "changes", "why"),
     [
@@ -351,6 +352,7 @@ def test_a_model_that_cannot_share_is_answered_by_the_plain_engine(
     engine, reason = loaded(tmp_path, kind, **changes)
     assert isinstance(engine, PlainEngine)
     assert why in str(reason)
+    assert not any(isinstance(module, linear.Linear) for module in engine.model.modules()), "all has been given back"
     request = Request(classification()[0].prompt, ((4, 5),), 4)
     (answer,) = ask(engine, [request]).values()
     assert engine.work.tokens == len(request.prompt) + 1, "the probe is not on the bill"
