@@ -22,9 +22,9 @@ import numpy as np
 from scipy.special import stdtr
 from simulated import Design, grid_of, of_recipe, simulate
 
-from spillover.grid import Grid
-from spillover.report.contrasts import Effect, adjusted, by_shots, difference, interaction, slope, verdict
-from spillover.report.table import ROLES, Results
+from spillover.analysis.contrasts import Effect, adjusted, by_shots, difference, interaction, slope, verdict
+from spillover.analysis.results import ROLES, Results
+from spillover.plan.grid import Grid
 from spillover.stats import Level, p_value
 
 STEADY = Design(by_seed=0.0, by_seed_and_set=0.0, by_seed_and_row=0.0, by_draw=0.0)

@@ -54,7 +54,7 @@ class Unit:
 
     def requests(self) -> list[Any]:
         """Texts to requests, as `spillover run` makes them, but that rows with labels are scored and never decoded."""
-        from spillover.predict import requests_for
+        from spillover.run.predict import requests_for
 
         sheets = {id(sheet): sheet for sheet, _ in self.work}
         made = [one for sheet in sheets.values() for one in requests_for(sheet, sheet.rows, self.encoder)]
@@ -71,8 +71,8 @@ class Unit:
 
 def make_units(args: argparse.Namespace) -> list[Unit]:
     """The study's test sets as units, through the package's own plan."""
-    from spillover.experiment import parse_experiment
-    from spillover.plan import make_plan
+    from spillover.experiment.schema import parse_experiment
+    from spillover.plan.plan import make_plan
 
     test = {"datasets": args.tests, "prompts": args.prompts, "limit": args.rows, "shots": args.shots or "default"}
     plan = make_plan(parse_experiment({"model": args.model, "suite": "paper", "test": test}), Path(), args.data_dir)
@@ -91,10 +91,10 @@ def training(
     args: argparse.Namespace, name: str, shots: int, rows: int
 ) -> tuple[tuple[Any, ...], list[tuple[str, str]]]:
     """The first `rows` training samples of a data set with `shots` demonstrations, and their (prompt, answer) texts."""
-    from spillover.experiment import parse_experiment
-    from spillover.plan import make_plan, prompt_format
-    from spillover.prompt import render
-    from spillover.train.samples import build_samples
+    from spillover.experiment.schema import parse_experiment
+    from spillover.plan.plan import make_plan, prompt_format
+    from spillover.text.prompt import render
+    from spillover.text.samples import build_samples
 
     train = {"datasets": [name], "sizes": [2000], "strategies": [{"fticl": {"shots": [shots]}} if shots else "ft"]}
     experiment = {"model": args.model, "suite": "paper", "train": train, "test": {"datasets": [name], "limit": 1}}

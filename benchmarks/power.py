@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from simulated import Design, grid_of, of_recipe, simulate
 
-from spillover.grid import Grid
-from spillover.report.contrasts import Effect, difference, interaction
-from spillover.report.table import Results
+from spillover.analysis.contrasts import Effect, difference, interaction
+from spillover.analysis.results import Results
+from spillover.plan.grid import Grid
 from spillover.stats import Array, Level, half_width, mean_change, resample_counts
 
 Contrast = Callable[[Results, Grid], Effect | None]

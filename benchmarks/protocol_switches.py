@@ -25,8 +25,8 @@ Scores = dict[str, Any]  # test set -> Rows of its first metric, pooled
 
 def middle_shots(test: str) -> int:
     """The middle of the shot counts that the study asks of a test set's task, 0 aside."""
-    from spillover.suite import load_suite
-    from spillover.task import FIVE
+    from spillover.experiment.suite import load_suite
+    from spillover.text.task import FIVE
 
     shots = [k for k in FIVE[load_suite("paper").datasets[test].task or ""].shots if k]
     return shots[len(shots) // 2]
@@ -42,7 +42,7 @@ def groups(args: argparse.Namespace) -> list[tuple[list[int], list[str]]]:
 
 def protocols() -> list[str]:
     """`sound`, every switch alone, `paper`; as the command line takes them."""
-    from spillover.protocol import PAPER, SOUND, Protocol
+    from spillover.experiment.protocol import PAPER, SOUND, Protocol
 
     values = {name: getattr(PAPER, name) for name in Protocol.model_fields} | {"demo_joint": "apart"}
     return [SOUND.name, *(Protocol(**{name: value}).name for name, value in values.items()), PAPER.name]
@@ -51,8 +51,8 @@ def protocols() -> list[str]:
 def scores(args: argparse.Namespace, protocol: str, folder: Path) -> tuple[Scores, dict[str, Any]]:
     """The rows of every test set under a protocol, and their metrics."""
     import spillover as so
-    from spillover.metrics import METRICS
-    from spillover.report.table import pool
+    from spillover.analysis.metrics import METRICS
+    from spillover.analysis.results import pool
 
     found: Scores = {}
     metrics = {}

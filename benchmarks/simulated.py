@@ -21,9 +21,9 @@ if importlib.util.find_spec("spillover") is None:
 
 import pandas as pd
 
-from spillover.grid import Cell, Grid, TestInfo, Variant
-from spillover.report.rows import Rows
-from spillover.report.table import ROLES, Results
+from spillover.analysis.results import ROLES, Results
+from spillover.analysis.rows import Rows
+from spillover.plan.grid import Cell, Grid, TestInfo, Variant
 
 
 @dataclass(frozen=True)

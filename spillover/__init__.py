@@ -19,44 +19,44 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Encoder": "encode",
-    "Example": "task",
-    "Experiment": "experiment",
-    "Plan": "plan",
-    "PromptFormat": "prompt",
-    "Request": "engine.base",
+    "Encoder": "text.encode",
+    "Example": "text.task",
+    "Experiment": "experiment.schema",
+    "Plan": "plan.plan",
+    "PromptFormat": "text.prompt",
+    "Request": "engine.port",
     "PrefixTrainer": "train.trainer",
-    "Result": "result",
+    "Result": "api",
     "SharedEngine": "engine.shared",
     "SpilloverError": "errors",
-    "Task": "task",
+    "Task": "text.task",
     "figures": "report.figures",
-    "load": "result",
-    "load_experiment": "experiment",
-    "make_plan": "plan",
-    "render": "prompt",
-    "run": "result",
+    "load": "api",
+    "load_experiment": "experiment.schema",
+    "make_plan": "plan.plan",
+    "render": "text.prompt",
+    "run": "api",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
-    from .encode import Encoder as Encoder
-    from .engine.base import Request as Request
+    from .api import Result as Result
+    from .api import load as load
+    from .api import run as run
+    from .engine.port import Request as Request
     from .engine.shared import SharedEngine as SharedEngine
     from .errors import SpilloverError as SpilloverError
-    from .experiment import Experiment as Experiment
-    from .experiment import load_experiment as load_experiment
-    from .plan import Plan as Plan
-    from .plan import make_plan as make_plan
-    from .prompt import render as render
+    from .experiment.schema import Experiment as Experiment
+    from .experiment.schema import load_experiment as load_experiment
+    from .plan.plan import Plan as Plan
+    from .plan.plan import make_plan as make_plan
     from .report import figures as figures
-    from .result import Result as Result
-    from .result import load as load
-    from .result import run as run
-    from .task import Example as Example
-    from .task import PromptFormat as PromptFormat
-    from .task import Task as Task
+    from .text.encode import Encoder as Encoder
+    from .text.prompt import render as render
+    from .text.task import Example as Example
+    from .text.task import PromptFormat as PromptFormat
+    from .text.task import Task as Task
     from .train.trainer import PrefixTrainer as PrefixTrainer
 
 

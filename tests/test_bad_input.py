@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from fakes import Executed
 
-from spillover import cli, execute, store
-from spillover.backend import Backend
-from spillover.store import Store
+from spillover import cli
+from spillover.run import execute
+from spillover.run.backend import Backend
+from spillover.store import store
+from spillover.store.store import Store
 
 Cli = Callable[..., tuple[int, str, str]]
 

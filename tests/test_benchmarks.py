@@ -54,7 +54,7 @@ def test_a_missing_peer_is_said_and_is_no_failure(script: str, peer: str, tmp_pa
 
 
 def test_the_default_test_sets_are_the_studys(monkeypatch: pytest.MonkeyPatch) -> None:
-    from spillover.suite import load_suite
+    from spillover.experiment.suite import load_suite
 
     common = load("common", monkeypatch)
     tested = {name for name, spec in load_suite("paper").datasets.items() if spec.test and spec.demos}

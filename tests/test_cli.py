@@ -17,13 +17,14 @@ from test_execute import experiment
 from typer.testing import CliRunner
 
 import spillover as so
-from spillover import cli, models, result
-from spillover.demo import write_demo
-from spillover.execute import execute
-from spillover.experiment import load_experiment, parse_experiment
-from spillover.plan import make_plan
-from spillover.progress import LiveReporter
-from spillover.store import Store
+from spillover import api as result
+from spillover import cli, models
+from spillover.experiment.schema import load_experiment, parse_experiment
+from spillover.plan.plan import make_plan
+from spillover.run.execute import execute
+from spillover.run.progress import LiveReporter
+from spillover.scaffold.demo import write_demo
+from spillover.store.store import Store
 
 runner = CliRunner()
 

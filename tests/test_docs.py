@@ -12,10 +12,10 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 from spillover import cli, errors
-from spillover.experiment import Experiment, TestSpec, TrainSpec, VariantSpec
-from spillover.report.table import COLUMNS
-from spillover.strategy import Lora, Strategy
-from spillover.suite import Choice, DatasetSpec, Source, Strict, Threshold
+from spillover.analysis.results import COLUMNS
+from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, VariantSpec
+from spillover.experiment.strategy import Lora, Strategy
+from spillover.experiment.suite import Choice, DatasetSpec, Source, Strict, Threshold
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")

@@ -13,9 +13,9 @@ import tinymodels
 from test_benchmarks import load
 from test_encode import byte_level, write
 
-from spillover.metrics import METRICS
-from spillover.protocol import Protocol
-from spillover.report.table import Rows
+from spillover.analysis.metrics import METRICS
+from spillover.analysis.results import Rows
+from spillover.experiment.protocol import Protocol
 
 RIGHT = METRICS["accuracy"]
 

@@ -20,8 +20,9 @@ from fakes import Executed
 from safetensors.numpy import save_file
 
 import spillover
-from spillover import cli, execute
-from spillover.experiment import Experiment, _NoDuplicates, parse_experiment
+from spillover import cli
+from spillover.experiment.schema import Experiment, _NoDuplicates, parse_experiment
+from spillover.run import execute
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..demos import pool_and_rows
 from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
-from ..experiment import Experiment
-from ..grid import Finding, Level
-from ..suite import role_of
-from ..task import Example, Task
+from ..experiment.schema import Experiment
+from ..experiment.suite import role_of
+from ..plan.grid import Finding, Level
+from ..text.demos import pool_and_rows
+from ..text.task import Example, Task
 from .load import Places, dataset_task, load_demos, load_test, load_train, task_name
 from .rows import TestSet, TrainSet
 

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import SourceUnavailable
-from ..suite import Source
+from ..experiment.suite import Source
 from .files import Row
 
 CONVERTED = "refs/convert/parquet"

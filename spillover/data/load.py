@@ -27,8 +27,8 @@ from random import Random
 from typing import Literal, TypeVar
 
 from ..errors import DataError, ExperimentError, SourceUnavailable
-from ..suite import DatasetSpec, Source
-from ..task import Example, Task
+from ..experiment.suite import DatasetSpec, Source
+from ..text.task import Example, Task
 from .files import Row, open_table
 from .hub import read_hub
 from .rows import TestSet, TrainSet
@@ -161,7 +161,7 @@ def _examples(
 ) -> tuple[tuple[Example, ...], str, tuple[str, ...]]:
     """Rows of one source as examples, with what to call the source and what to say of it."""
     if source.builtin:
-        from .builtin import generate
+        from .builtin.datasets import generate
 
         return generate(source.builtin, part, size), str(source), ()
     raw = _raw(source, size if part == "train" else None, places)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..task import Example, Task
+from ..text.task import Example, Task
 
 
 @dataclass(frozen=True)

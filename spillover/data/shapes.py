@@ -27,8 +27,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import DataError, ExperimentError, did_you_mean
-from ..suite import DatasetSpec, Source
-from ..task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, Example, PromptFormat, Task
+from ..experiment.suite import DatasetSpec, Source
+from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, Example, PromptFormat, Task
 from .files import Row
 
 ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")

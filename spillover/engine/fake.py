@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from .base import Answer, Request, StopRule, Work
+from .port import Answer, Request, StopRule, Work
 
 
 class FakeEngine:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import torch
 
-from ..encode import Encoder
 from ..errors import ModelError
+from ..text.encode import Encoder
 from . import attention, linear
-from .base import Engine, Request
 from .plain import PlainEngine
+from .port import Engine, Request
 from .shared import SharedEngine
 
 Precision = Literal["float32", "bfloat16"]
@@ -32,7 +32,7 @@ CUDA_TOKENS = {"pack_tokens": 4096, "decode_tokens": 131_072}  # attention there
 
 
 def device() -> torch.device:
-    """This process's one device: the (first) GPU, if there is one. Workers see one only (`spillover.workers`).
+    """This process's one device: the (first) GPU, if there is one. Workers see one only (`spillover.run.processes`).
 
     Raises ModelError where a GPU was asked for (`--device`) and there is none, and where a launcher has started several
     processes.

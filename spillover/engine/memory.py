@@ -5,7 +5,7 @@ that back to the system, which hands it out again in pages of 4 KB, each filled 
 million page faults in half a minute. What a run does instead changes no number and helps most where prompts are long
 (`benchmarks/memory_reuse.py`); it costs memory where passes differ in size, a sixth of the peak in a training step on
 XSum (docs/log.md). It is for processes that are a run's own: a library leaves its caller's
-allocator alone, so `spillover.backend` asks for it and the engine does not.
+allocator alone, so `spillover.run.backend` asks for it and the engine does not.
 """
 
 from __future__ import annotations

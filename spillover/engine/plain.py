@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Answer, Request, StopRule, Work
+from .port import Answer, Request, StopRule, Work
 
 
 class PlainEngine:

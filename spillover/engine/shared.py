@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from .attention import TreePass, window
-from .base import Answer, Request, StopRule, Work
 from .decode import Block, DecodePass, Range, by_layer, keep
 from .head import Head
 from .memory import out_of_memory
+from .port import Answer, Request, StopRule, Work
 from .tree import Pack, Part, Tree, merge_ranges
 
 LEAST_TOKENS = 64  # of a pass that is worth halving no further

@@ -15,11 +15,11 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..claims import Comparison
+from ..analysis.effects import documents, noise
+from ..analysis.judge import VERDICTS, Evidence, Judgement
+from ..analysis.numbers import points, signed
+from ..experiment.claims import Comparison
 from ..stats import Interval
-from .claims import VERDICTS, Evidence, Judgement
-from .effects import documents, noise
-from .numbers import points, signed
 
 MARKS = {"supported": "✓", "contradicted": "✗", "insufficient evidence": "?", "missing": "–"}
 STYLES = {"supported": "bold dodger_blue1", "contradicted": "bold dark_orange"}

@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..analysis.metrics import Prediction, begins_with_label, off_format, rescored
+from ..analysis.results import Results
+from ..analysis.rows import METRICS_VERSION
+from ..experiment.protocol import Protocol
 from ..fingerprint import file_sha256, fingerprint
-from ..grid import Cell, TestInfo
-from ..metrics import Prediction, begins_with_label, off_format, rescored
-from ..protocol import Protocol
-from ..store import prompts_name, read_rows
-from .rows import METRICS_VERSION
-from .table import Results
+from ..plan.grid import Cell, TestInfo
+from ..store.store import prompts_name, read_rows
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD = "spillover("  # of a pack's file: the page's function

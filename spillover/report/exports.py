@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..metrics import METRICS
-from .effects import written
+from ..analysis.effects import written
+from ..analysis.metrics import METRICS
+from ..analysis.numbers import points
+from ..analysis.results import ROLE_TITLES, MatrixEntry, Results, groups
+from ..analysis.verdict import caveats, verdicts
 from .figures import Figure
-from .numbers import points
-from .table import ROLE_TITLES, MatrixEntry, Results, groups
-from .verdict import caveats, verdicts
 
 FILES = ("svg", "pdf", "png", "csv", "tex", "md")
 PNG_SCALE = 2.0  # twice the pixels, for print and sharp screens

@@ -27,21 +27,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from ..inside import Inside
-from ..inside import read as read_inside
-from ..suite import Role
-from ..train.weights import Change, pooled
+from ..analysis.averages import BASE, Averages, means, recipes, tidy, titles_of
+from ..analysis.effects import bounds
+from ..analysis.numbers import signed
+from ..analysis.results import ROLE_TITLES, Results, RoleChange, recipe_name
+from ..experiment.suite import Role
+from ..models.weights import Change, pooled
+from ..run.inspect import Inside
+from ..run.inspect import read as read_inside
 from . import charts, study
-from .averages import BASE, Averages, means, recipes, tidy, titles_of
 from .charts import Figure, Panel
-from .effects import bounds
-from .numbers import signed
-from .table import ROLE_TITLES, Results, RoleChange, recipe_name
 
 if TYPE_CHECKING:
     import altair as alt
 
-    from ..result import Result
+    from ..api import Result
 
     Source: TypeAlias = Result | Results | pd.DataFrame
 

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..analysis.averages import Pair, titles_of
+from ..analysis.numbers import points, signed, signed_interval
+from ..analysis.results import ROLE_TITLES, Results
 from ..stats import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
-from .averages import Pair, titles_of
 from .examples import write as write_examples
 from .figures import Figure
-from .numbers import points, signed, signed_interval
 from .payload import as_json, in_script, payload
-from .table import ROLE_TITLES, Results
 
 ASSETS = ("page.html", "page.css", "page.js")
 
@@ -49,7 +49,7 @@ def write(
     import jinja2
     from markupsafe import Markup
 
-    html, css, js = (resources.files("spillover.report").joinpath(name).read_text("utf-8") for name in ASSETS)
+    html, css, js = (resources.files(__package__).joinpath(name).read_text("utf-8") for name in ASSETS)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

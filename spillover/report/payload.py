@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..metrics import METRICS
+from ..analysis.metrics import METRICS
+from ..analysis.results import ROLE_TITLES, ROLES, Results
+from ..analysis.verdict import recipe
 from ..stats import MIN_ROWS
 from .examples import Written
-from .table import ROLE_TITLES, ROLES, Results
-from .verdict import recipe
 
 
 def payload(results: Results, answers: Written) -> dict[str, Any]:

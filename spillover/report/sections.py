@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..grid import Grid, TestInfo
-from ..metrics import METRICS
+from ..analysis.contrasts import ALPHA
+from ..analysis.effects import details, noise, written
+from ..analysis.judge import VERDICTS, Judgement, judge_all
+from ..analysis.metrics import METRICS
+from ..analysis.numbers import points
+from ..analysis.results import ROLE_TITLES, MatrixEntry, Results, groups
+from ..analysis.verdict import caveats, verdicts
+from ..plan.grid import Grid, TestInfo
 from ..stats import MIN_ROWS
-from ..store import Store
-from ..task import FIVE
-from .claims import VERDICTS, Judgement, judge_all
-from .contrasts import ALPHA
-from .effects import details, noise, written
+from ..store.store import Store
+from ..text.task import FIVE
 from .evidence import MARKS, records
 from .examples import Tally, Written
-from .numbers import points
-from .table import ROLE_TITLES, MatrixEntry, Results, groups
-from .verdict import caveats, verdicts
 
 SMALL_N = 100  # documents a set, below which the page says what could not have been seen
 SHADES = (0.05, 0.15)  # changes of 5 and 15 points deepen a tile

@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..grid import Cell, Grid, Variant
+from ..analysis.averages import BASE, Averages, Pair
+from ..analysis.results import Results
+from ..plan.grid import Cell, Grid, Variant
 from . import charts
-from .averages import BASE, Averages, Pair
 from .charts import Figure, Look, Panel
-from .table import Results
 
 GENERATION = {"rougeL", "bleu"}  # first metrics of test sets of free text
 

@@ -18,13 +18,13 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..grid import TestInfo, Variant
-from ..metrics import METRICS
-from .contrasts import ALPHA
-from .effects import noise
-from .numbers import points, signed, signed_interval
-from .table import ROLE_TITLES, Group, MatrixEntry, Results, groups
-from .verdict import caveats, verdicts
+from ..analysis.contrasts import ALPHA
+from ..analysis.effects import noise
+from ..analysis.metrics import METRICS
+from ..analysis.numbers import points, signed, signed_interval
+from ..analysis.results import ROLE_TITLES, Group, MatrixEntry, Results, groups
+from ..analysis.verdict import caveats, verdicts
+from ..plan.grid import TestInfo, Variant
 
 UP, DOWN = "bold dodger_blue1", "bold dark_orange"
 CELL_WIDTH = 15  # "[−12.3, +45.6]" and a gap

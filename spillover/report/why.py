@@ -2,7 +2,7 @@
 
 Each part is a title, a sentence, and a table or a figure, as plain values for the page; one without anything to show
 is left out. Contrasts come from `effects`, a family to a table, counts of answers from `examples.Tally`, and changes
-inside a model from `spillover.inside`.
+inside a model from `spillover.run.inspect`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..grid import Recipe
-from ..inside import Divergence, Inside
-from ..suite import Role
-from .contrasts import slope
-from .effects import Row, details, families, formats, written
+from ..analysis.contrasts import slope
+from ..analysis.effects import Row, details, families, formats, written
+from ..analysis.numbers import signed, signed_interval
+from ..analysis.results import ROLE_TITLES, ROLES, Results
+from ..experiment.suite import Role
+from ..plan.grid import Recipe
+from ..run.inspect import Divergence, Inside
 from .examples import Tally
-from .numbers import signed, signed_interval
 from .sections import table
-from .table import ROLE_TITLES, ROLES, Results
 
 LISTED, SHOWN = 0.02, 16  # off-format rates below are not listed, and no more of them
 Part = dict[str, Any]

@@ -3,8 +3,8 @@
 The bootstrap asks how much a score would move had we drawn other rows: draw n of the n rows with replacement, score
 again, repeat, and take the middle of what comes out. A draw is fully described by how often each row occurs in it, so
 all draws are one matrix of counts, and all their scores one matrix product with the additive row statistics of
-`spillover.metrics`. Two scores on the same rows use the same draws: their difference is then paired, and what makes a
-row easy or hard for both cancels.
+`spillover.analysis.metrics`. Two scores on the same rows use the same draws: their difference is then paired, and what
+makes a row easy or hard for both cancels.
 
 The middle 95 % would be too narrow for few rows: a resample of n rows varies by (n - 1) / n of what it should, and its
 spread is itself an estimate. So more than the middle 95 % is taken, by as much as Student's t needs (`percentiles`).

@@ -30,8 +30,8 @@ from ..engine.hf import PROBE_TOKENS, device, load_model, why_plain
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
 from ..engine.tree import Tree
-from ..strategy import Lora
-from .samples import Sample
+from ..experiment.strategy import Lora
+from ..text.samples import Sample
 
 Progress = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""

@@ -13,12 +13,12 @@ from statistics import mean
 
 import pytest
 
-from spillover.data.builtin import DOMAINS, generate, names
-from spillover.data.builtin_words import FRAME_WORDS, Part
+from spillover.data.builtin.datasets import DOMAINS, generate, names
+from spillover.data.builtin.words import FRAME_WORDS, Part
 from spillover.errors import DataError
-from spillover.prompt import render
-from spillover.suite import load_suite
-from spillover.task import FIVE, Example
+from spillover.experiment.suite import load_suite
+from spillover.text.prompt import render
+from spillover.text.task import FIVE, Example
 
 SOURCES = tuple(name for name in names() if "_" not in name)
 PARTS: tuple[Part, ...] = ("train", "test", "demos")
@@ -87,7 +87,7 @@ def test_rows_fit_their_task(name: str, part: Part) -> None:
 
 def test_same_rows_in_another_process() -> None:
     program = (
-        "from spillover.data.builtin import DOMAINS, generate\n"
+        "from spillover.data.builtin.datasets import DOMAINS, generate\n"
         "print([generate(n, p, 12) for n in DOMAINS for p in DOMAINS[n].parts])"
     )
     answers = {

@@ -15,8 +15,8 @@ import pytest
 from spillover.data import hub
 from spillover.data.load import Places, dataset_task, load_test, load_train
 from spillover.errors import DataError, ExperimentError, SourceUnavailable
-from spillover.suite import DatasetSpec, Source
-from spillover.task import FIVE
+from spillover.experiment.suite import DatasetSpec, Source
+from spillover.text.task import FIVE
 
 SUMMARY = FIVE["summarisation"]
 

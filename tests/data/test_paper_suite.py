@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from paths import PAPER_DATA
 
 from spillover.data.load import Places, dataset_task, load_test, load_train
 from spillover.errors import SourceUnavailable
-from spillover.suite import DatasetSpec, load_suite, role_of
-from spillover.task import FIVE, Task
+from spillover.experiment.suite import DatasetSpec, load_suite, role_of
+from spillover.text.task import FIVE, Task
 
-PAPER = Path(__file__).parents[2].parent / "shared/paper-data"
+PAPER = PAPER_DATA
 PLACES = Places(data_dir=PAPER)
 SUITE = load_suite("paper").datasets
 

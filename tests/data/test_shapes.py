@@ -9,9 +9,9 @@ import pytest
 
 from spillover.data.shapes import RowReader, named_task, own_task, template_fields, with_overrides
 from spillover.errors import DataError, ExperimentError, SpilloverError
-from spillover.prompt import render
-from spillover.suite import DatasetSpec, Source
-from spillover.task import FIVE, Example, PromptFormat, Task
+from spillover.experiment.suite import DatasetSpec, Source
+from spillover.text.prompt import render
+from spillover.text.task import FIVE, Example, PromptFormat, Task
 
 CHAT = [
     {"role": "system", "content": "Be brief."},

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from spillover.encode import Encoder
-from spillover.engine.base import Request
 from spillover.engine.hf import load_engine
+from spillover.engine.port import Request
 from spillover.engine.shared import SharedEngine
-from spillover.prompt import render
-from spillover.task import FIVE, Example
+from spillover.text.encode import Encoder
+from spillover.text.prompt import render
+from spillover.text.task import FIVE, Example
 
 LABELS = ("positive", "negative")
 DEMOS = [Example(0, {"input": "A joy to watch."}, "positive"), Example(1, {"input": "A waste of time."}, "negative")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.report import table
+from spillover.analysis import results as table
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ import browser
 import fakestore
 import pytest
 
-from spillover.report import examples, numbers, page, table
+from spillover.analysis import numbers
+from spillover.analysis import results as table
+from spillover.report import examples, page
 
 pytest.importorskip("playwright", reason="Playwright is not installed (pip install '.[test]')")
 if browser.executable() is None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.report import examples, table
-from spillover.report.table import Results
+from spillover.analysis import results as table
+from spillover.analysis.results import Results
+from spillover.report import examples
 
 
 @pytest.fixture(scope="module")

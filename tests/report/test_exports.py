@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from spillover.report import averages, exports, study
-from spillover.report.table import Results
+from spillover.analysis import averages
+from spillover.analysis.results import Results
+from spillover.report import exports, study
 
 
 def test_a_figure_becomes_six_files(results: Results, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 import spillover as so
-from spillover.report import averages, charts, figures, table
+from spillover.analysis import averages
+from spillover.analysis import results as table
+from spillover.analysis.results import Results
+from spillover.report import charts, figures
 from spillover.report import study as study_figures
-from spillover.report.table import Results
 
 
 def drawn(results: Results) -> dict[int, charts.Figure]:

@@ -16,8 +16,10 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.grid import Finding
-from spillover.report import numbers, page, table
+from spillover.analysis import numbers
+from spillover.analysis import results as table
+from spillover.plan.grid import Finding
+from spillover.report import page
 
 VOID = {"meta", "br", "line", "rect", "input"}
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from spillover.analysis.results import Results
+from spillover.analysis.verdict import verdicts
 from spillover.report import terminal
-from spillover.report.table import Results
-from spillover.report.verdict import verdicts
 
 
 def printed(results: Results, width: int) -> str:

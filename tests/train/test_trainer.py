@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from spillover.backend import Backend
 from spillover.engine import attention, hf, linear
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
-from spillover.experiment import parse_experiment
-from spillover.strategy import Lora
-from spillover.train.samples import Sample
+from spillover.experiment.schema import parse_experiment
+from spillover.experiment.strategy import Lora
+from spillover.run.backend import Backend
+from spillover.text.samples import Sample
 from spillover.train.trainer import (
     PackedBatch,
     PrefixTrainer,

@@ -1,0 +1,129 @@
+"""The rows behind figures: mean scores by recipe and condition, from tidy rows or from whatever holds them.
+
+A recipe is what a variant is but for its seed; `recipes` names it in a word or two that tell it from the others of its
+training set. Figures ask of `Averages` which pairs of training and test set there are, and for the rows of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pandas as pd
+
+from ..experiment.suite import load_suite
+from .metrics import METRICS
+from .numbers import points
+from .results import Results
+
+if TYPE_CHECKING:
+    from ..api import Result
+
+    Source: TypeAlias = Result | Results | pd.DataFrame
+
+Pair = tuple[str, str]  # training set, test set
+
+BASE = "base"
+
+
+def tidy(source: Source) -> pd.DataFrame:
+    """The rows of a result, or rows as they are."""
+    return source if isinstance(source, pd.DataFrame) else _results(source).df
+
+
+def _results(source: Result | Results) -> Results:
+    return source if isinstance(source, Results) else source.table
+
+
+def recipes(df: pd.DataFrame) -> pd.Series:
+    """What tells a row's variant from the others of its training set, in a word or two: `fticl2`, `ft 4,000`."""
+    trained = df[df["strategy"].notna()]
+    sizes, rates = trained["train_size"].nunique() > 1, trained["learning_rate"].nunique() > 1
+
+    def label(row: Any) -> str:
+        if pd.isna(row.strategy):
+            return str(row.variant)
+        shots = 0 if pd.isna(row.train_shots) else int(row.train_shots)
+        parts = [f"{row.strategy}{shots or ''}"]
+        parts += [f"{row.train_size:,}"] if sizes else []
+        parts += [f"lr {row.learning_rate:g}"] if rates else []
+        return " ".join(parts)
+
+    columns = ["variant", "strategy", "train_size", "train_shots", "learning_rate"]
+    known = {row.variant: label(row) for row in df[columns].drop_duplicates("variant").itertuples()}
+    return df["variant"].map(known)
+
+
+def titles_of(results: Results) -> dict[str, str]:
+    """What data sets are called: those of the study as there, test sets as the experiment says."""
+    study = {name: spec.title or name for name, spec in load_suite("paper").datasets.items()}
+    return study | {test.name: test.title or test.name for test in results.grid.tests}
+
+
+ARM = ["label", "train_dataset", "train_size", "train_shots", "role", "test_dataset", "metric", "prompt", "shots"]
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Mean scores of each test set's first metric, a row for each recipe and condition, and what data sets are called.
+
+    Columns: those of `ARM`, where train_shots is 0 for plain fine-tuning and `label` names the recipe; value, ci_low,
+    ci_high averaged over seeds and draws; the least n; and `tip`, all that in words.
+    """
+
+    df: pd.DataFrame
+    titles: Mapping[str, str]
+
+    @classmethod
+    def of(cls, source: Source) -> Averages:
+        df = tidy(source)
+        titles = {} if isinstance(source, pd.DataFrame) else titles_of(_results(source))
+        return cls(means(df, recipes(df)), titles)
+
+    def title(self, name: str) -> str:
+        return self.titles.get(name, name)
+
+    def arrow(self, train: str, test: str) -> str:
+        return f"{self.title(train)} → {self.title(test)}"
+
+    def metric(self, test: str) -> str:
+        return str(self.df.loc[self.df["test_dataset"] == test, "metric"].iloc[0])
+
+    def metric_title(self, test: str) -> str:
+        return METRICS[self.metric(test)].title
+
+    def first_prompt(self) -> str:
+        return next(iter(self.df["prompt"]), "p1")
+
+    def only(self, wanted: pd.Series) -> Averages:
+        return replace(self, df=self.df[wanted])
+
+    def plain(self) -> Averages:
+        """Without what was trained with demonstrations."""
+        return self.only(self.df["train_shots"] == 0)
+
+    def rows(self, train: str, test: str) -> pd.DataFrame:
+        """The base and what was trained on `train`, asked about `test`."""
+        ours = (self.df["label"] == BASE) | (self.df["train_dataset"] == train)
+        return self.df[ours & (self.df["test_dataset"] == test)]
+
+    def pairs(self, *roles: str) -> list[Pair]:
+        rows = self.df[self.df["role"].isin(roles)]
+        return list(dict.fromkeys(zip(rows["train_dataset"], rows["test_dataset"], strict=True)))
+
+
+def means(df: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
+    """Rows of each test set's first metric by `labels` and condition; columns as `Averages` says."""
+    first = df.groupby("test_dataset", sort=False)["metric"].transform("first")
+    wanted = (df["metric"] == first) & (df["rows"] == "all")
+    rows = df.assign(label=labels, train_shots=df["train_shots"].fillna(0))[wanted]
+    parts = {name: (name, "mean") for name in ("value", "ci_low", "ci_high")}
+    found = rows.groupby(ARM, sort=False, as_index=False, dropna=False).agg(**parts, n=("n", "min"))
+    plain = {name: "int64" if name in ("train_shots", "shots", "n") else "object" for name in [*ARM, "n"]}
+    found = found.astype(plain)
+    found["tip"] = [
+        f"{label}, {shots} {'shot' if shots == 1 else 'shots'}: {points(value)} [{points(low)}, {points(high)}], n {n}"
+        for label, shots, value, low, high, n in found[["label", "shots", *parts, "n"]].itertuples(index=False)
+    ]
+    return found

@@ -1,0 +1,268 @@
+"""Claims judged over the results table: supported, contradicted, insufficient evidence, or missing.
+
+A claim (`spillover.experiment.claims`) is a list of comparisons, each a contrast of cells (`spillover.analysis.points`)
+with a range in which it is expected. The verdict follows from the contrast's 95 % interval and nothing else:
+
+    wholly within the range      supported
+    wholly outside               contradicted
+    across an end of it          insufficient evidence
+
+and only where it rests on `MIN_ROWS` independent documents and outlives Holm's correction over all comparisons of the
+claim, with the p-value of the range's nearest end (for `above` and `below` the usual one, of no difference). So chance
+alone decides at most one claim in twenty.
+
+A comparison that is made at several places must hold at all of them, at one, or at more than half; a claim is supported
+when all its comparisons are, and contradicted when one is. A place where nothing has run is undecided, whatever the
+others say: what is said of every place cannot rest on those that happened to run first. What is missing is listed. What
+is measured of a variant and not of its answers is one number a training, to which only several training seeds give an
+interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite
+from pathlib import Path
+from typing import Literal
+
+from ..experiment.claims import MEASURES_OF_A_VARIANT, Claim, Comparison, Holds, study_claims
+from ..experiment.schema import load_claims
+from ..plan.grid import Grid
+from ..stats import CONFIDENCE, MIN_ROWS, ROUNDING, Interval
+from .contrasts import Effect, adjusted
+from .measures import Pairs, Rates, numbers_of, off_format, off_format_rates, over_seeds, score
+from .points import (
+    Point,
+    Points,
+    asked,
+    contrast,
+    groups,
+    needed,
+    place,
+    points_of,
+    strangers,
+    study_grid,
+    variants_of,
+)
+from .results import Results
+
+Verdict = Literal["supported", "contradicted", "insufficient evidence", "missing"]
+VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "insufficient evidence", "missing")
+Whole = Callable[[tuple[int, ...]], Grid]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A comparison at one place: `effect` is None where nothing of it has run, its `p` that of the range's nearest end.
+
+    It rests on `cells` of the `wanted` cells (or variants) that it would have in whole.
+    """
+
+    comparison: Comparison
+    where: str
+    verdict: Verdict
+    effect: Effect | None
+    cells: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its verdict. `fill` says what would bring the cells that are missing, in lines of an experiment."""
+
+    claim: Claim
+    verdict: Verdict
+    evidence: tuple[Evidence, ...]
+    fill: str = ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Where nothing has run."""
+        return tuple(dict.fromkeys(e.where or e.comparison.title for e in self.evidence if e.effect is None))
+
+    @property
+    def seeds(self) -> int:
+        """The fewest training seeds that any recipe here has; 0 where nothing that was trained is in it."""
+        return min((e.effect.seeds for e in self.evidence if e.effect is not None and e.effect.seeds), default=0)
+
+    @property
+    def text(self) -> str:
+        """The verdict in a sentence."""
+        count = {verdict: sum(e.verdict == verdict for e in self.evidence) for verdict in VERDICTS}
+        if not (judged := len(self.evidence) - count["missing"]):
+            return "nothing of it has run"
+        parts = [f"{count['supported']} of {judged} as stated"]
+        parts += [f"{count['contradicted']} otherwise"] if count["contradicted"] else []
+        parts += [f"{count['insufficient evidence']} unclear"] if count["insufficient evidence"] else []
+        parts += [f"{count['missing']} more missing"] if count["missing"] else []
+        said = {0: "", 1: " (one training seed: of these checkpoints only)"}
+        return ", ".join(parts) + said.get(self.seeds, f" ({self.seeds} training seeds)")
+
+
+def judge(
+    results: Results, claims: Iterable[Claim], folder: Path | None = None, whole: Whole | None = None
+) -> list[Judgement]:
+    """Every claim with its verdict over these results.
+
+    `folder` is where they came from, for what is measured of variants; without it that is missing. `whole` makes the
+    grid, for training sizes, that the claims are about (`comparisons.study_grid`), so that what it has and the results
+    lack is listed; without it the claims are about the experiment at hand.
+    """
+    court = _Court(results, folder, whole)
+    return [court.judge(claim) for claim in claims]
+
+
+def judge_all(results: Results, folder: Path) -> list[Judgement]:
+    """The experiment's own claims (`claims.yaml` in its folder), then the study's.
+
+    Where no test set is the study's, of its claims only those that can be judged here, without what they lack. Raises
+    ExperimentError for a broken file of claims.
+    """
+    own = load_claims(folder / "claims.yaml") if (folder / "claims.yaml").exists() else ()
+    is_study = not {test.name for test in study_grid().tests}.isdisjoint(results.tests)
+    study = judge(results, study_claims(), folder, study_grid if is_study else None)
+    if not is_study:
+        study = [replace(one, fill="") for one in study if one.verdict != "missing"]
+    return judge(results, own, folder) + study
+
+
+class _Court:
+    """Results as points, made once for all claims."""
+
+    def __init__(self, results: Results, folder: Path | None, whole: Whole | None) -> None:
+        self.results, self.grid, self.folder, self.whole = results, results.grid, folder, whole
+        self.cells = points_of(self.grid, self.grid.cells)
+        self.variants = variants_of(self.grid, self.grid.variants)
+        self.here = {point.identity for point in (*self.cells, *self.variants)}
+        self.done = Points(point for point in self.cells if point.key in results.first_metric)
+        self.wanted: dict[tuple[int, ...], tuple[Points, Points]] = {}
+        self.sizes = tuple(sorted({v.train_size for v in self.grid.variants if v.train_size and v.kind == "trained"}))
+
+    @cached_property
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """What is recorded of variants, by measure and variant's key."""
+        folder = self.folder
+        if folder is None:
+            return {measure: {} for measure in MEASURES_OF_A_VARIANT}
+        return {measure: numbers_of(measure, folder, self.variants) for measure in MEASURES_OF_A_VARIANT}
+
+    @cached_property
+    def off_format(self) -> Rates:
+        return off_format_rates(self.results)
+
+    def judge(self, claim: Claim) -> Judgement:
+        evidence: list[Evidence] = []
+        lacking: list[Point] = []
+        for comparison in claim.comparisons:
+            for found, points in self._compare(comparison):
+                evidence.append(found)
+                lacking += points
+        evidence = _corrected(evidence)
+        verdicts = [
+            combined([e.verdict for e in evidence if e.comparison is comparison], comparison.holds)
+            for comparison in claim.comparisons
+        ]
+        return Judgement(claim, combined(verdicts, "all"), tuple(evidence), self._fill(claim, lacking, evidence))
+
+    def _compare(self, comparison: Comparison) -> Iterable[tuple[Evidence, list[Point]]]:
+        """The comparison at every place where it is wanted, and the points that have not run for it there."""
+        of_variants = comparison.measure in MEASURES_OF_A_VARIANT
+        here, there = self.variants if of_variants else self.cells, self._done(comparison)
+        planned = groups(comparison, here)
+        done = planned if len(there) == len(here) else groups(comparison, there, here)
+        wanted = groups(comparison, self._wanted(comparison))
+        ran = {point.key for point in there}
+        for label in dict.fromkeys([*planned, *wanted]) or [()]:
+            every = {p.identity: p for pairs in (wanted, planned) for p in _points(pairs.get(label, ()))}
+            used = {point.identity for point in _points(done.get(label, ()))}
+            lacking = [point for identity, point in every.items() if identity not in used and point.key not in ran]
+            found = self._effect(comparison, done[label]) if label in done else None
+            verdict: Verdict = "missing"
+            if found is not None:
+                enough = of_variants or found.clusters >= MIN_ROWS
+                verdict = decide(comparison, found.interval) if enough else "insufficient evidence"
+            where = place(comparison.each, label) if label else ""
+            yield Evidence(comparison, where, verdict, found, len(used), len(every)), lacking
+
+    def _done(self, comparison: Comparison) -> Points:
+        if comparison.measure not in MEASURES_OF_A_VARIANT:
+            return self.done
+        return Points(point for point in self.variants if point.key in self.numbers[comparison.measure])
+
+    def _wanted(self, comparison: Comparison) -> Points:
+        if self.whole is None:
+            return Points()
+        named = {size for side in comparison.sides for size in side.train_size}
+        sizes = tuple(sorted(named)) or self.sizes or (2000,)
+        if sizes not in self.wanted:
+            grid = self.whole(sizes)
+            self.wanted[sizes] = variants_of(grid, grid.variants), points_of(grid, grid.cells)
+        variants, cells = self.wanted[sizes]
+        return variants if comparison.measure in MEASURES_OF_A_VARIANT else cells
+
+    def _effect(self, comparison: Comparison, pairs: Pairs) -> Effect | None:
+        """With the p-value of the range's nearest end, which is the largest of both."""
+        ends = [end for end in comparison.range if isfinite(end)]
+        found = [one for end in ends if (one := self._against(comparison, pairs, end)) is not None]
+        return max(found, key=lambda one: one.p, default=None)
+
+    def _against(self, comparison: Comparison, pairs: Pairs, null: float) -> Effect | None:
+        if comparison.measure in MEASURES_OF_A_VARIANT:
+            return over_seeds(pairs, self.numbers[comparison.measure], null)
+        if comparison.measure == "off_format":
+            return off_format(self.off_format, contrast(pairs), null)
+        return score(self.results, contrast(pairs), null)
+
+    def _fill(self, claim: Claim, lacking: Sequence[Point], evidence: Sequence[Evidence]) -> str:
+        """What would bring what is missing: another run of this experiment, or the lines of one that has it."""
+        unrun = {point.identity: point for point in lacking if point.identity in self.here}
+        cells = sum(point.cell is not None for point in unrun.values())
+        lines = [f"# {cells} cells are planned here and have not run: give the same command again"] if cells else []
+        unmeasured = ", ".join(point.variant.name for point in unrun.values() if point.cell is None)
+        lines += [f"# not recorded of {unmeasured}"] if unmeasured else []
+        elsewhere = [point for point in lacking if point.identity not in self.here]
+        if elsewhere:
+            lines.append(needed(elsewhere, suite="paper"))
+        if self.whole is None:
+            lines += [line for comparison in claim.comparisons for line in strangers(comparison, self.grid)]
+            lines.append(asked(e.comparison for e in evidence if not e.wanted))
+        return "\n".join(dict.fromkeys(line for line in lines if line))
+
+
+def decide(comparison: Comparison, interval: Interval) -> Verdict:
+    """Where the interval lies against the range that is expected."""
+    low, high = comparison.range
+    inside = interval.low > low + ROUNDING and interval.high < high - ROUNDING
+    outside = interval.high < low - ROUNDING or interval.low > high + ROUNDING
+    if comparison.expect.beyond:
+        inside, outside = outside, inside
+    return "supported" if inside else "contradicted" if outside else "insufficient evidence"
+
+
+def _corrected(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """p-values after Holm over all that a claim compares; what does not outlive it is insufficient."""
+    corrected = iter(adjusted([e.effect for e in evidence if e.effect is not None]))
+    out = []
+    for one in evidence:
+        if one.effect is not None:
+            found = next(corrected)
+            clear = found.p_adjusted is not None and found.p_adjusted < 1 - CONFIDENCE
+            one = replace(one, effect=found, verdict=one.verdict if clear else "insufficient evidence")
+        out.append(one)
+    return out
+
+
+def combined(verdicts: Sequence[Verdict], holds: Holds) -> Verdict:
+    """One verdict from several, reached as soon as those that are missing could no longer change it."""
+    if all(verdict == "missing" for verdict in verdicts):
+        return "missing"
+    needs = {"all": len(verdicts), "any": 1, "majority": len(verdicts) // 2 + 1}[holds]
+    if verdicts.count("supported") >= needs:
+        return "supported"
+    return "contradicted" if verdicts.count("contradicted") > len(verdicts) - needs else "insufficient evidence"
+
+
+def _points(pairs: Pairs) -> dict[Point, None]:
+    return dict.fromkeys(point for _, weights in pairs for point in weights)

@@ -1,0 +1,152 @@
+"""What a claim's comparison measures, as one effect with its interval, from a weight for every cell or variant.
+
+    score              contrasts of the cells' rows, paired by document (`report.contrasts`)
+    off_format         rates of the results table, of which the rows are no longer there
+    training_loss      a number a training, from the variants' receipts
+    weight_deviation   a number a training, from what was seen inside the variants
+
+The last two know no documents: only trainings with other seeds say how far they would vary, and `n` is 0. The p-value
+of an effect is that of a true value of `null`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from pathlib import Path
+from statistics import NormalDist, fmean, stdev
+
+from ..experiment.claims import Measure
+from ..plan.grid import Cell, Recipe
+from ..run.inspect import read as read_inside
+from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value
+from ..store.store import Store
+from .contrasts import Effect, Term, effect
+from .points import Point, Weights, contrast
+from .results import Results
+from .uncertainty import condition
+
+Pairs = Sequence[tuple[Point, Weights]]
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def p_from(value: float, interval: Interval, end: float) -> float:
+    """Two-sided p of a true value of `end`, reading the interval as a normal one's on the side where `end` lies."""
+    distance = abs(value - end)
+    reach = abs(value - (interval.low if end < value else interval.high))
+    if not isfinite(reach):  # nothing is known of how sure it is
+        return 1.0
+    if reach < ROUNDING:
+        return float(distance < ROUNDING)
+    return 2 * NormalDist().cdf(-Z * distance / reach)
+
+
+def score(results: Results, weights: Weights, null: float = 0.0) -> Effect | None:
+    """By each test set's first metric: cells of one recipe and test set that weigh the same stand in one term."""
+    cells: dict[tuple[Recipe, str, float], list[Cell]] = {}
+    for point, weight in weights.items():
+        if point.cell is not None and abs(weight) > ROUNDING:
+            cells.setdefault((point.variant.recipe, point.cell.test_dataset, round(weight, 12)), []).append(point.cell)
+    return effect(results, [Term(w * len(some), tuple(some)) for (_, _, w), some in cells.items()], null=null)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The off-format rate of a cell, over `n` documents of which `clusters` are independent."""
+
+    value: float
+    interval: Interval
+    n: int
+    clusters: int
+
+
+Rates = Mapping[str, Rate]
+"""By the cell's key."""
+
+
+def off_format_rates(results: Results) -> Rates:
+    """The rates of the cells that have run."""
+    rows = results.df[(results.df["metric"] == "off_format") & (results.df["rows"] == "all")]
+    places = ["variant", "test_dataset", "shots", "prompt", "draw"]
+    ends = rows.set_index(places)[["value", "ci_low", "ci_high"]].to_dict("index")
+    rates = {}
+    for cell in results.grid.cells:
+        end = ends.get((results.variants[cell.variant].name, *condition(cell)))
+        if end is not None and cell.key in results.first_metric:
+            doc_ids = results.first_metric[cell.key].doc_ids
+            codes = results.cluster_codes(cell.test_dataset, doc_ids)
+            clusters = len(doc_ids) if codes is None else int(codes.max()) + 1
+            rates[cell.key] = Rate(end["value"], Interval(end["ci_low"], end["ci_high"]), len(doc_ids), clusters)
+    return rates
+
+
+def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | None:
+    """A contrast of rates, with an interval that is too wide rather than too narrow.
+
+    It adds up the cells' own intervals, as if all of them erred together; rows in common would make it narrower.
+    """
+    value = low = high = 0.0
+    least: dict[str, Rate] = {}  # by test set, of the cell with the fewest documents
+    for point, weight in weights.items():
+        assert point.cell is not None
+        rate = rates.get(point.cell.key)
+        if rate is None:
+            return None
+        value += weight * rate.value
+        low += weight * (rate.interval.low if weight > 0 else rate.interval.high)
+        high += weight * (rate.interval.high if weight > 0 else rate.interval.low)
+        test = point.cell.test_dataset
+        least[test] = min(rate, least.get(test, rate), key=lambda one: one.n)
+    interval = Interval(low, high)
+    return Effect(
+        value=value,
+        interval=interval,
+        p=p_from(value, interval, null),
+        n=sum(rate.n for rate in least.values()),
+        clusters=sum(rate.clusters for rate in least.values()),
+        tests=tuple(least),
+        seeds=_seeds(weights),
+        draws=len({point.columns["draw"] for point in weights}),
+        chance=((Level((interval.half_width / Z) ** 2, inf),),),
+        noise_floor=None,
+        cells=tuple(point.key for point in weights),
+    )
+
+
+def _seeds(points: Iterable[Point]) -> int:
+    """The fewest training seeds of any trained recipe; 0 where nothing was trained."""
+    seeds: dict[Recipe, set[int | None]] = {}
+    for point in points:
+        if point.variant.kind == "trained":
+            seeds.setdefault(point.variant.recipe, set()).add(point.variant.seed)
+    return min(map(len, seeds.values()), default=0)
+
+
+def numbers_of(measure: Measure, folder: Path, variants: Iterable[Point]) -> dict[str, float]:
+    """What is recorded of variants, by key: the mean loss over their training, the mean |change| of their weights."""
+    if measure == "training_loss":
+        receipts = {point.key: Store(folder).variant_receipt(point.key) or {} for point in variants}
+        return {key: float(receipt["loss"]) for key, receipt in receipts.items() if receipt.get("loss") is not None}
+    seen = {key: inside.changes for key, inside in read_inside(folder).items() if inside.changes}
+    return {key: sum(c.absolute for c in changes) / sum(c.size for c in changes) for key, changes in seen.items()}
+
+
+def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) -> Effect:
+    """A contrast of numbers of which each training has one: its mean over seeds, with Student's interval over them.
+
+    One seed gives a value without an interval: what another training would differ by is not known then.
+    """
+    by_seed: dict[int | None, list[tuple[Point, Weights]]] = {}
+    for point, weights in pairs:
+        by_seed.setdefault(point.variant.seed, []).append((point, weights))
+    values = [sum(w * numbers[p.key] for p, w in contrast(some).items()) for some in by_seed.values()]
+    value, seeds = fmean(values), len(values)
+    interval, p = Interval(-inf, inf), 1.0
+    chance: tuple[tuple[Level, ...], ...] = ()
+    if seeds > 1:
+        levels = (Level(stdev(values) ** 2 / seeds, seeds - 1),)
+        half = half_width(levels)
+        interval, p, chance = Interval(value - half, value + half), p_value(value - null, levels), (levels,)
+    names = dict.fromkeys(point.variant.name for _, weights in pairs for point in weights)
+    return Effect(value, interval, p, 0, 0, (), seeds, 0, chance, None, tuple(names))

@@ -1,0 +1,345 @@
+"""From a claim's comparison to the cells that answer it, and how each of them counts.
+
+A `Point` is a cell with the columns that claims select by (or a variant alone, for what is measured of a variant).
+Every point of ours is paired with its equals on the other side: the points that are the same in every column but
+those that the other side names (and what hangs on them: naming a test set leaves its role open, naming a strategy the
+learning rate, of which `comparable_rates` says what is compared with what). A point without an equal is left out on
+both sides, so that a half-finished grid is never compared with a whole one. The pairs of a group are then averaged,
+each test set counting the same, and what comes out is a weight for every point: a contrast, whose weights sum to zero
+wherever there is a `theirs`.
+
+The same code, given a grid of which nothing has run, says what a comparison would need; `study_grid` is such a grid,
+and `needed` writes cells as the lines of the experiment that has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+from math import inf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from ..errors import did_you_mean
+from ..experiment.claims import OF_THE_TEST, Comparison, Select
+from ..experiment.suite import Role, load_suite, role_of
+from ..plan.grid import Cell, Grid, TestInfo, Variant
+from ..text.task import FIVE
+
+ARM = ("strategy", "train_dataset", "train_task", "train_kind", "train_size", "train_shots", "learning_rate")
+OF_AN_ARM = ("variant", *ARM)
+MATCHED = (*OF_AN_ARM, "seed", "test_dataset", "shots", "prompt", "draw")
+_TRAINED_ON = ("variant", "train_dataset", "train_task", "train_kind", "train_shots")
+FREED: Mapping[str, tuple[str, ...]] = {  # a column that a side names -> the columns in which it need not be our equal
+    "variant": (*OF_AN_ARM, "seed"),
+    "strategy": ("variant", "strategy", "train_shots", "learning_rate"),
+    "train_dataset": _TRAINED_ON,
+    "train_task": _TRAINED_ON,
+    "train_kind": _TRAINED_ON,
+    "train_size": ("variant", "train_size"),
+    "train_shots": ("variant", "train_shots"),
+    "learning_rate": ("variant", "learning_rate"),
+    "role": ("role", "test_dataset"),
+    "kind": ("kind", "task", "test_dataset"),
+    "task": ("kind", "task", "test_dataset"),
+    "test_dataset": ("role", "kind", "task", "test_dataset"),
+    "shots": ("shots", "draw"),
+    "prompt": ("prompt",),
+}
+
+Label = tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A cell, or a variant alone, with its columns; `role` is a set: of the base, the roles of its test set for any."""
+
+    variant: Variant
+    cell: Cell | None
+    columns: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return self.cell.key if self.cell else self.variant.key
+
+    @cached_property
+    def identity(self) -> tuple[Any, ...]:
+        """What it is in any grid, whatever it was trained with beyond what the study varies."""
+        names = ("strategy", "train_dataset", "train_size", "train_shots", "test_dataset", "shots", "prompt")
+        return self.variant.kind == "base", *(self.columns[name] for name in names)
+
+    def has(self, column: str, want: Any) -> bool:
+        value = self.columns[column]
+        if column == "role":
+            return not value.isdisjoint(want)
+        return bool(value > 0) if want == "some" else value in want
+
+
+Weights = dict[Point, float]
+
+
+class Points:
+    """Points to select from. Which of them have what in a column is found once, whatever is asked together with it."""
+
+    def __init__(self, points: Iterable[Point] = ()) -> None:
+        self.points = tuple(points)
+        self.known: dict[tuple[str, Any], npt.NDArray[np.bool_]] = {}
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def where(self, wanted: Mapping[str, Any]) -> list[Point]:
+        """Those that have what is wanted in every column."""
+        chosen = np.ones(len(self), dtype=bool)
+        for column, want in wanted.items():
+            chosen &= self._has(column, want)
+        return [self.points[i] for i in np.flatnonzero(chosen)]
+
+    def _has(self, column: str, want: Any) -> npt.NDArray[np.bool_]:
+        if (column, want) not in self.known:
+            self.known[column, want] = np.array([point.has(column, want) for point in self], dtype=bool)
+        return self.known[column, want]
+
+
+def points_of(grid: Grid, cells: Iterable[Cell]) -> Points:
+    """The cells as points."""
+    variants = {v.name: v for v in grid.variants} | {v.key: v for v in grid.variants}
+    tests = {t.name: t for t in grid.tests}
+    of_variant = {v.key: _columns(grid, v) for v in grid.variants}
+    roles: dict[str, set[str | None]] = {}
+    for cell in grid.cells:
+        roles.setdefault(cell.test_dataset, set()).add(cell.role)
+    found = []
+    for cell in cells:
+        variant = variants[cell.variant]
+        columns = of_variant[variant.key] | {
+            "role": frozenset(roles[cell.test_dataset] if variant.kind == "base" else [cell.role]),
+            "test_dataset": cell.test_dataset,
+            "task": cell.task,
+            "kind": "classification" if tests[cell.test_dataset].labels else "generation",
+            "shots": cell.shots,
+            "prompt": cell.prompt,
+            "draw": cell.draw,
+        }
+        found.append(Point(variant, cell, columns))
+    return Points(found)
+
+
+def variants_of(grid: Grid, variants: Iterable[Variant]) -> Points:
+    """The variants as points without a cell."""
+    nowhere = dict.fromkeys(("role", "test_dataset", "task", "kind", "shots", "prompt", "draw"))
+    return Points(Point(variant, None, _columns(grid, variant) | nowhere) for variant in variants)
+
+
+def _columns(grid: Grid, variant: Variant) -> dict[str, Any]:
+    labels = grid.labels_of_train_task.get(variant.train_dataset or "")
+    return {
+        "variant": variant.name,
+        "strategy": variant.strategy,
+        "train_dataset": variant.train_dataset,
+        "train_task": variant.train_task,
+        "train_kind": None if variant.train_task is None else "classification" if labels else "generation",
+        "train_size": variant.train_size,
+        "train_shots": variant.train_shots,
+        "learning_rate": variant.learning_rate,
+        "seed": variant.seed,
+    }
+
+
+def comparable_rates(rate: float | None, there: Collection[float | None]) -> Collection[float | None]:
+    """The learning rates at which another strategy is set against one trained at `rate`, of those that are `there`.
+
+    The same rate, so that a difference is the strategy's and not the rate's; where the other was not trained at it, as
+    LoRA and full fine-tuning seldom share one, at all of its own.
+    """
+    return [rate] if rate in there else there
+
+
+def groups(
+    comparison: Comparison, points: Points, planned: Points | None = None
+) -> dict[Label, list[tuple[Point, Weights]]]:
+    """The pairs of a comparison by the values of its `each`: a point of ours, and the weights of it and its equals.
+
+    `planned` are all the points, where `points` are those that have run: an equal at the same learning rate that is
+    still to come is waited for.
+    """
+    found: dict[Label, list[tuple[Point, Weights]]] = {}
+    for point, weights in _pairs(comparison, points, points if planned is None else planned):
+        label = tuple(point.columns[name] for name in comparison.each)
+        found.setdefault(label, []).append((point, weights))
+    return found
+
+
+def _pairs(comparison: Comparison, points: Points, planned: Points) -> Iterator[tuple[Point, Weights]]:
+    ours = comparison.ours
+    theirs = _Side(ours, comparison.theirs, points, planned) if comparison.theirs is not None else None
+    minus = _Side(ours, comparison.minus, points, planned) if comparison.minus is not None else None
+    for point in points.where(ours.given):
+        weights = _difference(point, theirs)
+        elsewhere = [w for there in minus.equals(point) if (w := _difference(there, theirs))] if minus else []
+        if weights and (elsewhere or not minus):
+            for other in elsewhere:
+                _add(weights, other, -1 / len(elsewhere))
+            yield point, weights
+
+
+def _difference(point: Point, theirs: _Side | None) -> Weights:
+    """A point less the mean of its equals; empty where it has none."""
+    weights = {point: 1.0}
+    if theirs is not None:
+        equals = theirs.equals(point)
+        for other in equals:
+            _add(weights, {other: 1.0}, -1 / len(equals))
+        return weights if equals else {}
+    return weights
+
+
+def _add(weights: Weights, more: Weights, factor: float) -> None:
+    for point, weight in more.items():
+        weights[point] = weights.get(point, 0.0) + factor * weight
+
+
+class _Side:
+    """The other side of a comparison: which of its points are the equals of one of ours."""
+
+    def __init__(self, ours: Select, side: Select, points: Points, planned: Points) -> None:
+        freed = {column for name in side.given for column in FREED[name]}
+        kept = OF_THE_TEST - freed if "test_dataset" in freed else set()  # of the same test set all else is the same
+        wanted = {name: want for name, want in ours.given.items() if name in kept} | side.given
+        self.matched = [column for column in MATCHED if column not in freed]
+        self.by_columns: dict[tuple[Any, ...], list[Point]] = {}
+        for point in points.where(wanted):
+            self.by_columns.setdefault(self._of(point), []).append(point)
+        self.rates: dict[tuple[Any, ...], set[float | None]] = {}  # by columns, where the strategy alone leaves it open
+        if "strategy" in side.given and side.given.keys().isdisjoint({"variant", "learning_rate"}):
+            for point in planned.where(wanted):
+                self.rates.setdefault(self._of(point), set()).add(point.columns["learning_rate"])
+
+    def equals(self, point: Point) -> list[Point]:
+        columns = self._of(point)
+        found = self.by_columns.get(columns, [])
+        if columns not in self.rates:
+            return found
+        rates = comparable_rates(point.columns["learning_rate"], self.rates[columns])
+        return [other for other in found if other.columns["learning_rate"] in rates]
+
+    def _of(self, point: Point) -> tuple[Any, ...]:
+        return tuple(map(point.columns.__getitem__, self.matched))
+
+
+def contrast(pairs: Sequence[tuple[Point, Weights]]) -> Weights:
+    """One weight for every point: the mean over test sets of the mean over their pairs."""
+    tests: dict[Any, int] = {}
+    for point, _ in pairs:
+        test = point.columns["test_dataset"]
+        tests[test] = tests.get(test, 0) + 1
+    total: Weights = {}
+    for point, weights in pairs:
+        _add(total, weights, 1 / (len(tests) * tests[point.columns["test_dataset"]]))
+    return total
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def place(each: Sequence[str], label: Label) -> str:
+    """Where a comparison was made, from the values of its `each`: trained on → tested on."""
+    units = {"shots": "shots", "train_size": "samples", "train_shots": "demonstrations in training"}
+    values = {
+        name: "/".join(map(str, value)) if name == "role" else value for name, value in zip(each, label, strict=True)
+    }
+    said = {name: f"{value} {units.get(name, '')}".strip() for name, value in values.items()}
+    trained = [text for name, text in said.items() if name in OF_AN_ARM]
+    tested = [text for name, text in said.items() if name not in OF_AN_ARM]
+    return " → ".join(", ".join(part) for part in (trained, tested) if part)
+
+
+def needed(points: Sequence[Point], suite: str) -> str:
+    """The lines of an experiment that would have these points."""
+    names = ("train_dataset", "train_size", "strategy", "test_dataset", "prompt", "shots")
+    return _lines({name: dict.fromkeys(p.columns[name] for p in points) for name in names}, suite)
+
+
+def asked(comparisons: Iterable[Comparison]) -> str:
+    """The same from what comparisons name."""
+    found: dict[str, dict[Any, None]] = {}
+    for side in (side for made in comparisons for side in made.sides):
+        for column, wanted in side.given.items():
+            if not isinstance(wanted, str):
+                found.setdefault(column, {}).update(dict.fromkeys(wanted))
+    return _lines(found)
+
+
+def _lines(values: Mapping[str, Iterable[Any]], suite: str | None = None) -> str:
+    """Values of columns as YAML of an experiment; where shots differ by task, the default is what is needed."""
+    keys = {
+        "train": {"datasets": "train_dataset", "sizes": "train_size", "strategies": "strategy"},
+        "test": {"datasets": "test_dataset", "shots": "shots", "prompts": "prompt"},
+    }
+    lines = [f"suite: {suite}"] if suite else []
+    for part, columns in keys.items():
+        listed = {key: [v for v in values.get(column, ()) if v is not None] for key, column in columns.items()}
+        if suite and listed.get("shots") != [0]:
+            listed.pop("shots", None)
+        said = {key: sorted(found) if key in ("sizes", "shots") else found for key, found in listed.items() if found}
+        if said:
+            flow = yaml.safe_dump(said, sort_keys=False, default_flow_style=True, width=inf)
+            lines.append(f"{part}: {flow.rstrip()}")
+    return "\n".join(lines)
+
+
+def strangers(comparison: Comparison, grid: Grid) -> list[str]:
+    """Names in a comparison that nothing in the grid has, a line each."""
+    known: dict[str, list[str | None]] = {
+        "variant": [v.name for v in grid.variants],
+        "strategy": [v.strategy for v in grid.variants],
+        "train_dataset": [v.train_dataset for v in grid.variants],
+        "train_task": [v.train_task for v in grid.variants],
+        "test_dataset": [t.name for t in grid.tests],
+        "task": [t.task for t in grid.tests],
+        "prompt": [c.prompt for c in grid.cells],
+    }
+    found: dict[str, None] = {}
+    for side in comparison.sides:
+        for column, wanted in side.given.items():
+            names = list(dict.fromkeys(name for name in known.get(column, ()) if name))
+            for name in wanted if column in known else ():
+                if name not in names:
+                    found[f"# no {column} {name!r} in this experiment ({did_you_mean(name, names)})"] = None
+    return list(found)
+
+
+# --- the study's grid -------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def study_grid(sizes: tuple[int, ...] = (2000,)) -> Grid:
+    """All that the study compares, of which nothing has run: Table 1, FT at `sizes`, FTICL at the first of them."""
+    specs = {name: spec for name, spec in load_suite("paper").datasets.items() if name != "snli"}  # not the study's
+    tasks = {name: FIVE[spec.task or ""] for name, spec in specs.items()}
+    trained = {name: tasks[name] for name, spec in specs.items() if spec.train}
+    variants = [Variant("base", "base", "base")]
+    for name, task in trained.items():
+        recipes = [("ft", size, 0) for size in sizes] + [("fticl", sizes[0], k) for k in task.fticl_shots]
+        for strategy, size, k in recipes:
+            key = f"{name}-{strategy}{k or ''}-{size}"
+            variants.append(Variant(key, key, "trained", strategy, name, task.name, size, k, None, 0))
+    cells = []
+    for variant, (test, task) in product(variants, tasks.items()):
+        role: Role | None = None
+        if variant.train_dataset and variant.train_task:
+            role = role_of(test, specs[test], task.name, variant.train_dataset, variant.train_task)
+        for shots, prompt in product(task.shots, task.prompts):
+            key = f"{variant.key} {test} {shots} {prompt}"
+            cells.append(Cell(key, variant.key, test, task.name, role, shots, prompt, 0, n=0))
+    tests = [TestInfo(name, specs[name].title, t.name, t.labels, t.metrics, "", n=0) for name, t in tasks.items()]
+    labels = {name: task.labels for name, task in trained.items() if task.labels}
+    return Grid("", "sound", tuple(variants), tuple(cells), tuple(tests), labels)

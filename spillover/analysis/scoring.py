@@ -1,0 +1,114 @@
+"""The scores of cells that answered the same question: value, interval, and change from the base on the same rows.
+
+What is asked of a metric decides how sure it is: a proportion has Wilson's interval, and a change in one is tested
+as McNemar did; another mean of rows is resampled, its change tested by flipping signs; macro-F1 and BLEU, scores of
+the whole set, are resampled and swapped and scored again. `docs/statistics.md` has the table. The cells of a condition
+have the same rows, so all of them go through each of these steps at once.
+
+Every p-value here is that of a single comparison. What may be claimed of many is for `contrasts` and `table` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..stats import (
+    Interval,
+    Level,
+    cluster_sums,
+    effective_rows,
+    half_width,
+    mcnemar,
+    mean_change,
+    percentile_interval,
+    percentiles,
+    replicates,
+    sign_flip,
+    swap_test,
+    wilson,
+)
+from .metrics import Array, Metric
+from .rows import Rows, common_documents, same_documents
+
+Score = dict[str, Any]
+Clusters = Mapping[int, Any]
+"""The component of the documents that hang together with others."""
+
+
+def cluster_codes(clusters: Clusters, doc_ids: np.ndarray) -> np.ndarray | None:
+    """The cluster of each document, numbered from 0; None where each stands alone."""
+    found = [("together", clusters[d]) if d in clusters else ("alone", d) for d in doc_ids.tolist()]
+    numbers = {cluster: i for i, cluster in enumerate(dict.fromkeys(found))}
+    return None if len(numbers) == len(found) else np.array([numbers[cluster] for cluster in found], dtype=np.int64)
+
+
+def score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: bool) -> list[Score]:
+    """The scores of one condition's cells, of which the first may be the base; columns of the results table."""
+    if not cells:
+        return []
+    if all(same_documents(cell.doc_ids, cells[0].doc_ids) for cell in cells):
+        return _score(metric, cells, clusters, has_base)
+    scores = [_score(metric, [cell], clusters, False)[0] for cell in cells]
+    for own, cell in zip(scores[1:], cells[1:], strict=True) if has_base else ():
+        common = common_documents([cells[0], cell])
+        if len(common):
+            both = _score(metric, [cells[0].only(common), cell.only(common)], clusters, True)
+            own |= {name: value for name, value in both[1].items() if name not in own}
+    return scores
+
+
+def _score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: bool) -> list[Score]:
+    """Of cells with the same documents."""
+    n, codes = len(cells[0].doc_ids), cluster_codes(clusters, cells[0].doc_ids)
+    statistics = np.stack([cell.statistics for cell in cells], axis=1)
+    values = metric.score(statistics.sum(axis=0))
+    sums = cluster_sums(statistics, codes)
+    draws = np.empty(0) if metric.is_proportion else replicates(sums, metric.score)
+    if metric.is_proportion:
+        intervals = [_proportion(statistics[:, i], codes) for i in range(len(cells))]
+    else:
+        intervals = [Interval(float(low), float(high)) for low, high in percentiles(draws, len(sums)).T]
+    scores: list[Score] = [
+        {"metric": metric.name, "value": float(value), "n": n, "ci_low": interval.low, "ci_high": interval.high}
+        for value, interval in zip(values, intervals, strict=True)
+    ]
+    if has_base and len(cells) > 1:
+        if metric.is_mean:
+            ends, p = _change_of_means(statistics[:, 1:, 0] - statistics[:, :1, 0], codes, metric.is_proportion)
+        else:
+            ends = percentiles(draws[:, 1:] - draws[:, :1], len(sums))
+            p = swap_test(sums[:, 1:], sums[:, 0], metric.score)
+        columns = {"delta": values[1:] - values[0], "delta_ci_low": ends[0], "delta_ci_high": ends[1], "p_value": p}
+        for i, own in enumerate(scores[1:]):
+            own |= {name: float(column[i]) for name, column in columns.items()}
+    return scores
+
+
+def _change_of_means(gaps: Array, codes: np.ndarray | None, is_proportion: bool) -> tuple[Array, Array]:
+    """Interval ends, (2, cells), and p-values of the means of differences, (rows, cells)."""
+    change = mean_change(gaps, codes, is_proportion)
+    wide = np.sqrt(change.variance) * half_width([Level(1.0, change.df)])
+    ends = np.stack([change.centre - wide, change.centre + wide])
+    ends = np.clip(ends, -1.0, 1.0) if is_proportion else ends  # other means may be on any scale (`spillover compare`)
+    if is_proportion and codes is None:
+        return ends, mcnemar((gaps > 0).sum(axis=0), (gaps < 0).sum(axis=0))
+    return ends, sign_flip(cluster_sums(gaps, codes))
+
+
+def pooled_interval(metric: Metric, rows: Rows, clusters: Clusters) -> Interval:
+    """The 95 % interval of a mean over all the answers to each document."""
+    codes = cluster_codes(clusters, rows.doc_ids)
+    if metric.is_proportion:
+        return _proportion(rows.statistics, codes)
+    sums = cluster_sums(rows.statistics, codes)
+    return percentile_interval(replicates(sums, metric.score), len(sums))
+
+
+def _proportion(statistics: Array, codes: np.ndarray | None) -> Interval:
+    """Wilson's interval, from (right answers, answers) of each document."""
+    right, asked = statistics.T
+    n, _ = effective_rows(right / asked, asked, codes)
+    return wilson(n * right.sum() / asked.sum(), n)

@@ -1,0 +1,124 @@
+"""Running an experiment from Python, and what comes back.
+
+`run` is the whole way: YAML to plan, plan to store, store to table and report. `load` opens a folder that has been
+run before, also a partial one. Both give a `Result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import StoreError
+from .experiment.schema import Experiment, load_claims, load_experiment
+from .plan.plan import Plan, make_plan
+from .run.backend import Backend
+from .run.execute import execute
+from .run.progress import Reporter
+from .store.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .analysis.judge import Judgement
+    from .analysis.results import Results
+
+
+@dataclass(frozen=True)
+class Result:
+    """A folder of results. `failures` are lines about what failed in the run that made it.
+
+    `rescore`: scores come from the predictions, not from what is kept beside them.
+    """
+
+    folder: Path
+    failures: tuple[str, ...] = ()
+    rescore: bool = False
+
+    @cached_property
+    def table(self) -> Results:
+        """Scores of every cell that is there, with what is missing."""
+        from .analysis.results import load as load_table
+
+        return load_table(self.folder, self.rescore)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per cell and metric, with intervals and paired changes from the base: the columns of results.csv."""
+        return self.table.df.copy()
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page (default: report.html in the folder) and return its path."""
+        from .report import page
+
+        path = Path(path) if path else self.folder / "report.html"
+        page.write(self.table, self.folder, path)
+        return path
+
+    def claims(self, path: str | Path | None = None) -> list[Judgement]:
+        """What the results say of the claims in `path`; without it of the experiment's own and the study's."""
+        from .analysis.judge import judge, judge_all
+
+        return judge(self.table, load_claims(Path(path)), self.folder) if path else judge_all(self.table, self.folder)
+
+    def write(self, figures: bool = False) -> Path:
+        """Write results.csv, effects.csv and report.html, with `figures` also each figure as files; returns the page's
+        path."""
+        from .analysis import effects
+        from .analysis.results import write_csv
+        from .report import page
+
+        write_csv(self.table.df, self.folder / "results.csv")
+        write_csv(effects.tidy(self.table), self.folder / "effects.csv")
+        path = self.folder / "report.html"
+        page.write(self.table, self.folder, path, exported=figures)
+        return path
+
+
+def output_folder(experiment: Experiment, yaml_path: Path, output_path: Path | None) -> Path:
+    """Where results go: as asked, else as the YAML says (from its own folder), else runs/<name of the YAML file>."""
+    if output_path is not None:
+        return output_path
+    if experiment.output_dir is not None:
+        return yaml_path.parent / experiment.output_dir
+    return Path("runs") / yaml_path.stem
+
+
+def prepare(
+    path: Path, overrides: Sequence[str] = (), data_dir: Path | None = None, output_path: Path | None = None
+) -> tuple[Plan, Store]:
+    """The plan of a YAML file, and the store it goes to."""
+    experiment = load_experiment(path, overrides)
+    store = Store(
+        output_folder(experiment, path, output_path)
+    )  # a store of another version is told before data is read
+    return make_plan(experiment, path.parent, data_dir), store
+
+
+def run(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    data_dir: str | Path | None = None,
+    output_path: str | Path | None = None,
+    reporter: Reporter | None = None,
+    backend: Backend | None = None,
+) -> Result:
+    """Run an experiment file, or what is missing of it, and write table and report. Raises SpilloverError."""
+    plan, store = prepare(
+        Path(path), overrides, Path(data_dir) if data_dir else None, Path(output_path) if output_path else None
+    )
+    failures = execute(plan, store, reporter, backend)
+    result = Result(store.folder, failures)
+    result.write()
+    return result
+
+
+def load(folder: str | Path, rescore: bool = False) -> Result:
+    """Open a folder of results; `rescore` as in `Result`. Raises StoreError where there is none."""
+    folder = Path(folder)
+    Store(folder)
+    if not (folder / "grid.json").exists():
+        raise StoreError("no results here", where=str(folder), allowed="a folder that `spillover run` wrote")
+    return Result(folder, rescore=rescore)

@@ -1,0 +1,242 @@
+"""What a plan will run into, found before anything is computed: in its data, its prompts and its resources.
+
+`make_plan` has read data and tokenizer already and refused what cannot be. What is left are things that are possible
+and yet change what a number means. Three rooms look for them, and `check` puts together what they find:
+
+    data.audit   every row that the sources hold, also beyond `test.limit`: duplicates, leaks, labels, damaged text
+    preflight    what the tokenizer makes of prompts, labels, samples and answers, by the functions that a run uses
+    here         labels that demonstrations do not show evenly, and disk
+
+What is found is a warning or a note (`spillover.plan.grid.Finding`). What makes a run impossible is raised as the error
+that the run would raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from heapq import nlargest
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import StoreError
+from ..plan.cost import (
+    CHECKPOINT_WEIGHTS,
+    cell_bytes,
+    disk_free,
+    gigabytes,
+    is_there,
+    stays,
+    variant_bytes,
+    weight_shapes,
+)
+from ..plan.grid import Finding, Level
+from ..plan.plan import Plan
+from ..store.store import Store
+from .audit import Audit, Audited
+from .defects import as_counts, uneven
+from .found import Preflight, PromptCheck, count
+from .prompts import preflight
+from .rows import audit_sources, clean_split
+
+SUCH = 4  # row numbers in a table
+
+
+@dataclass(frozen=True)
+class Checked:
+    """All that was found. `findings` are its lines, warnings first, those of audit and preflight among them."""
+
+    audit: Audit
+    preflight: Preflight
+    clean: dict[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> int:
+        return sum(finding.level == "warning" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """One document: the lines, the audit with row numbers, the clean split and the preflight."""
+        return {
+            "findings": [asdict(finding) for finding in self.findings],
+            "audit": self.audit.to_json(),
+            "clean": self.clean,
+            "preflight": self.preflight.to_json(),
+        }
+
+
+def check(plan: Plan, folder: Path, data_dir: Path | None = None) -> Checked:
+    """Everything worth knowing before a run into `folder`. Raises what a run would raise.
+
+    `data_dir` is the study's release, as `make_plan` was given it.
+    """
+    looked = preflight(plan)
+    audited = audit_sources(plan, data_dir)
+    others = [*plan.grid.warnings, *looked.findings(), *_demonstrations(plan, audited), *disk(plan, folder)]
+    lines = sorted([*audited.findings(), *_merged(others)], key=lambda finding: finding.level != "warning")
+    return Checked(audited, looked, clean_split(plan), tuple(lines))
+
+
+def _merged(findings: Iterable[Finding]) -> list[Finding]:
+    """The same of several places, said once."""
+    places: dict[tuple[Level, str], list[str]] = {}
+    for finding in findings:
+        places.setdefault((finding.level, finding.what), []).append(finding.where)
+    return [Finding(level, what, " · ".join(dict.fromkeys(wheres))) for (level, what), wheres in places.items()]
+
+
+def _demonstrations(plan: Plan, audited: Audit) -> Iterator[Finding]:
+    """Labels that are not shown evenly, where other demonstrations are shown than the first of the set's own list.
+
+    Of those the audit has told.
+    """
+    own = {one.rows.dataset: [row.doc_id for row in one.rows.rows] for one in audited.lists if one.rows.part == "demos"}
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for sheet in plan.sheets.values():
+        told = [demo.doc_id for demo in sheet.demos] == own.get(sheet.test, [])[: sheet.shots]
+        labels = sheet.task.labels if sheet.demos and not told else None
+        counts = uneven([demo.target for demo in sheet.demos], labels) if labels else None
+        if counts:
+            found.setdefault((sheet.test, sheet.draw), {})[sheet.shots] = as_counts(counts)
+    for (test, draw), by_shots in found.items():
+        listed = "; ".join(f"{listed} at {count(shots, 'shot')}" for shots, listed in sorted(by_shots.items()))
+        where = f"{test}, draw {draw}" if len(plan.experiment.test.draws) > 1 else test
+        yield Finding("note", f"demonstrations are unbalanced: {listed}", where)
+
+
+# --- disk -----------------------------------------------------------------------------------------
+
+
+def disk(plan: Plan, folder: Path, devices: int = 1) -> Iterator[Finding]:
+    """Weights that stay, answers, and what the trainings under way need, one on each device.
+
+    Raises StoreError where the largest of them, as many as there are devices, do not fit.
+    """
+    store = Store(folder)
+    coming = [job for job in plan.jobs if not is_there(job, store)]
+    cells = sum(
+        cell_bytes(plan.sheets[cell.test_dataset, cell.prompt, cell.shots, cell.draw])
+        for cell in plan.grid.cells
+        if store.cell_receipt(cell.key) is None
+    )
+    shapes = weight_shapes(plan.experiment, plan.base)
+    if coming and shapes is None:
+        yield Finding("note", "how much disk the variants need is known once the model's weights are here", str(folder))
+    sizes = [(job, variant_bytes(shapes or {}, job.strategy.lora if job.strategy else None)) for job in coming]
+    at_once = nlargest(devices, sizes, key=lambda pair: pair[1])
+    training = sum(size for _, size in at_once) * (1 + CHECKPOINT_WEIGHTS)
+    kept = sum(size for job, size in sizes if stays(job, plan.experiment))
+    passing = training - sum(size for job, size in at_once if stays(job, plan.experiment))
+    free = disk_free(folder)
+    if training + cells * bool(not coming) > free:
+        several = len(at_once) > 1
+        who = f"{len(at_once)} variants at once and their checkpoints" if several else "one variant and its checkpoint"
+        raise StoreError(
+            f"no disk: {who} need {gigabytes(training)}, {gigabytes(free)} are free",
+            where=str(folder),
+            allowed=f"free some, {'give fewer devices, ' * several}or give another --output_path",
+        )
+    needed = kept + cells + passing
+    what = (
+        f"needs about {gigabytes(needed)} of disk ({gigabytes(kept)} for weights that stay, {gigabytes(cells)} for "
+        f"answers, the rest while training), {gigabytes(free)} are free"
+    )
+    if needed > free:
+        yield Finding("warning", f"{what}: set keep: adapter or none, or give another --output_path", str(folder))
+    elif shapes or not coming:
+        yield Finding("note", what, str(folder))
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def render(checked: Checked) -> RenderableType:
+    """The audit data set by data set, the preflight, and what else was found."""
+    told = set(checked.audit.findings())
+    rest = [finding for finding in checked.findings if finding not in told]
+    return Group(_audit_table(checked.audit), Text(), _preflight_table(checked.preflight), Text(), as_table(rest))
+
+
+def as_table(findings: Iterable[Finding]) -> RenderableType:
+    """Findings under each other; the level is a word, colour only repeats it."""
+    table = Table("level", "where", "what", box=None, header_style="bold", pad_edge=False)
+    table.columns[1].max_width = 32
+    for column in table.columns:
+        column.overflow = "fold"
+    for finding in findings:
+        table.add_row(_level(finding.level), Text(finding.where), Text(finding.what))
+    return table
+
+
+def _level(level: Level) -> Text:
+    return Text(level, style="bold yellow" if level == "warning" else "")
+
+
+def _audit_table(audit: Audit) -> Table:
+    """Each data set with its lists, and below them what was found: how many rows, how many of them scored, which."""
+    table = Table("data", "rows", "scored", "what", "such as rows", box=None, header_style="bold", pad_edge=False)
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for column in table.columns[3:]:
+        column.overflow = "fold"
+    by_dataset: dict[str, list[Audited]] = {}
+    for audited in audit.lists:
+        by_dataset.setdefault(audited.rows.dataset, []).append(audited)
+    for dataset, lists in by_dataset.items():
+        table.add_row(Text(dataset, style="bold"))
+        for audited in lists:
+            rows = audited.rows
+            scored = f"{len(rows.scored):,}" if rows.part == "test" else ""
+            part = Text(f"  {rows.name.removeprefix(dataset).strip()}")
+            table.add_row(part, f"{len(rows.rows):,}", scored, Text(_measures(audited), style="dim"))
+            for defect in audited.defects:
+                n = f"{len(defect.rows):,}" if defect.rows else ""
+                among = f"{len(audited.scored(defect)):,}" if defect.rows and rows.part == "test" else ""
+                table.add_row("", n, among, _what(defect.level, defect.what), _such(defect.rows))
+    return table
+
+
+def _measures(audited: Audited) -> str:
+    """`labels yes 233, no 267; median tokens input_1 27, input_2 27`."""
+    labels = "labels " + as_counts(audited.labels) if audited.labels else ""
+    tokens = ", ".join(f"{name} {lengths.median:g}" for name, lengths in audited.lengths.items())
+    return "; ".join(part for part in (labels, f"median tokens {tokens}" if tokens else "") if part)
+
+
+def _what(level: Level, what: str) -> Text:
+    return Text.assemble(_level(level), ": ", what) if level == "warning" else Text(what)
+
+
+def _such(rows: Sequence[int]) -> str:
+    return ", ".join(map(str, rows[:SUCH])) + (" …" if len(rows) > SUCH else "")
+
+
+def _preflight_table(looked: Preflight) -> Table:
+    """A line for each label set and prompt format. `|` parts the tokens of a label, `·` is a space in them."""
+    table = Table("task", "prompt", "answers", "longest", "BOS", "joint", "cut", box=None, header_style="bold")
+    table.pad_edge = False
+    table.columns[3].justify = "right"
+    table.columns[2].overflow = "fold"
+    for one in looked.prompts:
+        bos = " or ".join(map(str, sorted(set(one.bos.values()))))
+        merged, tried = sum(len(joint.rows) for joint in one.joints), sum(joint.of for joint in one.joints)
+        cut, of = sum(len(cut.too_long) for cut in one.cut), sum(cut.of for cut in one.cut)
+        table.add_row(
+            one.task,
+            one.prompt,
+            Text(_answers(one)),
+            f"{one.longest:,} of {looked.context:,}" if one.longest else "",
+            bos,
+            f"{merged} of {tried} merge" if merged else "clean",
+            f"{cut} of {of:,}" if cut else "",
+        )
+    return table
+
+
+def _answers(one: PromptCheck) -> str:
+    if one.labels is None:
+        return "text" if one.tests else "not asked"
+    return "  ".join("|".join(tokens).replace(" ", "·") for tokens in one.labels.values())

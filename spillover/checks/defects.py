@@ -1,0 +1,183 @@
+r"""What is wrong inside one list of rows, whatever it is compared with.
+
+Labels that the task does not list or that never occur; demonstrations that show one label more than another; empty
+fields; and text that is not what its author wrote:
+
+    mojibake   UTF-8 read as Windows-1252: `Â£` for £, `â€™` for ’, and the replacement character
+    markup     tags in angle brackets: `<br />`, `<lb>`
+    entity     `&amp;`, `&#39;`
+    escape     a backslash and a letter where a character was meant: a literal `\n` or `\"`
+
+Mojibake is told from letters by its bytes: `Ã©` is a whole UTF-8 sequence when written as Windows-1252, `é—` is not.
+A `Defect` names the rows by `doc_id`, with its figures and one example, and is a line of the audit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..plan.grid import Level
+from ..text.task import Example
+
+SHOWN = 80  # characters of an example
+LISTED = 5  # sequences in a line
+UNEVEN = 2  # demonstrations of one label more than of another
+
+
+def _bytes(first: int, last: int) -> str:
+    """The characters that bytes from `first` to `last` are read as: Latin-1's, and Windows-1252's where it has any."""
+    latin = bytes(range(first, last + 1))
+    return f"[{re.escape(latin.decode('latin-1') + latin.decode('cp1252', errors='ignore'))}]"
+
+
+_TAIL = _bytes(0x80, 0xBF)
+DAMAGE: Mapping[str, re.Pattern[str]] = {
+    "mojibake": re.compile(
+        f"{_bytes(0xC2, 0xDF)}{_TAIL}|{_bytes(0xE0, 0xEF)}{_TAIL}{{2}}|{_bytes(0xF0, 0xF4)}{_TAIL}{{3}}|\ufffd"
+    ),
+    "markup": re.compile(r"</?(?P<tag>[a-z][a-z0-9]*)(?:\s[^<>]*)?/?>", re.IGNORECASE),
+    "entity": re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]+\d*);", re.IGNORECASE),
+    "escape": re.compile(r"""\\(?:[nrt"']|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"""),
+}
+NAMES = {"mojibake": "mojibake", "markup": "markup", "entity": "HTML entities", "escape": "literal escapes"}
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something wrong with a list of rows.
+
+    `rows` are the doc_ids of those concerned, of `of` in all; `what` goes on after "458 of 500 test rows", or says it
+    all where no row is to be named. `against` is the other list, where there is one; `figures` are the counts behind
+    it, as JSON; for `level` see `grid.Finding`.
+    """
+
+    kind: str
+    what: str
+    of: int
+    rows: tuple[int, ...] = ()
+    against: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    example: str = ""
+    level: Level = "note"
+
+    def line(self, noun: str) -> str:
+        return f"{len(self.rows):,} of {self.of:,} {noun} {self.what}" if self.rows else self.what
+
+
+def excerpt(row: Example, text: str) -> str:
+    """`row 17: "The text ..."`, on one line."""
+    flat = " ".join(text.split())
+    return f'row {row.doc_id}: "{flat if len(flat) <= SHOWN else flat[: SHOWN - 1] + "…"}"'
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def outside(rows: Sequence[Example], allowed: Sequence[str]) -> Iterator[Defect]:
+    """Targets that are no label of the task."""
+    bad = [row for row in rows if row.target not in allowed]
+    if bad:
+        found = dict(Counter(row.target for row in bad).most_common())
+        what = f"have a label that the task does not list: {as_counts({repr(label): n for label, n in found.items()})}"
+        example = excerpt(bad[0], next(iter(bad[0].fields.values()), ""))
+        yield Defect("label_outside", what, len(rows), _ids(bad), figures={"labels": found}, example=example)
+
+
+def absent(rows: Sequence[Example], allowed: Sequence[str], scored: Collection[int]) -> Iterator[Defect]:
+    """Labels that are no row's, or none of the `scored` ones', if any are."""
+    counts = Counter(row.target for row in rows)
+    answered = {row.target for row in rows if not scored or row.doc_id in scored}
+    missing = [label for label in allowed if label not in answered]
+    if missing:
+        which = "no scored row" if any(label in counts for label in missing) else "no row"
+        what = f"{which} has the label {' or '.join(map(repr, missing))}, which a model may still answer"
+        most = 1 - len(missing) / len(allowed)
+        figures = {"absent": missing, "labels": {label: counts[label] for label in allowed}}
+        yield Defect("label_absent", f"{what}: macro-F1 is at most {most:.2f}", len(rows), figures=figures)
+
+
+def balance(demos: Sequence[Example], allowed: Sequence[str], shots: Sequence[int]) -> Iterator[Defect]:
+    """Beginnings of a list of demonstrations that show one label more often than another, or one not at all.
+
+    All are in the figures; the line has those at the usual `shots`.
+    """
+    targets = [demo.target for demo in demos]
+    prefixes = {k: counts for k in range(1, len(targets) + 1) if (counts := uneven(targets[:k], allowed))}
+    if prefixes:
+        usual = [k for k in prefixes if k in shots] or list(prefixes)[:1]
+        what = "labels are shown unevenly: " + "; ".join(f"{as_counts(prefixes[k])} at {k} shots" for k in usual)
+        yield Defect("unbalanced", what, len(demos), figures={"prefixes": prefixes})
+
+
+def uneven(targets: Sequence[str], allowed: Sequence[str]) -> dict[str, int] | None:
+    """How often each label is shown, if one is missing that there was room for, or one stands out by `UNEVEN`."""
+    counts = {label: list(targets).count(label) for label in allowed}
+    missing = len(targets) >= len(allowed) and not all(counts.values())
+    return counts if missing or max(counts.values()) - min(counts.values()) >= UNEVEN else None
+
+
+def as_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {label.strip()}" for label, n in counts.items())
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def empty(rows: Sequence[Example]) -> Iterator[Defect]:
+    """Rows with an input or a target of nothing but white space."""
+    found = [(row, [name for name, text in _texts(row) if not text.strip()]) for row in rows]
+    bad = [(row, names) for row, names in found if names]
+    if bad:
+        counts = dict(Counter(name for _, names in bad for name in names))
+        what = f"have an empty field: {_listed(counts)}"
+        yield Defect("empty", what, len(rows), _ids([row for row, _ in bad]), figures={"fields": counts})
+
+
+def damage(rows: Sequence[Example]) -> Iterator[Defect]:
+    """Rows with damaged text, by kind of damage. The figures say in how many rows each sequence stands."""
+    for kind, pattern in DAMAGE.items():
+        found = [(row, [match for _, text in _texts(row) for match in pattern.finditer(text)]) for row in rows]
+        bad = [(row, matches) for row, matches in found if matches]
+        if bad:
+            names = Counter(name for _, matches in bad for name in dict.fromkeys(map(_name, matches)))
+            counts = dict(names.most_common())
+            what = f"hold {NAMES[kind]}: {_listed(counts)}"
+            example = excerpt(bad[0][0], _around(bad[0][1][0]))
+            ids = _ids([row for row, _ in bad])
+            yield Defect(kind, what, len(rows), ids, figures={"sequences": counts}, example=example)
+
+
+def _texts(row: Example) -> Iterator[tuple[str, str]]:
+    yield from row.fields.items()
+    yield "target", row.target
+
+
+def _name(match: re.Match[str]) -> str:
+    """What is damaged; of a tag its name alone."""
+    tag = match.groupdict().get("tag")
+    return f"<{tag.lower()}>" if tag else match.group()
+
+
+def _around(match: re.Match[str]) -> str:
+    return match.string[max(0, match.start() - SHOWN // 2) :]
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _ids(rows: Sequence[Example]) -> tuple[int, ...]:
+    return tuple(row.doc_id for row in rows)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """The most frequent, with how many rows have them."""
+    shown = [f"{_printable(name)} {n:,}" for name, n in list(counts.items())[:LISTED]]
+    return ", ".join(shown) + (", …" if len(counts) > LISTED else "")
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else repr(name)[1:-1]

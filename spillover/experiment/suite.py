@@ -1,0 +1,185 @@
+"""Data sets and their roles, as written in YAML.
+
+A suite is a mapping of data sets. Each names its task and where its training rows, test rows and
+demonstrations come from: an ordered list of sources, the first that can be had is taken. A test set is in-domain for
+the training set of its own name and for those in `in_domain`, out-of-domain for the others of its task
+and those in `out_of_domain`, and cross-task for the rest. Two suites ship with the package (`suites/`):
+`paper`, the study's Table 1, and `builtin`, templated text that needs no download.
+
+An experiment's `datasets:` has the same shape, so a user's own data is a suite of one or two. One item may stand
+wherever a list of them is meant (`Listed`), and the JSON schema for editors knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from ..errors import ExperimentError, did_you_mean
+
+Role = Literal["in_domain", "out_of_domain", "cross_task"]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def as_list(value: Any) -> Any:
+    """One item where a list is expected means a list of one."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, (str, int, float, dict)) else value
+
+
+def _the_item(item: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    return item
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Marks a tuple as one that a single item may stand for, when it is read and in the JSON schema alike.
+
+    `read` makes a list of whatever the YAML holds; `item` is the schema of what may stand in it, from the schema
+    of what comes out.
+    """
+
+    read: Callable[[Any], Any] = as_list
+    item: Callable[[JsonSchemaValue, GetJsonSchemaHandler], JsonSchemaValue] = _the_item
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        listed = handler(schema)
+        item = self.item(listed["items"], handler)
+        return {"anyOf": [item, {**listed, "items": item}]}
+
+
+Names = Annotated[tuple[str, ...], Listed()]
+# negative shots would slice from the list's end; the seeds of numpy are not negative either
+Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Listed()]
+
+
+class Threshold(Strict):
+    """A numeric column as two labels. (Not `yes` and `no`: bare, YAML takes those for truth values.)"""
+
+    above: float
+    then: str
+    otherwise: str
+
+
+class Choice(Strict):
+    """A field that stands in one column or another: the value of column `by` says in which `of`."""
+
+    by: str
+    of: dict[str, str]
+
+
+class Source(Strict):
+    """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`.
+
+    `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out
+    where the columns already carry the task's names (`output` for the answer) or a shape that is known
+    (prompt/completion, messages, alpaca, sharegpt).
+    """
+
+    file: str | None = None
+    release: str | None = Field(
+        None, description="path inside the study's release folder (--data-dir); {size} is a training size"
+    )
+    sizes: Counts = Field((), description="the sizes that {size} stands for")
+    hub: str | None = Field(None, description="data set id on the Hugging Face hub")
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    license: str | None = None
+    builtin: str | None = Field(None, description="name of a generated data set")
+    fields: dict[str, str] = Field({}, description="field -> column; a.0 is the first item of list a")
+    choose: dict[str, Choice] = Field({}, description="field -> the column that another column names")
+    target: str | None = None
+    target_map: dict[str, str] = Field({}, description="value in the column -> label")
+    target_above: Threshold | None = None
+    drop_labels: Names = Field((), description="rows with these answers are left out and counted")
+    require: Names = Field((), description="rows in which one of these columns is empty are left out and counted")
+    unescape: bool = Field(False, description=r"turn a literal \n into a line break")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Source:
+        given = [kind for kind in ("file", "release", "hub", "builtin") if getattr(self, kind)]
+        if len(given) != 1:
+            raise ValueError(
+                f"a source is exactly one of file, release, hub, builtin; got {', '.join(given) or 'none'}"
+            )
+        return self
+
+    def __str__(self) -> str:
+        if self.hub:
+            return f"hub:{self.hub}" + (f"/{self.config}" if self.config else "") + f"@{self.revision or 'main'}"
+        return self.file or (f"release:{self.release}" if self.release else f"builtin:{self.builtin}")
+
+
+def _as_sources(value: Any) -> Any:
+    return [{"file": item} if isinstance(item, str) else item for item in as_list(value)]
+
+
+def _file_or_source(source: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    return {"anyOf": [{"type": "string", "description": "a file"}, source]}
+
+
+Sources = Annotated[tuple[Source, ...], Listed(_as_sources, _file_or_source)]
+
+
+class DatasetSpec(Strict):
+    """One data set of a suite or an experiment."""
+
+    task: str | None = Field(None, description="one of the five tasks; left out for own data")
+    title: str = ""
+    train: Sources = ()
+    test: Sources = ()
+    demos: Sources = Field((), description="the set's own list of demonstrations; else its last test rows serve")
+    in_domain: Names = Field((), description="training sets for which this test set is in-domain")
+    out_of_domain: Names = Field((), description="training sets for which this test set is out-of-domain")
+    labels: Names = Field((), description="classification labels; left out for free text")
+    template: str | dict[str, str] | None = Field(None, description="prompt template, or one per prompt format")
+    answer_delimiter: str | None = None
+    max_new_tokens: int | None = Field(None, ge=1)
+    shots: Counts | None = None
+
+
+class Suite(Strict):
+    """Named data sets with roles."""
+
+    name: str
+    about: str = ""
+    datasets: dict[str, DatasetSpec]
+
+
+SUITES = ("builtin", "paper")
+
+
+@cache
+def load_suite(name: str) -> Suite:
+    """A suite that ships with the package. Raises ExperimentError for an unknown name."""
+    if name not in SUITES:
+        raise ExperimentError(f"unknown suite {name!r}", where="suite", allowed=did_you_mean(name, SUITES))
+    text = (resources.files(__package__) / "suites" / f"{name}.yaml").read_text("utf-8")
+    return Suite.model_validate(yaml.safe_load(text))
+
+
+def role_of(test_name: str, test: DatasetSpec, test_task: str, train_name: str, train_task: str) -> Role:
+    """What a test set is to a model trained on `train_name` (the study, Table 1)."""
+    if train_name == test_name or train_name in test.in_domain:
+        return "in_domain"
+    if train_name in test.out_of_domain or train_task == test_task:
+        return "out_of_domain"
+    return "cross_task"

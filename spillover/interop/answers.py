@@ -1,0 +1,171 @@
+"""What was answered, as it lies on disk: an output folder of `spillover run`, or a file of lm-evaluation-harness.
+
+Either way a side of a comparison is a set of conditions (variant, test set, shots, prompt, draw; in a sample file the
+filter that extracted the answers), and under each of them rows by document. A document is the same where its number in
+its file, its fields and its target are, white space and literal escapes aside. Rows are read when they are asked for.
+
+lm-evaluation-harness writes a sample file for each task with `--log_samples`: a JSON object a line, with the metrics at
+its top beside `arguments`, `resps` and `filtered_resps`. Older files have no hashes and do not name the filter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..analysis.clean_split import read_audit
+from ..analysis.metrics import METRICS, Array, Metric, rescored
+from ..analysis.scoring import Clusters
+from ..data.files import Table, open_table
+from ..errors import DataError, StoreError, did_you_mean
+from ..experiment.protocol import Protocol
+from ..plan.grid import Cell, Grid
+from ..store.store import Store, read_rows
+
+Json = dict[str, Any]
+Condition = tuple[tuple[str, str | int], ...]
+"""What a difference holds fixed: (("variant", "base"), ("test_dataset", "reviews"), ("shots", 2), ...)."""
+
+READABLE = "an output folder of `spillover run`, or a samples_*.jsonl of lm-evaluation-harness"
+NO_METRIC = {  # what lm-evaluation-harness writes of a sample beside its metrics
+    *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),
+    *("doc_hash", "prompt_hash", "target_hash"),
+}
+SPACE = re.compile(r"(?:\\+[nrt]|\s)+")  # in JSON text, where a line break is \n and a literal escape \\n
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The rows of one side under one condition, by document, how they are scored, and which hang together."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    clusters: Clusters
+    rows: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: `name` for a heading, and its answers by condition."""
+
+    name: str
+    answers: Mapping[Condition, Callable[[], Answers]]
+
+
+def document(row: Mapping[str, Any]) -> str:
+    """What identifies the document of a row of either kind."""
+    return SPACE.sub(" ", json.dumps([row["doc_id"], row.get("doc"), str(row.get("target"))], sort_keys=True))
+
+
+def prompt(row: Mapping[str, Any]) -> Any:
+    """What identifies the prompt of a row: the text that lm-evaluation-harness logs first, else the hash."""
+    arguments = row.get("arguments")
+    if not arguments:
+        return row.get("prompt_hash")
+    first = next(iter(arguments.values())).values() if isinstance(arguments, dict) else arguments[0]
+    return next(iter(first))
+
+
+# --- output folders ---------------------------------------------------------------------------------------------------
+
+
+def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
+    """The whole cells of an output folder, by `metric` or else the first of each test set.
+
+    With a `variant` named, its alone, and it is no part of the condition. Raises StoreError for a folder without
+    results, or without that variant or metric.
+    """
+    store = Store(folder)
+    if not (folder / "grid.json").is_file():
+        raise StoreError("no results here", where=str(folder), allowed=READABLE)
+    grid = Grid.read(folder / "grid.json")
+    names, tests = {v.key: v.name for v in grid.variants}, {t.name: t for t in grid.tests}
+    metrics = dict.fromkeys(name for test in grid.tests for name in test.metrics)
+    for what, asked, there in (("variant", variant, names.values()), ("metric", metric, metrics)):
+        if asked is not None and asked not in there:
+            raise StoreError(f"no {what} {asked!r}", where=str(folder), allowed=did_you_mean(asked, there))
+    clusters = read_audit(folder / "audit.json").clusters
+    answers: dict[Condition, Callable[[], Answers]] = {}
+    for cell in grid.cells:
+        test, name = tests[cell.test_dataset], names[cell.variant]
+        chosen = metric or test.metrics[0]
+        if variant in (None, name) and chosen in test.metrics and store.is_valid(cell):
+            scored_by = METRICS[chosen], grid.labels_for(test), clusters.get(test.name, {})
+            condition = _condition(cell) if variant else (("variant", name), *_condition(cell))
+            answers[condition] = partial(_cell, store, cell, grid.protocol, *scored_by)
+    made_with = ", ".join([grid.model, f"protocol {grid.protocol}", *_machines(store, grid.cells)])
+    return Side(f"{folder}{f':{variant}' if variant else ''} ({made_with})", answers)
+
+
+def _condition(cell: Cell) -> Condition:
+    return ("test_dataset", cell.test_dataset), ("shots", cell.shots), ("prompt", cell.prompt), ("draw", cell.draw)
+
+
+def _cell(
+    store: Store, cell: Cell, protocol: str, metric: Metric, labels: tuple[str, ...], clusters: Clusters
+) -> Answers:
+    read = read_rows(store.folder / "cells" / cell.key / "predictions.jsonl")
+    rows = sorted(rescored(read, Protocol.named(protocol).label_scoring), key=lambda row: row["doc_id"])
+    return Answers(metric, labels, clusters, {document(row): dict(row) for row in rows})
+
+
+def _machines(store: Store, cells: Sequence[Cell]) -> list[str]:
+    """What the cells were computed in and on: where that differs, last digits do, and with them close answers."""
+    receipts = [receipt for cell in cells if (receipt := store.cell_receipt(cell.key))]
+    return sorted({f"{receipt['precision']} on {receipt['device']}" for receipt in receipts})
+
+
+# --- sample files of lm-evaluation-harness ----------------------------------------------------------------------------
+
+
+def read_samples(a: Path, b: Path, metric: str | None) -> tuple[Side, Side]:
+    """Two per-sample files by `metric`, or else the first that both have. Raises DataError for what is none."""
+    files = open_table(a), open_table(b)
+    ours, theirs = map(_metrics, files)
+    both = [name for name in ours if name in theirs]
+    if metric not in (None, *both) or not both:
+        what = f"no metric {metric} in both" if metric else "no metric in both"
+        there = f"A has {', '.join(ours)}; B has {', '.join(theirs)}"
+        raise DataError(what, where=f"{a} and {b}", allowed=there)
+    name = metric or both[0]
+    is_right_or_wrong = all(sample.get(name) in (0, 1) for file in files for sample in file.rows)
+    logged = Metric(name, name, partial(_logged, name), METRICS["accuracy"].score, is_proportion=is_right_or_wrong)
+    first, second = (Side(file.name, _filters(file, logged)) for file in files)
+    return first, second
+
+
+def _metrics(file: Table) -> list[str]:
+    """The metrics that are a number a row. Others, as F1 and perplexity by word, are scores of the whole set."""
+    first = file.rows[0]
+    names = [name for name, value in first.items() if name not in NO_METRIC and isinstance(value, int | float)]
+    if "doc_id" not in first or not {"resps", "filtered_resps"} & set(first) or not names:
+        what = "no sample of lm-evaluation-harness with the score of a row"
+        raise DataError(what, where=file.where(0), allowed="samples_*.jsonl, written with --log_samples")
+    return names
+
+
+def _filters(file: Table, metric: Metric) -> dict[Condition, Callable[[], Answers]]:
+    by_filter: dict[str, dict[str, Json]] = {}
+    for number, sample in enumerate(file.rows):
+        value = sample.get(metric.name)
+        if "doc_id" not in sample or not isinstance(value, int | float) or not isfinite(value):
+            raise DataError(f"no doc_id, or no number under {metric.name}", where=file.where(number))
+        rows, key = by_filter.setdefault(str(sample.get("filter", "none")), {}), document(sample)
+        if key in rows:
+            what = f"document {sample['doc_id']} has two answers"
+            raise DataError(what, where=file.where(number), allowed="one for each document and named filter")
+        rows[key] = sample
+    return {(("filter", name),): partial(Answers, metric, (), {}, rows) for name, rows in by_filter.items()}
+
+
+def _logged(metric: str, samples: Sequence[Mapping[str, Any]], labels: Sequence[str] | None) -> Array:
+    """The two sums of a mean over rows."""
+    return np.array([[sample[metric], 1.0] for sample in samples], dtype=np.float64)

@@ -1,0 +1,286 @@
+"""Two runs, or two per-sample files of lm-evaluation-harness, paired document by document.
+
+Two models that answer the same documents find the same ones hard, so their difference is known far better than
+either score; the errors of both added up, as if they had answered different documents, hide what is there (Dietterich
+1998). Here the documents that both sides answered are paired, and all is said of those pairs: both scores, the
+difference from A to B with its interval, a paired test, and how many documents moved which way. A table makes many
+claims at once, so its p-values are also adjusted for each other (Holm 1979).
+
+The prompt of a document need not be the same on both sides, by its text or by what encodes it: then the difference is
+that of the prompts too, which is said. Only what was stored is read: no data, no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from math import inf, isfinite
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Column, Table
+from rich.text import Text
+
+from ..analysis.rows import Rows
+from ..analysis.scoring import cluster_codes, score
+from ..errors import DataError, SpilloverError
+from ..stats import (
+    CONFIDENCE,
+    MIN_ROWS,
+    Array,
+    Interval,
+    Level,
+    half_width,
+    holm,
+    mean_change,
+    smallest_detectable,
+)
+from .answers import READABLE, Answers, Condition, Json, Side, prompt, read_run, read_samples
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One row of the table, of `n` documents of which `clusters` are independent. `gained` and `lost`: on how many
+    documents B scores higher, and lower, than A; None for scores of a whole set. `other_prompts` of the `n` pairs had
+    not the same prompt. `chance`: what documents add to the difference's uncertainty. `p_adjusted`: after Holm over
+    the `compared` rows of the table."""
+
+    condition: Condition
+    metric: str
+    n: int
+    clusters: int
+    a: float
+    b: float
+    interval: Interval
+    p: float
+    gained: int | None
+    lost: int | None
+    only_a: int
+    only_b: int
+    other_prompts: int
+    chance: Level = field(repr=False)
+    p_adjusted: float = 1.0
+    compared: int = 1
+
+    @property
+    def difference(self) -> float:
+        return self.b - self.a
+
+    @property
+    def is_clear(self) -> bool:
+        return self.p_adjusted < 0.05 and self.clusters >= MIN_ROWS and self.interval.excludes_zero
+
+    @property
+    def mde(self) -> float:
+        """The smallest true difference that these documents show with 80 % power, at the level that Holm asks of the
+        first of those compared; infinite where there are too few to claim anything, or they do not say."""
+        if self.clusters < MIN_ROWS or not self.chance.variance:
+            return inf
+        return smallest_detectable([self.chance], confidence=1 - (1 - CONFIDENCE) / self.compared)
+
+    def record(self) -> Json:
+        """Plain values, as CSV and JSON have them; what is not finite is None."""
+        return {
+            **dict(self.condition),
+            "metric": self.metric,
+            "n": self.n,
+            "clusters": self.clusters,
+            "value_a": self.a,
+            "value_b": self.b,
+            "delta": self.difference,
+            "delta_ci_low": self.interval.low,
+            "delta_ci_high": self.interval.high,
+            "p_value": self.p,
+            "p_adjusted": self.p_adjusted,
+            "mde": self.mde if isfinite(self.mde) else None,
+            "gained": self.gained,
+            "lost": self.lost,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "other_prompts": self.other_prompts,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both sides' names, a row for each condition that both have, and what a reader must know of them."""
+
+    a: str
+    b: str
+    rows: tuple[Pairs, ...]
+    notes: tuple[str, ...]
+
+
+def compare(a: str, b: str, metric: str | None = None) -> Comparison:
+    """Pair A with B: two output folders, or one variant of each as `folder:variant`, or two sample files.
+
+    `metric` is by default the first of each test set, or the first that both files have. Raises SpilloverError where
+    there is nothing to pair.
+    """
+    (path_a, variant_a), (path_b, variant_b) = _place(a), _place(b)
+    if path_a.is_dir() != path_b.is_dir():
+        allowed = "two output folders of `spillover run`, or two samples_*.jsonl of lm-evaluation-harness"
+        raise SpilloverError("a run and a file cannot be paired", where=f"{a} and {b}", allowed=allowed)
+    if path_a.is_dir():
+        ours = read_run(path_a, variant_a or variant_b, metric)
+        theirs = read_run(path_b, variant_b or variant_a, metric)
+    else:
+        ours, theirs = read_samples(path_a, path_b, metric)
+    shared = [condition for condition in ours.answers if condition in theirs.answers]
+    if not shared:
+        raise DataError(f"nothing to pair: {_lacking(ours, theirs)}", where=f"{a} and {b}")
+    found = (_pair(condition, ours.answers[condition](), theirs.answers[condition]()) for condition in shared)
+    rows = [row for row in found if row is not None]
+    if not rows:
+        raise DataError("no common documents: numbers, fields or targets differ in all", where=f"{a} and {b}")
+    values = holm([row.p for row in rows])
+    adjusted = [replace(row, p_adjusted=float(p), compared=len(rows)) for row, p in zip(rows, values, strict=True)]
+    alone = len(ours.answers) - len(shared), len(theirs.answers) - len(shared), len(shared) - len(rows)
+    return Comparison(ours.name, theirs.name, tuple(adjusted), tuple(_notes(adjusted, *alone)))
+
+
+def _place(argument: str) -> tuple[Path, str | None]:
+    """`folder`, `file`, or `folder:variant`."""
+    folder, _, variant = argument.rpartition(":")
+    path, named = (Path(argument), None) if Path(argument).exists() or not folder else (Path(folder), variant)
+    if not path.exists():
+        raise DataError("no such file or folder", where=str(path), allowed=READABLE)
+    if named and not path.is_dir():
+        raise DataError("a file has no variants", where=argument, allowed=str(path))
+    return path, named
+
+
+def _pair(condition: Condition, ours: Answers, theirs: Answers) -> Pairs | None:
+    """None where they have no document in common."""
+    documents = [document for document in ours.rows if document in theirs.rows]
+    if not documents:
+        return None
+    metric, labels = ours.metric, tuple(dict.fromkeys([*ours.labels, *theirs.labels]))
+    a, b = ([side.rows[document] for document in documents] for side in (ours, theirs))
+    rows = [Rows.of(metric, side, labels) for side in (a, b)]
+    before, after = score(metric, rows, ours.clusters, has_base=True)
+    gaps = rows[1].statistics[:, 0] - rows[0].statistics[:, 0]
+    codes = cluster_codes(ours.clusters, rows[0].doc_ids)
+    interval = Interval(after["delta_ci_low"], after["delta_ci_high"])
+    return Pairs(
+        condition=condition,
+        metric=metric.name,
+        n=len(documents),
+        clusters=len(documents) if codes is None else int(codes.max()) + 1,
+        a=before["value"],
+        b=after["value"],
+        interval=interval,
+        p=after["p_value"],
+        gained=int((gaps > 0).sum()) if metric.is_mean else None,
+        lost=int((gaps < 0).sum()) if metric.is_mean else None,
+        only_a=len(ours.rows) - len(documents),
+        only_b=len(theirs.rows) - len(documents),
+        other_prompts=sum(prompt(one) != prompt(other) for one, other in zip(a, b, strict=True)),
+        chance=_chance(gaps, codes, metric.is_proportion) if metric.is_mean else _as_normal(interval),
+    )
+
+
+def _chance(gaps: Array, codes: np.ndarray | None, is_proportion: bool) -> Level:
+    """Of a mean of differences, (documents,)."""
+    change = mean_change(gaps[:, None], codes, is_proportion)
+    return Level(float(change.variance[0]), change.df)
+
+
+def _as_normal(interval: Interval) -> Level:
+    """Of a score of the whole set, which has a bootstrap interval alone."""
+    return Level((interval.half_width / half_width([Level(1.0, inf)])) ** 2, inf)
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------------
+
+
+def _lacking(ours: Side, theirs: Side) -> str:
+    """The first thing in which the sides have nothing in common, and what each of them has."""
+    if not ours.answers or not theirs.answers:
+        return "no finished cell on one side"
+    for place, (what, _) in enumerate(next(iter(ours.answers))):
+        has_a, has_b = ({str(condition[place][1]): None for condition in side.answers} for side in (ours, theirs))
+        if not has_a.keys() & has_b.keys():
+            return f"no {what} in common (A has {', '.join(has_a)}; B has {', '.join(has_b)})"
+    return "no condition in common"
+
+
+def _notes(rows: Sequence[Pairs], conditions_a: int, conditions_b: int, without: int) -> Iterator[str]:
+    clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
+    yield (
+        "Over the n documents that both answered: the change from A to B and its 95 % interval; p of a paired test, "
+        f"and after Holm over {len(rows)} rows; mde, the smallest change that these documents show with 80 % power "
+        f"after that correction (–: none); on how many documents B scores higher and lower. {clear} of {len(rows)} "
+        f"changes stand out (▲ ▼); {_unseen(rows)}."
+    )
+    if other := sum(row.other_prompts for row in rows):
+        yield (
+            f"{other} of {total} pairs: the same documents, other prompts (their text, or what encodes it). "
+            "The change is that of the prompts too."
+        )
+    if conditions_a or conditions_b:
+        yield f"Not compared: {conditions_a} conditions that only A has, {conditions_b} that only B has."
+    if without:
+        yield f"Not compared: {without} conditions that both have, without a document in common."
+
+
+def _unseen(rows: Sequence[Pairs]) -> str:
+    """What is said of the changes that do not stand out: how large they would have to be."""
+    said = "for the others there is insufficient evidence"
+    others = sorted((row for row in rows if not row.is_clear and isfinite(row.mde)), key=lambda row: row.mde)
+    if others:
+        ends = dict.fromkeys(map(_mde, (others[0], others[-1])))
+        said += f": with these n, a true change below {' to '.join(ends)} often goes unseen"
+    return said
+
+
+def render(comparison: Comparison) -> Table:
+    """The rows for a terminal, those of one variant under its name."""
+    heads = [Column(head, justify="right") for head in ("A", "B", "B − A", "p", "mde", "")]
+    table = Table(Column("", overflow="fold"), *heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for variant, rows in groupby(comparison.rows, key=lambda row: dict(row.condition).get("variant")):
+        if variant is not None:
+            table.add_row(Text(str(variant), style="italic"))
+        for row in rows:
+            table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Pairs) -> list[Text]:
+    alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
+    together = f" in {row.clusters} components" if row.clusters < row.n else ""
+    name = Text(_label(dict(row.condition)), style="bold")
+    arrow = ("▲" if row.difference > 0 else "▼") if row.is_clear else " "
+    change, low, high = (_number(row, value, "+") for value in (row.difference, row.interval.low, row.interval.high))
+    return [
+        name.append(f"\n{row.metric}, n {row.n}{together}{alone}", style="dim not bold"),
+        Text(_number(row, row.a)),
+        Text(_number(row, row.b)),
+        Text(f"{arrow} {change}").append(f"\n[{low}, {high}]", style="dim"),
+        Text(_p(row.p)).append(f"\n{_p(row.p_adjusted)}", style="dim"),
+        Text(_mde(row)),
+        Text("" if row.gained is None else f"+{row.gained} −{row.lost}"),
+    ]
+
+
+def _label(facts: Json) -> str:
+    if "filter" in facts:
+        return f"filter {facts['filter']}"
+    draw = f", draw {facts['draw']}" if facts["draw"] else ""
+    return f"{facts['test_dataset']}, {facts['shots']} shots, {facts['prompt']}{draw}"
+
+
+def _mde(row: Pairs) -> str:
+    return _number(row, row.mde) if isfinite(row.mde) else "–"
+
+
+def _number(row: Pairs, value: float, sign: str = "") -> str:
+    """A score of a run in points of a hundred; one of lm-evaluation-harness as it writes it, on whatever scale."""
+    text = f"{value:{sign}.4f}" if "filter" in dict(row.condition) else f"{100 * value:{sign}.1f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")  # what rounds to nothing has no sign
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,404 @@
+"""What an experiment will cost, before anything is computed.
+
+Work is counted in tokens, and tokens are estimated from characters: a run wants to know its time left at every row, and
+`spillover plan` wants to answer at once, so neither encodes everything first. Two counts stand beside each
+other: every prompt in full, and what is left when the demonstrations that a test set's rows share are computed once.
+
+Time is never guessed from hardware. Cells and trainings leave receipts with their seconds; the receipts of this
+machine, in this output folder, say how many seconds a token of our own estimate took, and so correct the estimate along
+with the speed. Scoring labels and writing text differ too much to share a rate, so each has its own where it has been
+measured. Without a receipt the time is unknown until the first cell. Answers that a smaller `limit` left are used again
+and not subtracted here: the estimate is then too high.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .. import models
+from ..experiment.schema import Experiment
+from ..experiment.strategy import Lora
+from ..run.progress import duration
+from ..store.store import Json, Store
+from .grid import Cell, Variant
+from .plan import Job, Plan, Sheet
+
+CHARACTERS_A_TOKEN = 4.0  # where no tokenizer has been asked
+TRAIN_COST = 3.0  # a training token against a scored one: forward, and a backward twice as dear
+CALIBRATION_TEXTS = 30
+WEIGHT_BYTES = 4  # variants are saved in float32
+CHECKPOINT_WEIGHTS = 3  # a checkpoint is the weights and the optimiser's two moments of them
+ROW_BYTES = 400  # of a stored answer, beside the row's own text
+DAY_S = 86_400.0
+NAME_WIDTH = 24  # of a variant in the table, before it is folded
+
+Parts = Sequence[tuple[Cell, Sheet]]
+
+
+# --- cost in tokens -------------------------------------------------------------------------------
+
+
+def unit_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
+    """Tokens to be computed, roughly: demonstrations once, rows at each shot count, tokens to generate."""
+    demos = max((sheet.demo_characters for _, sheet in parts), default=0)
+    return (demos + sum(characters(sheet, a_token) for _, sheet in parts)) / a_token
+
+
+def plain_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
+    """The same without sharing: every prompt in full."""
+    texts = sum(len(row.text) for _, sheet in parts for row in sheet.rows) / a_token
+    return texts + sum(len(sheet.rows) * sheet.max_new_tokens for _, sheet in parts)
+
+
+def train_work(job: Job, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
+    """Training in tokens of scoring. The samples of a step share demonstrations, but not with the plain engine."""
+    assert job.train is not None
+    rows = sum(sum(map(len, e.fields.values())) + len(e.target) + 40 for e in job.train.examples)
+    demos = sum(sum(map(len, e.fields.values())) + 40 for e in job.demos)
+    spec = experiment.train
+    times = len(job.train.examples) / (spec.batch_size if experiment.engine == "shared" else 1)
+    return (rows + demos * times) / a_token * spec.num_train_epochs * TRAIN_COST
+
+
+def characters(sheet: Sheet, a_token: float = CHARACTERS_A_TOKEN) -> float:
+    """The text of a sheet's own rows, with what is to be generated counted as text."""
+    rows = sum(sum(map(len, row.example.fields.values())) + 40 for row in sheet.rows)
+    return rows + len(sheet.rows) * sheet.max_new_tokens * a_token
+
+
+def characters_a_token(plan: Plan) -> float:
+    """How many characters a token has in these prompts with this tokenizer, from a few of them."""
+    sheets = list(plan.sheets.values())
+    step = max(1, len(sheets) // CALIBRATION_TEXTS)
+    texts = [sheet.rows[i % len(sheet.rows)].text for i, sheet in enumerate(sheets[::step])]
+    tokens = sum(len(plan.encoder.text_ids(text)) for text in texts)
+    return max(1, sum(map(len, texts))) / max(1, tokens)
+
+
+# --- cost in bytes --------------------------------------------------------------------------------
+
+
+def weight_shapes(experiment: Experiment, base: Path) -> dict[str, tuple[int, ...]] | None:
+    """The base model's weights by name, from the headers of its files; None where they are not here yet."""
+    files = sorted(models.tokenizer_folder(experiment.model, base).glob(models.WEIGHTS))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        with path.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes or None
+
+
+def variant_bytes(shapes: Mapping[str, tuple[int, ...]], lora: Lora | None) -> int:
+    """What a trained variant takes on disk: all weights, or the two thin matrices beside each adapted one."""
+    if lora is None:
+        return WEIGHT_BYTES * sum(map(prod, shapes.values()))
+    return WEIGHT_BYTES * sum(
+        lora.lora_r * sum(shape) for name, shape in shapes.items() if _is_adapted(name, shape, lora)
+    )
+
+
+def _is_adapted(name: str, shape: tuple[int, ...], lora: Lora) -> bool:
+    if len(shape) != 2 or "embed" in name or "lm_head" in name:
+        return False
+    targets = lora.lora_target_modules
+    return isinstance(targets, str) or any(part in targets for part in name.split("."))
+
+
+def stays(job: Job, experiment: Experiment) -> bool:
+    """Whether a variant's weights are still there when its cells are done."""
+    lora = job.strategy is not None and job.strategy.lora is not None
+    return experiment.keep == "weights" or (experiment.keep == "adapter" and lora)
+
+
+def cell_bytes(sheet: Sheet) -> int:
+    """A cell's answers with their rows, about."""
+    return sum(ROW_BYTES + sum(map(len, row.example.fields.values())) + len(row.example.target) for row in sheet.rows)
+
+
+# --- what is missing ------------------------------------------------------------------------------
+
+
+def is_there(job: Job, store: Store) -> bool:
+    """Whether a variant needs no training: it is none of ours, or its weights are still where they were put."""
+    return job.train is None or any(store.variant_folder(job.variant.key).glob(models.WEIGHTS))
+
+
+def units(plan: Plan, store: Store, job: Job) -> Iterator[tuple[Parts, Parts]]:
+    """For each unit of a variant, its cells that are there and its cells that are missing."""
+    for _, parts in plan.units(job.variant):
+        there = [part for part in parts if store.is_valid(part[0])]
+        yield there, [part for part in parts if part not in there]
+
+
+# --- speed, from receipts -------------------------------------------------------------------------
+
+
+@dataclass
+class _Rate:
+    """Seconds measured over tokens estimated."""
+
+    seconds: float = 0.0
+    tokens: float = 0.0
+
+    def add(self, seconds: float, tokens: float) -> None:
+        self.seconds += seconds
+        self.tokens += tokens
+
+    @property
+    def known(self) -> bool:
+        return self.seconds > 0 and self.tokens > 0
+
+    def __call__(self, tokens: float) -> float:
+        return tokens * self.seconds / self.tokens
+
+
+@dataclass
+class _Speed:
+    """What this machine's receipts say. `older`: cells that the plan does not name, such as those of another limit."""
+
+    labels: _Rate = field(default_factory=_Rate)
+    text: _Rate = field(default_factory=_Rate)
+    older: _Rate = field(default_factory=_Rate)
+    training: _Rate = field(default_factory=_Rate)
+
+    def scoring(self, sheet: Sheet) -> _Rate | None:
+        """The rate for a sheet's kind, else any that there is."""
+        own = self.labels if sheet.task.is_classification else self.text
+        return next((rate for rate in (own, self.older, self.labels, self.text) if rate.known), None)
+
+    def train(self) -> _Rate | None:
+        """The rate of training, else that of scoring, which `train_work` is measured in."""
+        return next((rate for rate in (self.training, self.labels, self.older, self.text) if rate.known), None)
+
+
+def _speed(plan: Plan, store: Store, a_token: float) -> _Speed:
+    speed = _Speed()
+    for job in plan.jobs:
+        receipt = store.variant_receipt(job.variant.key)
+        if job.train is not None and receipt and _is_comparable(receipt, plan.experiment):
+            speed.training.add(receipt["seconds"], train_work(job, plan.experiment, a_token))
+        for there, _ in units(plan, store, job):
+            receipts = [store.cell_receipt(cell.key) or {} for cell, _ in there]
+            if there and all(_is_comparable(r, plan.experiment) for r in receipts):
+                rate = speed.labels if there[0][1].task.is_classification else speed.text
+                rate.add(sum(r["seconds"] for r in receipts), unit_work(there, a_token))
+    if not speed.labels.known and not speed.text.known:
+        for receipt in _older_receipts(plan, store):
+            speed.older.add(receipt["seconds"], receipt["tokens"] + receipt["tokens_generated"])
+    return speed
+
+
+def _is_comparable(receipt: Json, experiment: Experiment) -> bool:
+    """Made on this machine, in the precision that the experiment asks for."""
+    return receipt.get("machine") == platform.node() and experiment.precision in ("auto", receipt.get("precision"))
+
+
+def _older_receipts(plan: Plan, store: Store) -> Iterator[Json]:
+    """Receipts of the plan's variants, whichever cells they are of: the same model at the same place."""
+    variants = {job.variant.key for job in plan.jobs}
+    for path in sorted((store.folder / "cells").glob("*/receipt.json")):
+        receipt = store.cell_receipt(path.parent.name)
+        if receipt and receipt.get("variant") in variants and _is_comparable(receipt, plan.experiment):
+            yield receipt
+
+
+# --- the estimate ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VariantCost:
+    """What is left to do for a variant. `bytes_kept` is what its weights will take for good (None: not known yet)."""
+
+    variant: Variant
+    how: str
+    cells: int
+    missing: int
+    train_tokens: float
+    tokens_plain: float
+    tokens: float
+    bytes_kept: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do, by variant. `seconds` is None where nothing has been measured here yet."""
+
+    variants: tuple[VariantCost, ...]
+    keep: str
+    folder: Path
+    bytes_free: int
+
+    @property
+    def cells(self) -> int:
+        return sum(cost.cells for cost in self.variants)
+
+    @property
+    def missing(self) -> int:
+        return sum(cost.missing for cost in self.variants)
+
+    @property
+    def train_tokens(self) -> float:
+        return sum(cost.train_tokens for cost in self.variants)
+
+    @property
+    def tokens_plain(self) -> float:
+        return sum(cost.tokens_plain for cost in self.variants)
+
+    @property
+    def tokens(self) -> float:
+        return sum(cost.tokens for cost in self.variants)
+
+    @property
+    def bytes_kept(self) -> int | None:
+        known = [cost.bytes_kept for cost in self.variants if cost.bytes_kept is not None]
+        return sum(known) if len(known) == len(self.variants) else None
+
+    @property
+    def seconds(self) -> float | None:
+        known = [cost.seconds for cost in self.variants if cost.seconds is not None]
+        return sum(known) if len(known) == len(self.variants) else None
+
+
+def estimate(plan: Plan, store: Store) -> Estimate:
+    """What of a plan is missing in the store and what that will cost. Reads receipts, computes nothing."""
+    a_token = characters_a_token(plan)
+    speed = _speed(plan, store, a_token)
+    shapes = weight_shapes(plan.experiment, plan.base)
+    return Estimate(
+        variants=tuple(_variant(plan, store, job, a_token, speed, shapes) for job in plan.jobs),
+        keep=plan.experiment.keep,
+        folder=store.folder,
+        bytes_free=disk_free(store.folder),
+    )
+
+
+def _variant(
+    plan: Plan,
+    store: Store,
+    job: Job,
+    a_token: float,
+    speed: _Speed,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+) -> VariantCost:
+    there = missing = 0
+    plain = tokens = 0.0
+    engine = plan.experiment.engine
+    seconds: list[float | None] = []
+    for have, want in units(plan, store, job):
+        there, missing = there + len(have), missing + len(want)
+        if want:
+            work = unit_work(want, a_token)
+            full = plain_work(want, a_token)
+            plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
+            rate = speed.scoring(want[0][1])
+            seconds.append(rate(work) if rate else None)
+    training = 0.0
+    if missing and not is_there(job, store):
+        training = train_work(job, plan.experiment, a_token)
+        rate = speed.train()
+        seconds.append(rate(training) if rate else None)
+    made = training > 0 and stays(job, plan.experiment)
+    lora = job.strategy.lora if job.strategy else None
+    return VariantCost(
+        variant=job.variant,
+        how=_how(job),
+        cells=there + missing,
+        missing=missing,
+        train_tokens=training / TRAIN_COST,
+        tokens_plain=plain,
+        tokens=tokens,
+        bytes_kept=0 if not made else variant_bytes(shapes, lora) if shapes else None,
+        seconds=None if None in seconds else sum(s for s in seconds if s is not None),
+    )
+
+
+def _how(job: Job) -> str:
+    """How a variant comes to be, in a few words."""
+    variant = job.variant
+    if job.train is None:
+        return f"as it is in {job.path}" if job.path else "the model as it is"
+    shots = f", {len(job.demos)} shot{'s' * (len(job.demos) > 1)}" if job.demos else ""
+    return f"{variant.strategy}, {len(job.train.examples):,} rows{shots}, lr {variant.learning_rate:g}"
+
+
+def disk_free(folder: Path) -> int:
+    """Bytes free where `folder` is or will be."""
+    return shutil.disk_usage(next(place for place in [folder, *folder.absolute().parents] if place.exists())).free
+
+
+# --- shown ----------------------------------------------------------------------------------------
+
+
+def render(estimate: Estimate) -> RenderableType:
+    """A row a variant, and what it comes to."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    longest = max(len(cost.variant.name) for cost in estimate.variants)
+    table.add_column("variant", overflow="fold", style="bold", min_width=min(longest, NAME_WIDTH))
+    table.add_column("how", overflow="fold")
+    for heading in ("cells\nthere", "tokens\nto train", "tokens\nto score"):
+        table.add_column(heading, justify="right")
+    for cost in estimate.variants:
+        table.add_row(
+            Text(cost.variant.name),
+            Text(cost.how),
+            f"{cost.cells - cost.missing:,} of {cost.cells:,}",
+            amount(cost.train_tokens) if cost.train_tokens else "",
+            amount(cost.tokens) if cost.missing else "",
+        )
+    return Group(table, *(Text(line) for line in closing(estimate)))
+
+
+def closing(estimate: Estimate) -> list[str]:
+    """The sum of it, in sentences."""
+    if not estimate.missing:
+        return [f"All {estimate.cells:,} cells are there: nothing is left to compute."]
+    unshared = ""
+    if estimate.tokens < estimate.tokens_plain:
+        unshared = f" ({amount(estimate.tokens_plain)} if shared prefixes were not computed once)"
+    lines = [
+        f"{estimate.missing:,} of {estimate.cells:,} cells are missing. Tokens to score: about "
+        f"{amount(estimate.tokens)}{unshared}; "
+        f"to train: {amount(estimate.train_tokens)}."
+    ]
+    if estimate.bytes_kept is None:
+        lines.append("Disk: known once the model's weights are here.")
+    elif estimate.train_tokens:
+        lines.append(
+            f"Weights that stay: {gigabytes(estimate.bytes_kept)} (keep: {estimate.keep}); "
+            f"{gigabytes(estimate.bytes_free)} are free for {estimate.folder}."
+        )
+    if estimate.seconds is None:
+        return [*lines, "Time: unknown until the first cell has been computed on this machine."]
+    lines.append(f"Time: about {duration(estimate.seconds)} of one device, at the speed of this machine so far.")
+    if estimate.seconds >= DAY_S:
+        lines.append(
+            "These are days: a smaller --limit, fewer test.shots or train.sizes make it shorter. "
+            "A run can be stopped and goes on."
+        )
+    return lines
+
+
+def amount(number: float) -> str:
+    """A count in three digits or so: 950, 12 k, 1.2 M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.0f} {letter}" if scaled >= 10 else f"{scaled:.1f} {letter}"
+    return f"{number:.0f}"
+
+
+def gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"

@@ -1,0 +1,117 @@
+"""From an experiment to what must exist: variants, cells, and the text of every row.
+
+Pure, but for reading data and the tokenizer: nothing is trained, torch is not imported. Every key is known here. A
+variant's key is its recipe (`spillover.plan.jobs`). A cell's key is the variant's key with the rendered texts and their
+targets (`spillover.plan.questions`), the tokenizer, and a version number for each rule. Not in a key: batch sizes on
+the device, device, paths, names, metrics, and the order in which a YAML lists things. `engine` and `precision` enter
+only where the YAML asks for something other than the default, because then the point is to compute again.
+
+Adding a shot count, a data set or a strategy to a finished experiment therefore adds keys and changes none. (One
+exception: a test file without a list of demonstrations that was asked at 0 shots alone. At the first shot count the
+rows at its end become demonstrations; cells with the rows that remain are new, their answers are found again.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import models
+from ..data.catalogue import Catalogue
+from ..data.load import Places
+from ..errors import DataError
+from ..experiment.schema import Experiment
+from ..experiment.suite import DatasetSpec, Role, role_of
+from ..fingerprint import fingerprint
+from ..text.encode import Encoder
+from .grid import Cell, Grid, TestInfo, Variant
+from .jobs import Job, JobMaker
+from .questions import Row, Sheet, SheetMaker, prompt_format, refuse_unknown_prompts
+
+__all__ = ["Job", "Plan", "Row", "Sheet", "make_plan", "prompt_format"]
+
+Condition = tuple[str, str, int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an experiment needs, nothing of it done yet."""
+
+    experiment: Experiment
+    base: Path
+    encoder: Encoder
+    grid: Grid
+    jobs: tuple[Job, ...]
+    sheets: dict[Condition, Sheet] = field(repr=False)
+
+    def units(self, variant: Variant) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:
+        """A variant's cells by what is batched together: test set x prompt format."""
+        by_unit: dict[tuple[str, str], list[tuple[Cell, Sheet]]] = {}
+        for cell in self.grid.cells:
+            if cell.variant == variant.key:
+                sheet = self.sheets[cell.test_dataset, cell.prompt, cell.shots, cell.draw]
+                by_unit.setdefault((cell.test_dataset, cell.prompt), []).append((cell, sheet))
+        for (test, prompt), cells in by_unit.items():
+            yield f"{variant.key}-{fingerprint([test, prompt])[:8]}", cells
+
+
+def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) -> Plan:
+    """Read data and tokenizer and name every variant and cell.
+
+    `base` is the folder that the YAML's paths start from. Raises SpilloverError for anything that cannot be; data
+    sources that cannot be had become warnings of the grid.
+    """
+    catalogue = Catalogue(experiment, Places(base, data_dir))
+    identity = models.identify(experiment.model, base, experiment.trust)
+    encoder = Encoder.load(models.tokenizer_folder(experiment.model, base))
+    tests = [test for name in catalogue.test_names() if (test := catalogue.test(name)) is not None]
+    prompts = experiment.test.prompts
+    refuse_unknown_prompts(() if prompts == "default" else prompts, [test.task for test in tests])
+    jobs = JobMaker(experiment, base, catalogue, encoder, identity).jobs()
+    infos: list[TestInfo] = []
+    sheets: dict[Condition, Sheet] = {}
+    maker = SheetMaker(experiment, catalogue, encoder)
+    for test in tests:
+        made = maker.sheets(test)
+        if made is not None:
+            infos.append(made[0])
+            sheets |= {sheet.condition: sheet for sheet in made[1]}
+    if not sheets:
+        why = "; ".join(map(str, catalogue.findings))
+        raise DataError("no test set can be had", allowed=why or "give test.datasets")
+    specs = catalogue.specs
+    grid = Grid(
+        model=experiment.model,
+        protocol=experiment.protocol.name,
+        variants=tuple(job.variant for job in jobs),
+        cells=tuple(_cell(job.variant, sheet, specs[sheet.test]) for job in jobs for sheet in sheets.values()),
+        tests=tuple(infos),
+        labels_of_train_task=_labels(jobs, catalogue),
+        warnings=tuple(catalogue.findings),
+    )
+    return Plan(experiment, base, encoder, grid, tuple(jobs), sheets)
+
+
+def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:
+    rows = [[row.prompt_hash, row.example.doc_id, row.example.target] for row in sheet.rows]
+    role: Role | None = None
+    if variant.train_dataset and variant.train_task:
+        role = role_of(sheet.test, spec, sheet.task.name, variant.train_dataset, variant.train_task)
+    return Cell(
+        key=fingerprint([variant.key, rows]),
+        variant=variant.key,
+        test_dataset=sheet.test,
+        task=sheet.task.name,
+        role=role,
+        shots=sheet.shots,
+        prompt=sheet.fmt.name,
+        draw=sheet.draw,
+        n=len(sheet.rows),
+    )
+
+
+def _labels(jobs: list[Job], catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+    """The labels of every training set that has some."""
+    names = dict.fromkeys(job.variant.train_dataset for job in jobs if job.variant.train_dataset)
+    return {name: labels for name in names if (labels := catalogue.task(name).labels)}

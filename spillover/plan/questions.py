@@ -1,0 +1,257 @@
+"""Sheets: the rows of a test set as text, once for every shot count, prompt format and draw of the demonstrations.
+
+A sheet is the same for every variant; a cell of the grid is one sheet answered by one variant. A row's `prompt_hash`
+covers all that decides a model's response to it and nothing else: the text, the labels, how many tokens may be
+generated, the tokenizer, and a version number for each rule. So answers are found again whatever asked for them. Of
+the protocol it covers what departs from the sound one in how this text becomes ids and where its answer ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..data.catalogue import Catalogue
+from ..data.rows import TestSet
+from ..engine.port import ENGINE_RULES
+from ..errors import DataError, ExperimentError, did_you_mean
+from ..experiment.schema import Experiment
+from ..experiment.suite import DatasetSpec
+from ..fingerprint import fingerprint
+from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
+from ..text.encode import ENCODE_VERSION, Encoder
+from ..text.joints import AS_ONE, Joints
+from ..text.prompt import RENDER_VERSION, query, render
+from ..text.task import Example, PromptFormat, Task
+from .grid import TestInfo
+
+# Decoded where a classification model's own first token begins no label: a few words to look at, and always room for
+# the longest label with what may stand around it, such as asterisks.
+FREE_TOKENS = 5
+AROUND_LABEL = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A test row as text: everything up to its answer. `prompt_hash` covers all that decides a model's response."""
+
+    example: Example
+    text: str
+    prompt_hash: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The rows of one test set at one shot count in one prompt format and draw, for every variant alike.
+
+    `demos` are the demonstrations before each row, `max_new_tokens` the limit of a generated answer, and for a
+    classification task of what is decoded where the model begins no label. `joints` say how the rows become ids, and
+    `stops` whether a blank line ends what is generated.
+    """
+
+    test: str
+    task: Task
+    fmt: PromptFormat
+    shots: int
+    draw: int
+    rows: tuple[Row, ...]
+    demos: tuple[Example, ...]
+    max_new_tokens: int
+    joints: Joints = AS_ONE
+    stops: bool = True
+
+    @property
+    def condition(self) -> tuple[str, str, int, int]:
+        return self.test, self.fmt.name, self.shots, self.draw
+
+    @property
+    def demo_characters(self) -> int:
+        return sum(len(query(self.fmt, demo)) + len(demo.target) for demo in self.demos)
+
+
+@dataclass(frozen=True)
+class SheetMaker:
+    """Writes test sets out as sheets. What is odd goes to the catalogue's findings."""
+
+    experiment: Experiment
+    catalogue: Catalogue
+    encoder: Encoder
+
+    def sheets(self, test: TestSet) -> tuple[TestInfo, list[Sheet]] | None:
+        """A test set's sheets with what a table says of it; None and a warning where no shot count is left to ask."""
+        name, task, asked, find = test.name, test.task, self.experiment.test, self.catalogue.find
+        score_demos = self.experiment.protocol.demos_in_test == "scored"
+        shot_counts = self._shots(self.catalogue.specs[name], task)
+        if not shot_counts:
+            what = f"test set left out: none of the shots asked for ({_listed(asked.shots)}) is among its own"
+            find("warning", f"datasets.{name}.shots", f"{what} ({_listed(self.catalogue.specs[name].shots or ())})")
+            return None
+        # Nothing is held back where nothing is shown. Shots that are added later take rows away, and change none.
+        pool, rows, shown = pool_and_rows(
+            test.examples, test.demos, asked.limit, RESERVED if any(shot_counts) else 0, score_demos
+        )
+        excluded = 0 if score_demos else shown
+        if not rows:
+            raise DataError("no test row is left beside the demonstrations", where=f"datasets.{name}")
+        for what in test.lacking:
+            find("warning", name, what)
+        for what in test.notes:
+            find("note", name, what)
+        within = len(test.examples[: asked.limit])
+        if held_back := within - len(rows) - excluded:
+            find("note", name, f"{held_back} of {within} test rows serve as demonstrations and are not scored")
+        if shown:
+            fate = "are scored" if score_demos else "are not scored"
+            find("note", name, f"{shown} test rows are demonstrations too and {fate}")
+        if alike := mostly_reordered(len(pool), shot_counts, len(asked.draws)):
+            drawn = f"draws of its {' or '.join(map(str, alike))} demonstrations out of {len(pool)}"
+            find("warning", name, f"{drawn} differ mostly in order")
+        sheets = []
+        for fmt in self._formats(task):
+            for shots in shot_counts:
+                _refuse_too_many(shots, pool, test)
+                for draw in asked.draws if shots else asked.draws[:1]:
+                    demos = order(pool, task, asked.demos, draw)[:shots]
+                    sheets.append(self._sheet(name, task, fmt, shots, draw, demos, rows))
+        self._warn_of(sheets)
+        said = (*test.notes, *test.lacking)
+        n = len(rows)
+        info = TestInfo(name, test.title, task.name, task.labels, task.metrics, test.source, n, excluded, said)
+        return info, sheets
+
+    def _shots(self, spec: DatasetSpec, task: Task) -> Sequence[int]:
+        asked = self.experiment.test.shots
+        if asked == "default":
+            return spec.shots if spec.shots is not None else task.shots
+        return [shots for shots in asked if spec.shots is None or shots in spec.shots]
+
+    def _formats(self, task: Task) -> list[PromptFormat]:
+        asked = self.experiment.test.prompts
+        if asked == "default":
+            return list(task.prompts.values())
+        usable = [name for name in asked if name in task.prompts or name == "chat"]
+        return [prompt_format(task, name, "test.prompts") for name in usable] or list(task.prompts.values())[:1]
+
+    def _sheet(
+        self,
+        test: str,
+        task: Task,
+        fmt: PromptFormat,
+        shots: int,
+        draw: int,
+        demos: tuple[Example, ...],
+        rows: Sequence[Example],
+    ) -> Sheet:
+        protocol, limit = self.experiment.protocol, self._max_new_tokens(task)
+        fmt = protocol.format(fmt, self.encoder, shots)
+        texts = [render(fmt, demos, example, self.encoder.chat_template) for example in rows]
+        head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
+        joints = protocol.joints_in_test(self.encoder, task, fmt, head)
+        stops = protocol.stop == "blank_line" or task.labels is not None
+        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, asked_for(self.experiment)]
+        departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
+        common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
+        written = [Row(example, text, fingerprint([common, text])) for example, text in zip(rows, texts, strict=True)]
+        return Sheet(test, task, fmt, shots, draw, tuple(written), demos, limit, joints, stops)
+
+    def _warn_of(self, sheets: Sequence[Sheet]) -> None:
+        """Where a switch of the protocol cannot do what it says, or makes two labels one."""
+        protocol, find = self.experiment.protocol, self.catalogue.find
+        if protocol.bos == "mixed" and self.encoder.bos_text is None:
+            what = "has no beginning-of-sequence text (BOS), so protocol.bos: mixed changes nothing"
+            find("warning", "tokenizer", what)
+        for sheet in sheets if protocol.label_scoring == "first_token" else ():
+            for shared in shared_first_tokens(sheet, self.encoder):
+                what = f"labels {' and '.join(shared)} begin with the same token: scored by it, both mean {shared[0]}"
+                find("warning", f"{sheet.task.name}, {sheet.fmt.name}", what)
+
+    def _max_new_tokens(self, task: Task) -> int:
+        if task.labels is None:
+            return task.max_new_tokens
+        return max(FREE_TOKENS, AROUND_LABEL + max(answer_tokens(self.encoder, task.labels)))
+
+
+def kept(sheet: Sheet) -> dict[str, Any]:
+    """What a report shows of a sheet: its prompts by hash, in two parts of which the first is common to all.
+
+    The first part ends where a demonstration does, so that with the second it is what was asked, and alone what was
+    asked before.
+    """
+    texts = [row.text for row in sheet.rows]
+    first, last = min(texts), max(texts)  # what these two have in common, all have
+    common = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+    end = common.rfind(sheet.fmt.demo_separator)
+    before = common[: end + len(sheet.fmt.demo_separator)] if sheet.shots and end >= 0 else ""
+    after = {row.prompt_hash: row.text[len(before) :] for row in sheet.rows}
+    test, prompt, shots, draw = sheet.condition
+    return {
+        "test_dataset": test,
+        "prompt": prompt,
+        "shots": shots,
+        "draw": draw,
+        "template": sheet.fmt.template,
+        "before": before,
+        "after": after,
+    }
+
+
+def shared_first_tokens(sheet: Sheet, encoder: Encoder) -> list[tuple[str, ...]]:
+    """Labels that begin with one token after the sheet's first row, which it alone cannot tell apart."""
+    labels = sheet.task.labels or ()
+    by_first: dict[int, list[str]] = {}
+    for _, options in sheet.joints.options(encoder, [sheet.rows[0].text], labels, sheet.fmt.chat) if labels else ():
+        for label, option in zip(labels, options, strict=True):
+            by_first.setdefault(option[0], []).append(label.strip())
+    return [tuple(shared) for shared in by_first.values() if len(shared) > 1]
+
+
+def answer_tokens(encoder: Encoder, answers: Sequence[str]) -> list[int]:
+    """How many tokens each answer takes after a prompt, with the space before it."""
+    rows = encoder.continuation([":"] * len(answers), [" " + answer.strip() for answer in answers])
+    return [len(ids) - start for ids, start in rows]
+
+
+def asked_for(experiment: Experiment) -> dict[str, str]:
+    """What enters a key only because the YAML asks for something other than the default."""
+    asked: dict[str, str] = {} if experiment.precision == "auto" else {"precision": experiment.precision}
+    return asked if experiment.engine == "shared" else {**asked, "engine": experiment.engine}
+
+
+def prompt_format(task: Task, name: str, where: str) -> PromptFormat:
+    """A prompt format of the task by name; `chat` sends the task's first through the tokenizer's chat template."""
+    if name in task.prompts:
+        return task.prompts[name]
+    if name == "chat":
+        return PromptFormat("chat", next(iter(task.prompts.values())).template, chat=True)
+    raise ExperimentError(
+        f"task {task.name!r} has no prompt format {name!r}",
+        where=where,
+        allowed=did_you_mean(name, [*task.prompts, "chat"]),
+    )
+
+
+def refuse_unknown_prompts(asked: Sequence[str], tasks: Sequence[Task]) -> None:
+    """A format that only some tasks have is left out for the others; one that none has is a slip of the pen."""
+    names = {fmt: None for task in tasks for fmt in task.prompts} | {"chat": None}
+    for prompt in asked:
+        if tasks and prompt not in names:
+            raise ExperimentError(
+                f"no test set has a prompt format {prompt!r}",
+                where="test.prompts",
+                allowed=did_you_mean(prompt, names),
+            )
+
+
+def _refuse_too_many(shots: int, pool: Sequence[Example], test: TestSet) -> None:
+    if shots > len(pool):
+        more = "" if test.demos else ", or more rows than test.limit"
+        raise ExperimentError(
+            f"test set {test.name!r} has {len(pool)} demonstrations, {shots} shots are asked for",
+            where="test.shots",
+            allowed=f"at most {len(pool)}{more}",
+        )
+
+
+def _listed(shots: Sequence[int] | str) -> str:
+    return shots if isinstance(shots, str) else " ".join(map(str, shots)) or "none"

@@ -1,0 +1,274 @@
+"""What changed inside a variant, and proof that it is the one that was trained.
+
+Scores can be right about the wrong weights: an adapter that was not applied answers like the base, without an error and
+with a row in every table. So each variant is looked into once, after it is loaded and before it is asked, and refused
+where
+
+- its weights are the base's, or are not finite;
+- it predicts what the base predicts: over all positions below, no token's log-probability moved by `MOVED` nats;
+- its adapter answers otherwise when it is merged into the weights;
+- it was trained here, or is an adapter, and neither its weights nor its predictions can be held against the base's.
+
+What cannot be held against the base's is otherwise said in the run and on the report's page (`Inside.unproven`).
+
+The same look says what fine-tuning did there. How far the weights moved (`train.weights`), and how far the predictions
+did (`engine.divergence`): KL(base || variant) in nats a token, exactly over the vocabulary, at the reference answers of
+`ROWS` scored rows of each test set, asked at its fewest shots in its first prompt format, and on a plain English text
+that ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL on that text is change that nobody asked for.
+
+    DIR/inside/<variant's key>.json    one `Inside`, in the fields of the dataclass
+
+The base's side is its hidden states at those positions, kept in memory while a run lasts. A run that goes on with a new
+variant asks the base again: a second or two, and no number depends on what another machine rounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib import resources
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ModelError, StoreError
+from ..fingerprint import fingerprint
+from ..models import is_adapter, weights_sha256
+from ..models.weights import Change, compare
+from ..stats import Interval, percentile_interval, replicates
+
+if TYPE_CHECKING:
+    from ..engine.divergence import Distributions, Passage
+    from ..engine.port import Engine
+    from ..plan.grid import Variant
+    from ..plan.plan import Plan
+    from ..store.store import Store
+    from ..text.encode import Encoder
+
+INSIDE_VERSION = 1  # raise it when the same variant would be measured otherwise
+ROWS = 4  # of each test set
+NEUTRAL_TOKENS = 256
+MOVED = 1e-3  # nats; both models go through the same passes, so a variant that is the base is 0 apart
+# Nats a token, on average, that merging an adapter may cost: bfloat16 keeps three digits of a weight with its change.
+MERGE_GAP = {"float32": 1e-4, "bfloat16": 0.1}
+UNMOVED = "answers exactly as the base: the adapter was not applied, or nothing was trained"
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(base || variant) as (nats, tokens) of each passage: a row's answer, or a piece of the neutral text."""
+
+    passages: tuple[tuple[float, int], ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(tokens for _, tokens in self.passages)
+
+    @property
+    def nats(self) -> float:
+        """Mean over tokens."""
+        return sum(nats for nats, _ in self.passages) / self.tokens
+
+    @cached_property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of `nats` over passages, whose tokens are not independent. Rough: they are few."""
+        draws = replicates(np.array(self.passages), lambda sums: sums[..., 0] / sums[..., 1])
+        return percentile_interval(draws, len(self.passages))
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What was seen inside a variant, with the base as its measure.
+
+    `changes` are its weights', `left_out` the names of those that have no counterpart; `neutral` and, by test set,
+    `answers` are divergences. Where one could not be had, `why_no_changes` or `why_no_divergence` says why. `largest`
+    is the largest change of any token's log-probability at all these positions, `merge_gap` the mean change when an
+    adapter is merged (None without one), both in nats. `weights` and `sample` are hashes of what was compared.
+    """
+
+    variant: str
+    name: str
+    weights: str
+    sample: str
+    precision: str
+    seconds: float = 0.0
+    changes: tuple[Change, ...] = ()
+    left_out: tuple[str, ...] = ()
+    why_no_changes: str | None = None
+    neutral: Divergence | None = None
+    answers: Mapping[str, Divergence] | None = None
+    largest: float | None = None
+    merge_gap: float | None = None
+    why_no_divergence: str | None = None
+
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """What is not proven to differ from the base, and why."""
+        reasons = {"weights": self.why_no_changes, "predictions": self.why_no_divergence}
+        said = "are not proven to differ from the base's"
+        return tuple(f"its {what} {said}: {why}" for what, why in reasons.items() if why)
+
+
+def read(folder: Path) -> dict[str, Inside]:
+    """What was seen inside the variants of an output folder, by variant key. Raises StoreError for a broken file."""
+    return {path.stem: _read(path) for path in sorted((folder / "inside").glob("*.json"))}
+
+
+def _read(path: Path) -> Inside:
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+        raw["changes"] = tuple(
+            Change(**{**change, "singular_values": tuple(change["singular_values"])}) for change in raw["changes"]
+        )
+        raw["left_out"] = tuple(raw["left_out"])
+        raw["neutral"] = raw["neutral"] and _divergence(raw["neutral"])
+        raw["answers"] = raw["answers"] and {test: _divergence(one) for test, one in raw["answers"].items()}
+        return Inside(**raw)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"cannot be read: {error}", where=str(path), allowed="delete it") from None
+
+
+def _divergence(raw: dict[str, Any]) -> Divergence:
+    return Divergence(tuple((nats, tokens) for nats, tokens in raw["passages"]))
+
+
+class Inspector:
+    """Looks into the variants of a run, once each. `base` is the folder of the base's weights."""
+
+    def __init__(self, plan: Plan, store: Store, base: Path, precision: str) -> None:
+        self.plan, self.store, self.base, self.precision = plan, store, base, precision
+        self._passages = {"": neutral_passages(plan.encoder), **answer_passages(plan)}
+        self._every: list[Passage] = list(chain.from_iterable(self._passages.values()))
+        self.sample = fingerprint([INSIDE_VERSION, plan.encoder.identity, list(self._passages.items())])
+        self._base: Distributions | str | None = None  # what it predicts, or why that cannot be had
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a passage."""
+        return max(len(ids) for ids, _ in self._every)
+
+    def knows(self, variant: Variant, weights: str | None = None) -> bool:
+        """Whether a variant was looked into already, with these weights (None: any) and at these positions."""
+        try:
+            seen = _read(self.store.folder / "inside" / f"{variant.key}.json")
+        except StoreError:  # not there, or broken: it is made anew
+            return False
+        return seen.sample == self.sample and weights in (None, seen.weights)
+
+    def prepare(self, variant: Variant, weights: str, load_base: Callable[[], Engine]) -> None:
+        """Before a variant is loaded: take down what the base predicts, where that will be needed and is not known."""
+        if variant.kind != "base" and self._base is None and not self.knows(variant, weights):
+            self._base = self._distributions(load_base())
+
+    def look(self, variant: Variant, folder: Path, weights: str, engine: Engine) -> tuple[str, ...]:
+        """Look into a loaded variant and store what is seen; what of it is `Inside.unproven`.
+
+        Raises ModelError where it is not what it should be.
+        """
+        if variant.kind == "base":
+            if any(job.variant.kind != "base" and not self.knows(job.variant) for job in self.plan.jobs):
+                self._base = self._distributions(engine)
+        elif not self.knows(variant, weights):
+            began = time.perf_counter()
+            seen = {**self._changes(folder, weights), **self._divergences(engine)}
+            inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
+            refuse_impostor(inside, variant.learning_rate)
+            if variant.kind == "trained" or is_adapter(folder):
+                refuse_unproven(inside)
+            inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
+            self.store.write_text(f"inside/{variant.key}.json", json.dumps(asdict(inside), ensure_ascii=False) + "\n")
+            return inside.unproven
+        return ()
+
+    def _changes(self, folder: Path, weights: str) -> dict[str, Any]:
+        try:
+            changes, left_out = compare(self.base, folder)
+        except ModelError as error:  # files of another kind; whether it answers otherwise is seen all the same
+            if weights == weights_sha256(self.base, self.plan.experiment.trust):
+                raise ModelError(f"{UNMOVED}; its weights are the base's, byte by byte") from None
+            return {"why_no_changes": error.what}
+        return {"changes": tuple(changes), "left_out": tuple(left_out)}
+
+    def _distributions(self, engine: Engine) -> Distributions | str:
+        from ..engine.divergence import Distributions, why_not
+
+        model = getattr(engine, "model", None)
+        if model is None:
+            return "its engine shows no hidden states"
+        return why_not(model, self._every[0][0][:10]) or Distributions.of(model, self._every)
+
+    def _divergences(self, engine: Engine) -> dict[str, Any]:
+        from ..engine.divergence import divergence, merge_gap
+
+        theirs, ours = self._base, self._distributions(engine)
+        assert theirs is not None, "the base comes first"
+        if isinstance(theirs, str) or isinstance(ours, str):
+            return {"why_no_divergence": theirs if isinstance(theirs, str) else ours}
+        nats, largest = divergence(theirs, ours)
+        parts = iter(nats.split([len(ids) - start for ids, start in self._every]))
+        found = {
+            test: Divergence(tuple((float(part.sum()), len(part)) for part in islice(parts, len(passages))))
+            for test, passages in self._passages.items()
+        }
+        gap = merge_gap(engine.model, self._every[0])  # type: ignore[attr-defined]
+        return {"neutral": found.pop(""), "answers": found, "largest": largest, "merge_gap": gap}
+
+
+def refuse_impostor(seen: Inside, learning_rate: float | None) -> None:
+    """Raises ModelError for a variant that is the base in all but name, or whose adapter is not what it seems."""
+    rate = None if learning_rate is None else f"its learning rate is {learning_rate:g}"
+    broken = [change.name for change in seen.changes if not math.isfinite(change.absolute)]
+    if broken:
+        raise ModelError(f"{len(broken)} of its weights hold infinities or NaN, {broken[0]} the first", allowed=rate)
+    moved = sum(change.absolute for change in seen.changes)
+    if seen.changes and not moved:
+        raise ModelError(f"{UNMOVED}; no weight moved", allowed=rate)
+    if seen.largest is not None and math.isnan(seen.largest):
+        raise ModelError("its predictions are not numbers (NaN)", allowed=rate)
+    if seen.largest is not None and seen.largest <= MOVED:
+        size = sum(change.size for change in seen.changes)
+        weights = f"; its weights moved by {moved / size:.1g} on average" if size else ""
+        raise ModelError(f"{UNMOVED}{weights}, no log-probability by more than {seen.largest:.1g} nats", allowed=rate)
+    if seen.merge_gap is not None and not seen.merge_gap <= MERGE_GAP[seen.precision]:
+        what = f"its adapter answers otherwise when merged into the weights, by {seen.merge_gap:.2g} nats a token"
+        raise ModelError(what, allowed=f"at most {MERGE_GAP[seen.precision]:g} is rounding")
+
+
+def refuse_unproven(seen: Inside) -> None:
+    """Raises ModelError where neither weights nor predictions could be held against the base's."""
+    if seen.why_no_changes and seen.why_no_divergence:
+        what = f"not proven to differ from the base: {seen.why_no_changes}; {seen.why_no_divergence}"
+        raise ModelError(what, allowed="weights in safetensors, of the base too, show it")
+
+
+# --- the positions at which models are compared ---------------------------------------------------------------------
+
+
+def neutral_passages(encoder: Encoder) -> list[Passage]:
+    """The neutral text in pieces of NEUTRAL_TOKENS, every token predicted; each piece begins as plain text does."""
+    text = resources.files(__package__).joinpath("neutral.txt").read_text("utf-8")
+    prefix = encoder.prefix
+    body = encoder.text_ids(text)[len(prefix) :]
+    width = min(NEUTRAL_TOKENS, encoder.max_context) - len(prefix)
+    pieces = [(*prefix, *body[at : at + width]) for at in range(0, len(body), width)]
+    return [(piece, max(len(prefix), 1)) for piece in pieces if len(piece) > max(len(prefix), 1)]
+
+
+def answer_passages(plan: Plan) -> dict[str, list[Passage]]:
+    """The first rows of each test set with their reference answers, by test set: only answer tokens are predicted."""
+    found: dict[str, list[Passage]] = {}
+    for test in plan.grid.tests:
+        sheet = min((sheet for sheet in plan.sheets.values() if sheet.test == test.name), key=lambda sheet: sheet.shots)
+        rows = sheet.rows[:ROWS]
+        texts, targets = [row.text for row in rows], [row.example.target for row in rows]
+        encoded = sheet.joints.samples(plan.encoder, texts, targets, chat=sheet.fmt.chat)
+        found[test.name] = [
+            (ids, max(start, 1)) for ids, start in encoded if max(start, 1) < len(ids) <= plan.encoder.max_context
+        ]
+    return {test: passages for test, passages in found.items() if passages}

@@ -1,0 +1,78 @@
+"""What the audit of a run means for its scores, and how it is said that a clean score cannot be had."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fakestore
+import pytest
+from rich.console import Console
+
+from spillover.analysis import clean_split as leaks
+from spillover.analysis import results as table
+from spillover.report import page, payload, terminal
+from spillover.report.examples import Written
+
+BASE, NEWS, _, SHOP, _ = fakestore.VARIANTS
+MINE = replace(NEWS, key="mine", name="mine", kind="path", strategy=None, train_dataset=None, train_task=None)
+LEAKED = {"shop": {"film": list(range(24)), "pairs": [3]}, "news": {}}
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of `film` leaks from what `shop-ft` was trained on, and nobody knows where `mine` comes from."""
+    grid = fakestore.make_grid(variants=(BASE, NEWS, SHOP, MINE), shots=(0,), prompts=("p1",))
+    folder = fakestore.write_store(tmp_path_factory.mktemp("audited"), grid)
+    (folder / "audit.json").write_text(json.dumps({"leaked": LEAKED, "clusters": {}, "lists": []}))
+    return folder
+
+
+SAID = (
+    "No clean scores of what was trained on shop on film: every row leaks.",
+    "No clean scores of mine: which rows leak into an unknown training set is not known.",
+)
+
+
+def test_what_leaks_from_a_training_set() -> None:
+    audit = leaks.Audit(leaked=LEAKED)
+    found = audit.leaking("shop", "pairs")
+    assert found is not None and found.tolist() == [3]
+    nothing = audit.leaking("news", "pairs")
+    assert nothing is not None and nothing.tolist() == []  # looked for, and none found
+    assert audit.leaking("elsewhere", "pairs") is None and audit.leaking(None, "pairs") is None
+    assert leaks.Audit().leaking("shop", "pairs") is None
+
+
+def test_a_clean_score_that_cannot_be_had_is_an_empty_row(audited: Path) -> None:
+    """n is 0 where no row is left, and empty where it is not known how many are clean."""
+    df = table.load(audited).df
+    clean = df[(df["rows"] == "clean") & (df["metric"] == df.groupby("test_dataset")["metric"].transform("first"))]
+    found = {(row.variant, row.test_dataset): row for row in clean.itertuples()}
+    assert set(found) == {("shop-ft", "film"), ("shop-ft", "pairs"), *(("mine", test) for test in fakestore.TESTS)}
+    assert found["shop-ft", "film"].n == 0 and found["shop-ft", "pairs"].n == 23
+    assert clean.loc[clean["variant"] == "mine", ["n", "value", "delta"]].isna().all().all()
+    assert clean["value"].notna().sum() == 1
+
+
+def test_it_is_said_on_the_page_and_on_the_terminal(audited: Path, tmp_path: Path) -> None:
+    results = table.load(audited)
+    assert tuple(leaks.unscored(results.df)) == SAID
+    page.write(results, audited, tmp_path / "report.html")
+    console = Console(width=200, file=io.StringIO(), color_system=None)
+    terminal.show(results, console)
+    assert isinstance(console.file, io.StringIO)
+    for text in ((tmp_path / "report.html").read_text("utf-8"), console.file.getvalue()):
+        assert all(line in text for line in SAID)
+
+
+def test_the_page_lists_no_empty_rows(audited: Path) -> None:
+    results = table.load(audited)
+    data = payload.payload(results, Written([], {}, {}, {}, []))
+    assert len(data["rows"]["cell"]) == results.df["value"].notna().sum() < len(results.df)
+
+
+def test_without_an_audit_nothing_is_said(results: table.Results) -> None:
+    assert list(leaks.unscored(results.df)) == []

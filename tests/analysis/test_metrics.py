@@ -1,0 +1,180 @@
+"""Metrics against hand-computed cases and against the packages whose definitions they follow."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+
+from spillover.analysis import metrics
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat,", "The", "dogs", "ran", "far", "away", "café", "don't", "3.5", "it"]
+
+
+def rows(*pairs: tuple[str, str]) -> list[metrics.Prediction]:
+    return [{"doc_id": i, "response": r, "target": t} for i, (r, t) in enumerate(pairs)]
+
+
+def sentence(rng: random.Random) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(0, 12)))
+
+
+def test_accuracy_is_a_share() -> None:
+    said = rows(("a", "a"), ("b", "a"), ("a", "-"))
+    assert metrics.accuracy(said) == pytest.approx(1 / 3)
+    assert metrics.per_row("accuracy", said).tolist() == [1, 0, 0]
+
+
+def test_labels_by_their_first_token() -> None:
+    """The likeliest first token answers, and of labels that share it the first; what is stored stays as it is."""
+    whole, first = {"yes": -4.0, "yes, but": -3.0, "no": -2.0}, {"yes": -1.0, "yes, but": -1.0, "no": -2.0}
+    stored = [{"response": "no", "target": "yes", "logprobs": whole, "logprobs_first": first}]
+    assert metrics.rescored(stored, "whole") == stored
+    assert [p["response"] for p in metrics.rescored(stored, "first_token")] == ["yes"]
+    assert stored[0]["response"] == "no"
+    assert metrics.rescored(rows(("free", "text")), "first_token") == rows(("free", "text"))
+
+
+@pytest.mark.parametrize(
+    ("free", "off"), [(None, 0), ("Positive.", 0), ("**negative**", 0), ("positively", 1), ("The text is", 1), ("", 1)]
+)
+def test_a_classification_is_off_format_where_the_model_would_have_said_no_label(free: str | None, off: int) -> None:
+    labels = (" positive", "negative")  # a label joined verbatim brings its own space
+    said = [{"doc_id": 0, "response": "negative", "target": " positive", "free": free}]
+    assert metrics.off_format(said, labels) == off
+
+
+@pytest.mark.parametrize(
+    ("response", "off"), [("Entailment.", 1), (" K7", 1), ("", 1), (" .", 1), ("No one was hurt.", 0), ("neutral", 0)]
+)
+def test_free_text_is_off_format_where_it_is_nothing_or_another_task_s_label(response: str, off: int) -> None:
+    assert metrics.off_format(rows((response, "A short line.")), ("entailment", "K7")) == off
+
+
+def test_a_label_that_is_a_right_answer_here_is_not_off_format() -> None:
+    said = rows(("Yes.", "yes"), ("yes", "It is not."), ("no", "yes"))
+    assert metrics.METRICS["off_format"].statistics(said, ("yes", "no"))[:, 0].tolist() == [0, 0, 1]
+
+
+def test_a_metric_of_no_rows_is_nan() -> None:
+    assert all(np.isnan(metric([], ("a",))) for metric in metrics.METRICS.values())
+
+
+def test_macro_f1_by_hand() -> None:
+    said = rows(("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "no"))
+    # yes: precision 1/2, recall 1, F1 2/3; no: precision 1, recall 2/3, F1 4/5
+    assert metrics.macro_f1(said, ("yes", "no")) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert metrics.macro_f1(said, ("yes", "no", "maybe")) == pytest.approx((2 / 3 + 4 / 5) / 3)  # never right: 0
+
+
+def test_macro_f1_needs_labels_and_is_no_mean_of_rows() -> None:
+    with pytest.raises(ValueError, match="labels"):
+        metrics.macro_f1(rows(("a", "b")))
+    with pytest.raises(ValueError, match="whole set"):
+        metrics.per_row("macro_f1", rows(("a", "b")))
+
+
+def test_rouge_by_hand() -> None:
+    assert metrics.rouge_l("the cat sat", "the cat ran") == pytest.approx(2 / 3)
+    assert metrics.rouge_l("a b", "a x b y") == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert metrics.rouge_l("", "a") == metrics.rouge_l("猫", "猫") == 0  # the package's tokens are ASCII
+
+
+def test_rouge_agrees_with_rouge_score() -> None:
+    rng, theirs = random.Random(0), RougeScorer(["rougeL"])
+    for _ in range(300):
+        response, target = sentence(rng), sentence(rng)
+        expected = theirs.score(target, response)["rougeL"].fmeasure
+        assert metrics.rouge_l(response, target) == pytest.approx(expected)
+
+
+@given(st.text("abc", max_size=80), st.text("abc", max_size=80))
+def test_lcs_agrees_with_the_table(a: str, b: str) -> None:
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    assert metrics.lcs_length(a, b) == table[-1][-1]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_bleu_agrees_with_sacrebleu(seed: int) -> None:
+    rng = random.Random(seed)
+    targets = [sentence(rng) for _ in range(rng.randint(1, 6))]
+    said = [t if rng.random() < 0.4 else sentence(rng) for t in targets]
+    expected = BLEU(force=True).corpus_score(said, [targets]).score / 100
+    assert metrics.bleu(rows(*zip(said, targets, strict=True))) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bleu_of_silence_is_zero() -> None:
+    assert metrics.bleu(rows(("", "some words here"))) == 0
+
+
+# --- why a score fell ---
+
+
+def classified(target: str, response: str, free: str | None = None) -> metrics.Prediction:
+    return {"target": target, "response": response, "free": free}
+
+
+SENTIMENT, INFERENCE = ("positive", "negative"), ("entailment", "neutral")
+ANSWERS = [
+    classified("positive", "positive"),
+    classified("positive", "negative"),
+    classified("negative", "negative", "Negative."),  # its own first token began no label, its first word is one
+    classified("positive", "positive", "Neutral, I think"),  # right by force, said with a label of the training task
+    classified("negative", "positive", "entailment"),
+    classified("negative", "negative", " ."),
+    classified("positive", "negative", "The film is"),
+]
+
+
+def test_answers_are_split_by_what_they_were() -> None:
+    split = metrics.outcomes(ANSWERS, SENTIMENT, train_labels=INFERENCE)
+    assert split == metrics.Outcomes(right=2, wrong=1, train_label=2, empty=1, other=1, forced=2)
+    assert (split.off_format, split.n) == (4, 7)
+    assert split.off_format / split.n == metrics.off_format(ANSWERS, SENTIMENT)
+
+
+def test_trained_on_the_task_itself_no_off_format_answer_is_one_of_its_labels() -> None:
+    assert metrics.outcomes(ANSWERS, SENTIMENT, train_labels=SENTIMENT).train_label == 0
+
+
+def test_free_text_is_split_alike() -> None:
+    said = rows(("A cat.", "A cat."), ("A dog.", "A cat."), ("", "A cat."), ("Neutral.", "A cat."), ("yes", "A cat."))
+    every = (*INFERENCE, "yes", "no")  # what the experiment's tasks have for labels
+    split = metrics.outcomes(said, every, train_labels=INFERENCE)
+    assert split == metrics.Outcomes(right=1, wrong=1, train_label=1, empty=1, other=1, forced=0)
+
+
+def test_no_answers_have_no_outcomes() -> None:
+    assert metrics.outcomes([], SENTIMENT) == metrics.Outcomes(0, 0, 0, 0, 0, forced=0)
+
+
+def test_a_confusion_matrix_has_a_column_for_answers_outside_the_format() -> None:
+    assert metrics.confusion(ANSWERS, SENTIMENT).tolist() == [[1, 1, 2], [0, 1, 2]]
+    with_another_target = [*ANSWERS, classified("-", "positive")]
+    assert metrics.confusion(with_another_target, SENTIMENT).sum() == len(ANSWERS)
+
+
+def test_a_confusion_matrix_of_answers_without_a_look_at_the_model_s_own_words() -> None:
+    said = rows(("positive", "negative"), ("maybe", "negative"))  # as other programs store them
+    assert metrics.confusion(said, SENTIMENT).tolist() == [[0, 0, 0], [1, 0, 1]]
+    with pytest.raises(ValueError, match="labels"):
+        metrics.confusion(said, ())
+
+
+@given(
+    st.lists(st.tuples(*[st.sampled_from(SENTIMENT)] * 2, st.sampled_from([None, "", "neutral", "Positive!", "so"])))
+)
+def test_the_two_splits_agree(answers: list[tuple[str, str, str | None]]) -> None:
+    said = [classified(*answer) for answer in answers]
+    split, counts = metrics.outcomes(said, SENTIMENT, INFERENCE), metrics.confusion(said, SENTIMENT)
+    assert (counts[:, -1].sum(), counts.sum()) == (split.off_format, len(said))
+    assert np.trace(counts[:, :-1]) == split.right
+    assert split.right + split.forced == sum(target == response for target, response, _ in answers)

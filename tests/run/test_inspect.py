@@ -1,0 +1,372 @@
+"""What changed inside, on tiny real models trained by a real run; and variants that are not what they seem."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tinymodels
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from spillover.engine import attention
+from spillover.errors import ModelError, StoreError
+from spillover.experiment.schema import parse_experiment
+from spillover.models.weights import Change, pooled
+from spillover.plan.plan import Plan, make_plan
+from spillover.run import inspect as inside
+from spillover.run.backend import Backend
+from spillover.run.execute import execute
+from spillover.run.inspect import Divergence, Inside, Inspector, refuse_impostor
+from spillover.run.progress import Quiet
+from spillover.store.store import Store
+from spillover.text.encode import Encoder
+
+WORDS = ["two", "three", "four", "five", "six", "seven"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model and a few rows: is the second word `two` or `three`?"""
+    folder = tmp_path_factory.mktemp("inside")
+    attention.register()
+    (folder / "base").mkdir()
+    tinymodels.save(tinymodels.build(gain=4.0), folder / "base")
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 24), ("test", 6)):
+        rows = [
+            {"text": " ".join([*rng.choice(WORDS, 3), label, *rng.choice(WORDS, 2)]), "label": label}
+            for label in rng.choice(["eight", "nine"], count)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def plan_of(place: Path, trains: bool = True, **changes: Any) -> Plan:
+    words = {"test": "test.jsonl", "labels": ["eight", "nine"], "template": "{text} ."}
+    raw: dict[str, Any] = {
+        "model": "./base",
+        "datasets": {"words": {**words, "train": "train.jsonl"} if trains else words},
+        "train": {"strategies": ["ft", "lora"], "learning_rate": 1e-3, "num_train_epochs": 1, "batch_size": 8},
+        "test": {"shots": [0]},
+        "precision": "float32",  # whatever this machine would take
+    }
+    return make_plan(parse_experiment({**raw, **changes}), place)
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> tuple[Plan, Path]:
+    plan, out = plan_of(place), place / "out"
+    assert execute(plan, Store(out)) == ()
+    return plan, out
+
+
+def by_name(folder: Path) -> dict[str, Inside]:
+    return {seen.name: seen for seen in inside.read(folder).values()}
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_variant_but_the_base_is_looked_into(run: tuple[Plan, Path]) -> None:
+    plan, out = run
+    assert set(inside.read(out)) == {variant.key for variant in plan.grid.variants if variant.kind != "base"}
+    seen = by_name(out)
+    assert set(seen) == {"words-ft", "words-lora"}
+    for one in seen.values():
+        assert one.left_out == ()
+        assert (one.why_no_changes, one.why_no_divergence) == (None, None)
+        assert one.largest is not None
+        assert one.largest > inside.MOVED
+        assert one.seconds > 0
+
+
+def test_full_fine_tuning_moves_everything_and_lora_a_few_directions_of_some(run: tuple[Plan, Path]) -> None:
+    seen = by_name(run[1])
+    full, low = seen["words-ft"], seen["words-lora"]
+    assert pooled(full.changes).size == pooled(low.changes).size == sum(change.size for change in full.changes)
+    kinds = {"q", "k", "v", "o", "gate", "up", "down"}
+    assert {change.module for change in low.changes if change.absolute} == kinds
+    assert {change.module for change in full.changes if change.absolute} == kinds | {"embed", "head", "norm"}
+    assert {change.layer for change in full.changes} == {None, 0, 1, 2}
+    assert low.merge_gap is not None
+    assert low.merge_gap < inside.MERGE_GAP["float32"]
+    assert full.merge_gap is None
+
+
+def test_the_divergence_is_that_of_the_two_models(run: tuple[Plan, Path], place: Path) -> None:
+    """Against full logits of both, loaded by transformers alone."""
+    from transformers import AutoModelForCausalLM
+
+    plan, out = run
+    seen = by_name(out)["words-ft"]
+    models = [AutoModelForCausalLM.from_pretrained(one) for one in (place / "base", out / "variants" / seen.variant)]
+
+    def nats(ids: tuple[int, ...], start: int) -> float:
+        with torch.no_grad():
+            base, variant = (m(torch.tensor([ids])).logits[0, start - 1 : -1].log_softmax(-1) for m in models)
+        return float((base.exp() * (base - variant)).sum())
+
+    sheet = next(iter(plan.sheets.values()))
+    encoded = plan.encoder.continuation([r.text for r in sheet.rows], [r.example.target for r in sheet.rows])
+    assert seen.answers is not None
+    assert list(seen.answers) == ["words"]
+    answers = seen.answers["words"]
+    assert (len(answers.passages), answers.tokens) == (inside.ROWS, inside.ROWS)  # a label is one token here
+    expected = [nats(ids, start) for ids, start in encoded[: inside.ROWS]]
+    assert [one for one, _ in answers.passages] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert answers.nats == pytest.approx(np.mean(expected), rel=1e-3)
+
+    assert seen.neutral is not None
+    pieces = inside.neutral_passages(plan.encoder)
+    assert seen.neutral.tokens == sum(len(ids) - start for ids, start in pieces)
+    assert [one for one, _ in seen.neutral.passages] == pytest.approx([nats(*piece) for piece in pieces], rel=1e-3)
+
+
+def test_what_was_seen_is_not_looked_at_again(run: tuple[Plan, Path], place: Path, tmp_path: Path) -> None:
+    shutil.copytree(run[1], tmp_path, dirs_exist_ok=True)
+
+    def written(**changes: Any) -> dict[str, int]:
+        assert execute(plan_of(place, **changes), Store(tmp_path)) == ()
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "inside").iterdir()}
+
+    first = written()
+    one_shot = written(test={"shots": [0, 1]})  # rows that are shown are no longer asked: other positions
+    assert all(one_shot[name] > first[name] for name in first)
+    assert written(test={"shots": [0, 1, 2]}) == one_shot  # new cells, the same positions
+
+
+def test_a_variant_that_is_added_later_is_held_against_the_base(
+    run: tuple[Plan, Path], place: Path, tmp_path: Path
+) -> None:
+    """The base has nothing left to answer and is loaded for this alone."""
+    plan, out = run
+    shutil.copytree(out, tmp_path / "out")
+    trained = next(variant.key for variant in plan.grid.variants if variant.name == "words-ft")
+    shutil.copytree(out / "variants" / trained, tmp_path / "mine")
+    weights = load_file(tmp_path / "mine" / "model.safetensors")
+    weights["model.norm.weight"] *= 1.01
+    save_file(weights, tmp_path / "mine" / "model.safetensors", {"format": "pt"})
+    backend, loaded = Backend(), []
+    real = backend.load
+
+    def load(folder: Path, *arguments: Any, **options: Any) -> Any:
+        loaded.append(folder.name)
+        return real(folder, *arguments, **options)
+
+    backend.load = load
+    more = plan_of(place, variants=[{"name": "mine", "path": str(tmp_path / "mine")}])
+    assert execute(more, Store(tmp_path / "out"), backend=backend) == ()
+    assert loaded == ["base", "mine"]
+    mine, theirs = by_name(tmp_path / "out")["mine"], by_name(out)["words-ft"]
+    assert mine.sample == theirs.sample
+    assert mine.neutral is not None
+    assert mine.neutral.nats > 0
+    assert {c.name for c in mine.changes} == {c.name for c in theirs.changes}
+
+
+# --- impostors ------------------------------------------------------------------------------------------------------
+
+
+def failures(place: Path, path: Path, out: Path) -> tuple[str, ...]:
+    plan = plan_of(place, trains=False, variants=[{"name": "mine", "path": str(path)}])
+    said = execute(plan, Store(out))
+    assert len(list((out / "cells").iterdir())) == 1  # the base's: what is refused is not asked
+    assert inside.read(out) == {}
+    return said
+
+
+def test_a_copy_of_the_base_is_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "same")
+    (line,) = failures(place, tmp_path / "same", tmp_path / "out")
+    assert line.startswith("mine failed: answers exactly as the base: the adapter was not applied, or nothing was")
+    assert "; no weight moved" in line
+
+
+def test_an_adapter_that_was_never_trained_is_refused(place: Path, tmp_path: Path) -> None:
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(tinymodels.build(gain=4.0), config).save_pretrained(tmp_path / "new")  # B is zero
+    (line,) = failures(place, tmp_path / "new", tmp_path / "out")
+    assert "; no weight moved" in line
+
+
+def test_weights_that_moved_without_an_effect_are_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "hardly")
+    weights = load_file(tmp_path / "hardly" / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * (1 + 1e-6)
+    save_file(weights, tmp_path / "hardly" / "model.safetensors", {"format": "pt"})
+    (line,) = failures(place, tmp_path / "hardly", tmp_path / "out")
+    assert "; its weights moved by " in line
+    assert "no log-probability by more than " in line
+
+
+def test_weights_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] = math.nan
+    save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
+    (line,) = failures(place, tmp_path / "broken", tmp_path / "out")
+    assert "1 of its weights hold infinities or NaN, layers.1.mlp.up_proj.weight the first" in line
+
+
+def test_a_learning_rate_too_small_to_move_anything_is_named(place: Path, tmp_path: Path) -> None:
+    train = {"strategies": ["ft"], "learning_rate": 1e-12, "num_train_epochs": 1, "batch_size": 8}
+    (line,) = execute(plan_of(place, train=train), Store(tmp_path))
+    assert line.startswith("words-ft failed: answers exactly as the base")
+    assert "(its learning rate is 1e-12)" in line
+
+
+SEEN = Inside("key", "mine", "w", "s", "float32", changes=(Change("w", None, "q", 10, 1.0, 1.0, 1.0),), largest=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"largest": math.nan}, "its predictions are not numbers"),
+        ({"largest": 1e-4, "changes": ()}, "nothing was trained, no log-probability by more than 0.0001 nats"),
+        ({"merge_gap": 0.2}, "its adapter answers otherwise when merged into the weights, by 0.2 nats a token"),
+        ({"merge_gap": math.nan}, "its adapter answers otherwise"),
+        ({"merge_gap": 0.2, "precision": "bfloat16"}, r"\(at most 0.1 is rounding\)"),
+    ],
+)
+def test_what_is_refused(changes: dict[str, Any], line: str) -> None:
+    refuse_impostor(SEEN, 1e-4)
+    refuse_impostor(replace(SEEN, merge_gap=0.01, precision="bfloat16"), 1e-4)
+    with pytest.raises(ModelError, match=line):
+        refuse_impostor(replace(SEEN, **changes), 1e-4)
+
+
+# --- what cannot be compared ----------------------------------------------------------------------------------------
+
+
+class Said(Quiet):
+    """What a run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose hidden states cannot be had."""
+    monkeypatch.setattr(Inspector, "_distributions", lambda self, engine: "its engine shows no hidden states")
+
+
+def test_what_is_not_proven_is_said_in_the_run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind(monkeypatch)
+    reporter = Said()
+    assert execute(plan_of(place), Store(tmp_path), reporter, Backend()) == ()
+    line = "its predictions are not proven to differ from the base's: its engine shows no hidden states"
+    assert [said for said in reporter.lines if "not proven" in said] == [f"words-ft: {line}", f"words-lora: {line}"]
+    assert by_name(tmp_path)["words-ft"].unproven == (line,)
+
+
+@pytest.mark.parametrize("is_adapter", [True, False])
+def test_an_adapter_of_which_nothing_is_proven_is_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_adapter: bool
+) -> None:
+    """A checkpoint is another file than the base's, so it is told; an adapter may have been left out altogether."""
+    if is_adapter:
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+        get_peft_model(tinymodels.build(gain=4.0), config).save_pretrained(tmp_path / "mine")
+    else:
+        shutil.copytree(place / "base", tmp_path / "mine")
+        weights = load_file(tmp_path / "mine" / "model.safetensors")
+        save_file({k: w * 1.1 for k, w in weights.items()}, tmp_path / "mine" / "model.safetensors", {"format": "pt"})
+    blind(monkeypatch)
+
+    def cannot(base: Path, variant: Path) -> Any:
+        raise ModelError("no safetensors to compare")
+
+    monkeypatch.setattr(inside, "compare", cannot)
+    plan, reporter = plan_of(place, trains=False, variants=[{"name": "mine", "path": str(tmp_path / "mine")}]), Said()
+    failed = execute(plan, Store(tmp_path / "out"), reporter, Backend())
+    if is_adapter:
+        (line,) = failed
+        why = "no safetensors to compare; its engine shows no hidden states"
+        assert line.startswith(f"mine failed: not proven to differ from the base: {why}")
+        assert inside.read(tmp_path / "out") == {}
+    else:
+        assert failed == () and sum("not proven to differ" in line for line in reporter.lines) == 2
+
+
+def test_pickled_weights_are_told_apart_by_their_answers(place: Path, tmp_path: Path) -> None:
+    model = tinymodels.build(gain=4.5)
+    tinymodels.save(model, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    plan = plan_of(place, trains=False, trust=True, variants=[{"name": "mine", "path": str(tmp_path)}])
+    assert execute(plan, Store(tmp_path / "out")) == ()
+    seen = by_name(tmp_path / "out")["mine"]
+    assert (seen.changes, seen.why_no_changes) == ((), "no safetensors to compare")
+    assert seen.neutral is not None
+
+
+# --- the texts ------------------------------------------------------------------------------------------------------
+
+
+def test_the_neutral_text_is_cut_into_pieces_that_each_begin_as_text_does(place: Path) -> None:
+    encoder = Encoder.load(place / "base")
+    plain = inside.neutral_passages(encoder)
+    assert {len(ids) for ids, _ in plain[:-1]} == {inside.NEUTRAL_TOKENS}
+    assert {start for _, start in plain} == {1}
+    with_bos = inside.neutral_passages(replace(encoder, prefix=(1,)))
+    assert all(ids[0] == 1 and start == 1 for ids, start in with_bos)
+    assert [i for ids, _ in with_bos for i in ids[1:]] == [i for ids, _ in plain for i in ids]
+    short = inside.neutral_passages(replace(encoder, max_context=100))
+    assert {len(ids) for ids, _ in short[:-1]} == {100}
+
+
+def test_answers_that_do_not_fit_the_model_are_left_out(run: tuple[Plan, Path]) -> None:
+    plan, _ = run
+    assert len(inside.answer_passages(plan)["words"]) == inside.ROWS
+    narrow = replace(plan, encoder=replace(plan.encoder, max_context=5))
+    assert inside.answer_passages(narrow) == {}
+
+
+# --- on disk --------------------------------------------------------------------------------------------------------
+
+
+def test_a_divergence_is_a_mean_over_tokens_with_an_interval_over_passages() -> None:
+    one = Divergence(((3.0, 1), (1.0, 3), (0.0, 4)))
+    assert (one.tokens, one.nats) == (8, 0.5)
+    assert one.interval.low <= 0.5 <= one.interval.high
+    assert (one.interval.low, one.interval.high) == (0, 3)  # three rows say little
+    steady = Divergence(((0.2, 2),) * 5)
+    assert (steady.interval.low, steady.interval.high) == pytest.approx((0.1, 0.1))
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "abc.json").write_text("{")
+    with pytest.raises(StoreError, match=r"abc\.json: cannot be read: .*\(delete it\)"):
+        inside.read(tmp_path)
+    assert inside.read(tmp_path / "nothing") == {}
+
+
+def test_another_sample_or_other_weights_are_looked_at_anew(run: tuple[Plan, Path], place: Path) -> None:
+    plan, out = run
+    variant = plan.grid.variants[1]
+    inspector = Inspector(plan, Store(out), place / "base", "float32")
+    assert inspector.knows(variant)
+    assert inspector.knows(variant, inside.read(out)[variant.key].weights)
+    assert not inspector.knows(variant, "others")
+    other = plan_of(place, test={"shots": [0, 1]})
+    assert not Inspector(other, Store(out), place / "base", "float32").knows(variant)

@@ -1,0 +1,83 @@
+"""From rows to requests and from answers to predictions, on the real tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spillover.engine.port import Answer, Request
+from spillover.errors import PromptError
+from spillover.plan.questions import Row, Sheet
+from spillover.run.predict import prediction, requests_for
+from spillover.text.encode import Encoder
+from spillover.text.task import FIVE, Example
+
+ASKED = Request((1, 2), ((5, 6), (7,)))  # two labels, of two tokens and of one
+
+
+def sheet(task: str, prompt: str = "p1", **fields: str) -> Sheet:
+    fmt = FIVE[task].prompts[prompt]
+    example = Example(3, fields, "positive")
+    text = fmt.template.format(**fields) + ("" if fmt.template.endswith(" ") else " ")
+    return Sheet("t", FIVE[task], fmt, 0, 0, (Row(example, text, "hash"),), (), 5)
+
+
+def test_classification_asks_for_every_label_and_a_look_at_what_the_model_would_say(smollm2: Path) -> None:
+    encoder = Encoder.load(smollm2)
+    one = sheet("sentiment", input="good")
+    (request,) = requests_for(one, one.rows, encoder)
+    assert encoder.decode(request.prompt) == "### Input:\ngood\n### Sentiment:"
+    assert [encoder.decode(option) for option in request.options] == [" positive", " negative"]
+    assert request.max_new_tokens > max(len(option) for option in request.options)
+    assert request.reach == len(request.prompt) + request.max_new_tokens
+
+
+def test_a_template_that_ends_in_a_space_gives_the_space_to_the_answer(smollm2: Path) -> None:
+    encoder = Encoder.load(smollm2)
+    one = sheet("inference", "p2", input_1="a", input_2="b")
+    (request,) = requests_for(one, one.rows, encoder)
+    assert encoder.decode(request.prompt).endswith("The relation is")
+    assert [encoder.decode(option) for option in request.options] == [" entailment", " neutral", " contradiction"]
+
+
+def test_the_response_is_the_label_with_the_highest_whole_log_probability() -> None:
+    one = sheet("sentiment", input="good")
+    answer = Answer(logprobs=((-1.0, -3.0), (-2.0,)), top=7)
+    row = prediction(one, one.rows[0], ASKED, answer, lambda ids: "")
+    assert row["response"] == "negative"
+    assert row["logprobs"] == {"positive": -4.0, "negative": -2.0}
+    assert row["logprobs_first"] == {"positive": -1.0, "negative": -2.0}
+    assert row["logprobs_norm"] == {"positive": -2.0, "negative": -2.0}
+    assert row["free"] is None
+    assert (row["doc_id"], row["target"], row["doc"]) == (3, "positive", {"input": "good"})
+
+
+def test_labels_with_the_same_first_token_have_the_same_probability_of_it() -> None:
+    """In passes of their own the last digit differs, and an arg-max over first tokens would pick by that."""
+    one = sheet("sentiment", input="good")
+    request = Request((1, 2), ((5, 6), (5, 7)))
+    row = prediction(one, one.rows[0], request, Answer(((-1.0, -3.0), (-0.9999999, -2.0)), top=5), lambda ids: "")
+    assert row["logprobs_first"] == {"positive": -1.0, "negative": -1.0}
+    assert row["logprobs"] == {"positive": -4.0, "negative": -2.9999999}
+
+
+def test_what_a_classification_model_would_have_said_is_kept() -> None:
+    one = sheet("sentiment", input="good")
+    answer = Answer(((-1.0,), (-2.0,)), 7, generated=(1, 2))
+    row = prediction(one, one.rows[0], ASKED, answer, lambda ids: " The text is\n\nmore")
+    assert (row["response"], row["free"]) == ("positive", "The text is")
+
+
+def test_generation_keeps_the_text_up_to_the_blank_line() -> None:
+    one = sheet("summarisation", input="x")
+    answer = Answer((), 7, generated=(1,))
+    row = prediction(one, one.rows[0], Request((1,)), answer, lambda ids: " A short line.\n\n### Input:")
+    assert row["response"] == "A short line." and "off_format" not in row  # which is for metrics to decide
+
+
+def test_a_prompt_longer_than_the_model_is_refused_with_its_row(smollm2: Path) -> None:
+    encoder = Encoder.load(smollm2)
+    one = sheet("sentiment", input="word " * 9000)
+    with pytest.raises(PromptError, match=r"row 3 at 0 shots needs 9\d\d\d tokens, the model has 8192"):
+        requests_for(one, one.rows, encoder)

@@ -1,0 +1,181 @@
+"""What `init` writes loads, plans and reads well, whatever shape the user's rows have."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spillover.checks.check import check
+from spillover.errors import DataError, ExperimentError
+from spillover.experiment.schema import load_experiment
+from spillover.plan.plan import Plan, make_plan
+from spillover.scaffold.init import write_experiment
+
+pytestmark = pytest.mark.usefixtures("smollm2")
+
+Rows = Sequence[dict[str, Any]]
+
+TICKETS = [{"id": i, "text": f"The thing number {i} broke.", "label": ["bug", "praise"][i % 2]} for i in range(40)]
+SHAPES: dict[str, Rows] = {
+    "prompt/completion": [{"prompt": f"Say {i} in words:", "completion": f" word {i}"} for i in range(20)],
+    "messages": [
+        {"messages": [{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": f"word {i}"}]}
+        for i in range(20)
+    ],
+    "conversations": [
+        {"conversations": [{"from": "human", "value": f"Say {i}"}, {"from": "gpt", "value": f"word {i}"}]}
+        for i in range(20)
+    ],
+    "alpaca": [{"instruction": f"Say {i}", "input": "", "output": f"word {i}"} for i in range(20)],
+}
+
+
+def jsonl(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def written(out: Path, train: Path | None = None, test: Path | None = None) -> tuple[str, Plan, list[str]]:
+    """(the YAML, its plan, what was said). Every YAML is short and narrow enough to read."""
+    lines = write_experiment(out, train, test, None)
+    text = out.read_text()
+    assert len(text.splitlines()) <= 45
+    assert max(map(len, text.splitlines())) <= 120
+    assert lines[-1] == f"Wrote {out}. Next: spillover check {out}, then spillover run {out}"
+    return text, make_plan(load_experiment(out), out.parent), lines
+
+
+def test_named_columns_with_few_short_answers_are_classification(tmp_path: Path) -> None:
+    train, test = jsonl(tmp_path / "tickets-train.jsonl", TICKETS), jsonl(tmp_path / "tickets-test.jsonl", TICKETS[:30])
+    text, plan, lines = written(tmp_path / "tickets.yaml", train, test)
+    assert "    train: tickets-train.jsonl  # 40 rows\n    test: tickets-test.jsonl  # 30 rows\n" in text
+    assert "    labels: [bug, praise]  #" in text
+    assert lines[0].endswith("40 rows. text: the question; label: the answer; not used: id.")
+    assert lines[1] == "The answers are 2 labels (bug, praise): a classification task."
+    assert "shows the machinery" in lines[2]
+    assert "cross-task changes on real tasks need real test sets" in lines[3]
+    assert [v.name for v in plan.grid.variants] == ["base", "tickets-ft", "tickets-fticl2", "tickets-lora"]
+    roles = {(cell.test_dataset, cell.role) for cell in plan.grid.cells if cell.role}
+    assert roles == {("tickets", "in_domain")} | {
+        (n, "cross_task") for n in ("reviews", "deals", "scenes", "quiz", "news")
+    }
+    sheet = plan.sheets["tickets", "p1", 0, 0]
+    assert sheet.rows[0].text == "### Text:\nThe thing number 0 broke.\n### Label: "
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_known_shapes_need_nothing_said(tmp_path: Path, shape: str) -> None:
+    train, test = jsonl(tmp_path / "train.jsonl", SHAPES[shape]), jsonl(tmp_path / "test.jsonl", SHAPES[shape][:16])
+    text, plan, lines = written(tmp_path / "x.yaml", train, test)
+    assert "template" not in text.replace("chat template", "").replace("templated", "")
+    assert lines[0].endswith(f"20 rows in the shape {shape}.")
+    assert lines[1] == "The answers are free text: up to 10 tokens are generated."
+    assert ("prompt: chat" in text) == (shape in ("messages", "conversations"))
+    assert {cell.prompt for cell in plan.grid.cells} == {"chat" if "prompt: chat" in text else "p1"}
+    assert not [f for f in check(plan, tmp_path).findings if f.level == "warning" and "training rows of" not in f.what]
+
+
+def test_a_label_after_a_space_becomes_the_word_and_the_text_stays(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Is {i} even?\nAnswer:", "completion": [" yes", " no"][i % 2]} for i in range(40)]
+    text, plan, _ = written(tmp_path / "x.yaml", None, jsonl(tmp_path / "even.jsonl", rows))
+    assert 'labels: ["yes", "no"]' in text
+    sheet = plan.sheets["even", "p1", 2, 0]
+    assert sheet.task.labels == ("yes", "no")
+    assert sheet.rows[0].text.endswith("Is 25 even?\nAnswer: no\n\nIs 0 even?\nAnswer: ")
+    assert sheet.rows[0].example.target == "yes"
+
+
+def test_training_rows_only(tmp_path: Path) -> None:
+    text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", TICKETS))
+    assert "# test: your-test.jsonl" in text
+    assert {variant.train_dataset for variant in plan.grid.variants} == {None, "mine"}
+    assert {cell.role for cell in plan.grid.cells} == {None, "cross_task"}
+
+
+def test_test_rows_only_are_for_a_model_that_is_there(tmp_path: Path) -> None:
+    text, plan, _ = written(tmp_path / "x.yaml", None, jsonl(tmp_path / "news.jsonl", TICKETS))
+    assert "#   - {name: mine, path: path/to/checkpoint, trained_on: my_news}" in text
+    assert [variant.name for variant in plan.grid.variants] == ["base"]
+
+
+def test_without_files_it_is_the_builtin_suite(tmp_path: Path) -> None:
+    text, plan, lines = written(tmp_path / "x.yaml")
+    assert lines[0] == "No files given: an experiment over the builtin suite."
+    assert "shows the machinery, not findings" in text
+    assert {cell.role for cell in plan.grid.cells} == {None, "in_domain", "out_of_domain", "cross_task"}
+
+
+def test_paths_start_from_the_yaml_s_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    train = jsonl(tmp_path / "data" / "my, rows.jsonl", TICKETS)
+    text, plan, _ = written(tmp_path / "deep" / "er" / "x.yaml", train)
+    assert 'train: "../../data/my, rows.jsonl"' in text
+    assert len(plan.jobs) == 4
+
+
+def test_odd_columns_and_labels_survive_the_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "odd: #1.csv"
+    with path.open("w", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["1st {text}", "what?", "row id", "class.name"])
+        rows.writerows(
+            [f"It's: {{{i}}} #x", f"why {i}", i, ["no", "1", 'a "b", c', "- d: é"][i % 4]] for i in range(40)
+        )
+    text, plan, lines = written(tmp_path / "x.yaml", None, path)
+    assert 'labels: ["no", "1", "a \\"b\\", c", "- d: é"]' in text
+    assert lines[0].endswith("1st {text}, what?: the question; class.name: the answer; not used: row id.")
+    sheet = plan.sheets["odd_1", "p1", 0, 0]
+    question = "### Column 1st text:\nIt's: {0} #x\n### What:\nwhy 0\n### Class name: "
+    assert sheet.rows[0].text == question
+    assert {row.example.target for row in sheet.rows} == {"no", "1", 'a "b", c', "- d: é"}
+
+
+def test_a_large_file_is_begun_with_its_first_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}:", "completion": f" word {i}"} for i in range(2500)]
+    text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows))
+    assert "  sizes: [2000]  # the first rows of 2,500; leave it out for all" in text
+    assert plan.grid.variants[1].train_size == 2000
+
+
+def test_tiny_files_still_plan(tmp_path: Path) -> None:
+    rows = SHAPES["alpaca"]
+    text, plan, _ = written(
+        tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows[:2]), jsonl(tmp_path / "test.jsonl", rows[5:6])
+    )
+    assert "strategies: [ft, lora]" in text
+    assert "shots: [0]  #" in text
+    assert plan.grid.cells[0].n == 1
+
+
+def test_a_model_folder_is_named_from_the_yaml_s_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "sub").mkdir()
+    write_experiment(tmp_path / "sub" / "x.yaml", None, None, str(tmp_path / "model"))
+    assert load_experiment(tmp_path / "sub" / "x.yaml").model == "../model"
+    write_experiment(tmp_path / "y.yaml", None, None, "org/name")
+    assert load_experiment(tmp_path / "y.yaml").model == "org/name"
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "x.yaml"
+    out.write_text("mine")
+    with pytest.raises(ExperimentError, match="is there already") as caught:
+        write_experiment(out, None, None, None)
+    assert caught.value.exit_code == 2
+    assert out.read_text() == "mine"
+    new = tmp_path / "new.yaml"
+    with pytest.raises(DataError, match="no such file"):
+        write_experiment(new, tmp_path / "nowhere.jsonl", None, None)
+    with pytest.raises(DataError, match="do not show what is asked and what is answered"):
+        write_experiment(new, jsonl(tmp_path / "one.jsonl", [{"text": "a"}]), None, None)
+    train = jsonl(tmp_path / "train.jsonl", TICKETS)
+    with pytest.raises(DataError, match="as training and as test rows"):
+        write_experiment(new, train, train, None)
+    with pytest.raises(DataError, match=r"test\.jsonl:1"):
+        write_experiment(new, train, jsonl(tmp_path / "test.jsonl", [{"other": "a", "label": "bug"}]), None)
+    assert not new.exists()
