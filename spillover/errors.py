@@ -1,4 +1,4 @@
-"""Every error a user can meet, as one tree.
+"""Every error a user can meet, as one tree; and `Finding`, what a user should know although nothing fails.
 
 A `SpilloverError` is something the user can mend: it carries one line that says what is wrong,
 where (file, line or YAML path) and what is allowed. The command line prints that line and exits
@@ -17,7 +17,11 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
+
+Level = Literal["warning", "note"]
 
 
 class SpilloverError(Exception):
@@ -59,6 +63,22 @@ class StoreBusy(StoreError):
     """Another run holds the output folder."""
 
     exit_code = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about an experiment, in one line. `where` names the data set, prompt format, variant or folder.
+
+    A `warning` says that something is missing from the results, or is in them although nobody asked for it. A `note`
+    reports something harmless, or something that has been handled.
+    """
+
+    level: Level
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

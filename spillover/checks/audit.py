@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from ..plan.grid import Finding
+from ..errors import Finding
 from . import defects
 from .defects import Defect
 from .leaks import between, within

@@ -23,7 +23,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import StoreError
+from ..errors import Finding, Level, StoreError
 from ..plan.cost import (
     CHECKPOINT_WEIGHTS,
     cell_bytes,
@@ -34,7 +34,6 @@ from ..plan.cost import (
     variant_bytes,
     weight_shapes,
 )
-from ..plan.grid import Finding, Level
 from ..plan.plan import Plan
 from ..store.store import Store
 from .audit import Audit, Audited

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..plan.grid import Level
+from ..errors import Level
 from ..text.task import Example
 
 SHOWN = 80  # characters of an example

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..plan.grid import Finding
+from ..errors import Finding
 
 CUT_SHARE = 0.01  # more test answers than this beyond max_new_tokens is worth a warning
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
+from ..errors import DataError, ExperimentError, Finding, Level, SourceUnavailable, did_you_mean
 from ..experiment.schema import Experiment
 from ..experiment.suite import role_of
-from ..plan.grid import Finding, Level
 from ..text.demos import pool_and_rows
 from ..text.task import Example, Task
 from .load import Places, dataset_task, load_demos, load_test, load_train, task_name

@@ -14,27 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..errors import Finding
 from ..experiment.suite import Role
 
 VariantKind = Literal["base", "trained", "path"]
-Level = Literal["warning", "note"]
 Recipe = tuple[str | int | float | None, ...]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know, in a line. `where` names the data set, prompt format, variant or folder.
-
-    A `warning` is something the results will lack, or will have that nobody asked for. A `note` has been taken care
-    of, or is harmless, but a reader should know it.
-    """
-
-    level: Level
-    what: str
-    where: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True)

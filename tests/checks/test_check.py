@@ -19,10 +19,9 @@ from typer.testing import CliRunner
 
 from spillover import cli
 from spillover.checks.check import as_table, check, disk
-from spillover.errors import DataError, PromptError, StoreError
+from spillover.errors import DataError, Finding, PromptError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.plan import cost as estimate
-from spillover.plan.grid import Finding
 from spillover.plan.plan import Plan, make_plan
 
 PAPER = PAPER_DATA

@@ -18,7 +18,7 @@ import pytest
 
 from spillover.analysis import numbers
 from spillover.analysis import results as table
-from spillover.plan.grid import Finding
+from spillover.errors import Finding
 from spillover.report import page
 
 VOID = {"meta", "br", "line", "rect", "input"}

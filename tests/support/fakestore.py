@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from spillover.analysis import points as comparisons
+from spillover.errors import Finding
 from spillover.experiment.suite import Role
 from spillover.fingerprint import fingerprint
 from spillover.models.weights import Change
-from spillover.plan.grid import Cell, Finding, Grid, TestInfo, Variant
+from spillover.plan.grid import Cell, Grid, TestInfo, Variant
 from spillover.run.inspect import Divergence, Inside
 from spillover.store.store import prompts_name
 from spillover.text.task import FIVE
