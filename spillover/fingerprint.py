@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 KEY_LENGTH = 20  # hex digits, 80 bits: no collision among any grid a person can run
@@ -23,9 +22,3 @@ def canonical(value: Any) -> str:
 def fingerprint(value: Any) -> str:
     """A hexadecimal digest of `KEY_LENGTH` digits over the canonical form of `value`."""
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, read in pieces."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

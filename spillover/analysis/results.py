@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from ..disk import write_whole
 from ..errors import StoreError, did_you_mean
 from ..experiment.protocol import Protocol
 from ..experiment.suite import Role
@@ -201,10 +202,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
 
 
 def write_csv(rows: pd.DataFrame, path: Path) -> None:
-    """Rows as CSV, written beside and then renamed."""
-    beside = path.with_name(path.name + ".part")
-    rows.to_csv(beside, index=False, lineterminator="\n")
-    beside.replace(path)
+    """Rows as CSV, replaced as a whole."""
+    write_whole(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
 def _by_condition(cells: Sequence[Cell], results: Results) -> Iterable[list[Cell]]:

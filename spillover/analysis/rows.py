@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import write_whole
 from ..errors import StoreError
 from ..fingerprint import fingerprint
 from .metrics import Array, Metric, Prediction, rescored
@@ -143,13 +144,11 @@ def _kept_rows(path: Path) -> dict[str, Rows] | None:
 
 
 def _keep_rows(path: Path, rows: Mapping[str, Rows]) -> None:
-    """Written beside and renamed; what was kept of other predictions goes."""
+    """Keep the rows of these predictions; those of earlier predictions of the cell are deleted."""
     head = json.dumps([(name, part.statistics.shape[1]) for name, part in rows.items()])
     doc_ids = next(iter(rows.values())).doc_ids
     table = np.column_stack([doc_ids, *(part.statistics for part in rows.values())]).astype(np.float64)
-    beside = path.with_name(path.name + ".writing")
-    beside.write_bytes(head.encode() + b"\n" + table.tobytes())
+    write_whole(path, head.encode() + b"\n" + table.tobytes())
     for old in path.parent.glob("rows-*"):
-        if old != beside:
-            old.unlink()
-    beside.replace(path)
+        if old != path and not old.suffix:  # one with a suffix is still being written
+            old.unlink(missing_ok=True)

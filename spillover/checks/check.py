@@ -23,11 +23,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..disk import free_space
 from ..errors import Finding, Level, StoreError
 from ..plan.cost import (
     CHECKPOINT_WEIGHTS,
     cell_bytes,
-    disk_free,
     gigabytes,
     is_there,
     stays,
@@ -130,7 +130,7 @@ def disk(plan: Plan, folder: Path, devices: int = 1) -> Iterator[Finding]:
     training = sum(size for _, size in at_once) * (1 + CHECKPOINT_WEIGHTS)
     kept = sum(size for job, size in sizes if stays(job, plan.experiment))
     passing = training - sum(size for job, size in at_once if stays(job, plan.experiment))
-    free = disk_free(folder)
+    free = free_space(folder)
     if training + cells * bool(not coming) > free:
         several = len(at_once) > 1
         who = f"{len(at_once)} variants at once and their checkpoints" if several else "one variant and its checkpoint"

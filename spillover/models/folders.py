@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..disk import file_sha256, write_whole
 from ..errors import ModelError
-from ..fingerprint import file_sha256, fingerprint
+from ..fingerprint import fingerprint
 from .machine import cache_dir, one_line
 
 WEIGHTS = "*.safetensors"
@@ -154,11 +155,6 @@ def _cached_sha256(path: Path) -> str:
         pass
     digest = file_sha256(path)
     if time.time() - stat.st_mtime > 2:
-        try:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            beside = note.with_suffix(f".{os.getpid()}")
-            beside.write_text(digest, "ascii")
-            beside.replace(note)
-        except OSError:
-            pass  # a cache folder that cannot be written costs time, nothing else
+        with suppress(OSError):  # a cache folder that cannot be written costs time, nothing else
+            write_whole(note, digest)
     return digest

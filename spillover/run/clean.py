@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..api import load
+from ..disk import size_on_disk
 from ..plan.grid import Grid
-from ..store.store import Store, size_on_disk
+from ..store.store import Store
 
 
 def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iterator[str]:

@@ -29,6 +29,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..disk import free_space, nearest_existing, write_whole
 from ..errors import StoreBusy, StoreError
 from ..fingerprint import fingerprint
 from ..plan.grid import Cell
@@ -52,7 +53,7 @@ class Store:
                     where=str(folder),
                     allowed="give another --output",
                 )
-        elif not (place := _nearest(folder)).is_dir():
+        elif not (place := nearest_existing(folder)).is_dir():
             raise StoreError("is a file", where=str(place), allowed="a folder")
 
     def create(self) -> None:
@@ -60,7 +61,7 @@ class Store:
         with _disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "spillover.json").exists():
-                _write_text(self.folder / "spillover.json", json.dumps({"store": STORE_VERSION}) + "\n")
+                write_whole(self.folder / "spillover.json", json.dumps({"store": STORE_VERSION}) + "\n")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -100,7 +101,7 @@ class Store:
         """Put a trained variant in its place: its receipt makes it whole, it is renamed, its checkpoints go."""
         making, place = self.making_folder(key), self.variant_folder(key)
         with _disk_errors(self.folder):
-            _write_text(making / "receipt.json", _pretty(receipt))
+            write_whole(making / "receipt.json", _pretty(receipt))
             if place.exists():
                 shutil.rmtree(place)
             making.rename(place)
@@ -148,8 +149,8 @@ class Store:
         with _disk_errors(self.folder):
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
-            _write_text(beside / "predictions.jsonl", "".join(_line(row) for row in predictions))
-            _write_text(beside / "receipt.json", _pretty(receipt))
+            write_whole(beside / "predictions.jsonl", "".join(_line(row) for row in predictions))
+            write_whole(beside / "receipt.json", _pretty(receipt))
             shutil.rmtree(place, ignore_errors=True)
             beside.rename(place)
 
@@ -199,9 +200,7 @@ class Store:
         """A file at the top of the folder, replaced as a whole."""
         path = self.folder / name
         with _disk_errors(self.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_text(path, text)
-        return path
+            return write_whole(path, text)
 
     def unused(self, variants: set[str], cells: set[str]) -> list[Path]:
         """Folders that the current experiment does not name, and whatever a killed run left beside."""
@@ -230,31 +229,12 @@ def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def _nearest(folder: Path) -> Path:
-    """The folder, or what is there of the way to it."""
-    return next(place for place in [folder, *folder.absolute().parents] if place.exists())
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
-
-
 def _line(row: Json) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _pretty(value: Json) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".writing")
-    # half a surrogate pair, as JSON files may hold, is written as the JSON escape it came from
-    beside.write_text(text, "utf-8", errors="backslashreplace")
-    beside.replace(path)
 
 
 def _read_json(path: Path) -> Json | None:
@@ -275,7 +255,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        free = shutil.disk_usage(_nearest(folder)).free
+        free = free_space(folder)
         raise StoreError(
             f"cannot be written: {error.strerror or error} ({free / 1e9:.1f} GB free)",
             where=str(error.filename or folder),

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Encoding, Tokenizer
 
+from ..disk import file_sha256
 from ..engine.port import StopRule
 from ..errors import ModelError, PromptError
-from ..fingerprint import file_sha256, fingerprint
+from ..fingerprint import fingerprint
 from .prompt import ChatTemplate
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import pytest
 from modelfolders import model_folder, safetensors
 
 from spillover import models
+from spillover.disk import file_sha256
 from spillover.errors import ModelError
-from spillover.fingerprint import canonical, file_sha256
+from spillover.fingerprint import canonical
 from spillover.models import folders
 
 

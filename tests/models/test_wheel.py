@@ -12,8 +12,8 @@ import pytest
 from modelfolders import model_folder
 
 from spillover import models
+from spillover.disk import file_sha256
 from spillover.errors import ModelError
-from spillover.fingerprint import file_sha256
 from spillover.models import folders, machine, wheel
 
 

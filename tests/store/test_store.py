@@ -53,7 +53,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_cells(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(StoreError, match=r"cannot be written: No space left on device \(\d+\.\d GB free\)"):
             store.write_cell("abd", [{"a": 1}], {"variant": "v"})
     assert store.has_cell("abc", None)
