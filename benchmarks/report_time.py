@@ -2,7 +2,7 @@
 
     python benchmarks/report_time.py --rows 100
 
-The answers are made up (`tests/report/fakestore.py`), the work is what `spillover report` does: scores, contrasts,
+The answers are made up (`tests/support/fakestore.py`), the work is what `spillover report` does: scores, contrasts,
 claims, figures, examples, page. Each time is that of a process of its own, its start included, without torch: `first`
 when nothing has been computed of the answers yet, `again` when scores and packed examples are there, as after a run.
 `with files` also writes each figure as SVG, PDF and PNG with its table. In brackets the processor's time, which on a
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parents[1]
-sys.path[:0] = [str(HERE), str(HERE / "tests" / "report")]
+sys.path[:0] = [str(HERE), str(HERE / "tests" / "support")]
 
 AIMS = {1: 10, 5: 30}  # seconds, by the number of seeds
 TRAINED_ON = ("xsum", "socialqa", "amazon", "paws", "multinli")

@@ -150,6 +150,20 @@ def test_modules_are_short_and_teach(name: str) -> None:
         assert len(sentences) >= 2, "a module's docstring says what it is for and what to know of it"
 
 
+def test_no_test_imports_another_tests_file() -> None:
+    """What several tests need stands in `tests/support`."""
+    files = {path.stem: path for path in Path(__file__).parent.rglob("test_*.py")}
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in files.items()}
+    imported = {
+        (name, module)
+        for name, tree in trees.items()
+        for node in _imports(tree)
+        for module in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if module in files
+    }
+    assert imported == set()
+
+
 def test_public_names() -> None:
     assert spillover.__all__ == [
         "__version__",

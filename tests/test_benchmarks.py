@@ -9,12 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import tinymodels
+from benchscripts import BENCHMARKS, load
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHARED = ("common", "measure", "meter", "simulated")
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.stem not in SHARED)
 
@@ -22,16 +21,6 @@ SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.stem not 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / script), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

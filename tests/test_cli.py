@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 from fakes import Executed
+from plans import experiment
 from rich.console import Console
-from test_execute import experiment
 from typer.testing import CliRunner
 
 import spillover as so

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tinymodels
-from test_benchmarks import load
-from test_encode import byte_level, write
+from benchscripts import load
+from smalltokenizers import byte_level, write
 
 from spillover.analysis.metrics import METRICS
 from spillover.analysis.results import Rows

@@ -16,7 +16,7 @@ from fakes import Executed
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
-from test_encode import byte_level, metaspace, write
+from smalltokenizers import byte_level, metaspace, write
 
 from spillover.analysis.metrics import rescored
 from spillover.analysis.results import load

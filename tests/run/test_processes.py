@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import tinymodels
 from fakes import Executed
 from insideworkers import (
     TWO,
@@ -33,11 +32,12 @@ from insideworkers import (
     wait_or_sleep,
     where,
 )
-from test_execute import contents, plan_of
-from test_reproducible import EXPERIMENT, write_rows
+from paths import ROOT
+from plans import contents, plan_of
+from tinyruns import write_experiment
 
 import spillover
-from spillover.engine import attention, hf
+from spillover.engine import hf
 from spillover.errors import DataError, ModelError, SpilloverError
 from spillover.run.execute import execute
 from spillover.run.processes import choose, spread
@@ -51,7 +51,7 @@ PACKAGE = Path(spillover.__file__).resolve().parent
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread each, this package and these tests for what is started here, and what `choose` sets goes again."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PACKAGE.parent), str(Path(__file__).parent)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PACKAGE.parent), str(ROOT / "tests" / "support")]))
     for name in ("SPILLOVER_DEVICE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -260,14 +260,9 @@ def test_a_bug_of_a_worker_leaves_its_traceback_where_the_failure_says(tmp_path:
     assert all("in __setstate__" in path.read_text() for path in errors)
 
 
-def run_logged(folder: str) -> None:
-    logged = Logged(Path(folder) / "log", dies_answering=14, victim=os.getppid)
-    execute(plan_of(), Store(Path(folder) / "out"), backend=logged.backend())
-
-
 def test_a_killed_run_goes_on(tmp_path: Path, whole: dict[str, str]) -> None:
     """The parent dies when a worker has answered a unit (test set x prompt format) of 10 and is in the next one."""
-    code = f"from test_workers import run_logged; run_logged({str(tmp_path)!r})"
+    code = f"from insideworkers import run_logged; run_logged({str(tmp_path)!r})"
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
     first = Logged(tmp_path / "log").executed
@@ -299,12 +294,7 @@ def start(place: Path, output: str, device: str) -> subprocess.Popen[str]:
 
 
 def test_a_real_run_that_was_stopped_on_two_devices_ends_with_the_bytes_of_one(tmp_path: Path) -> None:
-    attention.register()
-    tinymodels.save(tinymodels.build(gain=4.0), tmp_path / "tiny")
-    for name, count, seed in (("train", 24, 0), ("test", 40, 1), ("echo", 40, 2)):
-        write_rows(tmp_path / f"{name}.jsonl", count, seed)
-    (tmp_path / "twice.yaml").write_text(EXPERIMENT)
-
+    write_experiment(tmp_path)
     stopped = start(tmp_path, "two", "cpu,cpu")
     eventually(lambda: list(tmp_path.glob("two/variants/*.making")) or stopped.poll() is not None)
     workers = workers_of(stopped.pid)

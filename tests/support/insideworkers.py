@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from fakes import Executed
+from plans import plan_of
 
 from spillover.errors import DataError
 from spillover.run.backend import Backend
+from spillover.run.execute import execute
 from spillover.run.processes import spread
 from spillover.run.progress import Quiet, Reporter
+from spillover.store.store import Store
 
 TWO = ("cpu", "cpu")
 
@@ -159,3 +162,8 @@ class Unreadable(Logged):
 
     def __setstate__(self, state: Any) -> None:
         raise ZeroDivisionError("a bug")
+
+
+def run_logged(folder: str) -> None:
+    logged = Logged(Path(folder) / "log", dies_answering=14, victim=os.getppid)
+    execute(plan_of(), Store(Path(folder) / "out"), backend=logged.backend())

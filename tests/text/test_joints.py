@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_encode import KINDS, byte_level_without_words, write
+from smalltokenizers import KINDS, byte_level_without_words, write
 
 from spillover.errors import PromptError
 from spillover.text.encode import Encoder, Ids
