@@ -24,7 +24,7 @@ _WHERE = {
     "Experiment": "experiment.schema",
     "Plan": "plan.plan",
     "PromptFormat": "text.prompt",
-    "Request": "engine.port",
+    "Request": "text.request",
     "PrefixTrainer": "train.trainer",
     "Result": "api",
     "SharedEngine": "engine.shared",
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .api import Result as Result
     from .api import load as load
     from .api import run as run
-    from .engine.port import Request as Request
     from .engine.shared import SharedEngine as SharedEngine
     from .errors import SpilloverError as SpilloverError
     from .experiment.schema import Experiment as Experiment
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from .report import figures as figures
     from .text.encode import Encoder as Encoder
     from .text.prompt import render as render
+    from .text.request import Request as Request
     from .text.task import Example as Example
     from .text.task import PromptFormat as PromptFormat
     from .text.task import Task as Task

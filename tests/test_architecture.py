@@ -25,7 +25,7 @@ FLOORS = (
     ("models.folders",),
     ("models.hub", "models.wheel"),
     ("prompt", "demos", "suite", "models"),
-    ("engine", "engine.base", "engine.memory", "engine.tree", "engine.fake"),
+    ("engine", "engine.base", "engine.memory", "engine.tree"),
     ("grid", "store", "strategy", "claims", "comparisons", "encode"),
     ("joints", "protocol"),
     ("experiment",),

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..data.rows import TrainSet
-from ..engine.port import Request
 from ..errors import PromptError
 from ..plan.jobs import Job
 from ..plan.plan import Plan
@@ -27,6 +26,7 @@ from ..run.predict import requests_for
 from ..text.encode import BLANK_LINE, Encoder, Ids
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render
+from ..text.request import Request
 from ..text.samples import build_samples
 from ..text.task import Example, PromptFormat, Task
 from .found import Cut, Joint, Preflight, PromptCheck, TrainingCheck, count

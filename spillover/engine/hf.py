@@ -18,9 +18,10 @@ import torch
 
 from ..errors import ModelError
 from ..text.encode import Encoder
+from ..text.request import Request
 from . import attention, linear
 from .plain import PlainEngine
-from .port import Engine, Request
+from .port import Engine
 from .shared import SharedEngine
 
 Precision = Literal["float32", "bfloat16"]

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .port import Answer, Request, StopRule, Work
+from ..text.request import Request, StopRule
+from .port import Answer, Work
 
 
 class PlainEngine:

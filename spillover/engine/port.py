@@ -1,50 +1,28 @@
-"""The engine port: token ids in, log-probabilities and generated ids out.
+"""The engine port: requests of token ids in, log-probabilities and generated ids out.
 
-An engine knows no task, label, shot or prompt format, only requests. That is what makes two engines
-comparable request by request: `plain.py` is the simplest correct one, `shared.py` computes
-every common token prefix once, and the tests hold the second against the first.
+An engine knows requests only, so any two engines can be compared request by request. `plain.py` is the simplest
+correct engine. `shared.py` computes every common token prefix once, and the tests compare it with the plain one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..text.request import Request, StopRule
+
 ENGINE_RULES = {"score": 1, "decode": 1}  # part of every cell's key: raise one when its answers change meaning
-
-StopRule = Callable[[Sequence[int]], bool]
-"""Generated ids so far -> whether generation is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One row put to a model.
-
-    `prompt` are the token ids of the context. Each of `options` (one token or more) is scored as its
-    continuation. Without options the model always generates up to `max_new_tokens`; with options it
-    generates only where its greedy first token begins none of them: a cheap look at what it would
-    have said by itself.
-    """
-
-    prompt: tuple[int, ...]
-    options: tuple[tuple[int, ...], ...] = ()
-    max_new_tokens: int = 0
-
-    @property
-    def reach(self) -> int:
-        """The context that it takes at most, in tokens: its prompt with whatever it is answered by."""
-        return len(self.prompt) + max([self.max_new_tokens, *map(len, self.options)])
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The reply to a request.
 
-    `logprobs[i][j]` is the natural-log probability, in float32, of token j of option i given all before it.
-    `top` is the arg-max id right after the prompt. `generated` are greedy ids, up to and without an
-    end-of-sequence id, or None where nothing was decoded; `finished` tells whether generation ended by
-    itself (end of sequence or stop rule) rather than at `max_new_tokens`.
+    `logprobs[i][j]` is the natural-log probability, in float32, of token j of option i given all tokens before it.
+    `top` is the most probable id after the prompt. `generated` holds the greedily chosen ids without the
+    end-of-sequence id; it is None if nothing was generated. `finished` is False if generation stopped only because
+    it reached `max_new_tokens`.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
@@ -55,7 +33,10 @@ class Answer:
 
 @dataclass
 class Work:
-    """What an engine did: `tokens_plain` a request at a time, `tokens` as computed, generated tokens, seconds."""
+    """What an engine has done so far.
+
+    `tokens_plain` counts the tokens as if every request were computed alone, `tokens` those that were computed.
+    """
 
     tokens_plain: int = 0
     tokens: int = 0
@@ -69,5 +50,5 @@ class Engine(Protocol):
     work: Work
 
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
-        """Yield (index of the request, its answer), in any order, each index once."""
+        """Yield (index of the request, its answer) once for each request, in any order."""
         ...

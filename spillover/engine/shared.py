@@ -25,11 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..text.request import Request, StopRule
 from .attention import TreePass, window
 from .decode import Block, DecodePass, Range, by_layer, keep
 from .head import Head
 from .memory import out_of_memory
-from .port import Answer, Request, StopRule, Work
+from .port import Answer, Work
 from .tree import Pack, Part, Tree, merge_ranges
 
 LEAST_TOKENS = 64  # of a pass that is worth halving no further

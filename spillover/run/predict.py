@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..engine.port import Answer, Engine, Request
+from ..engine.port import Answer, Engine
 from ..errors import PromptError
 from ..plan.questions import Row, Sheet
 from ..text.encode import Encoder, cut
+from ..text.request import Request
 
 Prediction = dict[str, Any]
 

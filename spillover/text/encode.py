@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Encoding, Tokenizer
 
 from ..disk import file_sha256
-from ..engine.port import StopRule
 from ..errors import ModelError, PromptError
 from ..fingerprint import fingerprint
 from .prompt import ChatTemplate
+from .request import StopRule
 
 if TYPE_CHECKING:
     from jinja2 import Template

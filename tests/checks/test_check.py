@@ -21,7 +21,6 @@ from spillover import cli
 from spillover.checks.check import as_table, check, disk
 from spillover.errors import DataError, Finding, PromptError, StoreError
 from spillover.experiment.schema import parse_experiment
-from spillover.plan import cost as estimate
 from spillover.plan.plan import Plan, make_plan
 
 PAPER = PAPER_DATA
@@ -204,11 +203,11 @@ Usage = namedtuple("Usage", "total used free")
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(tmp_path, labelled(tmp_path), {"strategies": ["ft"], "learning_rate": [1e-5, 2e-5, 3e-5, 4e-5]})
     weights = 135e6 * 4
-    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda place: Usage(0, 0, int(5 * weights)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, int(5 * weights)))
     warning = said(found_in(plan, tmp_path / "out"), "of disk", "warning")
     assert warning.what.startswith("needs about 3.8 GB of disk (2.2 GB for weights that stay")
     assert "set keep: adapter or none" in warning.what
-    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda place: Usage(0, 0, int(3 * weights)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, int(3 * weights)))
     with pytest.raises(StoreError, match=r"no disk: one variant and its checkpoint need 2\.2 GB, 1\.6 GB are free"):
         found_in(plan, tmp_path / "out")
 
@@ -218,7 +217,7 @@ def test_several_devices_train_and_keep_checkpoints_at_once(tmp_path: Path, monk
     rates = {"strategies": ["ft", "lora"], "learning_rate": [1e-5, 2e-5, 3e-5]}
     plan = plan_of(tmp_path, labelled(tmp_path), rates)
     free = int(5 * 135e6 * 4)
-    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda place: Usage(0, 0, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, free))
     (alone,) = disk(plan, tmp_path / "out")
     assert alone.what.startswith("needs about 3.2 GB of disk (1.6 GB for weights that stay")
     with pytest.raises(StoreError) as told:

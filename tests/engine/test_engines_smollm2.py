@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from spillover.engine.hf import load_engine
-from spillover.engine.port import Request
 from spillover.engine.shared import SharedEngine
 from spillover.text.encode import Encoder
 from spillover.text.prompt import render
+from spillover.text.request import Request
 from spillover.text.task import FIVE, Example
 
 LABELS = ("positive", "negative")

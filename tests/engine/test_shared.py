@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from spillover.engine import attention, linear
 from spillover.engine.hf import load_engine
 from spillover.engine.plain import PlainEngine
-from spillover.engine.port import Answer, Request
+from spillover.engine.port import Answer
 from spillover.engine.shared import SharedEngine
 from spillover.engine.tree import Tree
 from spillover.text.encode import Encoder
+from spillover.text.request import Request
 
 LOGPROB_TOLERANCE = 1e-4
 NEAR_TIE = 1e-3  # between plain's two best logits: either may come out on top

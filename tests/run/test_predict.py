@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from spillover.engine.port import Answer, Request
+from spillover.engine.port import Answer
 from spillover.errors import PromptError
 from spillover.plan.questions import Row, Sheet
 from spillover.run.predict import prediction, requests_for
 from spillover.text.encode import Encoder
+from spillover.text.request import Request
 from spillover.text.task import FIVE, Example
 
 ASKED = Request((1, 2), ((5, 6), (7,)))  # two labels, of two tokens and of one

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,50 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from spillover.engine.fake import FakeEngine
-from spillover.engine.port import Answer
+from spillover.engine.port import Answer, Work
 from spillover.run.backend import Backend
+from spillover.text.request import Request, StopRule
 
 NORM = "model.norm.weight"
 
 
 class Killed(BaseException):
     """A process that dies: no handler of the program may catch it."""
+
+
+class FakeEngine:
+    """Answers from a hash of the request's ids and `salt`: the same in every process, whatever else is asked.
+
+    `vocabulary` bounds the generated ids.
+    """
+
+    def __init__(self, salt: str = "", vocabulary: int = 200) -> None:
+        self.salt, self.vocabulary, self.work = salt, vocabulary, Work()
+
+    def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
+        """Yield (index, answer) in order."""
+        for number, request in enumerate(requests):
+            self.work.tokens_plain += len(request.prompt)
+            self.work.tokens += len(request.prompt)
+            self.work.seconds += 0.001
+            yield number, self._answer(request)
+
+    def _answer(self, request: Request) -> Answer:
+        logprobs = tuple(
+            tuple(-10 * self._draw(*request.prompt, *option[: i + 1]) for i in range(len(option)))
+            for option in request.options
+        )
+        top = request.options[0][0] if request.options else self._token(request, 0)
+        if request.options or not request.max_new_tokens:
+            return Answer(logprobs, top)
+        return Answer(logprobs, top, tuple(self._token(request, i) for i in range(min(4, request.max_new_tokens))))
+
+    def _token(self, request: Request, step: int) -> int:
+        return 40 + int(self._draw(step, *request.prompt) * self.vocabulary)
+
+    def _draw(self, *ids: int) -> float:
+        digest = hashlib.sha256(f"{self.salt} {ids}".encode()).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
 
 
 @dataclass

@@ -1,0 +1,31 @@
+"""One row as it is put to a model: token ids only.
+
+The text room makes requests, engines answer them. An engine therefore knows no task, label, shot or prompt format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+StopRule = Callable[[Sequence[int]], bool]
+"""Takes the ids generated so far, and says whether generation ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt, and what is asked about it.
+
+    `prompt` holds the token ids of the context. Each option, of one token or more, is scored as a continuation of the
+    prompt. A request without options always generates, up to `max_new_tokens`. A request with options generates only
+    if no option begins with the model's greedy first token: this shows cheaply what the model says by itself.
+    """
+
+    prompt: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...] = ()
+    max_new_tokens: int = 0
+
+    @property
+    def reach(self) -> int:
+        """The longest context that the request needs, in tokens: its prompt with the longest possible answer."""
+        return len(self.prompt) + max([self.max_new_tokens, *map(len, self.options)])
