@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import StoreError
 from .experiment.schema import Experiment, load_claims, load_experiment
 from .plan.plan import Plan, make_plan
 from .run.backend import Backend
@@ -53,7 +52,7 @@ class Result:
         """Write the page (default: report.html in the folder) and return its path."""
         from .report import page
 
-        path = Path(path) if path else self.folder / "report.html"
+        path = Path(path) if path else Store(self.folder).page
         page.write(self.table, self.folder, path)
         return path
 
@@ -118,7 +117,5 @@ def run(
 def load(folder: str | Path, rescore: bool = False) -> Result:
     """Open a folder of results; `rescore` as in `Result`. Raises StoreError where there is none."""
     folder = Path(folder)
-    Store(folder)
-    if not (folder / "grid.json").exists():
-        raise StoreError("no results here", where=str(folder), allowed="a folder that `spillover run` wrote")
+    Store(folder).grid()
     return Result(folder, rescore=rescore)

@@ -228,15 +228,15 @@ def status(folder: Folder) -> None:
     """Show how many cells of each variant are there."""
     from rich.table import Table
 
-    from .api import load
-    from .plan.grid import Grid
+    from .store.store import Store
 
-    place = load(folder).folder
-    grid = Grid.read(place / "grid.json")
+    store = Store(folder)
+    grid = store.grid()
+    valid = store.valid(grid)
     table = Table("variant", "cells there", "missing", box=None, header_style="bold", pad_edge=False)
     for variant in grid.variants:
         cells = [cell for cell in grid.cells if cell.variant == variant.key]
-        there = sum((place / "cells" / cell.key / "receipt.json").exists() for cell in cells)
+        there = sum(cell.key in valid for cell in cells)
         table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
     _out().print(table)
 

@@ -8,7 +8,6 @@ on what whole cells had answered before, not on where a run was killed: resumed 
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import time
@@ -27,12 +26,11 @@ from ..checks.prompts import longest_prompts
 from ..checks.rows import audit_run
 from ..engine.port import ENGINE_RULES, Engine, Work
 from ..errors import ModelError, SpilloverError, StoreError
-from ..experiment.claims import as_yaml
 from ..plan.cost import CHARACTERS_A_TOKEN, characters, is_there, train_work, unit_work
 from ..plan.grid import Cell, Variant
 from ..plan.plan import Job, Plan, Row, Sheet, prompt_format
 from ..plan.questions import kept
-from ..store.store import Json, Store, prompts_name
+from ..store.store import Json, Store
 from ..text.encode import ENCODE_VERSION, Encoder
 from ..text.prompt import RENDER_VERSION
 from ..text.samples import build_samples
@@ -68,11 +66,11 @@ class _Run:
         self.failures: list[str] = []
 
     def everything(self) -> None:
-        self.plan.grid.write(self.store.folder / "grid.json")
-        self.store.write_text("claims.yaml", as_yaml(self.experiment.claims))
-        self.store.write_text("audit.json", json.dumps(audit_run(self.plan)) + "\n")
+        self.store.write_grid(self.plan.grid)
+        self.store.write_claims(self.experiment.claims)
+        self.store.write_audit(audit_run(self.plan))
         for condition, sheet in self.plan.sheets.items():
-            self.store.write_text(prompts_name(*condition), json.dumps(kept(sheet), ensure_ascii=False))
+            self.store.write_prompts(condition, kept(sheet))
         for job in self.plan.jobs:
             self.store.finish_if_trained(job.variant.key)
         missing = {job.variant.key: self._missing(job.variant) for job in self.plan.jobs}
@@ -84,7 +82,7 @@ class _Run:
         devices = self.backend.devices() if total else ()
         if total:
             self._refuse_early(len(devices))
-            shutil.rmtree(self.store.folder / "errors", ignore_errors=True)
+            self.store.forget_errors()
         for job in self.plan.jobs:
             if not missing[job.variant.key]:
                 self._keep(job)
@@ -149,8 +147,7 @@ class _Run:
         except Exception as error:
             if "No space left" in str(error):  # as torch and safetensors say it, in errors of their own
                 raise StoreError(f"no space left on the disk while at {what}", where=str(self.store.folder)) from None
-            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in what)
-            path = self.store.write_text(f"errors/{name}.txt", traceback.format_exc())
+            path = self.store.write_error(what, traceback.format_exc())
             first = str(error).splitlines()[0] if str(error) else ""
             why = first if isinstance(error, SpilloverError) else f"{type(error).__name__}: {first}"
             self.failures.append(f"{what} failed: {why} (all of it in {path})")
@@ -162,8 +159,7 @@ class _Run:
         lines = [f"# As run; its paths start from {self.plan.base.absolute()}"]
         lines += [f"# precision: {self.precision}"] if self.precision else []
         text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-        if self.precision or not (self.store.folder / "experiment.yaml").exists():
-            self.store.write_text("experiment.yaml", "\n".join([*lines, text]))
+        self.store.write_experiment("\n".join([*lines, text]), self.precision)
 
     # --- one variant ------------------------------------------------------------------------------
 
@@ -205,10 +201,10 @@ class _Run:
             folder = models.resolve(job.path, self.plan.base, self.reporter.say, self.experiment.trust).folder
             return folder, models.weights_sha256(folder, self.experiment.trust)
         folder = self.store.variant_folder(job.variant.key)
-        if self._were_changed(job.variant):
+        if self.store.were_changed(job.variant.key):
             self.reporter.say(f"{job.variant.name}: its weights have changed on disk; training it again")
         elif is_there(job, self.store):
-            return folder, models.weights_sha256(folder)
+            return folder, str(self.store.present_weights(job.variant.key))
         return self._train(job)
 
     def _train(self, job: Job) -> tuple[Path, str]:
@@ -361,17 +357,8 @@ class _Run:
     # --- what is missing and what it costs ----------------------------------------------------------
 
     def _missing(self, variant: Variant) -> set[str]:
-        """Keys of the variant's cells that are not there, or were made with other weights than it has now."""
-        cells = [cell for cell in self.plan.grid.cells if cell.variant == variant.key]
-        if variant.kind == "trained" and self._were_changed(variant):
-            return {cell.key for cell in cells}
-        return {cell.key for cell in cells if not self.store.is_valid(cell)}
-
-    def _were_changed(self, variant: Variant) -> bool:
-        """Whether a variant's weights on disk are not those that its training left there."""
-        folder, receipt = self.store.variant_folder(variant.key), self.store.variant_receipt(variant.key)
-        here = receipt is not None and any(folder.glob(models.WEIGHTS))
-        return here and receipt is not None and models.weights_sha256(folder) != receipt["weights"]
+        """Keys of the variant's cells that do not count."""
+        return {c.key for c in self.plan.grid.cells if c.variant == variant.key and not self.store.is_valid(c)}
 
     def _work(self, job: Job, missing: set[str]) -> float:
         if not missing:

@@ -24,7 +24,6 @@ variant asks the base again: a second or two, and no number depends on what anot
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -42,13 +41,13 @@ from ..fingerprint import fingerprint
 from ..models import is_adapter, weights_sha256
 from ..models.weights import Change, compare
 from ..stats import Interval, percentile_interval, replicates
+from ..store.store import Store
 
 if TYPE_CHECKING:
     from ..engine.divergence import Distributions, Passage
     from ..engine.port import Engine
     from ..plan.grid import Variant
     from ..plan.plan import Plan
-    from ..store.store import Store
     from ..text.encode import Encoder
 
 INSIDE_VERSION = 1  # raise it when the same variant would be measured otherwise
@@ -117,12 +116,11 @@ class Inside:
 
 def read(folder: Path) -> dict[str, Inside]:
     """What was seen inside the variants of an output folder, by variant key. Raises StoreError for a broken file."""
-    return {path.stem: _read(path) for path in sorted((folder / "inside").glob("*.json"))}
+    return {key: _parse(key, raw) for key, raw in Store(folder).inside().items()}
 
 
-def _read(path: Path) -> Inside:
+def _parse(key: str, raw: dict[str, Any]) -> Inside:
     try:
-        raw = json.loads(path.read_text("utf-8"))
         raw["changes"] = tuple(
             Change(**{**change, "singular_values": tuple(change["singular_values"])}) for change in raw["changes"]
         )
@@ -130,8 +128,8 @@ def _read(path: Path) -> Inside:
         raw["neutral"] = raw["neutral"] and _divergence(raw["neutral"])
         raw["answers"] = raw["answers"] and {test: _divergence(one) for test, one in raw["answers"].items()}
         return Inside(**raw)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"cannot be read: {error}", where=str(path), allowed="delete it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"cannot be read: {error}", where=f"inside/{key}.json", allowed="delete it") from None
 
 
 def _divergence(raw: dict[str, Any]) -> Divergence:
@@ -156,10 +154,11 @@ class Inspector:
     def knows(self, variant: Variant, weights: str | None = None) -> bool:
         """Whether a variant was looked into already, with these weights (None: any) and at these positions."""
         try:
-            seen = _read(self.store.folder / "inside" / f"{variant.key}.json")
-        except StoreError:  # not there, or broken: it is made anew
+            raw = self.store.inside_of(variant.key)
+            seen = raw and _parse(variant.key, raw)
+        except StoreError:  # broken: it is made anew
             return False
-        return seen.sample == self.sample and weights in (None, seen.weights)
+        return seen is not None and seen.sample == self.sample and weights in (None, seen.weights)
 
     def prepare(self, variant: Variant, weights: str, load_base: Callable[[], Engine]) -> None:
         """Before a variant is loaded: take down what the base predicts, where that will be needed and is not known."""
@@ -182,7 +181,7 @@ class Inspector:
             if variant.kind == "trained" or is_adapter(folder):
                 refuse_unproven(inside)
             inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
-            self.store.write_text(f"inside/{variant.key}.json", json.dumps(asdict(inside), ensure_ascii=False) + "\n")
+            self.store.write_inside(variant.key, asdict(inside))
             return inside.unproven
         return ()
 

@@ -1,262 +1,207 @@
-"""What is on disk: variants, cells and receipts in one folder.
+"""The store: an experiment's output folder, and the only module group that knows the paths inside it.
 
     DIR/spillover.json                    the store's version
-    DIR/experiment.yaml                   the experiment as run, with what `auto` became
+    DIR/experiment.yaml                   the experiment with its overrides applied
+    DIR/source.json                       where the experiment's paths start from, and the data folder it was given
     DIR/grid.json                         the current experiment's variants and cells
+    DIR/claims.yaml                       the experiment's own claims
+    DIR/audit.json                        the audit of the rows in use
+    DIR/precision.json                    what `precision: auto` means in this folder
     DIR/variants/<key>/                   an ordinary Hugging Face checkpoint or PEFT adapter, and receipt.json
-    DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it
+    DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it, and statistics computed from it (rows-*)
     DIR/inside/<variant key>.json         what changed inside a variant (`spillover.run.inspect`)
     DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
-    DIR/results.csv, effects.csv, report.html  made from the above at any time
+    DIR/locks/<variant key>, DIR/.lock    lock files: one a variant, and one for a run of the whole folder
+    DIR/results.csv, effects.csv, report.html, figures/   made from the above at any time
 
-A cell or a variant is either whole or absent: it is written into a folder beside its place and renamed. Killed
-anywhere, the next run finds what is whole, and of the unit under way every chunk that was answered.
+A cell or a variant is either whole or absent: it is written into a folder beside its place and renamed. After a kill
+at any moment the next run finds what is whole, and every chunk that was answered of the unit under way.
 
-A cell counts only with the weights it was made with: its receipt carries their hash, and weights that changed (a
-folder edited by hand, a training repeated with another outcome) void it.
+A cell counts only with the weights that it was made with: its receipt holds their hash. Weights that changed (a folder
+edited by hand, a training repeated with another outcome) make it count no longer. `valid` decides this for everybody:
+status, plan, run and report.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ..disk import free_space, nearest_existing, write_whole
-from ..errors import StoreBusy, StoreError
+from ..errors import StoreError
+from ..experiment.claims import Claim, as_yaml
+from ..experiment.schema import load_claims
 from ..fingerprint import fingerprint
-from ..plan.grid import Cell
+from ..plan.grid import Cell, Grid
+from .cells import Cells
+from .folder import Folder, Json, line
+from .variants import Variants
 
-STORE_VERSION = 1
-
-Json = dict[str, Any]
+__all__ = ["Folder", "Json", "Store"]
 
 
-class Store:
+class Store(Cells, Variants):
     """The output folder of an experiment. Raises StoreError for a folder of another version, and for a file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        marker = _read_json(folder / "spillover.json")
-        if marker is not None:
-            found = marker.get("store")
-            if found != STORE_VERSION:
-                raise StoreError(
-                    f"written by another version of spillover (store {found}, this is {STORE_VERSION})",
-                    where=str(folder),
-                    allowed="give another --output",
-                )
-        elif not (place := nearest_existing(folder)).is_dir():
-            raise StoreError("is a file", where=str(place), allowed="a folder")
+    # --- what the folder is about ----------------------------------------------------------------------
 
-    def create(self) -> None:
-        """Make the folder and its marker."""
-        with _disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / "spillover.json").exists():
-                write_whole(self.folder / "spillover.json", json.dumps({"store": STORE_VERSION}) + "\n")
+    def has_grid(self) -> bool:
+        """Whether a plan was written here."""
+        return (self.folder / "grid.json").is_file()
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for one run. Raises StoreBusy where another run holds it."""
-        lock = FileLock(self.folder / ".lock")
+    def grid(self) -> Grid:
+        """The current experiment's variants and cells. Raises StoreError if there are none."""
+        if not self.has_grid():
+            raise StoreError("no results here", where=str(self.folder), allowed="a folder that `spillover run` wrote")
+        path = self.folder / "grid.json"
         try:
-            with _disk_errors(self.folder):
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise StoreBusy(
-                "another run is using this folder",
-                where=str(self.folder),
-                allowed="wait for it, or give another --output",
+            return Grid.read(path)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"cannot be read: {error!r}", where=str(path), allowed="run the experiment again"
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
-    # --- variants ---------------------------------------------------------------------------------
+    def write_grid(self, grid: Grid) -> None:
+        with self._disk_errors():
+            grid.write(self.folder / "grid.json")
 
-    def variant_folder(self, key: str) -> Path:
-        return self.folder / "variants" / key
+    def write_experiment(self, text: str, precision: str) -> None:
+        """Keep the experiment as YAML, unless there is one and no precision was settled."""
+        if precision or not (self.folder / "experiment.yaml").exists():
+            self._write("experiment.yaml", text)
 
-    def variant_receipt(self, key: str) -> Json | None:
-        """The receipt of a variant that was made whole, even if its weights have been cleaned since."""
-        return _read_json(self.variant_folder(key) / "receipt.json")
+    def audit(self) -> Json | None:
+        """The audit of the rows in use; None if it was not written."""
+        return self._read("audit.json", allowed="delete it")
 
-    def making_folder(self, key: str) -> Path:
-        """Where a variant is trained until it is whole; checkpoints of a killed training are still there."""
-        folder = self.folder / "variants" / f"{key}.making"
-        with _disk_errors(self.folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def write_audit(self, audit: Json) -> None:
+        self._write("audit.json", json.dumps(audit) + "\n")
 
-    def finish_variant(self, key: str, receipt: Json) -> Path:
-        """Put a trained variant in its place: its receipt makes it whole, it is renamed, its checkpoints go."""
-        making, place = self.making_folder(key), self.variant_folder(key)
-        with _disk_errors(self.folder):
-            write_whole(making / "receipt.json", _pretty(receipt))
-            if place.exists():
-                shutil.rmtree(place)
-            making.rename(place)
-        shutil.rmtree(place / "checkpoints", ignore_errors=True)
-        return place
+    def claims(self) -> tuple[Claim, ...]:
+        """The experiment's own claims. Raises ExperimentError for a broken file."""
+        path = self.folder / "claims.yaml"
+        return load_claims(path) if path.exists() else ()
 
-    def finish_if_trained(self, key: str) -> None:
-        """A variant whose training ended right before the process was killed needs only to be put in its place."""
-        receipt = _read_json(self.folder / "variants" / f"{key}.making" / "receipt.json")
-        if receipt is not None:
-            self.finish_variant(key, receipt)
+    def write_claims(self, claims: Sequence[Claim]) -> None:
+        self._write("claims.yaml", as_yaml(claims))
 
-    def drop_weights(self, key: str) -> int:
-        """Delete a variant's files but for its receipt; returns the bytes freed."""
-        folder = self.variant_folder(key)
-        freed = 0
-        for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else []:
-            if path.is_file() and path != folder / "receipt.json":
-                freed += path.stat().st_size
-                path.unlink()
-            elif path.is_dir():
-                with suppress(OSError):
-                    path.rmdir()
-        return freed
+    def prompts(self, condition: Sequence[str | int]) -> Json | None:
+        """The prompts of a condition (test, prompt, shots, draw), as `plan.questions.kept` made them."""
+        return self._read(_prompts(condition))
 
-    # --- cells ------------------------------------------------------------------------------------
+    def write_prompts(self, condition: Sequence[str | int], prompts: Json) -> None:
+        self._write(_prompts(condition), json.dumps(prompts, ensure_ascii=False))
 
-    def cell_receipt(self, key: str) -> Json | None:
-        return _read_json(self.folder / "cells" / key / "receipt.json")
+    # --- which cells count -----------------------------------------------------------------------------
 
-    def has_cell(self, key: str, weights: str | None) -> bool:
-        """Whether a cell is whole and was made with these weights (None: whatever they were)."""
-        receipt = self.cell_receipt(key)
-        return receipt is not None and weights in (None, receipt.get("weights"))
+    def valid(self, grid: Grid) -> dict[str, Json]:
+        """The receipts, by key, of the cells that count: whole, and made with their variant's present weights."""
+        weights = {variant.key: self._weights_that_count(variant.key) for variant in grid.variants}
+        receipts = {}
+        for cell in grid.cells:
+            receipt = self.cell_receipt(cell.key)
+            if receipt is not None and weights[cell.variant] in (None, receipt.get("weights")):
+                receipts[cell.key] = receipt
+        return receipts
 
     def is_valid(self, cell: Cell) -> bool:
-        """Whether a cell is whole and its variant's weights are still those it was made with."""
-        receipt = self.variant_receipt(cell.variant)  # only trained variants have one; the others' keys are their bytes
-        return self.has_cell(cell.key, receipt["weights"] if receipt else None)
+        """Whether one cell counts. For many cells `valid` is faster."""
+        receipt = self.cell_receipt(cell.key)
+        return receipt is not None and self._weights_that_count(cell.variant) in (None, receipt.get("weights"))
 
-    def write_cell(self, key: str, predictions: Iterable[Json], receipt: Json) -> None:
-        """A cell, whole: written beside and renamed."""
-        place = self.folder / "cells" / key
-        beside = self.folder / "cells" / f"{key}.writing"
-        with _disk_errors(self.folder):
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            write_whole(beside / "predictions.jsonl", "".join(_line(row) for row in predictions))
-            write_whole(beside / "receipt.json", _pretty(receipt))
-            shutil.rmtree(place, ignore_errors=True)
-            beside.rename(place)
+    def _weights_that_count(self, variant: str) -> str | None:
+        """The hash that a cell's receipt must have: None for any, "" for none.
 
-    def known_rows(self, variant: str, weights: str) -> dict[str, Json]:
-        """Every answered row of a variant by prompt hash, from its whole cells: a larger limit reuses them."""
-        known: dict[str, Json] = {}
-        cells = self.folder / "cells"
-        for path in sorted(cells.iterdir()) if cells.is_dir() else []:
-            # Not one half-way into its place.
-            receipt = None if path.suffix else _read_json(path / "receipt.json")
-            if receipt and receipt.get("variant") == variant and receipt.get("weights") == weights:
-                known.update((row["prompt_hash"], row) for row in read_rows(path / "predictions.jsonl"))
-        return known
-
-    # --- the unit under way -------------------------------------------------------------------------
-
-    def partial(self, unit: str) -> tuple[dict[str, Json], list[Json]]:
-        """What a killed run had answered of a unit, by prompt hash, and what each chunk of it had cost.
-
-        A chunk that it left unfinished is cut off the file.
+        Only variants that were trained here have a receipt. The keys of the others follow from their weights.
         """
-        path = self._partial(unit)
-        if not path.exists():
-            return {}, []
-        whole = _whole_lines(path.read_bytes())
-        if len(whole) < path.stat().st_size:
-            path.write_bytes(whole)
-        chunks = [json.loads(line) for line in whole.splitlines()]
-        rows = {row["prompt_hash"]: row for chunk in chunks for row in chunk["rows"]}
-        return rows, [chunk["work"] for chunk in chunks]
+        receipt = self.variant_receipt(variant)
+        return receipt and ("" if self.were_changed(variant) else str(receipt["weights"]))
 
-    def append_partial(self, unit: str, rows: Sequence[Json], work: Json) -> None:
-        with _disk_errors(self.folder):
-            self._partial(unit).parent.mkdir(parents=True, exist_ok=True)
-            with self._partial(unit).open("ab") as handle:
-                handle.write(_line({"work": work, "rows": rows}).encode("utf-8", "backslashreplace"))
+    # --- what is known of the variants, and what failed ------------------------------------------------
 
-    def drop_partial(self, unit: str) -> None:
-        self._partial(unit).unlink(missing_ok=True)
+    def inside(self) -> dict[str, Json]:
+        """What was measured inside the variants, by variant key. Raises StoreError for a broken file."""
+        place = self.folder / "inside"
+        keys = sorted(path.stem for path in place.glob("*.json")) if place.is_dir() else []
+        found = {key: self.inside_of(key) for key in keys}
+        return {key: inside for key, inside in found.items() if inside is not None}
 
-    def _partial(self, unit: str) -> Path:
-        return self.folder / "partial" / f"{unit}.jsonl"
+    def inside_of(self, key: str) -> Json | None:
+        """What was measured inside one variant; None if nothing was."""
+        return self._read(f"inside/{key}.json", allowed="delete it")
 
-    # --- everything ---------------------------------------------------------------------------------
+    def write_inside(self, key: str, inside: Json) -> None:
+        self._write(f"inside/{key}.json", line(inside))
 
-    def write_text(self, name: str, text: str) -> Path:
-        """A file at the top of the folder, replaced as a whole."""
-        path = self.folder / name
-        with _disk_errors(self.folder):
-            return write_whole(path, text)
+    def write_error(self, what: str, text: str) -> Path:
+        """Keep a traceback under the name of what failed; returns the file."""
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in what)
+        return self._write(f"errors/{name}.txt", text)
 
-    def unused(self, variants: set[str], cells: set[str]) -> list[Path]:
-        """Folders that the current experiment does not name, and whatever a killed run left beside."""
-        found = []
-        for kind, wanted in (("variants", variants), ("cells", cells)):
-            place = self.folder / kind
-            found += [path for path in sorted(place.iterdir()) if path.name not in wanted] if place.is_dir() else []
-        return found
+    def forget_errors(self) -> None:
+        shutil.rmtree(self.folder / "errors", ignore_errors=True)
+
+    def precision(self, resolve: Callable[[], str]) -> str:
+        """What `precision: auto` means in this folder: what `resolve` said to the first who asked."""
+        with self._held("locks/precision", "another process is choosing the precision", wait_s=60.0):
+            kept = self._read("precision.json")
+            if kept is None:
+                kept = {"auto": resolve()}
+                self._write("precision.json", line(kept))
+        return str(kept["auto"])
+
+    # --- the report ------------------------------------------------------------------------------------
+
+    @property
+    def page(self) -> Path:
+        """Where the report's page goes. Its figures and data files go beside it."""
+        return self.folder / "report.html"
+
+    def write_report_file(self, name: str, content: str | bytes) -> Path:
+        """Write a file that is made from the results, such as results.csv; returns its path."""
+        return self._write(name, content)
+
+    # --- cleaning --------------------------------------------------------------------------------------
+
+    def unused(self, grid: Grid) -> list[Path]:
+        """Folders of variants and cells that the grid does not name, and what a killed run left beside them."""
+        named = {"variants": {variant.key for variant in grid.variants}, "cells": {cell.key for cell in grid.cells}}
+        return [path for kind, keys in named.items() for path in self._folders(kind) if path.name not in keys]
+
+    def delete(self, paths: Sequence[Path]) -> None:
+        """Delete what `unused` found."""
+        for path in paths:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock_all(self, grid: Grid) -> Iterator[None]:
+        """Hold the folder and every variant. Raises StoreBusy if any process is working on any of them."""
+        names = {variant.key: variant.name for variant in grid.variants}
+        locked = {path.name for path in self._folders("locks")} - {"precision"}
+        with ExitStack() as stack:
+            stack.enter_context(self.lock())
+            for key in sorted({*names, *locked}):
+                stack.enter_context(self.lock_variant(key, names.get(key, key)))
+            yield
+
+
+def _prompts(condition: Sequence[str | int]) -> str:
+    return f"prompts/{fingerprint(list(condition))}.json"
+
+
+# Two names for rooms that still build paths of their own; they go once those rooms ask the store.
 
 
 def prompts_name(test: str, prompt: str, shots: int, draw: int) -> str:
-    """The file, below the folder, that keeps the prompts of a condition (`sheets.kept`)."""
-    return f"prompts/{fingerprint([test, prompt, shots, draw])}.json"
+    return _prompts((test, prompt, shots, draw))
 
 
 def read_rows(path: Path) -> list[Json]:
-    """JSON lines of a whole file. Raises StoreError for a broken one."""
-    try:
-        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
-        advice = "delete its folder and run again"
-        raise StoreError(f"cannot be read: {error}", where=str(path), allowed=advice) from None
-
-
-def _whole_lines(data: bytes) -> bytes:
-    return data[: data.rfind(b"\n") + 1]
-
-
-def _line(row: Json) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _pretty(value: Json) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def _read_json(path: Path) -> Json | None:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # never was, or another worker is replacing its folder
-        return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot be read: {error}", where=str(path)) from None
-    return value if isinstance(value, dict) else {}
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """No space, no permission: one line, and what was whole stays whole."""
-    try:
-        yield
-    except Timeout:
-        raise
-    except OSError as error:
-        free = free_space(folder)
-        raise StoreError(
-            f"cannot be written: {error.strerror or error} ({free / 1e9:.1f} GB free)",
-            where=str(error.filename or folder),
-        ) from None
+    return Store(path.parents[2]).predictions(path.parent.name)

@@ -8,19 +8,97 @@ from pathlib import Path
 
 import pytest
 
-from spillover.errors import StoreError
+from spillover import models
+from spillover.errors import StoreBusy, StoreError
+from spillover.plan.grid import Cell, Grid, Variant
 from spillover.store.store import Store
+
+BASE, TRAINED = Variant("b", "base", "base"), Variant("v", "tuned", "trained")
+GRID = Grid(
+    "model",
+    "sound",
+    (BASE, TRAINED),
+    tuple(Cell(f"c{v.key}", v.key, "t", "k", None, 0, "p1", 0, 1) for v in (BASE, TRAINED)),
+    (),
+)
+
+
+def trained(store: Store, content: bytes = b"x" * 1000) -> Path:
+    """A variant with one file of weights."""
+    making = store.making_folder("v")
+    (making / "model.safetensors").write_bytes(content)
+    return store.finish_variant("v", {"weights": models.weights_sha256(making)})
+
+
+def fill(store: Store) -> None:
+    """Both cells of the grid, whole."""
+    store.write_grid(GRID)
+    for cell in GRID.cells:
+        receipt = {"variant": cell.variant, "weights": store.present_weights(cell.variant) or "of the base"}
+        store.write_cell(cell.key, [{"prompt_hash": "p", "response": "yes"}], receipt)
 
 
 def test_a_cell_counts_only_with_the_weights_it_was_made_with(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.create()
+    place = trained(store)
+    fill(store)
+    assert set(store.valid(store.grid())) == {"cb", "cv"}
+    (place / "model.safetensors").write_bytes(b"y" * 1000)
+    assert set(store.valid(GRID)) == {"cb"}
+    assert [store.is_valid(cell) for cell in GRID.cells] == [True, False]
+    store.finish_variant("v", {"weights": "of another training"})
+    assert set(store.valid(GRID)) == {"cb"}
+
+
+def test_cells_count_after_their_weights_were_deleted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    trained(store)
+    fill(store)
+    store.drop_weights("v")
+    assert set(store.valid(GRID)) == {"cb", "cv"}
+    assert not store.has_weights("v") and not store.were_changed("v")
+
+
+def test_known_rows_are_those_of_a_variant_with_these_weights(tmp_path: Path) -> None:
+    store = Store(tmp_path)
     store.write_cell("abc", [{"prompt_hash": "p", "response": "yes"}], {"variant": "v", "weights": "w1"})
-    assert store.has_cell("abc", "w1")
-    assert store.has_cell("abc", None)  # weights not known yet: nothing speaks against it
-    assert not store.has_cell("abc", "w2")
     assert store.known_rows("v", "w1") == {"p": {"prompt_hash": "p", "response": "yes"}}
     assert store.known_rows("v", "w2") == {}
+
+
+def test_statistics_replace_those_of_other_predictions(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_cell("abc", [], {})
+    store.keep_statistics("abc", "one", b"1")
+    store.keep_statistics("abc", "two", b"2")
+    assert (store.statistics("abc", "one"), store.statistics("abc", "two")) == (None, b"2")
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_cell("abc", [{"a": 1}], {})
+    path = tmp_path / "cells" / "abc" / "predictions.jsonl"
+    path.write_text(path.read_text() + "{")
+    with pytest.raises(StoreError, match=r"predictions\.jsonl:2"):
+        store.predictions("abc")
+
+
+def test_precision_is_settled_once(tmp_path: Path) -> None:
+    assert Store(tmp_path).precision(lambda: "bfloat16") == "bfloat16"
+    assert Store(tmp_path).precision(lambda: "float32") == "bfloat16"
+
+
+def test_locks_of_variants_are_separate(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Store(tmp_path)
+    with store.lock_variant("v", "tuned"):
+        with other.lock_variant("b", "base"), other.lock():
+            pass
+        with pytest.raises(StoreBusy, match="'tuned'"), other.lock_variant("v", "tuned"):
+            pass
+        with pytest.raises(StoreBusy, match="'tuned'"), other.lock_all(GRID):
+            pass
+    with other.lock_all(GRID), pytest.raises(StoreBusy), store.lock_variant("v", "tuned"):
+        pass
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
@@ -56,8 +134,8 @@ def test_a_full_disk_is_one_line_and_leaves_whole_cells(tmp_path: Path, monkeypa
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(StoreError, match=r"cannot be written: No space left on device \(\d+\.\d GB free\)"):
             store.write_cell("abd", [{"a": 1}], {"variant": "v"})
-    assert store.has_cell("abc", None)
-    assert not store.has_cell("abd", None)
+    assert store.cell_receipt("abc") == {"variant": "v"}
+    assert store.cell_receipt("abd") is None
 
 
 @pytest.mark.parametrize("inside", ["", "deeper/yet"])
@@ -81,7 +159,10 @@ def test_dropping_weights_keeps_the_receipt(tmp_path: Path) -> None:
 def test_what_the_experiment_does_not_name_is_unused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
-    for key in ("old", "new"):
+    for key in ("old", "cv"):
         store.write_cell(key, [], {})
     store.making_folder("half")
-    assert [path.name for path in store.unused(set(), {"new"})] == ["half.making", "old"]
+    stale = store.unused(GRID)
+    assert [path.name for path in stale] == ["half.making", "old"]
+    store.delete(stale)
+    assert store.unused(GRID) == []
