@@ -155,7 +155,7 @@ class Inspector:
         """Whether a variant was looked into already, with these weights (None: any) and at these positions."""
         try:
             raw = self.store.inside_of(variant.key)
-            seen = raw and _parse(variant.key, raw)
+            seen = None if raw is None else _parse(variant.key, raw)
         except StoreError:  # broken: it is made anew
             return False
         return seen is not None and seen.sample == self.sample and weights in (None, seen.weights)

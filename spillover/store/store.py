@@ -119,7 +119,9 @@ class Store(Cells, Variants):
         Only variants that were trained here have a receipt. The keys of the others follow from their weights.
         """
         receipt = self.variant_receipt(variant)
-        return receipt and ("" if self.were_changed(variant) else str(receipt["weights"]))
+        if receipt is None:
+            return None
+        return "" if self.were_changed(variant) else str(receipt["weights"])
 
     # --- what is known of the variants, and what failed ------------------------------------------------
 
