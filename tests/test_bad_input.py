@@ -146,6 +146,8 @@ def test_no_such_yaml(place: Path, refused: Any) -> None:
         ("test.limit", "'test.limit'"),
         ("test.limt=3", "did you mean 'limit'?"),
         ("model.x=3", "mapping"),
+        ("train.sizes=[16", "--set train.sizes: not valid YAML"),
+        ("train={sizes: 1, sizes: 2}", "'sizes'"),
     ],
 )
 def test_an_override_is_wrong(place: Path, refused: Any, override: str, said: str) -> None:

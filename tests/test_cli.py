@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import spillover as so
 from spillover import api as result
 from spillover import cli, models
+from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
 from spillover.plan.plan import make_plan
 from spillover.run.execute import execute
@@ -148,10 +149,9 @@ def test_the_python_way(ran: Path) -> None:
 
 
 def test_run_from_python_writes_everything(tmp_path: Path, smollm2: Path) -> None:
-    import yaml
 
     path = tmp_path / "x.yaml"
-    path.write_text(yaml.safe_dump(experiment()))
+    path.write_text(dialect.write(experiment()))
     done = so.run(path, ["test.limit=3"], output_path=tmp_path / "out", backend=Executed().backend())
     assert isinstance(done, result.Result)
     assert {"results.csv", "report.html", "experiment.yaml", "grid.json", "cells", "variants"} <= {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
 from pydantic_core import PydanticUndefined
 
 from spillover import cli, errors
 from spillover.analysis.results import COLUMNS
+from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, VariantSpec
 from spillover.experiment.strategy import Lora, Strategy
 from spillover.experiment.suite import Choice, DatasetSpec, Source, Strict, Threshold
@@ -57,7 +57,7 @@ def written(value: Any) -> str:
         return "see below"
     if isinstance(value, tuple):
         value = [item.name if isinstance(item, Strategy) else item for item in value]
-    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+    text = dialect.write(value, flow=True)
     return f"`{text}`"
 
 
@@ -121,7 +121,7 @@ def test_the_licence_is_the_whole_text() -> None:
 
 
 def test_the_citation_names_the_study() -> None:
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    cited = dialect.read((ROOT / "CITATION.cff").read_text("utf-8"), "CITATION.cff")
     (study,) = cited["references"]
     assert cited["title"] == "spillover" and cited["cff-version"] == "1.2.0"
     assert study["title"] == "Unveiling the Generalization Power of Fine-Tuned Large Language Models"

@@ -15,13 +15,13 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-import yaml
 from fakes import Executed
 from safetensors.numpy import save_file
 
 import spillover
 from spillover import cli
-from spillover.experiment.schema import Experiment, _NoDuplicates, parse_experiment
+from spillover.experiment import dialect
+from spillover.experiment.schema import Experiment, parse_experiment
 from spillover.run import execute
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +136,6 @@ def test_every_line_of_the_docs_is_understood(path: Path) -> None:
 def test_every_yaml_of_the_docs_is_an_experiment(path: Path) -> None:
     """To the reader, and to an editor with our JSON schema."""
     for block in blocks(path.read_text("utf-8"), "yaml"):
-        raw = yaml.load(block, _NoDuplicates)
+        raw = dialect.read(block, path.name)
         parse_experiment(raw)
         jsonschema.validate(raw, Experiment.model_json_schema())

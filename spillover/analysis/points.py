@@ -18,14 +18,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
-from math import inf
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from ..errors import did_you_mean
+from ..experiment import dialect
 from ..experiment.claims import OF_THE_TEST, Comparison, Select
 from ..experiment.suite import Role, load_suite, role_of
 from ..plan.grid import Cell, Grid, TestInfo, Variant
@@ -291,8 +290,7 @@ def _lines(values: Mapping[str, Iterable[Any]], suite: str | None = None) -> str
             listed.pop("shots", None)
         said = {key: sorted(found) if key in ("sizes", "shots") else found for key, found in listed.items() if found}
         if said:
-            flow = yaml.safe_dump(said, sort_keys=False, default_flow_style=True, width=inf)
-            lines.append(f"{part}: {flow.rstrip()}")
+            lines.append(f"{part}: {dialect.write(said, flow=True)}")
     return "\n".join(lines)
 
 

@@ -20,16 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from math import inf
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ..errors import did_you_mean
+from . import dialect
 from .suite import Counts, Listed, Names, Role, Strict
 
 Kind = Literal["generation", "classification"]
@@ -234,11 +233,10 @@ class ClaimFile(Strict):
 def as_yaml(claims: Sequence[Claim]) -> str:
     """Claims as the text of a file of claims."""
     raw = [claim.model_dump(mode="json", exclude_defaults=True) for claim in claims]
-    return str(yaml.safe_dump({"claims": raw}, sort_keys=False, allow_unicode=True))
+    return dialect.write({"claims": raw})
 
 
 @cache
 def study_claims() -> tuple[Claim, ...]:
     """The study's claims, C1 to C20."""
-    text = (resources.files(__package__) / "suites" / "paper_claims.yaml").read_text("utf-8")
-    return ClaimFile.model_validate(yaml.safe_load(text)).claims
+    return ClaimFile.model_validate(dialect.shipped(__package__, "suites/paper_claims.yaml")).claims

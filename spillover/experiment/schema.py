@@ -6,8 +6,7 @@
     test: {shots: [0, 4], limit: 100}
 
 `load_experiment` reads it, applies `--set` overrides, and refuses what it does not know with one line that
-names the YAML path and the nearest valid word. Nothing here looks at data or models. The YAML is read as YAML 1.2
-reads it where 1.1 surprises: `yes` is a word, `2e-5` is a number.
+names the YAML path and the nearest valid word. Nothing here looks at data or models.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ..errors import ExperimentError, did_you_mean
 from ..text.demos import Pick
+from . import dialect
 from .claims import Claim, ClaimFile, Claims
 from .protocol import SOUND, Protocol
 from .strategy import NAMED, Strategies
@@ -163,44 +162,11 @@ def _read_mapping(path: Path, model: type[BaseModel], what: str, advice: str | N
         raise ExperimentError("no such file", where=str(path), allowed=advice) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ExperimentError(f"cannot be read: {error}", where=str(path)) from None
-    try:
-        raw = yaml.load(text, _NoDuplicates)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ExperimentError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+    raw = dialect.read(text, str(path))
     if not isinstance(raw, dict):
         keys = "keys: " + ", ".join(model.model_fields)
         raise ExperimentError(f"{what} is a mapping", where=str(path), allowed=keys)
     return raw
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    """YAML in which a key given twice is a mistake, not the last one's win."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if not isinstance(key, (str, int, float, bool, type(None))):
-            raise yaml.constructor.ConstructorError(None, None, "a key is one word", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-# YAML 1.1 reads yes and no as booleans; here they are labels. Only true and false are booleans, as in YAML 1.2.
-_NoDuplicates.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-# ... and takes 2e-5 for text, for want of a dot. 2e5 stays text: it could be a commit.
-_NoDuplicates.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+][0-9]+$"), list("-+0123456789")
-)
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -215,10 +181,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         at = at[key]
         if not isinstance(at, dict):
             raise ExperimentError(f"{key!r} is no mapping", where=f"--set {path}")
-    try:
-        at[last] = yaml.load(text, _NoDuplicates)
-    except yaml.YAMLError:
-        raise ExperimentError(f"{text!r} is not valid YAML", where=f"--set {path}") from None
+    at[last] = dialect.read(text, f"--set {path}")
 
 
 def _first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ExperimentError:

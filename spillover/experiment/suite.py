@@ -15,15 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from ..errors import ExperimentError, did_you_mean
+from . import dialect
 
 Role = Literal["in_domain", "out_of_domain", "cross_task"]
 
@@ -71,7 +70,7 @@ Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Listed()]
 
 
 class Threshold(Strict):
-    """A numeric column as two labels. (Not `yes` and `no`: bare, YAML takes those for truth values.)"""
+    """A numeric column as two labels: `then` for numbers above `above`, `otherwise` for the others."""
 
     above: float
     then: str
@@ -172,8 +171,7 @@ def load_suite(name: str) -> Suite:
     """A suite that ships with the package. Raises ExperimentError for an unknown name."""
     if name not in SUITES:
         raise ExperimentError(f"unknown suite {name!r}", where="suite", allowed=did_you_mean(name, SUITES))
-    text = (resources.files(__package__) / "suites" / f"{name}.yaml").read_text("utf-8")
-    return Suite.model_validate(yaml.safe_load(text))
+    return Suite.model_validate(dialect.shipped(__package__, f"suites/{name}.yaml"))
 
 
 def role_of(test_name: str, test: DatasetSpec, test_task: str, train_name: str, train_task: str) -> Role:

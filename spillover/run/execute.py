@@ -18,14 +18,13 @@ from copy import copy
 from itertools import zip_longest
 from pathlib import Path
 
-import yaml
-
 from .. import models
 from ..checks.check import disk
 from ..checks.prompts import longest_prompts
 from ..checks.rows import audit_run
 from ..engine.port import ENGINE_RULES, Engine, Work
 from ..errors import ModelError, SpilloverError, StoreError
+from ..experiment import dialect
 from ..plan.cost import CHARACTERS_A_TOKEN, characters, is_there, train_work, unit_work
 from ..plan.grid import Cell, Variant
 from ..plan.plan import Job, Plan, Row, Sheet, prompt_format
@@ -158,8 +157,7 @@ class _Run:
         raw = self.experiment.model_dump(mode="json", exclude_defaults=True)
         lines = [f"# As run; its paths start from {self.plan.base.absolute()}"]
         lines += [f"# precision: {self.precision}"] if self.precision else []
-        text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-        self.store.write_experiment("\n".join([*lines, text]), self.precision)
+        self.store.write_experiment("\n".join([*lines, dialect.write(raw)]), self.precision)
 
     # --- one variant ------------------------------------------------------------------------------
 

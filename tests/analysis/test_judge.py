@@ -12,13 +12,13 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from rich.console import Console
 
 from spillover.analysis.judge import VERDICTS, Judgement, Verdict, combined, decide, judge, judge_all
 from spillover.analysis.measures import Rate, off_format, over_seeds, p_from
 from spillover.analysis.points import study_grid, variants_of
 from spillover.analysis.results import COLUMNS, Results, Rows
+from spillover.experiment import dialect
 from spillover.experiment.claims import Claim, Comparison, as_yaml, study_claims
 from spillover.experiment.schema import load_claims, parse_experiment
 from spillover.experiment.suite import Role
@@ -466,7 +466,7 @@ def test_over_an_empty_grid_all_are_missing_and_say_what_would_fill_them() -> No
     found = {one.claim.id: one for one in judge(nothing, study_claims(), None, study_grid)}
     assert {one.verdict for one in found.values()} == {"missing"}
     for one in found.values():
-        experiment = parse_experiment({"model": "m", **yaml.safe_load(one.fill)})
+        experiment = parse_experiment({"model": "m", **dialect.read(one.fill, "fill")})
         assert experiment.suite == "paper" and experiment.train.strategies
     assert found["C20"].fill.splitlines() == [
         "suite: paper",

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from spillover.analysis.points import (
     study_grid,
     variants_of,
 )
+from spillover.experiment import dialect
 from spillover.experiment.claims import Comparison, study_claims
 from spillover.experiment.schema import parse_experiment
 
@@ -237,7 +237,7 @@ def test_what_is_needed_is_an_experiment() -> None:
 def test_what_was_asked_for_is_an_experiment_too() -> None:
     made = comparison({"strategy": "lora", "train_size": 64, "test_dataset": "quiz", "shots": 8}, {"shots": 0})
     assert asked([made]) == "train: {sizes: [64], strategies: [lora]}\ntest: {datasets: [quiz], shots: [0, 8]}"
-    parse_experiment({"model": "m", "suite": "builtin", **yaml.safe_load(asked([made]))})
+    parse_experiment({"model": "m", "suite": "builtin", **dialect.read(asked([made]), "asked")})
 
 
 def test_names_that_nothing_has_are_pointed_at() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from paths import ROOT
 
 from spillover.errors import ExperimentError
+from spillover.experiment import dialect
 from spillover.experiment.claims import Claim, ClaimFile, Comparison, Expect, Select, study_claims
 from spillover.experiment.schema import Experiment, load_claims, load_experiment, parse_experiment
 
@@ -47,8 +47,8 @@ def test_a_file_may_stand_beside_claims_written_out(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(experiment("[mine.yaml, {id: b, text: t, comparisons: {ours: a, expect: above}}]"))
     loaded = load_experiment(tmp_path / "x.yaml")
     assert [claim.id for claim in loaded.claims] == ["keeps", "b"]
-    again = yaml.safe_dump(loaded.model_dump(mode="json", exclude_defaults=True))
-    assert parse_experiment(yaml.safe_load(again)) == loaded
+    again = dialect.write(loaded.model_dump(mode="json", exclude_defaults=True))
+    assert parse_experiment(dialect.read(again, "again")) == loaded
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_editor_knows_the_language() -> None:
     schema = Experiment.model_json_schema()
     for claims in (KEEPS, "mine.yaml", "[mine.yaml]"):
-        jsonschema.validate(yaml.safe_load(experiment(claims)), schema)
+        jsonschema.validate(dialect.read(experiment(claims), "claims"), schema)
     for wrong in ("[{id: a}]", KEEPS.replace("at_least", "atleast"), KEEPS.replace("role", "rolle")):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(yaml.safe_load(experiment(wrong)), schema)
+            jsonschema.validate(dialect.read(experiment(wrong), "wrong"), schema)
 
 
 def test_the_study_makes_twenty_claims() -> None:
@@ -173,12 +173,12 @@ def test_every_key_of_a_comparison_stands_in_the_docs_with_its_default() -> None
     text = (ROOT / "docs" / "claims.md").read_text("utf-8")
     found = {tuple(cell.strip("` ") for cell in line.split("|")[1:3]) for line in text.splitlines() if "| `" in line}
     for name, field in Comparison.model_fields.items():
-        default = "*" if field.is_required() else yaml.safe_dump(field.default).removesuffix("\n").removesuffix("\n...")
+        default = "*" if field.is_required() else dialect.write(field.default, flow=True)
         assert (name, default) in found
     for name in (*Select.model_fields, *Expect.model_fields):
         assert f"`{name}`" in text or f"`{name}:" in text, name
 
 
 def test_claims_are_values() -> None:
-    (claim,) = ClaimFile.model_validate({"claims": yaml.safe_load(KEEPS)}).claims
+    (claim,) = ClaimFile.model_validate({"claims": dialect.read(KEEPS, "claim")}).claims
     assert claim == Claim.model_validate(claim.model_dump(mode="json"))

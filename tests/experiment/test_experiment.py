@@ -7,11 +7,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from paths import ROOT
 
 from spillover.errors import ExperimentError
-from spillover.experiment.schema import Experiment, _NoDuplicates, load_experiment, parse_experiment
+from spillover.experiment import dialect
+from spillover.experiment.schema import Experiment, load_experiment, parse_experiment
 from spillover.experiment.strategy import Strategy
 
 EXPERIMENTS = [*sorted((ROOT / "experiments").glob("*.yaml")), ROOT / "spillover" / "scaffold" / "demo.yaml"]
@@ -54,14 +54,14 @@ LISTS = """
 model: m
 suite: builtin
 train: {datasets: [reviews], strategies: [ft, fticl, {lora: {lora_r: 8, learning_rate: 2e-4}}, {fticl: {shots: [1, 2]}},
-  {name: own, shots: task, lora: {use_dora: true}}, {ft:}], learning_rate: [2e-5, 0.1]}
+  {name: own, shots: task, lora: {use_dora: true}}, {ft: null}], learning_rate: [2e-5, 0.1]}
 """
 
 
 @pytest.mark.parametrize("text", [SINGLE, LISTS, *(path.read_text("utf-8") for path in EXPERIMENTS)])
 def test_the_schema_takes_what_the_reader_takes(text: str) -> None:
     """One item for a list of one, strategies by name: an editor marks nothing that runs."""
-    raw = yaml.load(text, _NoDuplicates)
+    raw = dialect.read(text, "x.yaml")
     parse_experiment(raw)
     jsonschema.validate(raw, Experiment.model_json_schema())
 
@@ -93,11 +93,13 @@ def test_yes_and_no_are_labels_not_booleans(tmp_path: Path) -> None:
     assert load_experiment(path).datasets["mine"].labels == ("yes", "no")
 
 
-def test_2e_5_is_a_number_and_2e5_may_be_a_commit(tmp_path: Path) -> None:
-    text = "model: m\ndatasets: {a: {test: {hub: o/d, revision: 1234e5}}}\ntrain: {learning_rate: [2e-5, 1.E+1]}\n"
-    experiment = load_experiment(written(tmp_path, text))
+def test_a_number_needs_no_dot_and_a_commit_that_reads_as_a_number_needs_quotes(tmp_path: Path) -> None:
+    text = "model: m\ndatasets: {{a: {{test: {{hub: o/d, revision: {}}}}}}}\ntrain: {{learning_rate: [2e-5, 1.E+1]}}\n"
+    experiment = load_experiment(written(tmp_path, text.format("'1234e5'")))
     assert experiment.train.learning_rate == (2e-5, 10.0)
     assert experiment.datasets["a"].test[0].revision == "1234e5"
+    with pytest.raises(ExperimentError, match=r"revision: .* should be a valid string"):
+        load_experiment(written(tmp_path, text.format("1234e5")))
 
 
 def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
         "variants": [{"name": "a", "path": "b"}],
     }
     experiment = parse_experiment(raw)
-    text = yaml.safe_dump(experiment.model_dump(mode="json", exclude_defaults=True))
+    text = dialect.write(experiment.model_dump(mode="json", exclude_defaults=True))
     assert load_experiment(written(tmp_path, text)) == experiment
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import jsonschema
 import pytest
 import tinymodels
-import yaml
 from fakes import Executed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from spillover.data.catalogue import Catalogue
 from spillover.data.load import Places
 from spillover.engine.port import ENGINE_RULES, Answer
 from spillover.errors import DataError, ExperimentError
+from spillover.experiment import dialect
 from spillover.experiment.protocol import PAPER, SOUND, Protocol
 from spillover.experiment.schema import Experiment, load_experiment, parse_experiment
 from spillover.fingerprint import fingerprint
@@ -89,7 +89,7 @@ def test_its_name_is_read_back_wherever_it_stands(switches: dict[str, Any]) -> N
     protocol = Protocol(**switches)
     assert Protocol.named(protocol.name) == protocol
     raw = parse_experiment({"model": "m", "suite": "builtin", "protocol": switches})
-    again = yaml.safe_load(yaml.safe_dump(raw.model_dump(mode="json", exclude_defaults=True)))
+    again = dialect.read(dialect.write(raw.model_dump(mode="json", exclude_defaults=True)), "again")
     assert parse_experiment(again).protocol == protocol
 
 
