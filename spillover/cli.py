@@ -154,7 +154,7 @@ def check(
     import json
 
     from .checks.check import check as find
-    from .checks.check import render
+    from .report.checks import render
 
     overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
     plan, store = _prepare(file, overrides, data_dir, output_path, aside=format == "json")

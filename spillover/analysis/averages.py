@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import pandas as pd
 
@@ -17,10 +17,15 @@ from .metrics import METRICS
 from .numbers import points
 from .results import Results
 
-if TYPE_CHECKING:
-    from ..api import Result
 
-    Source: TypeAlias = Result | Results | pd.DataFrame
+class HasTable(Protocol):
+    """Whatever holds results under `table`, as `spillover.load` returns it."""
+
+    @property
+    def table(self) -> Results: ...
+
+
+Source: TypeAlias = HasTable | Results | pd.DataFrame
 
 Pair = tuple[str, str]  # training set, test set
 
@@ -28,11 +33,12 @@ BASE = "base"
 
 
 def tidy(source: Source) -> pd.DataFrame:
-    """The rows of a result, or rows as they are."""
-    return source if isinstance(source, pd.DataFrame) else _results(source).df
+    """The tidy rows of any source."""
+    return source if isinstance(source, pd.DataFrame) else results_of(source).df
 
 
-def _results(source: Result | Results) -> Results:
+def results_of(source: HasTable | Results) -> Results:
+    """The results of a source that is more than rows."""
     return source if isinstance(source, Results) else source.table
 
 
@@ -78,7 +84,7 @@ class Averages:
     @classmethod
     def of(cls, source: Source) -> Averages:
         df = tidy(source)
-        titles = {} if isinstance(source, pd.DataFrame) else titles_of(_results(source))
+        titles = {} if isinstance(source, pd.DataFrame) else titles_of(results_of(source))
         return cls(means(df, recipes(df)), titles)
 
     def title(self, name: str) -> str:

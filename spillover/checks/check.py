@@ -13,15 +13,11 @@ that the run would raise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from ..disk import free_space
 from ..errors import Finding, Level, StoreError
@@ -36,13 +32,11 @@ from ..plan.cost import (
 )
 from ..plan.plan import Plan
 from ..store.store import Store
-from .audit import Audit, Audited
+from .audit import Audit
 from .defects import as_counts, uneven
-from .found import Preflight, PromptCheck, count
+from .found import Preflight, count
 from .prompts import preflight
 from .rows import audit_sources, clean_split
-
-SUCH = 4  # row numbers in a table
 
 
 @dataclass(frozen=True)
@@ -148,94 +142,3 @@ def disk(plan: Plan, folder: Path, devices: int = 1) -> Iterator[Finding]:
         yield Finding("warning", f"{what}: set keep: adapter or none, or give another --output_path", str(folder))
     elif shapes or not coming:
         yield Finding("note", what, str(folder))
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def render(checked: Checked) -> RenderableType:
-    """The audit data set by data set, the preflight, and what else was found."""
-    told = set(checked.audit.findings())
-    rest = [finding for finding in checked.findings if finding not in told]
-    return Group(_audit_table(checked.audit), Text(), _preflight_table(checked.preflight), Text(), as_table(rest))
-
-
-def as_table(findings: Iterable[Finding]) -> RenderableType:
-    """Findings under each other; the level is a word, colour only repeats it."""
-    table = Table("level", "where", "what", box=None, header_style="bold", pad_edge=False)
-    table.columns[1].max_width = 32
-    for column in table.columns:
-        column.overflow = "fold"
-    for finding in findings:
-        table.add_row(_level(finding.level), Text(finding.where), Text(finding.what))
-    return table
-
-
-def _level(level: Level) -> Text:
-    return Text(level, style="bold yellow" if level == "warning" else "")
-
-
-def _audit_table(audit: Audit) -> Table:
-    """Each data set with its lists, and below them what was found: how many rows, how many of them scored, which."""
-    table = Table("data", "rows", "scored", "what", "such as rows", box=None, header_style="bold", pad_edge=False)
-    table.columns[1].justify = table.columns[2].justify = "right"
-    for column in table.columns[3:]:
-        column.overflow = "fold"
-    by_dataset: dict[str, list[Audited]] = {}
-    for audited in audit.lists:
-        by_dataset.setdefault(audited.rows.dataset, []).append(audited)
-    for dataset, lists in by_dataset.items():
-        table.add_row(Text(dataset, style="bold"))
-        for audited in lists:
-            rows = audited.rows
-            scored = f"{len(rows.scored):,}" if rows.part == "test" else ""
-            part = Text(f"  {rows.name.removeprefix(dataset).strip()}")
-            table.add_row(part, f"{len(rows.rows):,}", scored, Text(_measures(audited), style="dim"))
-            for defect in audited.defects:
-                n = f"{len(defect.rows):,}" if defect.rows else ""
-                among = f"{len(audited.scored(defect)):,}" if defect.rows and rows.part == "test" else ""
-                table.add_row("", n, among, _what(defect.level, defect.what), _such(defect.rows))
-    return table
-
-
-def _measures(audited: Audited) -> str:
-    """`labels yes 233, no 267; median tokens input_1 27, input_2 27`."""
-    labels = "labels " + as_counts(audited.labels) if audited.labels else ""
-    tokens = ", ".join(f"{name} {lengths.median:g}" for name, lengths in audited.lengths.items())
-    return "; ".join(part for part in (labels, f"median tokens {tokens}" if tokens else "") if part)
-
-
-def _what(level: Level, what: str) -> Text:
-    return Text.assemble(_level(level), ": ", what) if level == "warning" else Text(what)
-
-
-def _such(rows: Sequence[int]) -> str:
-    return ", ".join(map(str, rows[:SUCH])) + (" …" if len(rows) > SUCH else "")
-
-
-def _preflight_table(looked: Preflight) -> Table:
-    """A line for each label set and prompt format. `|` parts the tokens of a label, `·` is a space in them."""
-    table = Table("task", "prompt", "answers", "longest", "BOS", "joint", "cut", box=None, header_style="bold")
-    table.pad_edge = False
-    table.columns[3].justify = "right"
-    table.columns[2].overflow = "fold"
-    for one in looked.prompts:
-        bos = " or ".join(map(str, sorted(set(one.bos.values()))))
-        merged, tried = sum(len(joint.rows) for joint in one.joints), sum(joint.of for joint in one.joints)
-        cut, of = sum(len(cut.too_long) for cut in one.cut), sum(cut.of for cut in one.cut)
-        table.add_row(
-            one.task,
-            one.prompt,
-            Text(_answers(one)),
-            f"{one.longest:,} of {looked.context:,}" if one.longest else "",
-            bos,
-            f"{merged} of {tried} merge" if merged else "clean",
-            f"{cut} of {of:,}" if cut else "",
-        )
-    return table
-
-
-def _answers(one: PromptCheck) -> str:
-    if one.labels is None:
-        return "text" if one.tests else "not asked"
-    return "  ".join("|".join(tokens).replace(" ", "·") for tokens in one.labels.values())

@@ -1,21 +1,20 @@
-"""How charts look and how they get onto a page: the drawing half of `figures`, which knows no study and no store.
+"""How charts look: panels drawn from tidy rows. This module knows no study and no store.
 
-`lines`, `bars`, `plane` and `layers` each draw one panel from a few tidy rows; `grid` sets panels beside each other
-under one legend. They are Vega-Lite written out, which is a tenth of the time of building Altair's objects one by one;
-`as_altair` makes one of those of a finished grid, for a notebook.
+`lines`, `bars`, `plane` and `layers` each draw one panel from a few rows. `grid` sets panels beside each other under
+one legend. The panels are Vega-Lite as plain dicts, which is ten times faster than building Altair's objects.
+`as_altair` makes an Altair chart of a finished grid, for a notebook.
 
-A label looks the same in every panel and every figure: its place among the labels gives it a colour of Okabe and Ito's
+A label looks the same in every panel and every figure. Its place among the labels gives it a colour of Okabe and Ito's
 palette, which colour-blind readers can tell apart, and also a dash and a shape, so that colour is not needed. The base
-is drawn in the colour of the text.
+has the colour of the text.
 
-`split` cuts the SVG file of a figure into its panels, so that a page can flow them to its own width, and lets them take
-colours and font from the page, so that one drawing serves dark and light.
+`on_page` gives an SVG the colours and the font of the page that it is set into, so that one drawing serves dark and
+light.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -38,8 +36,8 @@ DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 1))
 SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 INK = "#1a1b1c"  # stands for the colour of the text; no chart uses it otherwise
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-WIDTH, HEIGHT = 200, 150  # of a panel's plot
-MARGINS = (52, 46, 12, 42)  # left, top, right, bottom: room for what stands around a plot when it is cut out
+WIDTH, HEIGHT = 240, 150  # of a panel's plot; it is narrower where panels in a row would be wider than FULL
+FULL, BETWEEN = 1040, 58  # of a row of panels, and between two of them
 OF_100 = "format(100 * datum.value, '~g')"
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
 
@@ -72,17 +70,15 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels that can be set beside each other, and what they lack. `number` is the study's, 0 for others."""
+    """Panels beside each other. `lacking` names the study's panels that are not here. `number` is the study's or 0."""
 
     number: int
     name: str
     title: str
     caption: str
     panels: tuple[Panel, ...]
-    looks: Mapping[str, Look]
     lacking: tuple[str, ...] = ()
     columns: int = 4
-    has_lines: bool = True
     drawing: Drawing | None = field(default=None, repr=False)
 
     @property
@@ -96,7 +92,7 @@ class Figure:
 
     @cached_property
     def svg(self) -> str:
-        """As a file. vl-convert runs Vega in this process, or in the one of `drawing`, without a network."""
+        """As a file. vl-convert runs Vega without a network, in this process or in that of `drawing`."""
         if self.drawing is not None:
             return self.drawing.svgs[self.name]
         import vl_convert
@@ -111,28 +107,22 @@ class Figure:
         return table[["panel", *(name for name in table if name not in HIDDEN)]]
 
 
-HIDDEN = (
-    "panel",
-    "tip",
-    "role",
-    "where",
-    "train_size",
-    "train_shots",
-)  # said by other columns, or for the drawing alone
+# Columns that repeat what others contain, or that only the drawing needs.
+HIDDEN = ("panel", "tip", "role", "where", "train_size", "train_shots")
 
 
-# --- drawn beside -----------------------------------------------------------------------------------------------------
+# --- drawn in another process -----------------------------------------------------------------------------------------
 
 
 class Drawing:
-    """SVG files by the names of figures, which a `process` makes: to be asked for while it is there (`beside`)."""
+    """The SVG files that a `process` makes, by the names of figures. They must be read within the block of `beside`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
 
     @cached_property
     def svgs(self) -> Mapping[str, str]:
-        """Waits for all of them."""
+        """Waits until the process has drawn all figures."""
         assert self.process.stdout is not None
         answer = self.process.stdout.read()
         if code := self.process.wait():
@@ -151,19 +141,21 @@ json.dump({name: vl_convert.vegalite_to_svg(spec) for name, spec in specs.items(
 
 @contextmanager
 def beside(figures: Iterable[Figure]) -> Iterator[list[Figure]]:
-    """The figures, which a process of their own draws while this one goes on: Vega takes seconds for many panels, and
-    vl-convert holds Python's lock all the while, so that a thread would not do."""
+    """The figures, drawn by another process while this one goes on.
+
+    Vega takes seconds for many panels. A thread would not help, since vl-convert holds Python's lock while it draws.
+    """
     figures = list(figures)
     specs = {figure.name: figure.spec for figure in figures if figure.panels}
     if not specs:
         yield figures
         return
     command, pipe = [sys.executable, "-P", "-c", DRAW], subprocess.PIPE
-    # In a session of its own (where the system knows them) Ctrl-C does not reach it: it goes with this block.
+    # In its own session it does not receive Ctrl-C. The end of this block ends it.
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:
         try:
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # it died: `svgs` says so
+            with suppress(BrokenPipeError):  # the process has died, and `svgs` raises
                 process.stdin.write(json.dumps([specs, sys.path]).encode())
                 process.stdin.close()
             drawing = Drawing(process)
@@ -176,9 +168,9 @@ def beside(figures: Iterable[Figure]) -> Iterator[list[Figure]]:
 
 
 def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
-    """A panel of scores over shots. `rows`: label, shots, value, ci_low, ci_high, tip; one row a mark.
+    """A panel of scores over shots. `rows`: label, shots, value, ci_low, ci_high, tip; one row for each mark.
 
-    Marks of one shot count stand a little beside each other so that their intervals do not cover one another.
+    Marks of one shot count stand slightly apart, so that their intervals do not cover each other.
     """
     shots = sorted({int(k) for k in rows["shots"]})
     step = int(np.diff(shots).min()) if len(shots) > 1 else 1
@@ -192,7 +184,7 @@ def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: s
 
 
 def bars(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
-    """A panel of bars from zero. `rows`: bar, label, value, ci_low, ci_high, best, tip. A ring shows `best`."""
+    """A panel of bars from zero. `rows`: bar, label, value, ci_low, ci_high, best, tip. A ring marks `best`."""
     order = list(rows["bar"])
     x: Spec = {"field": "bar", "type": "nominal", "title": None, "sort": order, "axis": {"labelAngle": 0}}
     x["scale"] = {"padding": 0.28}
@@ -201,9 +193,9 @@ def bars(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: st
         rows,
         title,
         subtitle,
-        _mark("bar", x, y, _channels(looks, "color", legend=False), tip=True, cornerRadiusEnd=2, opacity=0.8),
+        _mark("bar", x, y, _channels(looks, "color"), tip=True, cornerRadiusEnd=2, opacity=0.8),
         _mark("rule", x, _end("ci_low"), {"y2": {"field": "ci_high"}}, strokeWidth=1.5, color=INK, opacity=0.75),
-        _mark("point", x, _end("best"), {}, size=30, strokeWidth=1.3, color=INK, opacity=0.9, aria=False),
+        _mark("point", x, _end("best"), {}, size=30, strokeWidth=1.3, color=INK, opacity=0.9),
     )
 
 
@@ -241,16 +233,18 @@ def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: 
 
 
 def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
-    """Panels beside each other under the legend of what their marks stand for, in the reader's own font."""
-    axis: Spec = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
+    """Panels beside each other under one legend, in the reader's own font."""
+    in_row = min(columns, len(panels)) or 1
+    width = min(WIDTH, (FULL - BETWEEN * (in_row - 1)) // in_row)
+    axis: Spec = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")} | {"aria": False}
     axis |= {"labelOpacity": 0.8, "titleOpacity": 0.8, "domainOpacity": 0.35, "tickOpacity": 0.35, "gridOpacity": 0.1}
     axis |= {"titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11, "titleFontSize": 11.5}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "concat": list(panels),
+        "concat": [panel | {"width": width} for panel in panels],
         "columns": columns,
         "bounds": "flush",
-        "spacing": {"row": 92, "column": 58},
+        "spacing": {"row": 92, "column": BETWEEN},
         "config": {
             "font": FONT,
             "background": "white",
@@ -258,7 +252,7 @@ def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
             "axisX": {"labelFlush": True},
             "view": {"stroke": None},
             "text": {"color": INK, "align": "left"},
-            "legend": {"labelColor": INK, "titleColor": INK, "labelFontSize": 11.5},
+            "legend": {"labelColor": INK, "labelFontSize": 11.5, "aria": False},
         },
     }
 
@@ -272,14 +266,14 @@ def as_altair(spec: Spec) -> alt.ConcatChart:
 
 
 def _panel(rows: pd.DataFrame, title: str, subtitle: str, *layers: Spec) -> Spec:
-    """The titles are marks, since Vega moves its own up by what pokes out of the plot: panels in a row would differ."""
+    """The titles are text marks. Vega's own titles would stand at different heights in one row of panels."""
     head = [_words(title, -28, fontSize=12.5, fontWeight=600), _words(subtitle, -13, fontSize=11)]
     values = json.loads(rows.to_json(orient="records"))
-    return {"width": WIDTH, "height": HEIGHT, "data": {"values": values}, "layer": [*layers, *head]}
+    return {"height": HEIGHT, "data": {"values": values}, "layer": [*layers, *head]}
 
 
 def _words(text: str, y: float, **font: Any) -> Spec:
-    return {"data": {"values": [{}]}, "mark": {"type": "text", "text": text, "x": 0, "y": y, **font}}
+    return {"data": {"values": [{}]}, "mark": {"type": "text", "text": text, "x": 0, "y": y, "limit": 250, **font}}
 
 
 def _number(field: str, title: str | None, scale: Spec, **axis: Any) -> Spec:
@@ -291,8 +285,12 @@ def _end(field: str) -> Spec:
 
 
 def _mark(kind: str, x: Spec | None, y: Spec | None, also: Spec, tip: bool = False, **mark: Any) -> Spec:
+    """A layer of marks. A reader hears and sees descriptions of those with a `tip` only."""
     channels = {"x": x, "y": y, **also, **({"description": {"field": "tip"}} if tip else {})}
-    return {"mark": {"type": kind, **mark}, "encoding": {name: what for name, what in channels.items() if what}}
+    return {
+        "mark": {"type": kind, "aria": tip, **mark},
+        "encoding": {name: what for name, what in channels.items() if what},
+    }
 
 
 def _interval(x: Spec, y: Spec, low: str, high: str, looks: Mapping[str, Look]) -> Spec:
@@ -318,7 +316,7 @@ def _channels(looks: Mapping[str, Look], *names: str, legend: bool = True) -> Sp
         name: {
             "field": "label",
             "type": "nominal",
-            "legend": {**shown, "labelLimit": 240, "columns": 7} if legend else None,
+            "legend": {**shown, "labelLimit": 240, "columns": 6} if legend else None,
             "scale": {"domain": list(looks), "range": [look[part[name]] for look in looks.values()]},
         }
         for name in names
@@ -326,7 +324,7 @@ def _channels(looks: Mapping[str, Look], *names: str, legend: bool = True) -> Sp
 
 
 def _steps(front: pd.DataFrame) -> list[dict[str, float]]:
-    """The Pareto front as a staircase: nothing is above and to the right of it."""
+    """The Pareto front as a staircase. No mark is above it and to its right."""
     corners = front.sort_values(["gain", "kept"])[["gain", "kept"]].to_numpy(dtype=float).tolist()
     walked = corners[:1]
     for gain, kept in corners[1:]:
@@ -334,74 +332,13 @@ def _steps(front: pd.DataFrame) -> list[dict[str, float]]:
     return [{"gain": gain, "kept": kept, "order": i} for i, (gain, kept) in enumerate(walked)]
 
 
-# --- onto the page ----------------------------------------------------------------------------------------------------
+# --- on the page ------------------------------------------------------------------------------------------------------
 
-# Vega's marks about the origin, for legends.
-OUTLINES = {
-    "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
-    "square": "M-4,-4h8v8h-8Z",
-    "triangle-up": "M0,-4.6L4.6,4H-4.6Z",
-    "diamond": "M0,-5.4L4.2,0L0,5.4L-4.2,0Z",
-    "cross": "M-1.7,-5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3Z",
-    "triangle-down": "M0,4.6L4.6,-4H-4.6Z",
-    "triangle-right": "M4.6,0L-4,4.6V-4.6Z",
-}
-POINTED = {"point", "bar"}  # the marks that a pointer may rest on, as Vega calls them
-DROPPED = ("role", "aria-roledescription", "aria-hidden", "pointer-events", "class")
+PAGE_COLOURS = {INK: "currentColor", "white": "none"} | {c: f"var(--c{i})" for i, c in enumerate(OKABE_ITO, 1)}
 
 
-def swatch(look: Look, line: bool) -> str:
-    """How a label looks, for a legend of the page's own: its mark, upon a piece of its line if it has one."""
-    colour = _colour(look.colour)
-    dashes = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if look.dash[1:] != (0,) else ""
-    stroke = f'<path d="M-15,0H15" fill="none" stroke="{colour}" stroke-width="1.7"{dashes}/>' if line else ""
-    mark = f'<path d="{OUTLINES[look.shape]}" fill="{colour}"/>'
-    left = -15 if line else -6
-    return f'<svg viewBox="{left} -6 {-2 * left} 12" aria-hidden="true" focusable="false">{stroke}{mark}</svg>'
-
-
-def split(svg: str) -> list[str]:
-    """The panels of a figure, in order, each as an `<svg>` element for a page.
-
-    It is sized by its viewBox and takes colours and font from the page. Roles are left out, since the page describes a
-    figure once, in words, where Vega describes every tick; a mark's own description stays as `data-tip`.
-    """
-    root = ElementTree.fromstring(re.sub(r' (xmlns(:xlink)?|version|font-family)="[^"]*"', "", svg))
-    left, top, right, bottom = MARGINS
-    box = f"{-left} {-top} {left + WIDTH + right} {top + HEIGHT + bottom}"
-    panels = []
-    for group in root.iter("g"):
-        if re.search(r"\bconcat_\d+_group\b", group.get("class", "")):
-            group[0].attrib.pop("transform", None)  # its place among the others
-            panel = ElementTree.Element("svg", {"viewBox": box, "fill": "none", "stroke-miterlimit": "10"})
-            panel.append(group)
-            _strip(panel)
-            panel.attrib |= {"aria-hidden": "true", "focusable": "false"}
-            panels.append(ElementTree.tostring(panel, encoding="unicode"))
-    return panels
-
-
-def _strip(panel: ElementTree.Element) -> None:
-    for parent in list(panel.iter()):
-        for child in list(parent):
-            if child.get("d") in ("", "M0,0h0v0h0Z") or child.get("class") == "background":
-                parent.remove(child)
-    for element in panel.iter():
-        tip = element.attrib.pop("aria-label", "")
-        if tip and element.get("aria-roledescription") in POINTED:
-            element.set("data-tip", tip)
-        for name in DROPPED:
-            element.attrib.pop(name, None)
-        if element.get("opacity") == "1":
-            del element.attrib["opacity"]
-        for name in {"d", "transform", "x2", "y2"} & set(element.attrib):
-            element.set(name, re.sub(r"(\.\d\d)\d+", r"\1", element.attrib[name]))  # a hundredth of a pixel will do
-        for name in {"fill", "stroke"} & set(element.attrib):
-            element.set(name, _colour(element.attrib[name]))
-
-
-def _colour(value: str) -> str:
-    """A colour of the page: its text's, or one of its six."""
-    if value == INK:
-        return "currentColor"
-    return f"var(--c{OKABE_ITO.index(value) + 1})" if value in OKABE_ITO else value
+def on_page(svg: str) -> str:
+    """The drawing for an HTML page: its colours become those of the page, also its font."""
+    for colour, of_page in PAGE_COLOURS.items():
+        svg = svg.replace(f'="{colour}"', f'="{of_page}"')
+    return "<svg" + svg[svg.index(" width=") :].replace(f' font-family="{FONT}"', "")

@@ -1,10 +1,10 @@
-"""The study's Figures 1 to 7 for any model, as Altair charts that show themselves in a notebook.
+"""The study's Figures 1 to 7 for any model, as Altair charts that a notebook displays.
 
     import spillover as so
 
     result = so.load("runs/experiment")
     so.figures.in_domain(result)                   # Figure 1
-    so.figures.cross_task(result.to_pandas())      # Figure 3; the rows may have been filtered before
+    so.figures.cross_task(result.to_pandas())      # Figure 3, of tidy rows, which may be a part of all
 
 | figure | function | what it shows |
 | --- | --- | --- |
@@ -14,8 +14,8 @@
 | 4, 5 | `fticl_generation`, `fticl_generation_cross_task` | base, FTICL and FT of generation training sets as bars |
 | 6, 7 | `fticl_classification`, `fticl_classification_cross_task` | the same of classification training sets |
 
-`plane` sets gain against retention, `weights` shows how far a model's layers moved, and `shot_curves` one test set with
-every variant. How the study's figures are made for another experiment stands in `study`.
+`plane` sets gain against retention, `weights` shows how far a model's layers moved, and `shot_curves` shows every
+variant on one test set. `study` explains how the study's figures are made for another experiment.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from ..analysis.averages import BASE, Averages, means, recipes, tidy, titles_of
+from ..analysis.averages import BASE, Averages, HasTable, Source, means, recipes, results_of, tidy, titles_of
 from ..analysis.effects import bounds
 from ..analysis.numbers import signed
 from ..analysis.results import ROLE_TITLES, Results, RoleChange, recipe_name
@@ -41,9 +41,12 @@ from .charts import Figure, Panel
 if TYPE_CHECKING:
     import altair as alt
 
-    from ..api import Result
 
-    Source: TypeAlias = Result | Results | pd.DataFrame
+class OnDisk(HasTable, Protocol):
+    """Results with their output folder, as `spillover.load` returns them."""
+
+    @property
+    def folder(self) -> Path: ...
 
 
 def in_domain(result: Source, prompt: str | None = None) -> alt.ConcatChart:
@@ -95,21 +98,20 @@ def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
 
 
 def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
-    """What the report shows: the plane, the weights (`inside` by variant name), and the study's seven."""
+    """The figures of the report: the plane, the weights (`inside` by variant name), and the study's seven."""
     return [gain_and_retention(results), moved_weights(results, inside), *study.every(Averages.of(results))]
 
 
 # --- gain and retention -----------------------------------------------------------------------------------------------
 
 
-def plane(result: Result | Results) -> alt.ConcatChart:
+def plane(result: HasTable | Results) -> alt.ConcatChart:
     """Gain (in-domain) against retention (out-of-domain, cross-task), in points of change from the base."""
-    return gain_and_retention(result).chart
+    return gain_and_retention(results_of(result)).chart
 
 
-def gain_and_retention(result: Result | Results) -> Figure:
+def gain_and_retention(results: Results) -> Figure:
     """The plane as a figure: a panel for each training set and kind of retention, with the Pareto front."""
-    results = result if isinstance(result, Results) else result.table
     table, titles = _trade_offs(results), titles_of(results)
     looks = charts.looks([BASE, *dict.fromkeys(label for label in table["label"] if label != BASE)])
     drawn = []
@@ -120,17 +122,15 @@ def gain_and_retention(result: Result | Results) -> Figure:
         number=0,
         name="plane",
         title="Gain and retention",
-        caption="Change from the base in points: to the right is gained on the training set’s own domain, upwards on "
-        "other domains or tasks. Bars are 95 % intervals; the dashed line is the Pareto front: no variant is both "
-        "further right and further up than one on it.",
+        caption="Change from the base in points. Further right is better on the training set’s own domain; further up "
+        "is better on other domains or tasks. Bars are 95 % intervals. The dashed line is the Pareto front: no variant "
+        "is better both ways than a variant on it.",
         panels=tuple(drawn),
-        looks=looks,
-        has_lines=False,
     )
 
 
 def _trade_offs(results: Results) -> pd.DataFrame:
-    """A row for each recipe and kind of retention, behind the base, which stands at zero in each panel."""
+    """A row for each recipe and kind of retention. In each panel the base comes first, at zero."""
     labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
     rows: list[dict[str, Any]] = []
     for role, (recipe, arm) in product(KEPT, results.recipes.items()):
@@ -163,7 +163,7 @@ def _said(change: RoleChange) -> str:
 
 
 def _on_front(row: Any, table: pd.DataFrame) -> bool:
-    """Whether no variant of the same panel is at least as good both ways and better in one."""
+    """True unless a variant of the same panel is at least as good both ways and better in one."""
     same = table[(table["train_dataset"] == row.train_dataset) & (table["role"] == row.role)]
     as_good = (same["gain"] >= row.gain) & (same["kept"] >= row.kept)
     return not bool((as_good & ((same["gain"] > row.gain) | (same["kept"] > row.kept))).any())
@@ -172,19 +172,19 @@ def _on_front(row: Any, table: pd.DataFrame) -> bool:
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def weights(result: Result) -> alt.ConcatChart:
-    """How far the weights of each layer moved, for each variant that was looked into."""
+def weights(result: OnDisk) -> alt.ConcatChart:
+    """How far the weights of each layer moved, for each variant whose weights were compared with the base's."""
     return moved_weights(result.table, seen_inside(result.table, result.folder)).chart
 
 
 def seen_inside(results: Results, folder: Path) -> dict[str, Inside]:
-    """What was seen inside the variants of an output folder, by their names."""
+    """By name of the variant, how its weights and predictions differ from the base's, from an output folder."""
     seen = read_inside(folder)
     return {variant.name: seen[variant.key] for variant in results.grid.variants if variant.key in seen}
 
 
 def moved_weights(results: Results, inside: Mapping[str, Inside]) -> Figure:
-    """How far the weights of each layer moved, as a figure: two panels, or with many variants two a training set."""
+    """How far the weights of each layer moved: two panels, or two for each training set if there are many variants."""
     variants, titles = {v.name: v for v in results.grid.variants}, titles_of(results)
     labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
     many = len(inside) > MANY
@@ -210,10 +210,9 @@ def moved_weights(results: Results, inside: Mapping[str, Inside]) -> Figure:
         number=0,
         name="weights",
         title="How far the weights moved",
-        caption="By layer: the mean absolute change of a weight, as in the study, and the change’s Frobenius norm "
-        "relative to the base’s, which does not depend on how large weights are.",
+        caption="By layer: the mean absolute change of a weight, as in the study, and the Frobenius norm of the change "
+        "divided by that of the base’s weights, which does not depend on how large weights are.",
         panels=tuple(drawn),
-        looks=looks,
     )
 
 

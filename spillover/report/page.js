@@ -360,46 +360,35 @@
     };
   }
 
-  // --- figures: one series alone, tips on marks -------------------------------------------------
+  // --- figures: what a mark says ----------------------------------------------------------------
 
-  // An entry of a legend becomes a button that lets the other colours fade; the base, in the text's colour, stays.
-  function legends() {
-    for (const item of $$(".legend li")) {
-      const colour = $("svg [fill^='var(']", item)?.getAttribute("fill");
-      if (!colour) continue;
-      const figure = item.closest("figure");
-      const button = h("button", { type: "button", "aria-pressed": "false", on: { click: () => pick(figure, button, colour) } }, ...item.childNodes);
-      item.replaceChildren(button);
-    }
-  }
-  function pick(figure, button, colour) {
-    const alone = button.getAttribute("aria-pressed") === "false";
-    for (const other of $$(".legend button", figure)) other.setAttribute("aria-pressed", String(alone && other === button));
-    for (const mark of $$(".panels :is([fill^='var('], [stroke^='var('])", figure)) {
-      mark.classList.toggle("faint", alone && ![mark.getAttribute("fill"), mark.getAttribute("stroke")].includes(colour));
-    }
-  }
-
+  // A mark shows its description under a pointer, and when it has the focus: arrow keys go from mark to mark.
   function tips() {
-    const tip = h("div", { id: "tip", role: "status", hidden: true });
+    const tip = h("div", { id: "tip", "aria-hidden": "true", hidden: true });
     document.body.append(tip);
-    const place = (mark) => {
+    const show = (event) => {
+      const mark = event.target.closest?.(".drawing [aria-label]");
+      tip.hidden = !mark;
+      if (!mark) return;
+      tip.textContent = mark.getAttribute("aria-label");
       const box = mark.getBoundingClientRect();
-      tip.textContent = mark.dataset.tip;
-      tip.hidden = false;
-      const left = Math.min(Math.max(8, box.left + box.width / 2 - tip.offsetWidth / 2), innerWidth - tip.offsetWidth - 8);
       const above = box.top - tip.offsetHeight - 8;
-      tip.style.left = `${left}px`;
+      tip.style.left = `${Math.max(8, Math.min(box.left + (box.width - tip.offsetWidth) / 2, innerWidth - tip.offsetWidth - 8))}px`;
       tip.style.top = `${above < 4 ? box.bottom + 8 : above}px`;
     };
-    const over = (event) => {
-      const mark = event.target.closest?.("[data-tip]");
-      if (mark) place(mark);
-      else tip.hidden = true;
-    };
-    document.addEventListener("pointerover", over);
-    document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });
+    for (const event of ["pointerover", "focusin"]) document.addEventListener(event, show);
+    document.addEventListener("scroll", () => show({ target: document.activeElement }), { passive: true, capture: true });
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
+    for (const drawing of $$(".drawing")) {
+      const marks = $$("[aria-label]", drawing);
+      for (const mark of marks) mark.setAttribute("tabindex", "-1");
+      drawing.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        marks.at((marks.indexOf(document.activeElement) + step) % marks.length).focus();
+      });
+    }
   }
 
   // --- begin ------------------------------------------------------------------------------------
@@ -409,7 +398,6 @@
   for (const element of $$("[data-script]")) element.hidden = false;
   $$("button[data-v]").forEach((button) => button.addEventListener("click", () => openCell(+button.dataset.v, +button.dataset.t)));
   dialog?.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  legends();
   tips();
   if (examples) {
     // Not before it is near: the first pack may be a file.

@@ -6,8 +6,8 @@ passes through the template's escaping, or stands as JSON in which no tag can be
 are charts, whose text Vega has escaped. A content security policy allows the page's own style sheet and script, by
 hash, what that script adds itself ('strict-dynamic': the files beside), and nothing else: no network, no eval.
 
-Figures are drawings made here (`charts`) and not Vega in the page: its run time is a megabyte, and what is needed of
-it, a tip on each mark, takes thirty lines.
+Figures are SVG that Vega draws here (`charts`). Vega is not in the page, since its run time is a megabyte. A short
+script shows what Vega wrote about each mark.
 """
 
 from __future__ import annotations
@@ -95,30 +95,22 @@ def drawn(
     planned: Mapping[Pair, Sequence[str]] | None = None,
     titles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A figure as the template takes it: panels as markup under a legend, and links to its files if they are there.
+    """A figure as the template takes it: its drawing, and links to its files if they exist.
 
-    What it lacks is of two kinds: what the study has and this experiment has not, and what is `planned` (by panel, the
-    variants that are not done) and has not run.
+    `lacking` names panels that the study has and this experiment has not. `waiting` names those that are `planned` (by
+    panel, the variants that are not done) and have not run.
     """
     from markupsafe import Markup
 
     called = {pair: " → ".join((titles or {}).get(name, name) for name in pair) for pair in planned or {}}
     waiting = [f"{called[pair]} ({', '.join(names)})" for pair, names in (planned or {}).items() if names]
-    panels = charts.split(figure.svg) if figure.panels else []
     return {
         "id": figure.name,
-        "number": figure.number,
-        "title": figure.title,
+        "title": f"Figure {figure.number}. {figure.title}" if figure.number else figure.title,
         "caption": figure.caption,
         "lacking": [panel for panel in figure.lacking if panel not in called.values()],
         "waiting": waiting,
-        "panels": [Markup(panel) for panel in panels],
-        "legend": [
-            {"mark": Markup(charts.swatch(look, figure.has_lines)), "label": label}
-            for label, look in figure.looks.items()
-        ],
-        "label": f"{figure.title}: {len(panels)} panels of {', '.join(figure.looks)}. The numbers are in the tables.",
-        "columns": figure.columns,
+        "drawing": Markup(charts.on_page(figure.svg)) if figure.panels else "",
         "files": [(path.suffix[1:].upper(), f"{linked.name}/{path.name}") for path in exports.there(figure, linked)],
     }
 

@@ -32,6 +32,7 @@ def _pairs(text: str) -> tuple[Pair, ...]:
     return tuple((train.strip(), test) for train, tests in halves for test in tests.split())
 
 
+ROW = range(2, 6)  # tests that fit into a row of panels; each row is then a prompt format
 OWN = ("amazon", "multinli", "paws", "xsum", "socialqa")  # the columns of the study's Figure 3
 STUDY: Mapping[int, tuple[Pair, ...]] = {  # the panels of the study's figures, in its order
     1: _pairs(
@@ -108,7 +109,6 @@ def over_shots(data: Averages, number: int, prompt: str | None = None) -> Figure
         title=title,
         caption=f"Scores over the demonstrations in the prompt, prompt format {prompt}, with 95 % intervals.",
         panels=tuple(drawn),
-        looks=looks,
         lacking=lacking,
     )
 
@@ -134,9 +134,8 @@ def across_tasks(data: Averages) -> Figure:
         caption="The base and the models fine-tuned without demonstrations on the other tasks, each at its smallest "
         "size; lines are named after the training set. Bars are 95 % intervals.",
         panels=tuple(drawn),
-        looks=looks,
         lacking=lacking,
-        columns=max(1, len(tests)),
+        columns=len(tests) if len(tests) in ROW else 4,
     )
 
 
@@ -198,9 +197,7 @@ def as_bars(data: Averages, number: int) -> Figure:
         title=TITLES[number],
         caption=f"{HOW if number == 4 else 'Bars and rings as in Figure 4.'} Prompt format {prompt}, 95 % intervals.",
         panels=tuple(drawn),
-        looks=BAR_LOOKS,
         lacking=lacking,
-        has_lines=False,
     )
 
 

@@ -169,7 +169,7 @@ def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Par
 
 def moved(weights: Part) -> Part | None:
     """How far weights moved, where that was looked at."""
-    if not weights["panels"]:
+    if not weights["drawing"]:
         return None
     return {"figure": weights}
 

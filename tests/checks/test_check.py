@@ -18,10 +18,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from spillover import cli
-from spillover.checks.check import as_table, check, disk
+from spillover.checks.check import check, disk
 from spillover.errors import DataError, Finding, PromptError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import Plan, make_plan
+from spillover.report.checks import as_table
 
 PAPER = PAPER_DATA
 TOPICS = ["printer", "window", "garden", "engine", "letter", "bridge", "kettle", "saddle", "mirror", "basket"]

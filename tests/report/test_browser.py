@@ -159,14 +159,18 @@ def _right(folder: Path, key: str) -> dict[int, bool]:
 
 
 def test_a_mark_says_what_it_is(watched: Watched, results: table.Results) -> None:
-    mark = watched.tab.locator("#fig1-in-domain [data-tip]").first
-    mark.scroll_into_view_if_needed()
+    drawing, tip = watched.tab.locator("#fig1-in-domain .drawing"), watched.tab.locator("#tip")
+    marks = drawing.locator("[aria-label]")
+    marks.first.scroll_into_view_if_needed()
     watched.tab.wait_for_timeout(300)  # scrolling hides a tip
-    mark.hover()
+    marks.first.hover()
     base = results.df[(results.df.variant == "base") & (results.df.test_dataset == "news")].iloc[0]
-    assert watched.tab.locator("#tip").inner_text().startswith(f"base, 0 shots: {numbers.points(base.value)} [")
+    assert tip.inner_text().startswith(f"base, 0 shots: {numbers.points(base.value)} [")
     watched.tab.keyboard.press("Escape")
-    assert not watched.tab.locator("#tip").is_visible()
+    assert not tip.is_visible()
+    drawing.press("ArrowRight")
+    watched.tab.keyboard.press("ArrowRight")
+    assert tip.inner_text() == marks.nth(1).get_attribute("aria-label")
 
 
 def test_what_is_not_in_the_page_comes_from_beside_it(
@@ -223,15 +227,28 @@ def test_a_phone_does_not_scroll_sideways(chromium: Any, written: Path, scheme: 
     watched.tab.close()
 
 
-def test_a_legend_shows_one_series_alone(watched: Watched) -> None:
-    figure = watched.tab.locator("#fig6-fticl-classification-same-task")
-    faint, entry = figure.locator(".faint"), figure.get_by_role("button", name="FTICL")
-    assert faint.count() == 0
-    entry.press("Enter")
-    assert entry.get_attribute("aria-pressed") == "true"
-    assert set(faint.evaluate_all("marks => marks.map(mark => mark.getAttribute('fill'))")) == {"var(--c1)"}  # FT
-    entry.click()
-    assert entry.get_attribute("aria-pressed") == "false" and faint.count() == 0
+def test_a_drawing_fits_a_desktop_and_scrolls_in_its_own_box_on_a_phone(watched: Watched) -> None:
+    """On a phone it keeps the size of its words, and is wider than its box."""
+    sizes = "box => [box.scrollWidth - box.clientWidth, box.querySelector('svg').getBoundingClientRect().width]"
+    drawing = watched.tab.locator("#plane .drawing")
+    over, width = drawing.evaluate(sizes)
+    assert over == 0
+    watched.tab.set_viewport_size({"width": 390, "height": 800})
+    over, on_phone = drawing.evaluate(sizes)
+    assert over > 300 and on_phone == width
+
+
+def test_without_a_script_figures_have_the_pages_colours(chromium: Any, written: Path) -> None:
+    colours = set()
+    for scheme in ("light", "dark"):
+        watched = Watched(chromium, written, java_script_enabled=False, color_scheme=scheme)
+        bar = watched.tab.locator("#fig6-fticl-classification-same-task [aria-roledescription=bar]").last
+        assert bar.is_visible()
+        watched.tab.close()
+        shown = Watched(chromium, written, color_scheme=scheme)
+        colours.add(shown.tab.locator("#plane [aria-label]").nth(1).evaluate("mark => getComputedStyle(mark).fill"))
+        shown.tab.close()
+    assert len(colours) == 2 and not any("0, 0, 0" in colour for colour in colours)
 
 
 @pytest.fixture(scope="module")

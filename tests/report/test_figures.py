@@ -143,15 +143,21 @@ def test_a_label_looks_the_same_everywhere() -> None:
     assert len(set(many.values())) == 25  # colour, dash and shape together do not repeat so soon
 
 
-def test_panels_take_the_pages_colours_and_need_nothing(results: Results) -> None:
+def test_drawings_take_the_pages_colours_and_need_nothing(results: Results) -> None:
     for figure in drawn(results).values():
-        panels = charts.split(figure.svg)
-        assert len(panels) == len(figure.panels)
-        for panel, svg in zip(figure.panels, panels, strict=True):
-            assert svg.startswith("<svg") and "currentColor" in svg and charts.INK not in svg
-            assert not re.search(r'http|style=|href|id="|url\(|<script|#0072b2', svg)
-            tips = re.findall(r'data-tip="([^"]*)"', svg)
-            assert tips == panel.rows["tip"].tolist()
+        svg = charts.on_page(figure.svg)
+        assert svg.startswith("<svg ") and "currentColor" in svg and 'fill="var(--c1)"' in svg and charts.INK not in svg
+        assert not re.search(r'http|style=|href|id="|url\(|<script|"white"|#0072b2|font-family', svg)
+        described = re.findall(r'aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|bar)"', svg)
+        assert described == [tip for panel in figure.panels for tip in panel.rows["tip"]]
+        assert svg.count('aria-label="') == len(described)  # nothing else has words that only a screen reader hears
+
+
+def test_rows_of_panels_fit_the_page(results: Results) -> None:
+    panel = drawn(results)[1].panels[0].spec
+    for columns in range(1, 6):
+        spec = charts.grid([panel] * columns, columns)
+        assert columns * (spec["concat"][0]["width"] + charts.BETWEEN) - charts.BETWEEN <= charts.FULL
 
 
 def test_figures_drawn_beside_are_the_same(results: Results, base_only: Results) -> None:
@@ -165,7 +171,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_failure(capfd: pytest.CaptureFixture
     panel = charts.Panel("broken", {"mark": "no such mark"}, pd.DataFrame())
     with (
         pytest.raises(RuntimeError, match="could not be drawn"),
-        charts.beside([charts.Figure(0, "broken", "", "", (panel,), {})]) as (broken,),
+        charts.beside([charts.Figure(0, "broken", "", "", (panel,))]) as (broken,),
     ):
         assert broken.svg
     assert "Traceback" in capfd.readouterr().err

@@ -204,9 +204,10 @@ def test_figures_as_files_are_linked(tmp_path: Path) -> None:
 
 def test_no_torch(folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from spillover.report import page, table\n"
+        "import sys; from pathlib import Path\n"
+        "from spillover.analysis import results; from spillover.report import page\n"
         f"folder, path = Path({str(folder)!r}), Path({str(tmp_path / 'report.html')!r})\n"
-        "page.write(table.load(folder), folder, path)\n"
+        "page.write(results.load(folder), folder, path)\n"
         "assert not {'torch', 'transformers', 'nltk', 'altair'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
