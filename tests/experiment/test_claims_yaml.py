@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 from paths import ROOT
+from prose import tells
 
 from spillover.errors import ExperimentError
 from spillover.experiment import dialect
@@ -69,24 +70,24 @@ def test_what_can_be_expected(given: Any, low: float, high: float, said: str) ->
 
 
 WRONG = [
-    ("expect: above", "expect: abov", "expect: 'abov' is not allowed (did you mean 'above'? allowed: above, below, "),
-    ("expect: above", "expect: {within: 2, at_most: 3}", "expect: give at_least, at_most or both; or within; or "),
-    ("expect: above", "expect: {at_least: 3, at_most: 2}", "expect: at_least must be less than at_most"),
-    ("expect: above", "expect: {within: -2}", "expect.within: -2 should be greater than 0"),
-    ("ours: mine", "ours: {rolle: in_domain}", "ours.rolle' (did you mean 'role'? allowed: variant, strategy, "),
-    ("ours: mine", "ours: {role: in_domian}", "ours.role.0: 'in_domian' is not allowed (did you mean 'in_domain'? "),
-    ("ours: mine", "ours: {shots: every}", "ours.shots: 'every' is not allowed (allowed: some, a list)"),
-    ("each: prompt", "each: prompts", "each.0: 'prompts' is not allowed (did you mean 'prompt'? allowed: variant, "),
-    ("each: prompt", "holds: most", "holds: 'most' is not allowed (did you mean 'majority'? allowed: all, any, "),
-    ("each: prompt", "measure: loss", "measure: 'loss' is not allowed (allowed: score, off_format, training_loss, "),
-    ("theirs: base", "measure: training_loss", "training_loss is of a variant, not of its cells: leave out prompt"),
-    ("ours: mine, ", "", "'claims.0.comparisons.0.ours' is missing"),
-    ("id: a, ", "", "'claims.0.id' is missing"),
+    ("expect: above", "expect: abov", ("expect", "'abov'", "did you mean 'above'", "above, below")),
+    ("expect: above", "expect: {within: 2, at_most: 3}", ("expect", "at_least", "at_most", "within")),
+    ("expect: above", "expect: {at_least: 3, at_most: 2}", ("expect", "at_least", "at_most")),
+    ("expect: above", "expect: {within: -2}", ("expect.within", "-2", "0")),
+    ("ours: mine", "ours: {rolle: in_domain}", ("ours.rolle", "did you mean 'role'", "variant, strategy")),
+    ("ours: mine", "ours: {role: in_domian}", ("ours.role.0", "'in_domian'", "did you mean 'in_domain'")),
+    ("ours: mine", "ours: {shots: every}", ("ours.shots", "'every'", "some, a list")),
+    ("each: prompt", "each: prompts", ("each.0", "'prompts'", "did you mean 'prompt'")),
+    ("each: prompt", "holds: most", ("holds", "'most'", "did you mean 'majority'", "all, any")),
+    ("each: prompt", "measure: loss", ("measure", "'loss'", "score, off_format, training_loss")),
+    ("theirs: base", "measure: training_loss", ("training_loss", "variant", "prompt")),
+    ("ours: mine, ", "", ("'claims.0.comparisons.0.ours'", "missing")),
+    ("id: a, ", "", ("'claims.0.id'", "missing")),
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong", "line"), WRONG)
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, right: str, wrong: str, line: str) -> None:
+@pytest.mark.parametrize(("right", "wrong", "words"), WRONG)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, right: str, wrong: str, words: tuple[str, ...]) -> None:
     """With the path in the YAML, in an experiment and in a file of claims alike."""
     claim = "{id: a, text: t, comparisons: {ours: mine, theirs: base, each: prompt, expect: above}}"
     (tmp_path / "x.yaml").write_text(experiment(claim))
@@ -97,28 +98,28 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, right: str, wrong: st
         with pytest.raises(ExperimentError) as error:
             read(tmp_path / name)
         assert str(error.value).startswith(f"{tmp_path / name}: ") and "claims.0" in str(error.value)
-        assert line in str(error.value) and "\n" not in str(error.value)
+        assert tells(str(error.value), *words) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "words"),
     [
-        ("- a", "mine.yaml: a file of claims is a mapping (keys: claims)"),
-        ("claims: [", "not valid YAML"),
-        (f"claims:{KEEPS}{KEEPS}", "claims: two claims have the id 'keeps'"),
-        ("claims: []\nmodel: m", "unknown key 'model' (allowed: claims)"),
+        ("- a", ("mine.yaml", "mapping", "claims")),
+        ("claims: [", ("mine.yaml:1", "YAML")),
+        (f"claims:{KEEPS}{KEEPS}", ("claims", "id 'keeps'")),
+        ("claims: []\nmodel: m", ("'model'", "allowed: claims")),
     ],
 )
-def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ExperimentError) as error:
         load_claims(tmp_path / "mine.yaml")
-    assert line in str(error.value) and "\n" not in str(error.value)
+    assert tells(str(error.value), *words) and "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(experiment("nowhere.yaml"))
-    with pytest.raises(ExperimentError, match=r"nowhere\.yaml: no such file$"):
+    with pytest.raises(ExperimentError, match=r"nowhere\.yaml\b.*no such file"):
         load_experiment(tmp_path / "x.yaml")
 
 

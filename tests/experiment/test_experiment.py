@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 from paths import ROOT
+from prose import tells
 
 from spillover.errors import ExperimentError
 from spillover.experiment import dialect
@@ -115,55 +116,51 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "words"),
     [
-        ("model: m\nsuite: builtin\ntrian: {}", "unknown key 'trian' (did you mean 'train'? allowed: model, "),
-        ("model: m\nsuite: builtin\ntrain: {datsets: [a]}", "unknown key 'train.datsets' (did you mean 'datasets'? "),
-        (
-            "model: m\nsuite: builtin\ntrain: {strategies: [fft]}",
-            "unknown strategy 'fft' (did you mean 'ft'? allowed: ft, fticl, lora)",
-        ),
-        ("model: m\nsuite: builtin\nengine: fast", "engine: 'fast' is not allowed (allowed: shared, plain)"),
+        ("model: m\nsuite: builtin\ntrian: {}", ("'trian'", "did you mean 'train'", "allowed: model")),
+        ("model: m\nsuite: builtin\ntrain: {datsets: [a]}", ("'train.datsets'", "did you mean 'datasets'")),
+        ("model: m\nsuite: builtin\ntrain: {strategies: [fft]}", ("'fft'", "did you mean 'ft'", "ft, fticl, lora")),
+        ("model: m\nsuite: builtin\nengine: fast", ("engine", "'fast'", "shared, plain")),
         (
             "model: m\nsuite: builtin\nkeep: weigths",
-            "keep: 'weigths' is not allowed (did you mean 'weights'? allowed: weights, adapter, none)",
+            ("keep", "'weigths'", "did you mean 'weights'", "weights, adapter, none"),
         ),
         (
             "model: m\nsuite: builtin\ntest: {shots: defalt}",
-            "test.shots: 'defalt' is not allowed (did you mean 'default'? allowed: default, a list)",
+            ("test.shots", "'defalt'", "did you mean 'default'", "default, a list"),
         ),
         (
             "model: m\nsuite: builtin\ntrain: {strategies: [{fticl: {sizes: small}}]}",
-            "train.strategies.0.sizes: 'small' is not allowed (did you mean 'smallest'? allowed: smallest, a list)",
+            ("sizes", "'small'", "did you mean 'smallest'", "smallest, a list"),
         ),
-        ("model: m\nsuite: builtin\nmodel: n", "x.yaml:3: not valid YAML: 'model' stands twice"),
-        ("model: [", "not valid YAML"),
-        ("- a", "an experiment is a mapping"),
-        ("suite: builtin", "'model' is missing"),
-        ("model: m", "give a suite (builtin, paper) or datasets, or both"),
-        ("model: m\nsuite: builtin\ntest: {limit: 0}", "test.limit: 0 should be greater than or equal to 1"),
+        ("model: m\nsuite: builtin\nmodel: n", ("x.yaml:3", "YAML", "'model'", "twice")),
+        ("model: [", ("x.yaml:1", "YAML")),
+        ("- a", ("mapping",)),
+        ("suite: builtin", ("'model'", "missing")),
+        ("model: m", ("suite", "builtin, paper", "datasets")),
+        ("model: m\nsuite: builtin\ntest: {limit: 0}", ("test.limit", "0", "1")),
         (
             "model: m\ndatasets: {a: {train: [{file: x, hub: y}]}}",
-            "a source is exactly one of file, release, hub, builtin; got file, hub",
+            ("source", "file, release, hub, builtin", "file, hub"),
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, line: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
     with pytest.raises(ExperimentError) as error:
         load_experiment(written(tmp_path, text))
-    assert line in str(error.value)
+    assert tells(str(error.value), *words)
     assert "\n" not in str(error.value)
 
 
 def test_an_unknown_suite_names_those_there_are() -> None:
-    with pytest.raises(
-        ExperimentError, match=r"unknown suite 'papr' \(did you mean 'paper'\? allowed: builtin, paper\)"
-    ):
+    with pytest.raises(ExperimentError) as error:
         Experiment(model="m", suite="papr").all_datasets()
+    assert tells(str(error.value), "'papr'", "did you mean 'paper'", "builtin, paper")
 
 
 def test_a_data_set_name_that_the_suite_has_is_refused() -> None:
-    with pytest.raises(ExperimentError, match="'reviews' stands in the suite 'builtin' already"):
+    with pytest.raises(ExperimentError, match=r"'reviews'.*'builtin'"):
         parse_experiment(
             {"model": "m", "suite": "builtin", "datasets": {"reviews": {"test": "x.jsonl"}}}
         ).all_datasets()

@@ -351,7 +351,7 @@ def test_rows_that_nobody_can_answer_are_kept_and_never_right(tmp_path: Path, en
 def test_another_label_than_those_that_are_dropped_is_an_error_as_ever(tmp_path: Path) -> None:
     (tmp_path / "nli.jsonl").write_text(nli([("A.", "B.", "neither")]))
     spec = {"task": "inference", "test": {"file": "nli.jsonl", "drop_labels": ["-"]}}
-    with pytest.raises(DataError, match="label 'neither' is not one of the task's"):
+    with pytest.raises(DataError, match="'neither'"):
         Catalogue(
             parse_experiment({"model": "m", "datasets": {"nli": spec}, "protocol": "paper"}), Places(tmp_path)
         ).test("nli")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prose import tells
 from rich.console import Console
 
 from spillover.experiment.schema import parse_experiment
@@ -80,7 +82,7 @@ def test_with_nothing_there_all_is_missing_and_time_unknown(store: Store) -> Non
     assert found.variants[0].train_tokens == 0 < found.variants[1].train_tokens
     assert 0 < found.tokens < found.tokens_plain
     assert found.seconds is None
-    assert closing(found)[-1] == "Time: unknown until the first cell has been computed on this machine."
+    assert tells(closing(found)[-1], "Time", "unknown")
 
 
 def test_the_plain_engine_shares_nothing_and_says_no_tokens_saved(store: Store) -> None:
@@ -89,8 +91,8 @@ def test_the_plain_engine_shares_nothing_and_says_no_tokens_saved(store: Store) 
     plain = estimate(plan_of(train=strategies, engine="plain"), store)
     assert plain.tokens == plain.tokens_plain == shared.tokens_plain > shared.tokens
     assert plain.train_tokens > shared.train_tokens, "each sample has its own demonstrations"
-    assert "if shared prefixes were not computed once" in closing(shared)[0]
-    assert "if shared" not in closing(plain)[0]
+    assert "shared prefixes" in closing(shared)[0]
+    assert "shared prefixes" not in closing(plain)[0]
 
 
 def test_tokens_are_near_those_of_the_tokenizer(store: Store) -> None:
@@ -119,7 +121,7 @@ def test_time_comes_from_the_receipts_of_the_same_kind_of_cell(store: Store) -> 
     found = estimate(plan, store)
     assert found.variants[1].seconds == pytest.approx(of["reviews"] + 3 * of["quiz"])
     assert found.variants[2].seconds == pytest.approx(of["reviews"] + 3 * of["quiz"] + 2 * training)
-    assert closing(found)[-1].startswith("Time: about ")
+    assert tells(closing(found)[-1], "Time", duration(found.seconds or 0))
 
 
 def test_another_machine_s_receipts_say_nothing_of_this_one(store: Store) -> None:
@@ -162,7 +164,8 @@ def test_all_there(store: Store) -> None:
     plan = plan_of(train={"strategies": []})
     for test in ("reviews", "quiz"):
         fill(store, plan, plan.jobs[0], test, 1.0)
-    assert closing(estimate(plan, store)) == ["All 4 cells are there: nothing is left to compute."]
+    (line,) = closing(estimate(plan, store))
+    assert tells(line, "4 cells")
 
 
 def test_bytes_by_what_is_kept(store: Store) -> None:
@@ -188,7 +191,7 @@ def test_weights_that_are_not_here_yet_are_unknown(store: Store, monkeypatch: py
     monkeypatch.setattr(module.models, "tokenizer_folder", lambda spec, base: store.folder)
     found = estimate(plan, store)
     assert found.bytes_kept is None
-    assert "Disk: known once the model's weights are here." in closing(found)
+    assert any(tells(line, "Disk", "weights") and not re.search(r"\d", line) for line in closing(found))
 
 
 def test_work_counts_demonstrations_once() -> None:
@@ -205,17 +208,7 @@ def test_the_table_has_a_row_a_variant_and_says_days(store: Store) -> None:
     fill(store, plan, plan.jobs[0], "reviews", 2e5)
     console = Console(width=110, record=True, color_system=None)
     console.print(render(estimate(plan, store)))
-    text = console.export_text()
-    for word in (
-        "base",
-        "reviews-ft",
-        "reviews-lora",
-        "2 of 4",
-        "10 of 12 cells are missing",
-        " days of one device, at the speed",
-    ):
-        assert word in text
-    assert "These are days" in text
+    assert tells(console.export_text(), "base", "reviews-ft", "reviews-lora", "2 of 4", "10 of 12 cells", "days")
 
 
 @pytest.mark.parametrize(

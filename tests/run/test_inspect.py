@@ -14,6 +14,7 @@ import pytest
 import tinymodels
 import torch
 from peft import LoraConfig, get_peft_model
+from prose import tells
 from safetensors.torch import load_file, save_file
 
 from spillover.engine import attention
@@ -194,15 +195,14 @@ def failures(place: Path, path: Path, out: Path) -> tuple[str, ...]:
 def test_a_copy_of_the_base_is_refused(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "base", tmp_path / "same")
     (line,) = failures(place, tmp_path / "same", tmp_path / "out")
-    assert line.startswith("mine failed: answers exactly as the base: the adapter was not applied, or nothing was")
-    assert "; no weight moved" in line
+    assert tells(line, "mine failed", "base", "no weight moved")
 
 
 def test_an_adapter_that_was_never_trained_is_refused(place: Path, tmp_path: Path) -> None:
     config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     get_peft_model(tinymodels.build(gain=4.0), config).save_pretrained(tmp_path / "new")  # B is zero
     (line,) = failures(place, tmp_path / "new", tmp_path / "out")
-    assert "; no weight moved" in line
+    assert tells(line, "no weight moved")
 
 
 def test_weights_that_moved_without_an_effect_are_refused(place: Path, tmp_path: Path) -> None:
@@ -211,8 +211,7 @@ def test_weights_that_moved_without_an_effect_are_refused(place: Path, tmp_path:
     weights["model.norm.weight"] = weights["model.norm.weight"] * (1 + 1e-6)
     save_file(weights, tmp_path / "hardly" / "model.safetensors", {"format": "pt"})
     (line,) = failures(place, tmp_path / "hardly", tmp_path / "out")
-    assert "; its weights moved by " in line
-    assert "no log-probability by more than " in line
+    assert tells(line, "weights moved by", "no log-probability")
 
 
 def test_weights_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -> None:
@@ -221,34 +220,34 @@ def test_weights_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = math.nan
     save_file(weights, tmp_path / "broken" / "model.safetensors", {"format": "pt"})
     (line,) = failures(place, tmp_path / "broken", tmp_path / "out")
-    assert "1 of its weights hold infinities or NaN, layers.1.mlp.up_proj.weight the first" in line
+    assert tells(line, "1", "NaN", "layers.1.mlp.up_proj.weight")
 
 
 def test_a_learning_rate_too_small_to_move_anything_is_named(place: Path, tmp_path: Path) -> None:
     train = {"strategies": ["ft"], "learning_rate": 1e-12, "num_train_epochs": 1, "batch_size": 8}
     (line,) = execute(plan_of(place, train=train), Store(tmp_path))
-    assert line.startswith("words-ft failed: answers exactly as the base")
-    assert "(its learning rate is 1e-12)" in line
+    assert tells(line, "words-ft failed", "base", "learning rate", "1e-12")
 
 
 SEEN = Inside("key", "mine", "w", "s", "float32", changes=(Change("w", None, "q", 10, 1.0, 1.0, 1.0),), largest=0.5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "line"),
+    ("changes", "words"),
     [
-        ({"largest": math.nan}, "its predictions are not numbers"),
-        ({"largest": 1e-4, "changes": ()}, "nothing was trained, no log-probability by more than 0.0001 nats"),
-        ({"merge_gap": 0.2}, "its adapter answers otherwise when merged into the weights, by 0.2 nats a token"),
-        ({"merge_gap": math.nan}, "its adapter answers otherwise"),
-        ({"merge_gap": 0.2, "precision": "bfloat16"}, r"\(at most 0.1 is rounding\)"),
+        ({"largest": math.nan}, ("predictions", "not numbers")),
+        ({"largest": 1e-4, "changes": ()}, ("nothing was trained", "0.0001 nats")),
+        ({"merge_gap": 0.2}, ("adapter", "merged", "0.2 nats")),
+        ({"merge_gap": math.nan}, ("adapter", "merged", "nan")),
+        ({"merge_gap": 0.2, "precision": "bfloat16"}, ("adapter", "merged", "0.2 nats", "0.1")),
     ],
 )
-def test_what_is_refused(changes: dict[str, Any], line: str) -> None:
+def test_what_is_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
     refuse_impostor(SEEN, 1e-4)
     refuse_impostor(replace(SEEN, merge_gap=0.01, precision="bfloat16"), 1e-4)
-    with pytest.raises(ModelError, match=line):
+    with pytest.raises(ModelError) as refused:
         refuse_impostor(replace(SEEN, **changes), 1e-4)
+    assert tells(str(refused.value), *words)
 
 
 # --- what cannot be compared ----------------------------------------------------------------------------------------
@@ -273,9 +272,9 @@ def test_what_is_not_proven_is_said_in_the_run(place: Path, tmp_path: Path, monk
     blind(monkeypatch)
     reporter = Said()
     assert execute(plan_of(place), Store(tmp_path), reporter, Backend()) == ()
-    line = "its predictions are not proven to differ from the base's: its engine shows no hidden states"
-    assert [said for said in reporter.lines if "not proven" in said] == [f"words-ft: {line}", f"words-lora: {line}"]
-    assert by_name(tmp_path)["words-ft"].unproven == (line,)
+    (why,) = by_name(tmp_path)["words-ft"].unproven
+    assert tells(why, "not proven", "its engine shows no hidden states")
+    assert [said for said in reporter.lines if "not proven" in said] == [f"words-ft: {why}", f"words-lora: {why}"]
 
 
 @pytest.mark.parametrize("is_adapter", [True, False])
@@ -300,11 +299,12 @@ def test_an_adapter_of_which_nothing_is_proven_is_refused(
     failed = execute(plan, Store(tmp_path / "out"), reporter, Backend())
     if is_adapter:
         (line,) = failed
-        why = "no safetensors to compare; its engine shows no hidden states"
-        assert line.startswith(f"mine failed: not proven to differ from the base: {why}")
+        assert tells(
+            line, "mine failed", "not proven", "no safetensors to compare", "its engine shows no hidden states"
+        )
         assert inside.read(tmp_path / "out") == {}
     else:
-        assert failed == () and sum("not proven to differ" in line for line in reporter.lines) == 2
+        assert failed == () and sum("not proven" in line for line in reporter.lines) == 2
 
 
 def test_pickled_weights_are_told_apart_by_their_answers(place: Path, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_divergence_is_a_mean_over_tokens_with_an_interval_over_passages() -> 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "abc.json").write_text("{")
-    with pytest.raises(StoreError, match=r"abc\.json: cannot be read: .*\(delete it\)"):
+    with pytest.raises(StoreError, match=r"abc\.json\b.*\bdelete"):
         inside.read(tmp_path)
     assert inside.read(tmp_path / "nothing") == {}
 

@@ -80,5 +80,5 @@ def test_generation_keeps_the_text_up_to_the_blank_line() -> None:
 def test_a_prompt_longer_than_the_model_is_refused_with_its_row(smollm2: Path) -> None:
     encoder = Encoder.load(smollm2)
     one = sheet("sentiment", input="word " * 9000)
-    with pytest.raises(PromptError, match=r"row 3 at 0 shots needs 9\d\d\d tokens, the model has 8192"):
+    with pytest.raises(PromptError, match=r"row 3 at 0 shots .*\b9\d\d\d\b.*\b8,?192\b"):
         requests_for(one, one.rows, encoder)

@@ -34,6 +34,7 @@ from insideworkers import (
 )
 from paths import ROOT
 from plans import contents, plan_of
+from prose import tells
 from tinyruns import write_experiment
 
 import spillover
@@ -83,8 +84,7 @@ def test_every_call_is_made_once_and_a_process_that_dies_costs_its_own_call() ->
     assert {number: result[0] for number, result in results.items()} == {n: n * n for n in (0, 1, 2, 5, 6, 7)}
     assert os.getpid() not in {pid for _, pid in results.values()}
     assert all(isinstance(result, ModelError) for result in died.values())
-    assert str(died[3]).startswith("cpu: its process was killed by SIGKILL (as Linux does where memory runs out")
-    assert str(died[4]) == "cpu: its process ended with exit code 7"
+    assert tells(str(died[3]), "cpu", "SIGKILL", "memory") and tells(str(died[4]), "cpu", "exit code 7")
     assert sorted(heard.told) == [("say", f"squaring {n}") for n in (0, 1, 2, 5, 6, 7)]
 
 
@@ -113,7 +113,7 @@ def test_a_bug_is_the_result_of_its_call_and_has_its_traceback() -> None:
     results = dict(spread(divide, range(3), TWO, Quiet()))
     bug = results.pop(0)
     assert results == {1: 1.0, 2: 0.5}
-    assert isinstance(bug, ModelError) and str(bug) == "cpu: ZeroDivisionError: division by zero"
+    assert isinstance(bug, ModelError) and tells(str(bug), "cpu", "ZeroDivisionError", "division by zero")
     assert "in divide" in "".join(traceback.format_exception(bug))
 
 
@@ -136,7 +136,7 @@ def test_windows_has_one_device_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
         patch.setattr(sys, "platform", "win32")
         with pytest.raises(SpilloverError) as told:
             next(spread(square, range(2), TWO, Quiet()))
-    assert str(told.value) == "--device: several at once work on Linux and macOS (one, as cuda:0)"
+    assert tells(str(told.value), "--device", "Linux", "macOS")
     without = "import signal; del signal.SIGKILL; from spillover.run.processes import choose; choose('cpu')"
     subprocess.run([sys.executable, "-c", without], check=True)
 
@@ -184,7 +184,7 @@ def test_choose(monkeypatch: pytest.MonkeyPatch, asked: str, visible: str | None
 
 @pytest.mark.parametrize("asked", ["", "gpu", "cuda:", "cuda:x", "cpu,cuda:0", "cuda,cuda", "cuda:0,", "cpu:0"])
 def test_choose_refuses(asked: str) -> None:
-    with pytest.raises(SpilloverError, match=r"--device: unknown device '.*' \(cpu, cuda, cuda:0"):
+    with pytest.raises(SpilloverError, match=r"--device: .*cpu, cuda, cuda:0"):
         choose(asked)
 
 
@@ -209,7 +209,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, asked: str, gpus: int, found: 
 def test_a_gpu_that_is_not_there_is_told_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("SPILLOVER_DEVICE", "cuda:0,cuda:2")
-    with pytest.raises(ModelError, match=r"^--device cuda:2: no such GPU here \(there are cuda:0, cuda:1\)$"):
+    with pytest.raises(ModelError, match=r"--device cuda:2\b.*cuda:0, cuda:1\b"):
         hf.devices()
 
 
@@ -235,7 +235,7 @@ def test_a_run_on_several_devices_does_what_a_run_on_one_does(tmp_path: Path, wh
 def test_a_killed_worker_is_a_failed_variant_and_only_that_is_done_again(tmp_path: Path, whole: dict[str, str]) -> None:
     logged = Logged(tmp_path / "log", dies_training="reviews-ft")
     (failure,) = execute(plan_of(), Store(tmp_path / "out"), backend=logged.backend())
-    assert failure.startswith("reviews-ft failed: cpu: its process was killed by SIGKILL (as Linux does where memory ")
+    assert tells(failure, "reviews-ft", "cpu", "SIGKILL", "memory")
     assert len(contents(tmp_path / "out")) == 2 * 6
     again = Logged(tmp_path / "again")
     assert execute(plan_of(), Store(tmp_path / "out"), backend=again.backend()) == ()
@@ -301,7 +301,7 @@ def test_a_real_run_that_was_stopped_on_two_devices_ends_with_the_bytes_of_one(t
     stopped.send_signal(signal.SIGINT)
     said, _ = stopped.communicate()
     assert stopped.returncode == 130, said
-    assert "Stopped. Everything finished is kept" in said and "Traceback" not in said
+    assert tells(said, "Stopped", "kept") and "Traceback" not in said
     assert len(workers) == 2 and not any(map(is_alive, workers))
 
     for output, device in (("one", "cpu"), ("two", "cpu,cpu")):

@@ -7,4 +7,4 @@ import re
 
 def tells(text: str, *words: str) -> bool:
     """Whether each of `words` stands in `text`, and not only inside a longer word or number."""
-    return all(re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(word)}(?!\w)(?![.,]\d)", text) for word in words)
+    return all(re.search(rf"(?<!\w)(?<!\d[.,](?=\d)){re.escape(word)}(?!\w)(?![.,]\d)", text) for word in words)
