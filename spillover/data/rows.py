@@ -7,8 +7,11 @@ the second changes what the results can show.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..text.task import Example, Task
+
+Part = Literal["train", "test", "demos"]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The builtin data sets: templated English for all five tasks, made on the spot from seeded choices.
+"""The builtin data sets: English text from templates for all five tasks, generated from seeds.
 
-Templated text shows the machinery, not findings. It needs no download, is made in well under a second, and
-lets `spillover demo` show what a fine-tuned model gains and loses; but a model that does well on sentences
-from one mould has shown little about sentences that people write. Use suite `paper` or your own data for findings.
+Templated text shows the machinery, not findings. It needs no download, is made in well under a second, and lets
+`spillover demo` show what a fine-tuned model gains and loses. But a model that does well on sentences from one template
+has shown little about sentences that people write. For findings, use the suite `paper` or your own data.
 
 Each task has one data set to train on, its source domain, and three that differ from it along one axis each:
 
@@ -14,8 +14,8 @@ Each task has one data set to train on, its source domain, and three that differ
 
 `_words` keeps templates and length and takes its words from another field, `_format` keeps words and length and
 writes the facts as a form, ledger or interview, `_length` keeps words and templates and writes about three times
-as much. The source's own test rows are in-domain: same field, templates and length; their content words
-are new nevertheless (`builtin_fields`), as they are for every test set.
+as much. The source's own test rows are in-domain: same field, templates and length. Their content words are new
+nevertheless, as they are for every test set (`words/reviews.yaml` explains how words are split).
 
     >>> generate("reviews", "test", 1)[0].target in ("positive", "negative")
     True
@@ -23,58 +23,55 @@ are new nevertheless (`builtin_fields`), as they are for every test set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
-from types import MappingProxyType
 from typing import Any
 
 from ...errors import DataError, did_you_mean
 from ...text.task import FIVE, Example, Task
-from . import deals as deals
-from . import fields as fields
-from . import rows as rows
-from .words import Part
+from ..rows import Part
+from .deals import paraphrase, question
+from .rows import Row, Style, inference, news, review
+from .words import AnyWords, DealWords, NewsWords, ReviewWords, SceneWords, read_words
 
-DEFAULT_ROWS: Mapping[Part, int] = MappingProxyType({"train": 256, "test": 120, "demos": 8})
-
-MAX_REPEATS = 200
-"""Draws in a row that bring nothing new before a data set is held to be exhausted."""
+DEFAULT_ROWS: dict[Part, int] = {"train": 256, "test": 120, "demos": 8}
+MAX_REPEATS = 200  # a data set ends where so many draws in a row bring nothing new
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One data set: whose maker writes its rows, from which words, in which style."""
+    """One data set: the function that writes its rows, the words that it draws from, and the style."""
 
     task: Task
-    make: Callable[..., rows.Row]
-    words: Mapping[Part, Any]
-    style: rows.Style
+    make: Callable[..., Row]
+    kind: type[AnyWords]
+    field: str
+    style: Style = "plain"
     parts: tuple[Part, ...] = ("test", "demos")
 
-
-def _domains() -> Iterator[tuple[str, Domain]]:
-    sources: tuple[tuple[str, str, Callable[..., rows.Row], Mapping[Part, Any], Mapping[Part, Any]], ...] = (
-        ("reviews", "sentiment", rows.review, fields.SHOP, fields.TRAVEL),
-        ("deals", "paraphrase", deals.paraphrase, fields.TRADE, fields.OFFICES),
-        ("scenes", "inference", rows.inference, fields.STREET, fields.ANIMALS),
-        ("quiz", "question_generation", deals.question, fields.NEIGHBOURS, fields.GODS),
-        ("news", "summarisation", rows.news, fields.TOWN, fields.SPACE),
-    )
-    for name, task, make, field, other_field in sources:
-        yield name, Domain(FIVE[task], make, field, "plain", ("train", "test", "demos"))
-        yield f"{name}_words", Domain(FIVE[task], make, other_field, "plain")
-        yield f"{name}_format", Domain(FIVE[task], make, field, "record")
-        yield f"{name}_length", Domain(FIVE[task], make, field, "long")
+    def words(self, part: Part) -> Any:
+        return read_words(self.kind, self.field, part)
 
 
-DOMAINS: Mapping[str, Domain] = MappingProxyType(dict(_domains()))
+def _family(name: str, source: Domain, other_field: str) -> dict[str, Domain]:
+    """A source domain, and the three data sets that differ from it along one axis each."""
+    return {
+        name: replace(source, parts=("train", "test", "demos")),
+        f"{name}_words": replace(source, field=other_field),
+        f"{name}_format": replace(source, style="record"),
+        f"{name}_length": replace(source, style="long"),
+    }
 
 
-def names() -> tuple[str, ...]:
-    """All builtin data sets."""
-    return tuple(DOMAINS)
+DOMAINS = {
+    **_family("reviews", Domain(FIVE["sentiment"], review, ReviewWords, "shop"), "travel"),
+    **_family("deals", Domain(FIVE["paraphrase"], paraphrase, DealWords, "trade"), "offices"),
+    **_family("scenes", Domain(FIVE["inference"], inference, SceneWords, "street"), "animals"),
+    **_family("quiz", Domain(FIVE["question_generation"], question, DealWords, "neighbours"), "gods"),
+    **_family("news", Domain(FIVE["summarisation"], news, NewsWords, "town"), "space"),
+}
 
 
 def generate(name: str, part: Part, n: int | None = None) -> tuple[Example, ...]:
@@ -89,26 +86,24 @@ def generate(name: str, part: Part, n: int | None = None) -> tuple[Example, ...]
     if part not in domain.parts:
         raise DataError(f"builtin data set {name!r} has no {part!r} rows", allowed="parts: " + ", ".join(domain.parts))
     n = DEFAULT_ROWS[part] if n is None else n
-    stream = _stream(domain, domain.words[part], seed=f"{name}/{part}")
-    found = tuple(islice(stream, n))
+    found = tuple(islice(_stream(domain, part, Random(f"{name}/{part}")), n))
     if len(found) < n:
         raise DataError(f"builtin data set {name!r} has {len(found)} different {part!r} rows, {n} were asked for")
     return found
 
 
-def _stream(domain: Domain, field: Any, seed: str) -> Iterator[Example]:
-    """Different rows, as many as there are. Ends after `MAX_REPEATS` draws without a new one."""
-    rng = Random(seed)  # a string seed goes through SHA-512, so it does not depend on PYTHONHASHSEED
-    labels = _labels(rng, domain.task) if domain.task.labels else None
+def _stream(domain: Domain, part: Part, rng: Random) -> Iterator[Example]:
+    """Different rows, until `MAX_REPEATS` draws in a row bring nothing new."""
+    words, labels = domain.words(part), _labels(rng, domain.task)
     seen: set[tuple[str, ...]] = set()
     doc_id = 0
     while True:
-        label = [next(labels)] if labels else []
+        label = [next(labels)] if domain.task.labels else []
         for _ in range(MAX_REPEATS):
-            inputs, target = domain.make(rng, field, domain.style, *label)
+            inputs, target = domain.make(rng, words, domain.style, *label)
             example = Example(doc_id, inputs, target)
-            # Two rows of free text may not share a target either, or a model could learn targets by heart.
-            identity = {example.content} if labels else {example.content, ("target", target.casefold())}
+            # Two rows of free text share no target either: otherwise a model could learn targets by heart.
+            identity = {example.content} if label else {example.content, ("target", target.casefold())}
             if not identity & seen:
                 break
         else:

@@ -1,8 +1,8 @@
-"""How rows of paraphrase and of question generation are written: two makers over one kind of fact, the deal.
+"""How rows of paraphrase detection and question generation are written: both are made from one kind of fact, the deal.
 
-A deal has a doer and a partner who could change places, a number, a place and a time: enough for two sentences
-with the same words to differ in meaning, for two with different words to agree, and for six questions on each.
-See `builtin_rows` for the styles.
+A deal has an agent and a partner who can change places, a number, a place and a time. So two sentences with the same
+words can differ in meaning, two with different words can agree, and each deal has six questions. The styles are
+explained in `rows.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Deal:
 
 
 def _deals(rng: Random, words: DealWords, count: int, negated_share: float = 0.0) -> list[Deal]:
-    """Deals in which nobody and nothing occurs twice."""
+    """Deals in which no person and no thing occurs twice."""
     parties = rng.sample(words.parties, 2 * count)
     things = rng.sample(words.things, count)
     return [
@@ -57,7 +57,7 @@ FORMS = ("active", "passive", "time_first", "place_first", "cleft")
 
 
 def _tell(deal: Deal, form: str = "active", synonym: bool = False) -> str:
-    """One sentence. The forms say the same in another order; `synonym` takes the other verb."""
+    """A deal as one sentence. The forms differ in the order of the facts; `synonym` takes the other verb."""
     verb = deal.verb.second if synonym else deal.verb.first
     done = f"did not {verb.base}" if deal.negated else verb.past
     been = f"were not {verb.participle}" if deal.negated else f"were {verb.participle}"
@@ -75,7 +75,7 @@ def _tell(deal: Deal, form: str = "active", synonym: bool = False) -> str:
 
 
 def _ledger(deal: Deal, synonym: bool = False) -> list[str]:
-    """The columns of a ledger's line. Only the partner has a preposition, so they may stand in any order."""
+    """The columns of a line in a ledger. Only the partner has a preposition, so the columns can stand in any order."""
     verb = deal.verb.second if synonym else deal.verb.first
     return [
         _bare(deal.time),
@@ -88,7 +88,7 @@ def _ledger(deal: Deal, synonym: bool = False) -> list[str]:
 
 
 def _changed(rng: Random, words: DealWords, deal: Deal) -> Deal:
-    """A deal of which the first sentence would not be true."""
+    """A deal that differs in one fact."""
     match rng.choice(("roles", "roles", "polarity", "number", "place", "time")):
         case "roles":
             return replace(deal, agent=deal.partner, partner=deal.agent)
@@ -103,7 +103,7 @@ def _changed(rng: Random, words: DealWords, deal: Deal) -> Deal:
 
 
 def paraphrase(rng: Random, words: DealWords, style: Style, label: str) -> Row:
-    """Two accounts of the same deals, reordered and partly in other verbs; for "no" one fact differs."""
+    """Two reports of the same deals, reordered and partly with other verbs. For the label "no", one fact differs."""
     deals = _deals(rng, words, 3 if style == "long" else 1, negated_share=0.3)
     retold = list(deals)
     if label == "no":
@@ -125,7 +125,7 @@ def paraphrase(rng: Random, words: DealWords, style: Style, label: str) -> Row:
 
 
 def question(rng: Random, words: DealWords, style: Style) -> Row:
-    """Some deals, one fact of one of them as the answer, and the question to it."""
+    """Two deals, one fact of one of them as the answer, and the question that it answers."""
     deals = _deals(rng, words, 2)
     asked = rng.choice(deals)
     if style == "record":
@@ -139,9 +139,9 @@ def question(rng: Random, words: DealWords, style: Style) -> Row:
 
 
 def _undone(rng: Random, words: DealWords, deals: Sequence[Deal], count: int) -> list[Deal]:
-    """Deals among other people that did not happen, so that they answer no question on `deals`."""
+    """Deals among other people that did not happen. They answer no question about `deals`."""
     taken = {party for deal in deals for party in (deal.agent, deal.partner)}
-    others = replace(words, parties=tuple(party for party in words.parties if party not in taken))
+    others = words.model_copy(update={"parties": [party for party in words.parties if party not in taken]})
     return [replace(_deals(rng, others, 1)[0], negated=True) for _ in range(count)]
 
 

@@ -1,14 +1,14 @@
-"""How one row of a builtin data set is written: a maker for each task, three styles each.
+"""How one row of a builtin data set is written: one function for each task, with three styles each.
 
-A maker draws facts from the words it is given and writes them down. The style decides how:
+Such a function draws facts from the words it is given and writes them down. The style decides how:
 
-    plain    short English sentences, the source domain's way
-    record   the same facts as a form, a ledger, an interview: other text format, about the same length
+    plain    short English sentences, as in the source domain
+    record   the same facts as a form, a ledger or an interview: another text format of about the same length
     long     the plain sentences, about three times as many
 
-so that vocabulary (the words a maker is given), format and length can be shifted one at a time. The
-label of a row decides only which facts go together, never how many there are or which template writes them: what
-separates the labels is the meaning of the row. Paraphrase and question generation are in `builtin_deals`.
+So vocabulary (the words), format and length can be shifted one at a time. The label of a row decides only which facts
+go together, never how many there are or which template writes them: only the meaning of a row tells its label.
+Paraphrase detection and question generation are in `deals.py`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def other(rng: Random, options: Sequence[str], than: str) -> str:
 
 
 def review(rng: Random, words: ReviewWords, style: Style, label: str) -> Row:
-    """All verdicts share the row's label; a verdict of the other kind occurs only as what others believed."""
+    """All adjectives have the row's label; one of the other label occurs only as what others believed or expected."""
     verdicts, opposite = (words.good, words.bad) if label == "positive" else (words.bad, words.good)
     thing = rng.choice(words.things)
     if style == "record":
@@ -99,7 +99,7 @@ Scene = Mapping[str, str]
 
 
 def _scenes(rng: Random, words: SceneWords, count: int) -> list[dict[str, str]]:
-    """Scenes of different beings. Verbs, moods and qualities are drawn from either side of their pairs."""
+    """Scenes with different beings. A verb, mood or quality is either word of a pair of opposites."""
     return [
         {
             "being": being,
@@ -152,8 +152,8 @@ def _scene_form(scene: Scene, details: Sequence[str]) -> str:
 def inference(rng: Random, words: SceneWords, style: Style, label: str) -> Row:
     """A premise that states three details of a scene, a hypothesis that states two.
 
-    Entailment: both are among the three (and names may be more general). Neutral: one is not. Contradiction: one
-    fact is turned into its opposite. Each also comes negated, so that "not" says nothing by itself.
+    Entailment: both are among the three, and names may be more general. Neutral: one is not among them.
+    Contradiction: one fact is turned into its opposite. Each label also occurs negated, so "not" alone tells nothing.
     """
     scenes = _scenes(rng, words, 4 if style == "long" else 1)
     stated = [rng.sample(DETAILS, 3) for _ in scenes]
@@ -177,16 +177,11 @@ def inference(rng: Random, words: SceneWords, style: Style, label: str) -> Row:
 
 
 def _turn(rng: Random, words: SceneWords, claim: dict[str, str], details: Sequence[str]) -> None:
-    """Put the opposite in place of the verb, or of one of the details that have an opposite."""
-    match rng.choice(["verb", *(detail for detail in details if detail in ("mood", "colour", "quality"))]):
-        case "verb":
-            claim["verb"] = _opposite(words.verbs, claim["verb"])
-        case "mood":
-            claim["mood"] = _opposite(words.moods, claim["mood"])
-        case "quality":
-            claim["quality"] = _opposite(words.qualities, claim["quality"])
-        case _:
-            claim["colour"] = other(rng, words.colours, claim["colour"])
+    """Replace the verb, or one of the details that have an opposite, by its opposite."""
+    pairs = {"verb": words.verbs, "mood": words.moods, "quality": words.qualities}
+    turned = rng.choice(["verb", *(detail for detail in details if detail == "colour" or detail in pairs)])
+    old = claim[turned]
+    claim[turned] = _opposite(pairs[turned], old) if turned in pairs else other(rng, words.colours, old)
 
 
 # --- summarisation ---------------------------------------------------------------------------------------

@@ -1,42 +1,66 @@
-"""What the word lists of the builtin data sets are made of: kinds of words, and how they are written down.
+"""What the word lists of the builtin data sets hold, and how they are read.
 
-A *field* is what a text is about: goods in a shop, trips, deals between neighbours, deals between offices, the
-gods. For each of the four shapes of text there is a class that says which words a field must bring;
-`builtin_fields` has the fields themselves. `FRAME_WORDS` are all the other words that rows are written with:
-closed-class words and the few open-class words of the templates.
+A *field* is what a text is about: goods in a shop, deals among neighbours, the gods. For each of the four kinds of text
+a class says which words a field must have; the fields themselves are in `words/`, one YAML file for each class.
+The words of a field are split into those for training, test and demonstrations, which share no content word.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-Part = Literal["train", "test", "demos"]
-Words = tuple[str, ...]
-Pairs = tuple[tuple[str, str], ...]
+from pydantic import BeforeValidator
 
-
-def words(text: str) -> Words:
-    return tuple(text.split())
+from ...experiment.dialect import shipped
+from ...experiment.suite import Strict
+from ..rows import Part
 
 
-FRAME_WORDS = frozenset(
-    words(
-        """
-        a about after all an and any as at been before beside but by did do does for from had has have how i in is it
-        many me my near no not of on others since so soon that the there they this time to us was we were what when
-        where who with
-        believed expected hit item known overall say told tried
-        """
-    )
-)
-"""Words that any row may hold, whatever its part."""
+def _phrases(text: str) -> list[str]:
+    return [phrase.strip() for phrase in text.split(",")]
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewWords:
+def _entries(text: str) -> list[str]:
+    """`big red` and `on Monday, at noon` are two entries each."""
+    return _phrases(text) if "," in text else text.split()
+
+
+def _forms(text: str) -> list[str]:
+    """`give gave given` as it is; `close` as `close closed closed`."""
+    base, *others = text.split()
+    return [base, *others] if others else [base, *[base + ("d" if base.endswith("e") else "ed")] * 2]
+
+
+class VerbForms(NamedTuple):
+    base: str
+    past: str
+    participle: str
+
+
+Verb = Annotated[VerbForms, BeforeValidator(_forms)]
+
+
+class DealVerb(NamedTuple):
+    """Two verbs of one meaning, and the preposition that leads to the other party."""
+
+    first: Verb
+    second: Verb
+    preposition: Annotated[str, BeforeValidator(str.strip)]
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_entries)]
+Pairs = Annotated[
+    tuple[tuple[str, str], ...], BeforeValidator(lambda text: [phrase.split() for phrase in _phrases(text)])
+]
+Verbs = Annotated[tuple[Verb, ...], BeforeValidator(_phrases)]
+DealVerbs = tuple[Annotated[DealVerb, BeforeValidator(lambda text: text.split("|"))], ...]
+
+
+class ReviewWords(Strict):
     """What is reviewed, what it consists of, and how people speak of it. `good` and `bad` carry the label."""
 
+    FILE: ClassVar = "reviews"
     things: Words
     parts: Words
     good: Words
@@ -45,28 +69,12 @@ class ReviewWords:
     times: Words
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    base: str
-    past: str
-    participle: str
+class DealWords(Strict):
+    """Somebody does something with a number of things to, from or for somebody else, somewhere, at some time."""
 
-
-@dataclass(frozen=True, slots=True)
-class DealVerb:
-    """Two verbs of one meaning, and the preposition that leads to the other party."""
-
-    first: Verb
-    second: Verb
-    preposition: str
-
-
-@dataclass(frozen=True, slots=True)
-class DealWords:
-    """Somebody does something with a number of things to, from or for somebody else, somewhere, some time."""
-
+    FILE: ClassVar = "deals"
     parties: Words
-    verbs: tuple[DealVerb, ...]
+    verbs: DealVerbs
     numbers: Words
     adjectives: Words
     things: Words
@@ -74,10 +82,10 @@ class DealWords:
     times: Words
 
 
-@dataclass(frozen=True, slots=True)
-class SceneWords:
-    """Somebody seen doing something. Pairs are (special, general) for beings and objects, opposites elsewhere."""
+class SceneWords(Strict):
+    """Somebody is seen doing something. Pairs are (special, general) for beings and objects, opposites elsewhere."""
 
+    FILE: ClassVar = "scenes"
     beings: Pairs
     link: str
     colours: Words
@@ -90,12 +98,12 @@ class SceneWords:
     companions: Words
 
 
-@dataclass(frozen=True, slots=True)
-class NewsWords:
+class NewsWords(Strict):
     """Something happens in a place, an institution acts, people feel something about it."""
 
+    FILE: ClassVar = "news"
     groups: Words
-    verbs: tuple[Verb, ...]
+    verbs: Verbs
     numbers: Words
     adjectives: Words
     things: Words
@@ -106,31 +114,15 @@ class NewsWords:
     times: Words
 
 
-def phrases(text: str) -> Words:
-    return tuple(phrase.strip() for phrase in text.split(","))
+AnyWords = ReviewWords | DealWords | SceneWords | NewsWords
 
 
-def pairs(text: str) -> Pairs:
-    """`"boy child, chef cook"` as pairs."""
-    return tuple((first, second) for first, second in (phrase.split() for phrase in phrases(text)))
+@cache
+def read_words(kind: type[AnyWords], field: str, part: Part) -> AnyWords:
+    """The words of one part of a field."""
+    return kind.model_validate(_fields(kind.FILE)[field][part])
 
 
-def _regular(base: str) -> Verb:
-    past = base + ("d" if base.endswith("e") else "ed")
-    return Verb(base, past, past)
-
-
-def _verb(text: str) -> Verb:
-    """`"give gave given"`, or `"close"` where -ed will do."""
-    forms = text.split()
-    return _regular(forms[0]) if len(forms) == 1 else Verb(*forms)
-
-
-def verbs(text: str) -> tuple[Verb, ...]:
-    return tuple(_verb(phrase) for phrase in phrases(text))
-
-
-def deal_verbs(text: str) -> tuple[DealVerb, ...]:
-    """`"give gave given | donate | to"`, one a line."""
-    rows = [line.split("|") for line in text.strip().splitlines()]
-    return tuple(DealVerb(_verb(first), _verb(second), preposition.strip()) for first, second, preposition in rows)
+@cache
+def _fields(file: str) -> Any:
+    return shipped(__package__, f"words/{file}.yaml")
