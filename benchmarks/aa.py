@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import stdtr
 from simulated import Design, grid_of, of_recipe, simulate
 
-from spillover.analysis.contrasts import Effect, adjusted, by_shots, difference, interaction, slope, verdict
+from spillover.analysis.contrasts import Effect, adjusted, by_shots, difference, interaction, outcome, slope
 from spillover.analysis.results import ROLES, Results
 from spillover.plan.grid import Grid
 from spillover.stats import Level, p_value
@@ -65,7 +65,7 @@ def failures(design: Design, grids: int, seed: int) -> tuple[float, float, float
     for _ in range(grids):
         effects = family(simulate(design, grid, rng), grid)
         low = [effect.p < 0.05 for effect in effects]
-        claims += any(verdict(effect) in ("higher", "lower") for effect in effects)
+        claims += any(outcome(effect) in ("higher", "lower") for effect in effects)
         uncorrected += any(low)
         single.append(np.mean(low))
     return claims / grids, uncorrected / grids, float(np.mean(single))

@@ -20,7 +20,7 @@ import common
 import numpy as np
 
 TESTS = ["rte", "sst2", "multinli", "stsb", "socialqa"]
-Scores = dict[str, Any]  # test set -> Rows of its first metric, pooled
+Scores = dict[str, Any]  # test set -> RowStatistics of its first metric, pooled
 
 
 def middle_shots(test: str) -> int:
@@ -52,7 +52,7 @@ def scores(args: argparse.Namespace, protocol: str, folder: Path) -> tuple[Score
     """The rows of every test set under a protocol, and their metrics."""
     import spillover as so
     from spillover.analysis.metrics import METRICS
-    from spillover.analysis.results import pool
+    from spillover.analysis.rows import pool
 
     found: Scores = {}
     metrics = {}

@@ -22,7 +22,7 @@ if importlib.util.find_spec("spillover") is None:
 import pandas as pd
 
 from spillover.analysis.results import ROLES, Results
-from spillover.analysis.rows import Rows
+from spillover.analysis.rows import RowStatistics
 from spillover.plan.grid import Cell, Grid, TestInfo, Variant
 
 
@@ -111,7 +111,7 @@ def simulate(design: Design, grid: Grid, rng: np.random.Generator) -> Results:
     return Results(grid, pd.DataFrame(), (), {}, _first_metric(design, grid, scores), clusters=_clusters(design, grid))
 
 
-def _first_metric(design: Design, grid: Grid, scores: dict[str, Any]) -> dict[str, Rows]:
+def _first_metric(design: Design, grid: Grid, scores: dict[str, Any]) -> dict[str, RowStatistics]:
     variants = {v.key: (design.recipes.index(str(v.strategy)), v.seed) for v in grid.variants}
     tests = {t.name: i for i, t in enumerate(grid.tests)}
     documents, ones = np.arange(design.rows), np.ones(design.rows)
@@ -120,7 +120,7 @@ def _first_metric(design: Design, grid: Grid, scores: dict[str, Any]) -> dict[st
         number = tests[cell.test_dataset]
         asked = design.shots.index(cell.shots), design.prompts.index(cell.prompt), cell.draw
         values = scores[grid.tests[number].metrics[0]][(*variants[cell.variant], number, *asked)]
-        found[cell.key] = Rows(documents, np.column_stack([values, ones]))
+        found[cell.key] = RowStatistics(documents, np.column_stack([values, ones]))
     return found
 
 

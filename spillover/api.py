@@ -40,7 +40,7 @@ class Result:
     @cached_property
     def table(self) -> Results:
         """Scores of every cell that is there, with what is missing."""
-        from .analysis.results import load as load_table
+        from .analysis.table import load as load_table
 
         return load_table(self.folder, self.rescore)
 
@@ -66,7 +66,7 @@ class Result:
         """Write results.csv, effects.csv and report.html, with `figures` also each figure as files; returns the page's
         path."""
         from .analysis import effects
-        from .analysis.results import write_csv
+        from .analysis.table import write_csv
         from .report import page
 
         write_csv(self.table.df, self.folder / "results.csv")

@@ -310,17 +310,17 @@ def compare(
     from .interop.compare import render
 
     with _working("pairing"):
-        comparison = pair(a, b, metric)
-    records = [row.record() for row in comparison.rows]
+        pairing = pair(a, b, metric)
+    records = [row.record() for row in pairing.rows]
     if format == "json":
         typer.echo(json.dumps(records))
         return
     if format == "csv":
         typer.echo(pd.DataFrame(records).to_csv(index=False, lineterminator="\n"), nl=False)
         return
-    _say(f"A: {comparison.a}\nB: {comparison.b}")
-    _out().print(render(comparison))
-    _out().print(*comparison.notes, sep="\n", style="dim")
+    _say(f"A: {pairing.a}\nB: {pairing.b}")
+    _out().print(render(pairing))
+    _out().print(*pairing.notes, sep="\n", style="dim")
     _say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
 
 

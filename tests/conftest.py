@@ -10,6 +10,8 @@ import pytest
 from spillover import models
 from spillover.errors import ModelError
 
+pytest_plugins = ["outputs"]  # tests/support
+
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one device, in this process: tests of several name them
 
 

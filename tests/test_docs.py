@@ -11,7 +11,7 @@ import typer
 from pydantic_core import PydanticUndefined
 
 from spillover import cli, errors
-from spillover.analysis.results import COLUMNS
+from spillover.analysis.table import COLUMNS
 from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, VariantSpec
 from spillover.experiment.strategy import Lora, Strategy

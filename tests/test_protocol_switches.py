@@ -14,7 +14,7 @@ from benchscripts import load
 from smalltokenizers import byte_level, write
 
 from spillover.analysis.metrics import METRICS
-from spillover.analysis.results import Rows
+from spillover.analysis.rows import RowStatistics
 from spillover.experiment.protocol import Protocol
 
 RIGHT = METRICS["accuracy"]
@@ -25,9 +25,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return load("protocol_switches", monkeypatch)
 
 
-def rows(right: dict[int, int]) -> Rows:
+def rows(right: dict[int, int]) -> RowStatistics:
     """Documents that are right (1) or wrong (0)."""
-    return Rows(np.array(list(right)), np.array([[one, 1.0] for one in right.values()]))
+    return RowStatistics(np.array(list(right)), np.array([[one, 1.0] for one in right.values()]))
 
 
 def test_a_change_is_paired_by_document(script: Any) -> None:

@@ -120,7 +120,7 @@ class Averages:
 
 
 def means(df: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    """Rows of each test set's first metric by `labels` and condition; columns as `Averages` says."""
+    """RowStatistics of each test set's first metric by `labels` and condition; columns as `Averages` says."""
     first = df.groupby("test_dataset", sort=False)["metric"].transform("first")
     wanted = (df["metric"] == first) & (df["rows"] == "all")
     rows = df.assign(label=labels, train_shots=df["train_shots"].fillna(0))[wanted]

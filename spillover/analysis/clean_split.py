@@ -21,7 +21,7 @@ from .scoring import Clusters
 
 
 @dataclass(frozen=True)
-class Audit:
+class CleanSplit:
     """`clusters`: by test set, the component of each document that hangs together with others. `leaked`: by training
     set and test set, the documents that leak; None where nobody has looked."""
 
@@ -35,10 +35,10 @@ class Audit:
         return np.array(self.leaked[train_dataset].get(test, []), dtype=np.int64)
 
 
-def read_audit(path: Path) -> Audit:
+def read_clean_split(path: Path) -> CleanSplit:
     """Of `audit.json`; an empty one where there is no such file. Raises StoreError for a broken file."""
     if not path.exists():
-        return Audit()
+        return CleanSplit()
     try:
         audit = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -47,7 +47,7 @@ def read_audit(path: Path) -> Audit:
         test: {int(doc_id): component for doc_id, component in found.items()}
         for test, found in audit.get("clusters", {}).items()
     }
-    return Audit(clusters, audit.get("leaked"))
+    return CleanSplit(clusters, audit.get("leaked"))
 
 
 def unscored(df: pd.DataFrame) -> Iterator[str]:

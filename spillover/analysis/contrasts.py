@@ -18,31 +18,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from ..experiment.suite import Role
 from ..plan.grid import Cell, Recipe
 from ..stats import MIN_ROWS, Interval, Level, half_width, holm, p_value, slope_weights, smallest_detectable
+from .results import Condition, Results, condition
 from .uncertainty import (
-    Condition,
-    Sheet,
-    condition,
+    SetPart,
     draw_levels,
     noise_floor_of,
     row_level,
     seed_levels,
-    sheets_of,
+    set_parts,
     trainings,
 )
 
-if TYPE_CHECKING:
-    from ..experiment.suite import Role
-    from .results import Results
-
 ALPHA = 0.05
 
-Verdict = Literal["higher", "lower", "no difference", "insufficient evidence"]
+Outcome = Literal["higher", "lower", "no difference", "insufficient evidence"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class Effect:
         return max((smallest_detectable(levels, confidence=1 - level) for levels in self.chance), default=inf)
 
 
-def verdict(effect: Effect | None, margin: float | None = None) -> Verdict:
+def outcome(effect: Effect | None, margin: float | None = None) -> Outcome:
     """What may be said. "no difference" (larger than `margin`, a score from 0 to 1) needs the whole interval within it.
 
     The margin says which differences matter; without one, absence of a difference is never claimed. It is asked first:
@@ -255,12 +251,12 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: flo
     terms = [Term(term.weight, finished(results, term.cells)) for term in terms]
     if not terms or not all(term.cells for term in terms):
         return None
-    sheets = sheets_of(results, _weights(terms))
-    if sheets is None:
+    parts = set_parts(results, _weights(terms))
+    if parts is None:
         return None
-    rows, centre, p_of_swaps = row_level(sheets)
-    draws, fewest_draws, seen_by_draw = draw_levels(sheets)
-    trained = trainings(results, sheets)
+    rows, centre, p_of_swaps = row_level(parts)
+    draws, fewest_draws, seen_by_draw = draw_levels(parts)
+    trained = trainings(results, parts)
     seeds = seed_levels(trained)
     # What rows show of one draw's or one seed's errors is in the levels of draws and seeds already.
     rest = Level(max(0.0, rows.variance - seen_by_draw - sum(t.seen_by_rows for t in trained)), rows.df)
@@ -268,18 +264,18 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: flo
     chance = levels, (rows,)  # few draws or seeds that happen to agree make no one surer than rows alone
     half = max(map(half_width, chance))
     return Effect(
-        value=float(sum(sheet.values.mean() for sheet in sheets)),
-        interval=_interval(sheets, centre, half),
+        value=float(sum(part.values.mean() for part in parts)),
+        interval=_interval(parts, centre, half),
         p=max(*(p_value(centre - null, levels) for levels in chance), 0.0 if null else p_of_swaps),
-        n=sum(len(sheet.values) for sheet in sheets),
-        clusters=sum(len(sheet.by_cluster(sheet.values)) for sheet in sheets),
-        tests=tuple(sheet.test for sheet in sheets),
+        n=sum(len(part.values) for part in parts),
+        clusters=sum(len(part.by_cluster(part.values)) for part in parts),
+        tests=tuple(part.test for part in parts),
         seeds=min((t.seeds for t in trained), default=0),
         draws=fewest_draws,
         chance=chance,
         noise_floor=noise_floor_of(trained),
-        cells=tuple(cell.key for sheet in sheets for cell in sheet.cells),
-        interval_over_sets=_over_sets(terms, sheets, centre, half, seeds),
+        cells=tuple(cell.key for part in parts for cell in part.cells),
+        interval_over_sets=_over_sets(terms, parts, centre, half, seeds),
         name=name,
     )
 
@@ -297,15 +293,15 @@ def _weights(terms: Sequence[Term]) -> dict[Cell, float]:
     return weights
 
 
-def _interval(sheets: Sequence[Sheet], centre: float, half: float) -> Interval:
+def _interval(parts: Sequence[SetPart], centre: float, half: float) -> Interval:
     """No further than scores from 0 to 1 can bring the contrast."""
-    weights = np.concatenate([sheet.weights for sheet in sheets])
+    weights = np.concatenate([part.weights for part in parts])
     low, high = float(weights[weights < 0].sum()), float(weights[weights > 0].sum())
     return Interval(max(centre - half, low), min(centre + half, high))
 
 
 def _over_sets(
-    terms: Sequence[Term], sheets: Sequence[Sheet], centre: float, half: float, seeds: Sequence[Level]
+    terms: Sequence[Term], parts: Sequence[SetPart], centre: float, half: float, seeds: Sequence[Level]
 ) -> Interval | None:
     """The interval that takes test sets for a sample: of those that stand in the same terms, how they differ.
 
@@ -313,10 +309,10 @@ def _over_sets(
     """
     alike: dict[tuple[int, ...], list[float]] = {}
     tests = [{cell.test_dataset for cell in term.cells} for term in terms]
-    for sheet in sheets:
-        stands_in = tuple(i for i, of_term in enumerate(tests) if sheet.test in of_term)
-        alike.setdefault(stands_in, []).append(float(sheet.values.mean()))
-    if any(len(parts) < 2 for parts in alike.values()):
+    for part in parts:
+        stands_in = tuple(i for i, of_term in enumerate(tests) if part.test in of_term)
+        alike.setdefault(stands_in, []).append(float(part.values.mean()))
+    if any(len(values) < 2 for values in alike.values()):
         return None
-    of_sets = [Level(len(parts) * float(np.var(parts, ddof=1)), len(parts) - 1) for parts in alike.values()]
-    return _interval(sheets, centre, max(half, half_width([*of_sets, *seeds])))
+    of_sets = [Level(len(values) * float(np.var(values, ddof=1)), len(values) - 1) for values in alike.values()]
+    return _interval(parts, centre, max(half, half_width([*of_sets, *seeds])))

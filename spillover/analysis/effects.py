@@ -3,7 +3,7 @@
 | family | what it is |
 | --- | --- |
 | `test_set` | a variant less the base on one test set: the matrix |
-| `role` | a recipe less the base, mean over the test sets of a role: what the verdict rests on |
+| `role` | a recipe less the base, mean over the test sets of a role: what the outcome rests on |
 | `interaction` | that change in-domain less the one out-of-domain, and less the one cross-task |
 | `slope` | points for each further demonstration, less what the base has from it: in-context learning that is left |
 | `fticl` | FTICL less FT on the same training rows, by role and number of shots |
@@ -24,14 +24,15 @@ from itertools import product
 import pandas as pd
 
 from ..plan.grid import Cell, Variant
-from .contrasts import Effect, adjusted, by_shots, interaction, prompt_gap, slope, verdict
+from .contrasts import Effect, adjusted, by_shots, interaction, outcome, prompt_gap, slope
 from .numbers import points, signed, signed_interval
 from .points import comparable_rates
 from .results import ROLE_TITLES, ROLES, Results, recipe_name
+from .summaries import matrix, recipe_changes
 
 
 @dataclass(frozen=True)
-class Row:
+class EffectRow:
     """One effect: of the `variants` that are the trainings of a recipe, less what is named by `less`, and `where` (a
     role's title, two of them, or a test set), at a number of shots or over all (None)."""
 
@@ -48,7 +49,7 @@ class Row:
 
 
 @lru_cache(maxsize=1)  # the page and effects.csv ask for the same
-def families(results: Results) -> dict[str, list[Row]]:
+def families(results: Results) -> dict[str, list[EffectRow]]:
     """The families that there is anything of, each corrected in itself."""
     found = {
         "test_set": list(_test_sets(results)),  # these two are corrected already
@@ -72,48 +73,48 @@ def _by_role(results: Results) -> Iterator[tuple[tuple[Variant, ...], str, list[
         yield variants, ROLE_TITLES[role], results.cells_of(variants, role)
 
 
-def _together(rows: Iterable[Row]) -> list[Row]:
+def _together(rows: Iterable[EffectRow]) -> list[EffectRow]:
     rows = list(rows)
     effects = adjusted([row.effect for row in rows])
     return [replace(row, effect=effect) for row, effect in zip(rows, effects, strict=True)]
 
 
-def _test_sets(results: Results) -> Iterator[Row]:
-    for entry in results.matrix.values():
+def _test_sets(results: Results) -> Iterator[EffectRow]:
+    for entry in matrix(results).values():
         if entry.change is not None:
-            yield Row("test_set", (results.variants[entry.variant],), "base", entry.test, None, entry.change)
+            yield EffectRow("test_set", (results.variants[entry.variant],), "base", entry.test, None, entry.change)
 
 
-def _roles(results: Results) -> Iterator[Row]:
-    for (recipe, role), change in results.recipe_changes.items():
-        yield Row("role", results.recipes[recipe], "base", ROLE_TITLES[role], None, change.change)
+def _roles(results: Results) -> Iterator[EffectRow]:
+    for (recipe, role), change in recipe_changes(results).items():
+        yield EffectRow("role", results.recipes[recipe], "base", ROLE_TITLES[role], None, change.change)
 
 
-def _interactions(results: Results) -> Iterator[Row]:
+def _interactions(results: Results) -> Iterator[EffectRow]:
     base = results.cells_of_base
     for variants, role in product(_arms(results), ROLES[1:]):
         effect = interaction(results, results.cells_of(variants), base, role)
         if effect is not None:
             where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
-            yield Row("interaction", variants, "base", where, None, effect)
+            yield EffectRow("interaction", variants, "base", where, None, effect)
 
 
-def _slopes(results: Results) -> Iterator[Row]:
+def _slopes(results: Results) -> Iterator[EffectRow]:
     base = results.cells_of_base
     for variants, where, cells in _by_role(results) if base else ():
         effect = slope(results, cells, base)
         if effect is not None:
-            yield Row("slope", variants, "base", where, None, effect)
+            yield EffectRow("slope", variants, "base", where, None, effect)
 
 
-def _fticl(results: Results) -> Iterator[Row]:
+def _fticl(results: Results) -> Iterator[EffectRow]:
     for variants in _arms(results):
         plain = _plain(results, variants[0]) if variants[0].strategy == "fticl" else []
         less = _named(plain, variants[0].learning_rate)
         for role in ROLES if plain else ():
             theirs = [cell for twin in plain for cell in results.cells_of(twin, role)]
             for shots, effect in by_shots(results, results.cells_of(variants, role), theirs).items():
-                yield Row("fticl", variants, less, ROLE_TITLES[role], shots, effect)
+                yield EffectRow("fticl", variants, less, ROLE_TITLES[role], shots, effect)
 
 
 def _plain(results: Results, fticl: Variant) -> list[tuple[Variant, ...]]:
@@ -134,13 +135,13 @@ def _named(recipes: Iterable[tuple[Variant, ...]], rate: float | None) -> str:
     return " and ".join(name if other == rate else f"{name} (learning rate {other})" for name, other in others)
 
 
-def _prompts(results: Results) -> Iterator[Row]:
+def _prompts(results: Results) -> Iterator[EffectRow]:
     names = formats(results)
     for other in names[1:]:
         for variants, where, cells in _by_role(results):
             effect = prompt_gap(results, cells, names[0], other)
             if effect is not None:
-                yield Row("prompt", variants, other, where, None, effect)
+                yield EffectRow("prompt", variants, other, where, None, effect)
 
 
 def formats(results: Results) -> list[str]:
@@ -192,7 +193,7 @@ def details(effect: Effect) -> str:
 
 COLUMNS = (
     *("family", "recipe", "less", "where", "shots"),
-    *("value", "ci_low", "ci_high", "sets_ci_low", "sets_ci_high", "p_value", "p_adjusted", "verdict"),
+    *("value", "ci_low", "ci_high", "sets_ci_low", "sets_ci_high", "p_value", "p_adjusted", "outcome"),
     *("n", "clusters", "test_sets", "seeds", "draws", "mde", "noise_floor"),
 )
 
@@ -204,11 +205,11 @@ def tidy(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"shots": "Int64"})
 
 
-def _values(row: Row) -> tuple[object, ...]:
+def _values(row: EffectRow) -> tuple[object, ...]:
     e = row.effect
     sets = (None, None) if e.interval_over_sets is None else (e.interval_over_sets.low, e.interval_over_sets.high)
     return (
         *(row.family, row.name, row.less, row.where, row.shots),
-        *(e.value, e.interval.low, e.interval.high, *sets, e.p, e.p_adjusted, verdict(e)),
+        *(e.value, e.interval.low, e.interval.high, *sets, e.p, e.p_adjusted, outcome(e)),
         *(e.n, e.clusters, len(e.tests), e.seeds, e.draws, e.mde, e.noise_floor),
     )

@@ -1,7 +1,7 @@
 """Claims judged over the results table: supported, contradicted, insufficient evidence, or missing.
 
 A claim (`spillover.experiment.claims`) is a list of comparisons, each a contrast of cells (`spillover.analysis.points`)
-with a range in which it is expected. The verdict follows from the contrast's 95 % interval and nothing else:
+with a range in which it is expected. The ruling follows from the contrast's 95 % interval and nothing else:
 
     wholly within the range      supported
     wholly outside               contradicted
@@ -36,20 +36,20 @@ from .measures import Pairs, Rates, numbers_of, off_format, off_format_rates, ov
 from .points import (
     Point,
     Points,
-    asked,
     contrast,
     groups,
     needed,
     place,
     points_of,
-    strangers,
+    requested,
     study_grid,
+    unknown_names,
     variants_of,
 )
 from .results import Results
 
-Verdict = Literal["supported", "contradicted", "insufficient evidence", "missing"]
-VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "insufficient evidence", "missing")
+Ruling = Literal["supported", "contradicted", "insufficient evidence", "missing"]
+RULINGS: tuple[Ruling, ...] = ("supported", "contradicted", "insufficient evidence", "missing")
 Whole = Callable[[tuple[int, ...]], Grid]
 
 
@@ -62,7 +62,7 @@ class Evidence:
 
     comparison: Comparison
     where: str
-    verdict: Verdict
+    ruling: Ruling
     effect: Effect | None
     cells: int
     wanted: int
@@ -70,10 +70,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its verdict. `fill` says what would bring the cells that are missing, in lines of an experiment."""
+    """A claim with its ruling. `fill` says what would bring the cells that are missing, in lines of an experiment."""
 
     claim: Claim
-    verdict: Verdict
+    ruling: Ruling
     evidence: tuple[Evidence, ...]
     fill: str = ""
 
@@ -89,8 +89,8 @@ class Judgement:
 
     @property
     def text(self) -> str:
-        """The verdict in a sentence."""
-        count = {verdict: sum(e.verdict == verdict for e in self.evidence) for verdict in VERDICTS}
+        """The ruling in a sentence."""
+        count = {ruling: sum(e.ruling == ruling for e in self.evidence) for ruling in RULINGS}
         if not (judged := len(self.evidence) - count["missing"]):
             return "nothing of it has run"
         parts = [f"{count['supported']} of {judged} as stated"]
@@ -104,14 +104,14 @@ class Judgement:
 def judge(
     results: Results, claims: Iterable[Claim], folder: Path | None = None, whole: Whole | None = None
 ) -> list[Judgement]:
-    """Every claim with its verdict over these results.
+    """Every claim with its ruling over these results.
 
     `folder` is where they came from, for what is measured of variants; without it that is missing. `whole` makes the
     grid, for training sizes, that the claims are about (`comparisons.study_grid`), so that what it has and the results
     lack is listed; without it the claims are about the experiment at hand.
     """
-    court = _Court(results, folder, whole)
-    return [court.judge(claim) for claim in claims]
+    judging = ClaimJudge(results, folder, whole)
+    return [judging.judge(claim) for claim in claims]
 
 
 def judge_all(results: Results, folder: Path) -> list[Judgement]:
@@ -124,11 +124,11 @@ def judge_all(results: Results, folder: Path) -> list[Judgement]:
     is_study = not {test.name for test in study_grid().tests}.isdisjoint(results.tests)
     study = judge(results, study_claims(), folder, study_grid if is_study else None)
     if not is_study:
-        study = [replace(one, fill="") for one in study if one.verdict != "missing"]
+        study = [replace(one, fill="") for one in study if one.ruling != "missing"]
     return judge(results, own, folder) + study
 
 
-class _Court:
+class ClaimJudge:
     """Results as points, made once for all claims."""
 
     def __init__(self, results: Results, folder: Path | None, whole: Whole | None) -> None:
@@ -160,11 +160,11 @@ class _Court:
                 evidence.append(found)
                 lacking += points
         evidence = _corrected(evidence)
-        verdicts = [
-            combined([e.verdict for e in evidence if e.comparison is comparison], comparison.holds)
+        rulings = [
+            combined([e.ruling for e in evidence if e.comparison is comparison], comparison.holds)
             for comparison in claim.comparisons
         ]
-        return Judgement(claim, combined(verdicts, "all"), tuple(evidence), self._fill(claim, lacking, evidence))
+        return Judgement(claim, combined(rulings, "all"), tuple(evidence), self._fill(claim, lacking, evidence))
 
     def _compare(self, comparison: Comparison) -> Iterable[tuple[Evidence, list[Point]]]:
         """The comparison at every place where it is wanted, and the points that have not run for it there."""
@@ -179,12 +179,12 @@ class _Court:
             used = {point.identity for point in _points(done.get(label, ()))}
             lacking = [point for identity, point in every.items() if identity not in used and point.key not in ran]
             found = self._effect(comparison, done[label]) if label in done else None
-            verdict: Verdict = "missing"
+            ruling: Ruling = "missing"
             if found is not None:
                 enough = of_variants or found.clusters >= MIN_ROWS
-                verdict = decide(comparison, found.interval) if enough else "insufficient evidence"
+                ruling = decide(comparison, found.interval) if enough else "insufficient evidence"
             where = place(comparison.each, label) if label else ""
-            yield Evidence(comparison, where, verdict, found, len(used), len(every)), lacking
+            yield Evidence(comparison, where, ruling, found, len(used), len(every)), lacking
 
     def _done(self, comparison: Comparison) -> Points:
         if comparison.measure not in MEASURES_OF_A_VARIANT:
@@ -226,12 +226,12 @@ class _Court:
         if elsewhere:
             lines.append(needed(elsewhere, suite="paper"))
         if self.whole is None:
-            lines += [line for comparison in claim.comparisons for line in strangers(comparison, self.grid)]
-            lines.append(asked(e.comparison for e in evidence if not e.wanted))
+            lines += [line for comparison in claim.comparisons for line in unknown_names(comparison, self.grid)]
+            lines.append(requested(e.comparison for e in evidence if not e.wanted))
         return "\n".join(dict.fromkeys(line for line in lines if line))
 
 
-def decide(comparison: Comparison, interval: Interval) -> Verdict:
+def decide(comparison: Comparison, interval: Interval) -> Ruling:
     """Where the interval lies against the range that is expected."""
     low, high = comparison.range
     inside = interval.low > low + ROUNDING and interval.high < high - ROUNDING
@@ -249,19 +249,19 @@ def _corrected(evidence: Sequence[Evidence]) -> list[Evidence]:
         if one.effect is not None:
             found = next(corrected)
             clear = found.p_adjusted is not None and found.p_adjusted < 1 - CONFIDENCE
-            one = replace(one, effect=found, verdict=one.verdict if clear else "insufficient evidence")
+            one = replace(one, effect=found, ruling=one.ruling if clear else "insufficient evidence")
         out.append(one)
     return out
 
 
-def combined(verdicts: Sequence[Verdict], holds: Holds) -> Verdict:
-    """One verdict from several, reached as soon as those that are missing could no longer change it."""
-    if all(verdict == "missing" for verdict in verdicts):
+def combined(rulings: Sequence[Ruling], holds: Holds) -> Ruling:
+    """One ruling from several, reached as soon as those that are missing could no longer change it."""
+    if all(ruling == "missing" for ruling in rulings):
         return "missing"
-    needs = {"all": len(verdicts), "any": 1, "majority": len(verdicts) // 2 + 1}[holds]
-    if verdicts.count("supported") >= needs:
+    needs = {"all": len(rulings), "any": 1, "majority": len(rulings) // 2 + 1}[holds]
+    if rulings.count("supported") >= needs:
         return "supported"
-    return "contradicted" if verdicts.count("contradicted") > len(verdicts) - needs else "insufficient evidence"
+    return "contradicted" if rulings.count("contradicted") > len(rulings) - needs else "insufficient evidence"
 
 
 def _points(pairs: Pairs) -> dict[Point, None]:

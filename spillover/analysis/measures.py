@@ -24,8 +24,7 @@ from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value
 from ..store.store import Store
 from .contrasts import Effect, Term, effect
 from .points import Point, Weights, contrast
-from .results import Results
-from .uncertainty import condition
+from .results import Results, condition
 
 Pairs = Sequence[tuple[Point, Weights]]
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)

@@ -255,9 +255,9 @@ def place(each: Sequence[str], label: Label) -> str:
     values = {
         name: "/".join(map(str, value)) if name == "role" else value for name, value in zip(each, label, strict=True)
     }
-    said = {name: f"{value} {units.get(name, '')}".strip() for name, value in values.items()}
-    trained = [text for name, text in said.items() if name in OF_AN_ARM]
-    tested = [text for name, text in said.items() if name not in OF_AN_ARM]
+    text = {name: f"{value} {units.get(name, '')}".strip() for name, value in values.items()}
+    trained = [text for name, text in text.items() if name in OF_AN_ARM]
+    tested = [text for name, text in text.items() if name not in OF_AN_ARM]
     return " → ".join(", ".join(part) for part in (trained, tested) if part)
 
 
@@ -267,7 +267,7 @@ def needed(points: Sequence[Point], suite: str) -> str:
     return _lines({name: dict.fromkeys(p.columns[name] for p in points) for name in names}, suite)
 
 
-def asked(comparisons: Iterable[Comparison]) -> str:
+def requested(comparisons: Iterable[Comparison]) -> str:
     """The same from what comparisons name."""
     found: dict[str, dict[Any, None]] = {}
     for side in (side for made in comparisons for side in made.sides):
@@ -288,13 +288,13 @@ def _lines(values: Mapping[str, Iterable[Any]], suite: str | None = None) -> str
         listed = {key: [v for v in values.get(column, ()) if v is not None] for key, column in columns.items()}
         if suite and listed.get("shots") != [0]:
             listed.pop("shots", None)
-        said = {key: sorted(found) if key in ("sizes", "shots") else found for key, found in listed.items() if found}
-        if said:
-            lines.append(f"{part}: {dialect.write(said, flow=True)}")
+        text = {key: sorted(found) if key in ("sizes", "shots") else found for key, found in listed.items() if found}
+        if text:
+            lines.append(f"{part}: {dialect.write(text, flow=True)}")
     return "\n".join(lines)
 
 
-def strangers(comparison: Comparison, grid: Grid) -> list[str]:
+def unknown_names(comparison: Comparison, grid: Grid) -> list[str]:
     """Names in a comparison that nothing in the grid has, a line each."""
     known: dict[str, list[str | None]] = {
         "variant": [v.name for v in grid.variants],

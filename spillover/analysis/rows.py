@@ -28,21 +28,21 @@ METRICS_VERSION = 1  # to be raised when a metric gives the same answers other s
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowStatistics:
     """What a cell's rows add to one metric: `statistics`, (rows, k), of the documents `doc_ids`, ascending."""
 
     doc_ids: np.ndarray
     statistics: Array
 
     @classmethod
-    def of(cls, metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> Rows:
+    def of(cls, metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> RowStatistics:
         return cls(np.array([p["doc_id"] for p in predictions]), metric.statistics(predictions, labels))
 
-    def only(self, doc_ids: np.ndarray) -> Rows:
+    def only(self, doc_ids: np.ndarray) -> RowStatistics:
         """The rows of these documents, all of which must be here."""
         if same_documents(self.doc_ids, doc_ids):
             return self
-        return Rows(doc_ids, self.statistics[np.searchsorted(self.doc_ids, doc_ids)])
+        return RowStatistics(doc_ids, self.statistics[np.searchsorted(self.doc_ids, doc_ids)])
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Answered:
     """A cell's rows by metric, and the hash of the predictions that they come from."""
 
     digest: str
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, RowStatistics]
 
 
 def same_documents(ours: np.ndarray, theirs: np.ndarray) -> bool:
@@ -64,7 +64,7 @@ def _documents(doc_ids: bytes) -> np.ndarray:
     return np.frombuffer(doc_ids, dtype=np.int64)
 
 
-def common_documents(parts: Sequence[Rows]) -> np.ndarray:
+def common_documents(parts: Sequence[RowStatistics]) -> np.ndarray:
     """The documents that all of them have, ascending."""
     doc_ids = parts[0].doc_ids
     for part in parts[1:]:
@@ -73,16 +73,16 @@ def common_documents(parts: Sequence[Rows]) -> np.ndarray:
     return doc_ids
 
 
-def pool(parts: Sequence[Rows]) -> Rows:
+def pool(parts: Sequence[RowStatistics]) -> RowStatistics:
     """Cells of one test set as one: the statistics of each document added up."""
     first = parts[0]
     if all(same_documents(part.doc_ids, first.doc_ids) for part in parts):
-        return Rows(first.doc_ids, np.sum([part.statistics for part in parts], axis=0))
+        return RowStatistics(first.doc_ids, np.sum([part.statistics for part in parts], axis=0))
     doc_ids = np.unique(np.concatenate([part.doc_ids for part in parts]))
     total = np.zeros((len(doc_ids), first.statistics.shape[1]))
     for part in parts:
         total[np.searchsorted(doc_ids, part.doc_ids)] += part.statistics
-    return Rows(doc_ids, total)
+    return RowStatistics(doc_ids, total)
 
 
 def read_rows(
@@ -107,7 +107,7 @@ def read_rows(
     if not predictions:
         return None
     doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
-    rows = {metric.name: Rows(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
+    rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
     with suppress(OSError):  # a folder that cannot be written is read all the same
         _keep_rows(kept, rows)
     return Answered(digest, rows)
@@ -128,7 +128,7 @@ def _parse(content: bytes, path: Path) -> list[Prediction]:
     return sorted(rows, key=lambda row: row["doc_id"])
 
 
-def _kept_rows(path: Path) -> dict[str, Rows] | None:
+def _kept_rows(path: Path) -> dict[str, RowStatistics] | None:
     """A line of JSON, the metrics and how many numbers a row each has, then documents and numbers, row by row."""
     try:
         head, _, body = path.read_bytes().partition(b"\n")
@@ -138,12 +138,12 @@ def _kept_rows(path: Path) -> dict[str, Rows] | None:
         return None
     doc_ids, rows, end = _documents(table[:, 0].astype(np.int64).tobytes()), {}, 1
     for name, width in widths.items():
-        rows[name] = Rows(doc_ids, table[:, end : end + width])
+        rows[name] = RowStatistics(doc_ids, table[:, end : end + width])
         end += width
     return rows
 
 
-def _keep_rows(path: Path, rows: Mapping[str, Rows]) -> None:
+def _keep_rows(path: Path, rows: Mapping[str, RowStatistics]) -> None:
     """Keep the rows of these predictions; those of earlier predictions of the cell are deleted."""
     head = json.dumps([(name, part.statistics.shape[1]) for name, part in rows.items()])
     doc_ids = next(iter(rows.values())).doc_ids

@@ -31,7 +31,7 @@ from ..stats import (
     wilson,
 )
 from .metrics import Array, Metric
-from .rows import Rows, common_documents, same_documents
+from .rows import RowStatistics, common_documents, same_documents
 
 Score = dict[str, Any]
 Clusters = Mapping[int, Any]
@@ -45,7 +45,7 @@ def cluster_codes(clusters: Clusters, doc_ids: np.ndarray) -> np.ndarray | None:
     return None if len(numbers) == len(found) else np.array([numbers[cluster] for cluster in found], dtype=np.int64)
 
 
-def score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: bool) -> list[Score]:
+def score(metric: Metric, cells: Sequence[RowStatistics], clusters: Clusters, has_base: bool) -> list[Score]:
     """The scores of one condition's cells, of which the first may be the base; columns of the results table."""
     if not cells:
         return []
@@ -60,7 +60,7 @@ def score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: b
     return scores
 
 
-def _score(metric: Metric, cells: Sequence[Rows], clusters: Clusters, has_base: bool) -> list[Score]:
+def _score(metric: Metric, cells: Sequence[RowStatistics], clusters: Clusters, has_base: bool) -> list[Score]:
     """Of cells with the same documents."""
     n, codes = len(cells[0].doc_ids), cluster_codes(clusters, cells[0].doc_ids)
     statistics = np.stack([cell.statistics for cell in cells], axis=1)
@@ -98,7 +98,7 @@ def _change_of_means(gaps: Array, codes: np.ndarray | None, is_proportion: bool)
     return ends, sign_flip(cluster_sums(gaps, codes))
 
 
-def pooled_interval(metric: Metric, rows: Rows, clusters: Clusters) -> Interval:
+def pooled_interval(metric: Metric, rows: RowStatistics, clusters: Clusters) -> Interval:
     """The 95 % interval of a mean over all the answers to each document."""
     codes = cluster_codes(clusters, rows.doc_ids)
     if metric.is_proportion:

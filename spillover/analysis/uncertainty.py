@@ -1,7 +1,7 @@
 """How sure a weighted sum of cells is: its documents, its draws, its seeds.
 
 A contrast comes here as a weight for every cell. On each document of a test set the weighted sum of its answers is one
-number, and the set's part of the contrast is their mean: a `Sheet` holds what that needs. From the sheets follow the
+number, and the set's part of the contrast is their mean: a `SetPart` holds what that needs. From the parts follow the
 levels of chance that `spillover.stats.levels` puts together. Rows: how those numbers vary from document to document.
 Draws: how the part of each list of demonstrations differs from the others'. Seeds: how much the contrast moves with one
 training of a recipe, which few seeds hardly show, so that all recipes on the same training set are asked.
@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -33,25 +32,17 @@ from ..stats import (
     wilson,
 )
 from .metrics import METRICS
+from .results import Condition, Results, condition
 from .rows import common_documents
 
-if TYPE_CHECKING:
-    from .results import Results
-
-Condition = tuple[str, int, str, int]
 Mask = npt.NDArray[np.bool_]
-
-
-def condition(cell: Cell) -> Condition:
-    """What a difference holds fixed."""
-    return cell.test_dataset, cell.shots, cell.prompt, cell.draw
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Sheet:
+class SetPart:
     """A test set's part of a contrast: the scores, (documents, cells), of the documents that all its cells have."""
 
     test: str
@@ -85,32 +76,32 @@ class Sheet:
         return unit_variance(self.by_cluster(self.values_of(units)).T, self.by_cluster(np.ones(len(self.scores))))
 
 
-def sheets_of(results: Results, weights: Mapping[Cell, float]) -> list[Sheet] | None:
-    """The sheets of a contrast, by test set; None where the cells of one have no common document."""
+def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] | None:
+    """The parts of a contrast, by test set; None where the cells of one have no common document."""
     by_test: dict[str, list[Cell]] = {}
     for cell in weights:
         by_test.setdefault(cell.test_dataset, []).append(cell)
-    sheets = []
+    parts = []
     for test, cells in by_test.items():
-        parts = [results.first_metric[cell.key] for cell in cells]
-        doc_ids = common_documents(parts)
+        rows = [results.first_metric[cell.key] for cell in cells]
+        doc_ids = common_documents(rows)
         if not len(doc_ids):
             return None
-        sheets.append(
-            Sheet(
+        parts.append(
+            SetPart(
                 test=test,
                 cells=tuple(cells),
                 variants=tuple(results.variants[cell.variant] for cell in cells),
                 weights=np.array([weights[cell] for cell in cells]),
-                scores=np.column_stack([part.only(doc_ids).statistics[:, 0] for part in parts]),
+                scores=np.column_stack([own.only(doc_ids).statistics[:, 0] for own in rows]),
                 clusters=results.cluster_codes(test, doc_ids),
                 right_or_wrong=METRICS[results.tests[test].metrics[0]].is_proportion,
             )
         )
-    return sheets
+    return parts
 
 
-def row_level(sheets: Sequence[Sheet]) -> tuple[Level, float, float]:
+def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
     """The level of the rows, the centre of the interval, and the p-value of swapping sides document by document.
 
     Test sets are independent of each other: their errors below add up on their own, and so do those above (Zou and
@@ -118,35 +109,35 @@ def row_level(sheets: Sequence[Sheet]) -> tuple[Level, float, float]:
     contrast would be zero, by as much as it is uncertain: sets may differ though their mean is zero. Where nothing is
     subtracted there are no sides to swap: p is 0, so that the interval's decides.
     """
-    middles, below, above, dfs = np.array([_errors_by_rows(sheet) for sheet in sheets]).T
+    middles, below, above, dfs = np.array([_errors_by_rows(part) for part in parts]).T
     variances = ((below + above) / 2) ** 2
     total, doubt = float(variances.sum()), float((variances**2 / dfs).sum())
     df = total**2 / doubt if doubt else inf
     to_low, to_high = sqrt(float((below**2).sum())), sqrt(float((above**2).sum()))
     level = Level(((to_low + to_high) / 2) ** 2, df)
     centre = float(middles.sum()) + half_width([Level(1.0, df)]) * (to_high - to_low) / 2
-    if _of_one_sign(np.concatenate([sheet.weights for sheet in sheets])):
+    if _of_one_sign(np.concatenate([part.weights for part in parts])):
         return level, centre, 0.0
-    means = np.array([sheet.values.mean() for sheet in sheets])
+    means = np.array([part.values.mean() for part in parts])
     at_zero = means - means.sum() * variances / total
-    moved = np.concatenate([s.by_cluster(s.values - m) for s, m in zip(sheets, at_zero, strict=True)])
+    moved = np.concatenate([s.by_cluster(s.values - m) for s, m in zip(parts, at_zero, strict=True)])
     return level, centre, float(sign_flip(moved)[0])
 
 
-def _errors_by_rows(sheet: Sheet) -> tuple[float, float, float, float]:
+def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
     """What a test set adds to the contrast, its standard error below that and above, and their degrees of freedom.
 
     Where answers are right or wrong and nothing is subtracted, the errors are those of Wilson's interval, which reaches
     further to one side. In any other case they are equal, and about the centre of `mean_change`.
     """
-    if not (sheet.is_score and sheet.right_or_wrong):
-        one_answer = float(np.abs(sheet.weights).max())
-        change = mean_change(sheet.values[:, None], sheet.clusters, sheet.right_or_wrong, one_answer)
+    if not (part.is_score and part.right_or_wrong):
+        one_answer = float(np.abs(part.weights).max())
+        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, one_answer)
         error = max(sqrt(change.variance[0]), ROUNDING)
         return float(change.centre[0]), error, error, change.df
-    weight, p = float(sheet.weights.sum()), float(sheet.values.mean() / sheet.weights.sum())
-    asked = np.full(len(sheet.values), float(len(sheet.cells)))
-    n, df = effective_rows(sheet.values / weight, asked, sheet.clusters)
+    weight, p = float(part.weights.sum()), float(part.values.mean() / part.weights.sum())
+    asked = np.full(len(part.values), float(len(part.cells)))
+    n, df = effective_rows(part.values / weight, asked, part.clusters)
     interval, t = wilson(n * p, n), half_width([Level(1.0, df)])
     below, above = sorted([weight * (interval.low - p) / t, weight * (interval.high - p) / t])
     return weight * p, -below, above, df
@@ -159,7 +150,7 @@ def _of_one_sign(weights: Array) -> bool:
 # --- draws ------------------------------------------------------------------------------------------------------------
 
 
-def draw_levels(sheets: Sequence[Sheet]) -> tuple[list[Level], int, float]:
+def draw_levels(parts: Sequence[SetPart]) -> tuple[list[Level], int, float]:
     """A level for the demonstration draws of each test set, where all with demonstrations have two or more; the fewest
     that one has; and the share of their variance that rows have already.
 
@@ -167,12 +158,12 @@ def draw_levels(sheets: Sequence[Sheet]) -> tuple[list[Level], int, float]:
     its demonstrations and four not, and then two degrees of freedom are all that is known, not ten.
     """
     counts, levels, seen = [], [], 0.0
-    for sheet in sheets:
-        drawn = np.array([cell.draw if cell.shots else -1 for cell in sheet.cells])
+    for part in parts:
+        drawn = np.array([cell.draw if cell.shots else -1 for cell in part.cells])
         draws = np.unique(drawn[drawn >= 0])
         counts += [len(draws)] if len(draws) else []
         if len(draws) > 1:
-            of_set, by_rows = sheet.variance_of(drawn == draws[:, None])
+            of_set, by_rows = part.variance_of(drawn == draws[:, None])
             levels.append(Level(of_set, len(draws) - 1))
             seen += by_rows
     fewest = min(counts, default=0)
@@ -197,28 +188,28 @@ class Training:
     seen_by_rows: float
 
 
-def trainings(results: Results, sheets: Sequence[Sheet]) -> list[Training]:
+def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
     """The arms of a contrast but for the base, whose weights are given."""
-    variants = {variant.key: variant for sheet in sheets for variant in sheet.variants if variant.kind != "base"}
+    variants = {variant.key: variant for part in parts for variant in part.variants if variant.kind != "base"}
     arms: dict[Recipe, list[Variant]] = {}
     for variant in variants.values():
         arms.setdefault(variant.recipe, []).append(variant)
-    return [_training(results, sheets, seeds) for seeds in arms.values()]
+    return [_training(results, parts, seeds) for seeds in arms.values()]
 
 
-def _training(results: Results, sheets: Sequence[Sheet], seeds: Sequence[Variant]) -> Training:
-    units = [np.array([[v.key == seed.key for v in sheet.variants] for seed in seeds]) for sheet in sheets]
+def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Variant]) -> Training:
+    units = [np.array([[v.key == seed.key for v in part.variants] for seed in seeds]) for part in parts]
     several = len(seeds) > 1
     squares, df, seen = 0.0, 0, 0.0
     if several:
-        totals = np.sum([s.values_of(own).mean(axis=0) for s, own in zip(sheets, units, strict=True)], axis=0)
+        totals = np.sum([s.values_of(own).mean(axis=0) for s, own in zip(parts, units, strict=True)], axis=0)
         squares, df = len(seeds) ** 3 * float(np.var(totals)), len(seeds) - 1  # a seed's part is 1 / seeds of the arm's
-        seen = sum(s.variance_of(own)[1] for s, own in zip(sheets, units, strict=True))
+        seen = sum(s.variance_of(own)[1] for s, own in zip(parts, units, strict=True))
     asked: dict[Condition, float] = {}  # the arm's weight at each condition, all its seeds together
-    for sheet, own in zip(sheets, units, strict=True):
+    for part, own in zip(parts, units, strict=True):
         for i in np.flatnonzero(own.any(axis=0)):
-            place = condition(sheet.cells[i])
-            asked[place] = asked.get(place, 0.0) + float(sheet.weights[i])
+            place = condition(part.cells[i])
+            asked[place] = asked.get(place, 0.0) + float(part.weights[i])
     for other, siblings in results.recipes.items():
         is_known = several and other == seeds[0].recipe
         if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:

@@ -1,7 +1,7 @@
 """Which variant to ship, in sentences: the same on the page, on the terminal and in Markdown.
 
 For each training set its recipes are weighed against the base by their mean changes in-domain, out-of-domain and
-cross-task (`Results.recipe_changes`), and one rule, stated here and applied to nothing else, says what to do:
+cross-task (`summaries.recipe_changes`), and one rule, stated here and applied to nothing else, says what to do:
 
 1. A recipe that gains somewhere and loses nowhere, both beyond chance, may be shipped, unless a change elsewhere looks
    like a loss by its own interval, before any correction. Of several, the one that gains most in-domain; those that
@@ -26,7 +26,8 @@ from .clean_split import unscored
 from .contrasts import Effect, adjusted, difference
 from .effects import bounds, details, documents, noise
 from .numbers import points, signed
-from .results import ROLE_TITLES, ROLES, Group, Results, groups, recipe_name
+from .results import ROLE_TITLES, ROLES, Results, recipe_name
+from .summaries import Group, groups, recipe_changes
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _verdict(results: Results, group: Group) -> Verdict:
 
 def _line(results: Results, arm: Sequence[Variant], overall: Mapping[str, Effect]) -> Line:
     name = recipe_name(arm)
-    found = [results.recipe_changes.get((arm[0].recipe, role)) for role in ROLES]
+    found = [recipe_changes(results).get((arm[0].recipe, role)) for role in ROLES]
     changes = [Change(ROLE_TITLES[one.role], one.change, one.metrics) for one in found if one]
     if not changes and name in overall:
         changes = [Change("over all test sets", overall[name], ())]

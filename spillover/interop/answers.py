@@ -2,7 +2,8 @@
 
 Either way a side of a comparison is a set of conditions (variant, test set, shots, prompt, draw; in a sample file the
 filter that extracted the answers), and under each of them rows by document. A document is the same where its number in
-its file, its fields and its target are, white space and literal escapes aside. Rows are read when they are asked for.
+its file, its fields and its target are, white space and literal escapes aside. Rows are read
+when they are needed.
 
 lm-evaluation-harness writes a sample file for each task with `--log_samples`: a JSON object a line, with the metrics at
 its top beside `arguments`, `resps` and `filtered_resps`. Older files have no hashes and do not name the filter.
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.clean_split import read_audit
+from ..analysis.clean_split import read_clean_split
 from ..analysis.metrics import METRICS, Array, Metric, rescored
 from ..analysis.scoring import Clusters
 from ..data.files import Table, open_table
@@ -31,8 +32,8 @@ from ..plan.grid import Cell, Grid
 from ..store.store import Store, read_rows
 
 Json = dict[str, Any]
-Condition = tuple[tuple[str, str | int], ...]
-"""What a difference holds fixed: (("variant", "base"), ("test_dataset", "reviews"), ("shots", 2), ...)."""
+Setting = tuple[tuple[str, str | int], ...]
+"""What both sides have in common: (("variant", "base"), ("test_dataset", "reviews"), ("shots", 2), ...)."""
 
 READABLE = "an output folder of `spillover run`, or a samples_*.jsonl of lm-evaluation-harness"
 NO_METRIC = {  # what lm-evaluation-harness writes of a sample beside its metrics
@@ -57,7 +58,7 @@ class Side:
     """One side of a comparison: `name` for a heading, and its answers by condition."""
 
     name: str
-    answers: Mapping[Condition, Callable[[], Answers]]
+    answers: Mapping[Setting, Callable[[], Answers]]
 
 
 def document(row: Mapping[str, Any]) -> str:
@@ -89,11 +90,11 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     grid = Grid.read(folder / "grid.json")
     names, tests = {v.key: v.name for v in grid.variants}, {t.name: t for t in grid.tests}
     metrics = dict.fromkeys(name for test in grid.tests for name in test.metrics)
-    for what, asked, there in (("variant", variant, names.values()), ("metric", metric, metrics)):
-        if asked is not None and asked not in there:
-            raise StoreError(f"no {what} {asked!r}", where=str(folder), allowed=did_you_mean(asked, there))
-    clusters = read_audit(folder / "audit.json").clusters
-    answers: dict[Condition, Callable[[], Answers]] = {}
+    for what, wanted, there in (("variant", variant, names.values()), ("metric", metric, metrics)):
+        if wanted is not None and wanted not in there:
+            raise StoreError(f"no {what} {wanted!r}", where=str(folder), allowed=did_you_mean(wanted, there))
+    clusters = read_clean_split(folder / "audit.json").clusters
+    answers: dict[Setting, Callable[[], Answers]] = {}
     for cell in grid.cells:
         test, name = tests[cell.test_dataset], names[cell.variant]
         chosen = metric or test.metrics[0]
@@ -105,7 +106,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     return Side(f"{folder}{f':{variant}' if variant else ''} ({made_with})", answers)
 
 
-def _condition(cell: Cell) -> Condition:
+def _condition(cell: Cell) -> Setting:
     return ("test_dataset", cell.test_dataset), ("shots", cell.shots), ("prompt", cell.prompt), ("draw", cell.draw)
 
 
@@ -152,7 +153,7 @@ def _metrics(file: Table) -> list[str]:
     return names
 
 
-def _filters(file: Table, metric: Metric) -> dict[Condition, Callable[[], Answers]]:
+def _filters(file: Table, metric: Metric) -> dict[Setting, Callable[[], Answers]]:
     by_filter: dict[str, dict[str, Json]] = {}
     for number, sample in enumerate(file.rows):
         value = sample.get(metric.name)

@@ -23,7 +23,7 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..analysis.rows import Rows
+from ..analysis.rows import RowStatistics
 from ..analysis.scoring import cluster_codes, score
 from ..errors import DataError, SpilloverError
 from ..stats import (
@@ -37,17 +37,17 @@ from ..stats import (
     mean_change,
     smallest_detectable,
 )
-from .answers import READABLE, Answers, Condition, Json, Side, prompt, read_run, read_samples
+from .answers import READABLE, Answers, Json, Setting, Side, prompt, read_run, read_samples
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedScores:
     """One row of the table, of `n` documents of which `clusters` are independent. `gained` and `lost`: on how many
     documents B scores higher, and lower, than A; None for scores of a whole set. `other_prompts` of the `n` pairs had
     not the same prompt. `chance`: what documents add to the difference's uncertainty. `p_adjusted`: after Holm over
     the `compared` rows of the table."""
 
-    condition: Condition
+    condition: Setting
     metric: str
     n: int
     clusters: int
@@ -104,16 +104,16 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Pairing:
     """Both sides' names, a row for each condition that both have, and what a reader must know of them."""
 
     a: str
     b: str
-    rows: tuple[Pairs, ...]
+    rows: tuple[PairedScores, ...]
     notes: tuple[str, ...]
 
 
-def compare(a: str, b: str, metric: str | None = None) -> Comparison:
+def compare(a: str, b: str, metric: str | None = None) -> Pairing:
     """Pair A with B: two output folders, or one variant of each as `folder:variant`, or two sample files.
 
     `metric` is by default the first of each test set, or the first that both files have. Raises SpilloverError where
@@ -138,7 +138,7 @@ def compare(a: str, b: str, metric: str | None = None) -> Comparison:
     values = holm([row.p for row in rows])
     adjusted = [replace(row, p_adjusted=float(p), compared=len(rows)) for row, p in zip(rows, values, strict=True)]
     alone = len(ours.answers) - len(shared), len(theirs.answers) - len(shared), len(shared) - len(rows)
-    return Comparison(ours.name, theirs.name, tuple(adjusted), tuple(_notes(adjusted, *alone)))
+    return Pairing(ours.name, theirs.name, tuple(adjusted), tuple(_notes(adjusted, *alone)))
 
 
 def _place(argument: str) -> tuple[Path, str | None]:
@@ -152,19 +152,19 @@ def _place(argument: str) -> tuple[Path, str | None]:
     return path, named
 
 
-def _pair(condition: Condition, ours: Answers, theirs: Answers) -> Pairs | None:
+def _pair(condition: Setting, ours: Answers, theirs: Answers) -> PairedScores | None:
     """None where they have no document in common."""
     documents = [document for document in ours.rows if document in theirs.rows]
     if not documents:
         return None
     metric, labels = ours.metric, tuple(dict.fromkeys([*ours.labels, *theirs.labels]))
     a, b = ([side.rows[document] for document in documents] for side in (ours, theirs))
-    rows = [Rows.of(metric, side, labels) for side in (a, b)]
+    rows = [RowStatistics.of(metric, side, labels) for side in (a, b)]
     before, after = score(metric, rows, ours.clusters, has_base=True)
     gaps = rows[1].statistics[:, 0] - rows[0].statistics[:, 0]
     codes = cluster_codes(ours.clusters, rows[0].doc_ids)
     interval = Interval(after["delta_ci_low"], after["delta_ci_high"])
-    return Pairs(
+    return PairedScores(
         condition=condition,
         metric=metric.name,
         n=len(documents),
@@ -207,7 +207,7 @@ def _lacking(ours: Side, theirs: Side) -> str:
     return "no condition in common"
 
 
-def _notes(rows: Sequence[Pairs], conditions_a: int, conditions_b: int, without: int) -> Iterator[str]:
+def _notes(rows: Sequence[PairedScores], conditions_a: int, conditions_b: int, without: int) -> Iterator[str]:
     clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
     yield (
         "Over the n documents that both answered: the change from A to B and its 95 % interval; p of a paired test, "
@@ -226,7 +226,7 @@ def _notes(rows: Sequence[Pairs], conditions_a: int, conditions_b: int, without:
         yield f"Not compared: {without} conditions that both have, without a document in common."
 
 
-def _unseen(rows: Sequence[Pairs]) -> str:
+def _unseen(rows: Sequence[PairedScores]) -> str:
     """What is said of the changes that do not stand out: how large they would have to be."""
     said = "for the others there is insufficient evidence"
     others = sorted((row for row in rows if not row.is_clear and isfinite(row.mde)), key=lambda row: row.mde)
@@ -236,11 +236,11 @@ def _unseen(rows: Sequence[Pairs]) -> str:
     return said
 
 
-def render(comparison: Comparison) -> Table:
+def render(pairing: Pairing) -> Table:
     """The rows for a terminal, those of one variant under its name."""
     heads = [Column(head, justify="right") for head in ("A", "B", "B − A", "p", "mde", "")]
     table = Table(Column("", overflow="fold"), *heads, box=box.SIMPLE_HEAD, pad_edge=False)
-    for variant, rows in groupby(comparison.rows, key=lambda row: dict(row.condition).get("variant")):
+    for variant, rows in groupby(pairing.rows, key=lambda row: dict(row.condition).get("variant")):
         if variant is not None:
             table.add_row(Text(str(variant), style="italic"))
         for row in rows:
@@ -248,7 +248,7 @@ def render(comparison: Comparison) -> Table:
     return table
 
 
-def _cells(row: Pairs) -> list[Text]:
+def _cells(row: PairedScores) -> list[Text]:
     alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
     together = f" in {row.clusters} components" if row.clusters < row.n else ""
     name = Text(_label(dict(row.condition)), style="bold")
@@ -272,11 +272,11 @@ def _label(facts: Json) -> str:
     return f"{facts['test_dataset']}, {facts['shots']} shots, {facts['prompt']}{draw}"
 
 
-def _mde(row: Pairs) -> str:
+def _mde(row: PairedScores) -> str:
     return _number(row, row.mde) if isfinite(row.mde) else "–"
 
 
-def _number(row: Pairs, value: float, sign: str = "") -> str:
+def _number(row: PairedScores, value: float, sign: str = "") -> str:
     """A score of a run in points of a hundred; one of lm-evaluation-harness as it writes it, on whatever scale."""
     text = f"{value:{sign}.4f}" if "filter" in dict(row.condition) else f"{100 * value:{sign}.1f}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")  # what rounds to nothing has no sign

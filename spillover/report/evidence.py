@@ -1,6 +1,6 @@
 """Judged claims as something to read: records for the page and for programs, a table for the terminal.
 
-Both say the same: the verdict, the range that was expected (with the margin that a claim's author chose), and for every
+Both say the same: the ruling, the range that was expected (with the margin that a claim's author chose), and for every
 place the difference with its interval, its p-value after Holm, n and seeds. A number never stands without them.
 """
 
@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ..analysis.effects import documents, noise
-from ..analysis.judge import VERDICTS, Evidence, Judgement
+from ..analysis.judge import RULINGS, Evidence, Judgement
 from ..analysis.numbers import points, signed
 from ..experiment.claims import Comparison
 from ..stats import Interval
@@ -34,7 +34,7 @@ def records(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
             "text": judgement.claim.text,
             "source": judgement.claim.source,
             "caveat": judgement.claim.caveat,
-            "verdict": judgement.verdict,
+            "ruling": judgement.ruling,
             "summary": judgement.text,
             "seeds": judgement.seeds,
             "comparisons": [_record(one) for one in judgement.evidence],
@@ -55,7 +55,7 @@ def _record(evidence: Evidence) -> dict[str, Any]:
         "measure": evidence.comparison.measure,
         "holds": evidence.comparison.holds,
         "expected": expected(evidence.comparison),
-        "verdict": evidence.verdict,
+        "ruling": evidence.ruling,
         "written": written(evidence),
         "cells_there": evidence.cells,
         "cells_wanted": evidence.wanted,
@@ -99,7 +99,7 @@ def written(evidence: Evidence) -> str:
 
 def table(judgements: Sequence[Judgement]) -> Group:
     """For the terminal: the claims of which something has run, then those of which nothing has, then how to read it."""
-    judged = [one for one in judgements if one.verdict != "missing"]
+    judged = [one for one in judgements if one.ruling != "missing"]
     grid = Table(
         Column("", no_wrap=True), Column("claim", ratio=2), Column("evidence", ratio=3), box=box.SIMPLE, expand=True
     )
@@ -108,7 +108,7 @@ def table(judgements: Sequence[Judgement]) -> Group:
         said.append(f"\n{one.claim.caveat}" if one.claim.caveat else "", style="italic")
         grid.add_row(Text(one.claim.id, style="bold"), said, _evidence(one), end_section=True)
     parts: list[Any] = [grid] if judged else []
-    nothing = [one for one in judgements if one.verdict == "missing"]
+    nothing = [one for one in judgements if one.ruling == "missing"]
     if nothing:
         parts.append(Text("Nothing has run of: " + ", ".join(one.claim.id for one in nothing)))
         parts += [Text(f"{one.claim.id}\n{one.fill}", style="dim") for one in nothing if one.fill]
@@ -124,7 +124,7 @@ NOTES = (
 
 
 def _evidence(judgement: Judgement) -> Text:
-    text = Text(judgement.verdict, style=STYLES.get(judgement.verdict, "bold"))
+    text = Text(judgement.ruling, style=STYLES.get(judgement.ruling, "bold"))
     text.append(f"\n{judgement.text}", style="not bold default")
     for comparison in judgement.claim.comparisons:
         ours = [one for one in judgement.evidence if one.comparison is comparison]
@@ -140,18 +140,18 @@ def _evidence(judgement: Judgement) -> Text:
 def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
     """What decides comes first: contradicted, unclear, supported; then what is missing, in a line."""
     order = ["contradicted", "insufficient evidence", "supported"]
-    there = sorted((e for e in evidence if e.effect is not None), key=lambda e: order.index(e.verdict))
+    there = sorted((e for e in evidence if e.effect is not None), key=lambda e: order.index(e.ruling))
     for one in there[:SHOWN]:
         assert one.effect is not None
         part = "" if one.cells == one.wanted else f", {one.cells} of {one.wanted} cells"
         p = one.effect.p if one.effect.p_adjusted is None else one.effect.p_adjusted
         where = f"{one.where}: " if one.where else ""
         rests_on = documents(one.effect) if one.effect.n else f"seeds {one.effect.seeds}"
-        yield f"{MARKS[one.verdict]} {where}{written(one)}, p {_p(p)}, {rests_on}{part}"
+        yield f"{MARKS[one.ruling]} {where}{written(one)}, p {_p(p)}, {rests_on}{part}"
     rest = there[SHOWN:]
     if rest:
-        counts = {verdict: sum(e.verdict == verdict for e in rest) for verdict in VERDICTS}
-        yield "and " + ", ".join(f"{count} {MARKS[verdict]}" for verdict, count in counts.items() if count)
+        counts = {ruling: sum(e.ruling == ruling for e in rest) for ruling in RULINGS}
+        yield "and " + ", ".join(f"{count} {MARKS[ruling]}" for ruling, count in counts.items() if count)
     lacking = [e.where for e in evidence if e.effect is None]
     if lacking:
         more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""

@@ -19,7 +19,8 @@ import pandas as pd
 from ..analysis.effects import written
 from ..analysis.metrics import METRICS
 from ..analysis.numbers import points
-from ..analysis.results import ROLE_TITLES, MatrixEntry, Results, groups
+from ..analysis.results import ROLE_TITLES, Results
+from ..analysis.summaries import MatrixEntry, groups, matrix
 from ..analysis.verdict import caveats, verdicts
 from ..disk import as_bytes, write_whole
 from .figures import Figure
@@ -118,14 +119,14 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
         for verdict in found:
             parts.append(f"**{verdict.title}: {verdict.advice}** {verdict.why}\n")
             parts.append("".join(f"- {line.name}: {line.sentence}\n" for line in verdict.lines))
-        parts += [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in matrix(results)]
+        parts += [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in matrix_tables(results)]
         return "\n".join([*parts, *(f"{note}\n" for note in notes)])
     for verdict in found:
         parts += [
             f"% {verdict.title}: {verdict.advice} {verdict.why}",
             *(f"% {x.name}: {x.sentence}" for x in verdict.lines),
         ]
-    parts += [f"\n% {title}\n{latex(columns, rows)}" for title, columns, rows in matrix(results)]
+    parts += [f"\n% {title}\n{latex(columns, rows)}" for title, columns, rows in matrix_tables(results)]
     return "\n".join([*parts, *(f"% {note}" for note in notes), ""])
 
 
@@ -138,7 +139,7 @@ NOTES = (
 # --- the matrix as tables ---------------------------------------------------------------------------------------------
 
 
-def matrix(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
+def matrix_tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
     """The generalisation matrix as (title, columns, rows), a table for each training set."""
     tables = []
     for group in groups(results):
@@ -147,7 +148,7 @@ def matrix(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
         rows = []
         for role, tests in group.columns:
             for test in tests:
-                entries = [results.matrix.get((variant.name, test.name)) for variant in variants]
+                entries = [matrix(results).get((variant.name, test.name)) for variant in variants]
                 n = max((entry.n for entry in entries if entry), default=0)
                 facts = [ROLE_TITLES[role], test.title or test.name, METRICS[test.metrics[0]].title, str(n)]
                 rows.append([*facts, *map(_entry, entries)])

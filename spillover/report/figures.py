@@ -30,7 +30,8 @@ import pandas as pd
 from ..analysis.averages import BASE, Averages, HasTable, Source, means, recipes, results_of, tidy, titles_of
 from ..analysis.effects import bounds
 from ..analysis.numbers import signed
-from ..analysis.results import ROLE_TITLES, Results, RoleChange, recipe_name
+from ..analysis.results import ROLE_TITLES, Results, recipe_name
+from ..analysis.summaries import RoleChange, recipe_changes
 from ..experiment.suite import Role
 from ..models.weights import Change, pooled
 from ..run.inspect import Inside
@@ -135,7 +136,7 @@ def _trade_offs(results: Results) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for role, (recipe, arm) in product(KEPT, results.recipes.items()):
         name = recipe_name(arm)
-        gain, kept = results.recipe_changes.get((recipe, "in_domain")), results.recipe_changes.get((recipe, role))
+        gain, kept = recipe_changes(results).get((recipe, "in_domain")), recipe_changes(results).get((recipe, role))
         if gain and kept:
             where = ROLE_TITLES[role]
             panel = {"train_dataset": arm[0].train_dataset, "role": role, "where": where}

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..analysis.metrics import METRICS
 from ..analysis.results import ROLE_TITLES, ROLES, Results
+from ..analysis.summaries import matrix
 from ..analysis.verdict import recipe
 from ..stats import MIN_ROWS
 from .examples import Written
@@ -90,7 +91,7 @@ def _tenths(values: pd.Series) -> list[int | None]:
 
 def _start(results: Results, tests: Sequence[str]) -> dict[str, int]:
     """Where the examples begin: at the clear change that is the largest loss, else the largest change."""
-    changed = [(entry, entry.delta) for entry in results.matrix.values() if entry.delta is not None]
+    changed = [(entry, entry.delta) for entry in matrix(results).values() if entry.delta is not None]
     first = min(changed, key=lambda item: (not item[0].is_clear, item[1] > 0, -abs(item[1])), default=None)
     names = [variant.name for variant in results.grid.variants]
     if first is None:

@@ -14,10 +14,11 @@ from typing import Any
 
 from ..analysis.contrasts import ALPHA
 from ..analysis.effects import details, noise, written
-from ..analysis.judge import VERDICTS, Judgement, judge_all
+from ..analysis.judge import RULINGS, Judgement, judge_all
 from ..analysis.metrics import METRICS
 from ..analysis.numbers import points
-from ..analysis.results import ROLE_TITLES, MatrixEntry, Results, groups
+from ..analysis.results import ROLE_TITLES, Results
+from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes
 from ..analysis.verdict import caveats, verdicts
 from ..plan.grid import Grid, TestInfo
 from ..stats import MIN_ROWS
@@ -71,7 +72,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
 
 def notes(results: Results) -> Iterator[str]:
     """What a reader of the verdict and the matrix must know."""
-    compared = [entry for entry in results.matrix.values() if entry.change is not None]
+    compared = [entry for entry in matrix(results).values() if entry.change is not None]
     if compared:
         yield (
             f"Marked is what is beyond chance after Holm’s correction over all changes shown together (p < {ALPHA}, "
@@ -87,7 +88,7 @@ def notes(results: Results) -> Iterator[str]:
             f"With {_count(least, 'document')} in the smallest set, a change on one test set is found with 80 % power "
             f"after that correction {seen}."
         )
-    if any(entry.cells < entry.planned for entry in results.matrix.values()):
+    if any(entry.cells < entry.planned for entry in matrix(results).values()):
         yield "Scores with * rest on part of their cells; changes always compare cells that both sides have."
 
 
@@ -99,7 +100,7 @@ def small_print(grid: Grid) -> Iterator[str]:
 
 def placer(results: Results) -> Callable[[float], str]:
     """A change's place on the common scale of the interval bars, -100 to 100."""
-    ends = [abs(end) for c in results.recipe_changes.values() for end in (c.interval.low, c.interval.high)]
+    ends = [abs(end) for c in recipe_changes(results).values() for end in (c.interval.low, c.interval.high)]
     reach = max(ends, default=0.0) or 1.0
     return lambda value: f"{100 * value / reach:.1f}"
 
@@ -124,7 +125,7 @@ def matrices(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> list
                         "n": n_of(results, test),
                         "tiles": [
                             {
-                                **_tile(results.matrix.get((variant.name, test.name))),
+                                **_tile(matrix(results).get((variant.name, test.name))),
                                 "off": tallies.get((variant.name, test.name), Tally()).rate,
                                 "v": names.index(variant.name),
                                 "t": tests.index(test.name),
@@ -143,7 +144,7 @@ def matrices(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> list
 
 def n_of(results: Results, test: TestInfo) -> str:
     """Documents that entries of a test set rest on."""
-    counts = sorted({entry.n for (_, name), entry in results.matrix.items() if name == test.name}) or [test.n]
+    counts = sorted({entry.n for (_, name), entry in matrix(results).items() if name == test.name}) or [test.n]
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
@@ -180,17 +181,17 @@ def claims(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
     items = [
         {
             **record,
-            "mark": MARKS[record["verdict"]],
-            "comparisons": [one for one in record["comparisons"] if one["verdict"] != "missing"],
+            "mark": MARKS[record["ruling"]],
+            "comparisons": [one for one in record["comparisons"] if one["ruling"] != "missing"],
         }
         for record in records(judgements)
     ]
-    counts = {verdict: sum(item["verdict"] == verdict for item in items) for verdict in VERDICTS}
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    order = {verdict: i for i, verdict in enumerate(VERDICTS)}
+    counts = {ruling: sum(item["ruling"] == ruling for item in items) for ruling in RULINGS}
+    said = ", ".join(f"{count} {ruling}" for ruling, count in counts.items() if count)
+    order = {ruling: i for i, ruling in enumerate(RULINGS)}
     return {
         "intro": f"{said[0].upper()}{said[1:]}.",
-        "judged": sorted(items, key=lambda item: order[item["verdict"]] > 2),
+        "judged": sorted(items, key=lambda item: order[item["ruling"]] > 2),
     }
 
 

@@ -22,7 +22,8 @@ from ..analysis.contrasts import ALPHA
 from ..analysis.effects import noise
 from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, signed, signed_interval
-from ..analysis.results import ROLE_TITLES, Group, MatrixEntry, Results, groups
+from ..analysis.results import ROLE_TITLES, Results
+from ..analysis.summaries import Group, MatrixEntry, groups, matrix
 from ..analysis.verdict import caveats, verdicts
 from ..plan.grid import TestInfo, Variant
 
@@ -34,7 +35,7 @@ NAME_WIDTH = 24  # longer names are folded
 def show(results: Results, console: Console) -> None:
     """Print the verdict, the matrix, and what their figures are."""
     verdict(results, console)
-    matrix(results, console)
+    show_matrix(results, console)
 
 
 def verdict(results: Results, console: Console) -> None:
@@ -49,7 +50,7 @@ def verdict(results: Results, console: Console) -> None:
         console.print(Text(caveat, style="dim"))
 
 
-def matrix(results: Results, console: Console) -> None:
+def show_matrix(results: Results, console: Console) -> None:
     """Print the matrix of all variants, then what its figures are."""
     for group in groups(results):
         console.print()
@@ -107,13 +108,13 @@ def _by_test(results: Results, group: Group, variants: Sequence[Variant]) -> Tab
 
 def _what(results: Results, test: TestInfo) -> str:
     """The metric and how many documents it rests on."""
-    counts = {entry.n for (_, name), entry in results.matrix.items() if name == test.name}
+    counts = {entry.n for (_, name), entry in matrix(results).items() if name == test.name}
     n = f"{min(counts)}–{max(counts)}" if len(counts) > 1 else str(*counts or {test.n})
     return f"{METRICS[test.metrics[0]].title}, n {n}"
 
 
 def _cell(results: Results, variant: Variant, test: TestInfo) -> Text:
-    entry = results.matrix.get((variant.name, test.name))
+    entry = matrix(results).get((variant.name, test.name))
     if entry is None:
         return Text("missing", style="dim")
     text = Text(points(entry.score) + ("" if entry.cells == entry.planned else "*"))
@@ -139,20 +140,20 @@ def _style(entry: MatrixEntry) -> str:
 
 def notes(results: Results) -> list[str]:
     """What a reader of the matrix must know."""
-    settings = sorted({entry.planned for entry in results.matrix.values()}) or [0]
+    settings = sorted({entry.planned for entry in matrix(results).values()}) or [0]
     many = str(settings[0]) if len(settings) == 1 else f"{settings[0]} to {settings[-1]}, by test set,"
     lines = [
         f"Scores of 100, each the mean over shots and prompts ({many} settings); n is documents, "
         "and brackets are 95 % intervals, each for itself.",
     ]
-    compared = [entry for entry in results.matrix.values() if entry.delta is not None]
+    compared = [entry for entry in matrix(results).values() if entry.delta is not None]
     if compared:
         lines.append(
             "The base shows its score's interval; the others their change from the base on the same rows, and its "
             f"interval. ▲ ▼ beyond chance: p < {ALPHA} after Holm over the {len(compared)} changes; no arrow: "
             "insufficient evidence."
         )
-    if any(entry.cells != entry.planned for entry in results.matrix.values()):
+    if any(entry.cells != entry.planned for entry in matrix(results).values()):
         lines.append(
             "* not all cells have run: the score is over those that have, the change over those the base has too."
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..analysis.contrasts import slope
-from ..analysis.effects import Row, details, families, formats, written
+from ..analysis.effects import EffectRow, details, families, formats, written
 from ..analysis.numbers import signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.suite import Role
@@ -48,7 +48,7 @@ def parts(
 CAPTION = "Points with 95 % intervals; ▲ ▼ beyond chance after Holm over this table, the rest insufficient evidence"
 
 
-def stayed(rows: Sequence[Row]) -> Part | None:
+def stayed(rows: Sequence[EffectRow]) -> Part | None:
     """Whether the gain stayed in the domain."""
     return _effects(
         rows,
@@ -60,7 +60,7 @@ def stayed(rows: Sequence[Row]) -> Part | None:
     )
 
 
-def demonstrations(results: Results, rows: Sequence[Row]) -> Part | None:
+def demonstrations(results: Results, rows: Sequence[EffectRow]) -> Part | None:
     """What is left of in-context learning."""
     text = (
         "What each further demonstration adds (the slope over shots), less what it adds for the base. Below zero, "
@@ -72,7 +72,7 @@ def demonstrations(results: Results, rows: Sequence[Row]) -> Part | None:
     return _effects(rows, "What is left of in-context learning", text, "slopes-c", lambda row: (row.name, row.where))
 
 
-def with_demonstrations(rows: Sequence[Row]) -> Part | None:
+def with_demonstrations(rows: Sequence[EffectRow]) -> Part | None:
     """FTICL less FT."""
     return _effects(
         rows,
@@ -84,7 +84,7 @@ def with_demonstrations(rows: Sequence[Row]) -> Part | None:
     )
 
 
-def prompts(results: Results, rows: Sequence[Row]) -> Part | None:
+def prompts(results: Results, rows: Sequence[EffectRow]) -> Part | None:
     """How much the prompt format matters."""
     first, *others = formats(results)
     return _effects(
@@ -97,7 +97,7 @@ def prompts(results: Results, rows: Sequence[Row]) -> Part | None:
 
 
 def _effects(
-    rows: Sequence[Row], title: str, text: str, id: str, place: Callable[[Row], tuple[str, str]]
+    rows: Sequence[EffectRow], title: str, text: str, id: str, place: Callable[[EffectRow], tuple[str, str]]
 ) -> Part | None:
     """A family as a table: `place` names an effect's line and column. Effects carry what they rest on as a note."""
     if not rows:

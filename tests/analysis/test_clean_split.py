@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from spillover.analysis import clean_split as leaks
-from spillover.analysis import results as table
+from spillover.analysis import table
 from spillover.report import page, payload, terminal
 from spillover.report.examples import Written
 
@@ -37,13 +37,13 @@ SAID = (
 
 
 def test_what_leaks_from_a_training_set() -> None:
-    audit = leaks.Audit(leaked=LEAKED)
+    audit = leaks.CleanSplit(leaked=LEAKED)
     found = audit.leaking("shop", "pairs")
     assert found is not None and found.tolist() == [3]
     nothing = audit.leaking("news", "pairs")
     assert nothing is not None and nothing.tolist() == []  # looked for, and none found
     assert audit.leaking("elsewhere", "pairs") is None and audit.leaking(None, "pairs") is None
-    assert leaks.Audit().leaking("shop", "pairs") is None
+    assert leaks.CleanSplit().leaking("shop", "pairs") is None
 
 
 def test_a_clean_score_that_cannot_be_had_is_an_empty_row(audited: Path) -> None:

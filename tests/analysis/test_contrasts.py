@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
+from spillover.analysis import summaries
 from spillover.analysis.contrasts import (
     Effect,
     Term,
@@ -19,12 +20,12 @@ from spillover.analysis.contrasts import (
     difference,
     effect,
     interaction,
+    outcome,
     prompt_gap,
     slope,
-    verdict,
 )
 from spillover.analysis.results import Results
-from spillover.analysis.rows import Rows
+from spillover.analysis.rows import RowStatistics
 from spillover.plan.grid import Cell, Grid, TestInfo, Variant
 from spillover.stats import Interval, Level, mcnemar, mean_change, wilson
 
@@ -52,7 +53,7 @@ def results_of(scores: Scores, metric: str = "rougeL", planned: Sequence[Cell] =
         role = None if variant == "base" else ROLES[test]
         key = f"{variant} {test} {shots} {prompt} {draw}"
         cells.append(Cell(key, variant, test, "task", role, shots, prompt, draw, len(values)))
-        rows[key] = Rows(np.arange(len(values)), np.column_stack([values, np.ones(len(values))]))
+        rows[key] = RowStatistics(np.arange(len(values)), np.column_stack([values, np.ones(len(values))]))
     grid = Grid("model", "sound", variants, (*cells, *planned), tests)
     return Results(grid, pd.DataFrame(), (), {}, rows)
 
@@ -174,7 +175,7 @@ def test_a_pooled_score_in_a_contrast_is_that_of_the_table() -> None:
     scores = {("ft", "in", 0, p, 0): (rng.random(20) < 0.7).astype(float) for p in ("p1", "p2")}
     results = replace(results_of(scores, "accuracy"), clusters={"in": {doc: doc // 2 for doc in range(20)}})
     found = effect(results, [Term(1.0, results.grid.cells)])
-    entry = results.matrix["ft", "in"].interval
+    entry = summaries.matrix(results)["ft", "in"].interval
     assert found is not None and found.clusters == 10
     assert (found.interval.low, found.interval.high) == pytest.approx((entry.low, entry.high))
     twice = effect(results, [Term(-0.5, results.grid.cells)])  # on another scale, and turned round
@@ -405,29 +406,29 @@ def an_effect(value: float = 0.1, low: float = 0.05, high: float = 0.15, p: floa
 
 
 def test_verdicts() -> None:
-    assert verdict(an_effect()) == "higher"
-    assert verdict(an_effect(-0.1, -0.15, -0.05)) == "lower"
-    assert verdict(an_effect(0.1, -0.05, 0.25, 0.2)) == "insufficient evidence"
-    assert verdict(None) == "insufficient evidence"
-    assert verdict(an_effect(n=9)) == "insufficient evidence"
-    assert verdict(replace(an_effect(), clusters=9)) == "insufficient evidence"  # of 100 documents, but 9 components
+    assert outcome(an_effect()) == "higher"
+    assert outcome(an_effect(-0.1, -0.15, -0.05)) == "lower"
+    assert outcome(an_effect(0.1, -0.05, 0.25, 0.2)) == "insufficient evidence"
+    assert outcome(None) == "insufficient evidence"
+    assert outcome(an_effect(n=9)) == "insufficient evidence"
+    assert outcome(replace(an_effect(), clusters=9)) == "insufficient evidence"  # of 100 documents, but 9 components
     assert not replace(an_effect(), clusters=9).is_clear
-    assert verdict(replace(an_effect(), p_adjusted=0.08)) == "insufficient evidence"
+    assert outcome(replace(an_effect(), p_adjusted=0.08)) == "insufficient evidence"
 
 
 def test_no_difference_is_said_only_of_a_margin_that_holds_the_whole_interval() -> None:
     small = an_effect(0.01, -0.01, 0.03, 0.3)
-    assert verdict(small) == "insufficient evidence"
-    assert verdict(small, margin=0.02) == "insufficient evidence"
-    assert verdict(small, margin=0.03) == "no difference"
-    assert verdict(an_effect(0.01, 0.005, 0.015), margin=0.02) == "no difference"  # clear, and none that matters
-    assert verdict(replace(small, clusters=9), margin=0.5) == "insufficient evidence"
+    assert outcome(small) == "insufficient evidence"
+    assert outcome(small, margin=0.02) == "insufficient evidence"
+    assert outcome(small, margin=0.03) == "no difference"
+    assert outcome(an_effect(0.01, 0.005, 0.015), margin=0.02) == "no difference"  # clear, and none that matters
+    assert outcome(replace(small, clusters=9), margin=0.5) == "insufficient evidence"
 
 
 def test_what_is_claimed_together_is_corrected_together() -> None:
     effects = [an_effect(p=p) for p in (0.01, 0.04, 0.03, 0.005)]
     assert [e.p_adjusted for e in adjusted(effects)] == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert [verdict(e) for e in adjusted(effects)] == ["higher", *["insufficient evidence"] * 2, "higher"]
+    assert [outcome(e) for e in adjusted(effects)] == ["higher", *["insufficient evidence"] * 2, "higher"]
     assert adjusted([]) == []
 
 

@@ -10,8 +10,7 @@ import fakestore
 import pandas as pd
 import pytest
 
-from spillover.analysis import effects
-from spillover.analysis import results as table
+from spillover.analysis import effects, table
 from spillover.analysis.contrasts import Effect, by_shots, interaction, slope
 from spillover.report import why
 from spillover.stats import Interval, Level, holm
@@ -159,7 +158,7 @@ def test_tidy_rows_have_all_of_it(results: table.Results, found: dict[str, list[
     assert (told["value"], told["sets_ci_low"], told["sets_ci_high"], told["p_adjusted"], told["mde"]) == pytest.approx(
         (one.value, one.interval_over_sets.low, one.interval_over_sets.high, one.p_adjusted, one.mde)
     )
-    assert (told["n"], told["clusters"], told["test_sets"], told["verdict"]) == (120, 120, 5, "lower")
+    assert (told["n"], told["clusters"], told["test_sets"], told["outcome"]) == (120, 120, 5, "lower")
 
 
 # --- on the page ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Verdicts: from intervals by hand, over small made-up results, and of the study's claims over worlds made to order."""
+"""Rulings: from intervals by hand, over small made-up results, and of the study's claims over worlds made to order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from spillover.analysis.judge import VERDICTS, Judgement, Verdict, combined, decide, judge, judge_all
+from spillover.analysis.judge import RULINGS, Judgement, Ruling, combined, decide, judge, judge_all
 from spillover.analysis.measures import Rate, off_format, over_seeds, p_from
 from spillover.analysis.points import study_grid, variants_of
-from spillover.analysis.results import COLUMNS, Results, Rows
+from spillover.analysis.results import Results
+from spillover.analysis.rows import RowStatistics
+from spillover.analysis.table import COLUMNS
 from spillover.experiment import dialect
 from spillover.experiment.claims import Claim, Comparison, as_yaml, study_claims
 from spillover.experiment.schema import load_claims, parse_experiment
@@ -53,7 +55,7 @@ from spillover.stats import Interval, wilson
         (0.01, 0.02, {"at_least": -5, "at_most": 0}, "contradicted"),
     ],
 )
-def test_the_verdict_is_where_the_interval_lies(low: float, high: float, expect: Any, verdict: Verdict) -> None:
+def test_the_verdict_is_where_the_interval_lies(low: float, high: float, expect: Any, verdict: Ruling) -> None:
     comparison = Comparison.model_validate({"ours": "mine", "theirs": "base", "expect": expect})
     assert decide(comparison, Interval(low, high)) == verdict
 
@@ -67,7 +69,7 @@ def test_a_normal_intervals_p() -> None:
     assert p_from(0.5, Interval(float("nan"), float("nan")), 0.0) == p_from(0.5, Interval(-np.inf, np.inf), 0.0) == 1
 
 
-SUPPORTED, CONTRADICTED, UNCLEAR, MISSING = VERDICTS
+SUPPORTED, CONTRADICTED, UNCLEAR, MISSING = RULINGS
 
 
 @pytest.mark.parametrize(
@@ -87,9 +89,9 @@ SUPPORTED, CONTRADICTED, UNCLEAR, MISSING = VERDICTS
         ([MISSING, MISSING], MISSING, MISSING, MISSING),
     ],
 )
-def test_several_verdicts_make_one(verdicts: list[Verdict], all_: Verdict, any_: Verdict, majority: Verdict) -> None:
+def test_several_verdicts_make_one(verdicts: list[Ruling], all_: Ruling, any_: Ruling, majority: Ruling) -> None:
     assert [combined(verdicts, holds) for holds in ("all", "any", "majority")] == [all_, any_, majority]
-    assert set(VERDICTS) == set(get_args(Verdict))
+    assert set(RULINGS) == set(get_args(Ruling))
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ def results_of(grid: Grid, rows: dict[str, np.ndarray], off_format: dict[str, fl
             conditions = {"test_dataset": cell.test_dataset, "shots": cell.shots, "prompt": cell.prompt, "draw": 0}
             ends = {"value": rate, "n": cell.n, "ci_low": interval.low, "ci_high": interval.high}
             table.append({"variant": names[cell.variant], "metric": "off_format", "rows": "all", **conditions, **ends})
-    first = {key: Rows(np.arange(len(x)), np.column_stack([x, np.ones(len(x))])) for key, x in rows.items()}
+    first = {key: RowStatistics(np.arange(len(x)), np.column_stack([x, np.ones(len(x))])) for key, x in rows.items()}
     missing = tuple(cell for cell in grid.cells if cell.key not in rows)
     return Results(grid, pd.DataFrame(table, columns=list(COLUMNS)), missing, {}, first)
 
@@ -198,7 +200,7 @@ def judged(results: Results, **changes: Any) -> Judgement:
 
 def test_it_keeps_what_it_had() -> None:
     found = judged(support({"news": 0.0, "quiz": -0.01, "film": 0.05}))
-    assert found.verdict == "supported"
+    assert found.ruling == "supported"
     assert found.text == "3 of 3 as stated (one training seed: of these checkpoints only)"
     quiz = found.evidence[1]
     assert (quiz.where, quiz.cells, quiz.wanted) == ("quiz", 4, 4)
@@ -209,26 +211,26 @@ def test_it_keeps_what_it_had() -> None:
 
 def test_one_loss_contradicts_it() -> None:
     found = judged(support({"news": 0.0, "quiz": -0.1}))
-    assert found.verdict == "contradicted"
-    assert [one.verdict for one in found.evidence] == ["supported", "contradicted"]
+    assert found.ruling == "contradicted"
+    assert [one.ruling for one in found.evidence] == ["supported", "contradicted"]
     assert found.text.startswith("1 of 2 as stated, 1 otherwise")
 
 
 def test_a_loss_at_the_margin_is_insufficient_evidence() -> None:
-    assert judged(support({"news": 0.0, "quiz": -0.02})).verdict == "insufficient evidence"
+    assert judged(support({"news": 0.0, "quiz": -0.02})).ruling == "insufficient evidence"
 
 
 def test_few_rows_decide_nothing() -> None:
-    assert judged(support({"quiz": -0.1}, n=9)).verdict == "insufficient evidence"
-    assert judged(support({"quiz": -0.1}, n=12)).verdict == "contradicted"
+    assert judged(support({"quiz": -0.1}, n=9)).ruling == "insufficient evidence"
+    assert judged(support({"quiz": -0.1}, n=12)).ruling == "contradicted"
 
 
 def test_what_has_not_run_is_left_out_on_both_sides_and_listed() -> None:
     out = ("support-ft quiz 0", "support-ft quiz 2", "base news 2")
     found = judged(support({"news": 0.0, "quiz": -0.1}, leave_out=out))
-    assert found.verdict == "insufficient evidence" and found.missing == ("quiz",)
+    assert found.ruling == "insufficient evidence" and found.missing == ("quiz",)
     assert found.text.startswith("1 of 1 as stated, 1 more missing")
-    assert [one.verdict for one in found.evidence] == ["supported", "missing"]
+    assert [one.ruling for one in found.evidence] == ["supported", "missing"]
     assert (found.evidence[0].cells, found.evidence[0].wanted) == (2, 4)
     assert found.fill == "# 3 cells are planned here and have not run: give the same command again"
 
@@ -236,7 +238,7 @@ def test_what_has_not_run_is_left_out_on_both_sides_and_listed() -> None:
 def test_one_loss_contradicts_it_before_the_rest_has_run() -> None:
     out = ("support-ft quiz 0", "support-ft quiz 2")
     found = judged(support({"news": -0.1, "quiz": 0.0}, leave_out=out))
-    assert (found.verdict, found.missing) == ("contradicted", ("quiz",))
+    assert (found.ruling, found.missing) == ("contradicted", ("quiz",))
     assert found.fill.startswith("# 2 cells are planned here and have not run")
 
 
@@ -265,13 +267,13 @@ def test_of_two_learning_rates_each_is_set_against_its_own() -> None:
 
 def test_nothing_at_all_has_run() -> None:
     found = judged(results_of(grid(["quiz"], (BASE, SUPPORT)), {}))
-    assert (found.verdict, found.text, found.seeds) == ("missing", "nothing of it has run", 0)
+    assert (found.ruling, found.text, found.seeds) == ("missing", "nothing of it has run", 0)
 
 
 def test_a_name_that_nothing_has_is_pointed_at() -> None:
     comparison = {"ours": {"variant": "suport-ft", "shots": 8}, "theirs": "base", "each": "shots", "expect": "above"}
     found = judged(support({"quiz": 0.0}), comparisons=comparison)
-    assert found.verdict == "missing"
+    assert found.ruling == "missing"
     assert found.fill.splitlines() == [
         "# no variant 'suport-ft' in this experiment (did you mean 'support-ft'? allowed: base, support-ft)",
         "test: {shots: [8]}",
@@ -289,8 +291,8 @@ def test_holm_counts_all_comparisons_of_a_claim() -> None:
         rows |= {f"base {test} 0": np.full(n, 0.5), f"support-ft {test} 0": 0.5 + noise}
     expect = {**KEEPS["comparisons"], "expect": "above"}  # type: ignore[dict-item]
     alone = {**expect, "ours": {"variant": "support-ft", "test_dataset": "t7"}}
-    assert judged(results_of(made, rows), comparisons=alone).verdict == "contradicted"
-    assert judged(results_of(made, rows), comparisons=expect).verdict == "insufficient evidence"
+    assert judged(results_of(made, rows), comparisons=alone).ruling == "contradicted"
+    assert judged(results_of(made, rows), comparisons=expect).ruling == "insufficient evidence"
 
 
 def test_a_difference_of_differences() -> None:
@@ -308,7 +310,7 @@ def test_a_difference_of_differences() -> None:
             "expect": {"at_most": -5},
         },
     )
-    assert found.verdict == "supported"
+    assert found.ruling == "supported"
     assert found.evidence[0].effect and found.evidence[0].effect.value == pytest.approx(-0.08, abs=0.01)
 
 
@@ -384,7 +386,7 @@ def world(level: Callable[[Variant, Cell], float], labels_said: float, n: int = 
 
 
 def verdicts(results: Results, folder: Path | None = None) -> dict[str, str]:
-    return {found.claim.id: found.verdict for found in judge(results, study_claims(), folder, study_grid)}
+    return {found.claim.id: found.ruling for found in judge(results, study_claims(), folder, study_grid)}
 
 
 def three_trainings(folder: Path, results: Results, fticl: dict[str, float]) -> Results:
@@ -446,17 +448,17 @@ def test_a_claim_that_models_often_lose_is_not_true_where_they_lose_nothing() ->
 
     (found,) = judge(world(loses_nothing, labels_said=0.9), study_claims()[1:2], None, study_grid)
     by_comparison = [
-        {one.verdict for one in found.evidence if one.comparison is made} for made in found.claim.comparisons
+        {one.ruling for one in found.evidence if one.comparison is made} for made in found.claim.comparisons
     ]
     assert by_comparison == [{"supported"}, {"insufficient evidence"}, {"supported"}]
-    assert found.verdict == "insufficient evidence"
+    assert found.ruling == "insufficient evidence"
 
 
 def test_one_training_has_a_number_and_no_interval(study_world: Results, tmp_path: Path) -> None:
     results = three_trainings(tmp_path, study_world, {"loss": 1.5, "moved": 0.5})
     once = replace(results, grid=STUDY)
     (found,) = [one for one in judge(once, study_claims(), tmp_path, study_grid) if one.claim.id == "C15"]
-    assert found.verdict == "insufficient evidence"
+    assert found.ruling == "insufficient evidence"
     assert evidence.written(found.evidence[0]) == "−0.5 (no interval)"
     assert found.seeds == 1 and "of these checkpoints only" in found.text
 
@@ -464,7 +466,7 @@ def test_one_training_has_a_number_and_no_interval(study_world: Results, tmp_pat
 def test_over_an_empty_grid_all_are_missing_and_say_what_would_fill_them() -> None:
     nothing = Results(Grid("m", "sound", (BASE,), (), ()), pd.DataFrame(columns=list(COLUMNS)), (), {}, {})
     found = {one.claim.id: one for one in judge(nothing, study_claims(), None, study_grid)}
-    assert {one.verdict for one in found.values()} == {"missing"}
+    assert {one.ruling for one in found.values()} == {"missing"}
     for one in found.values():
         experiment = parse_experiment({"model": "m", **dialect.read(one.fill, "fill")})
         assert experiment.suite == "paper" and experiment.train.strategies
@@ -485,14 +487,14 @@ def test_part_of_the_grid_is_judged_and_the_rest_listed(study_world: Results) ->
     variants = tuple(v for v in STUDY.variants if v.key in wanted)
     some = replace(study_world, grid=replace(STUDY, cells=cells, variants=variants))
     found = {one.claim.id: one for one in judge(some, study_claims(), None, study_grid)}
-    assert (found["C6"].verdict, found["C6"].missing) == ("insufficient evidence", ("qqp", "stsb", "gptnli"))
-    assert [one.verdict for one in found["C6"].evidence if one.where == "rte"] == ["supported"]
+    assert (found["C6"].ruling, found["C6"].missing) == ("insufficient evidence", ("qqp", "stsb", "gptnli"))
+    assert [one.ruling for one in found["C6"].evidence if one.where == "rte"] == ["supported"]
     assert found["C6"].fill.splitlines() == [
         "suite: paper",
         "train: {datasets: [paws, multinli], sizes: [2000], strategies: [ft]}",
         "test: {datasets: [qqp, stsb, gptnli], prompts: [p1]}",
     ]
-    assert found["C4"].verdict == found["C16"].verdict == "missing"
+    assert found["C4"].ruling == found["C16"].ruling == "missing"
 
 
 def test_the_experiments_own_claims_come_first(study_world: Results, tmp_path: Path) -> None:
@@ -514,7 +516,7 @@ def test_records_are_json_and_hold_every_number(study_judged: list[Judgement]) -
     records = json.loads(json.dumps(evidence.records(study_judged), allow_nan=False))
     assert [record["id"] for record in records] == [f"C{number}" for number in range(1, 21)]
     first = records[0]["comparisons"][0]
-    assert first["expected"] == "above 0 points" and first["where"] == "xsum" and first["verdict"] == "supported"
+    assert first["expected"] == "above 0 points" and first["where"] == "xsum" and first["ruling"] == "supported"
     assert {"value", "low", "high", "p", "p_adjusted", "n", "seeds", "mde", "noise_floor", "cells"} <= set(first)
     assert first["low"] < first["value"] < first["high"] and first["cells_there"] == first["cells_wanted"] == 6
     assert records[2]["comparisons"][2]["expected"] == "within ±2 points"

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from spillover.analysis.points import (
     Points,
-    asked,
     comparable_rates,
     contrast,
     groups,
     needed,
     place,
     points_of,
-    strangers,
+    requested,
     study_grid,
+    unknown_names,
     variants_of,
 )
 from spillover.experiment import dialect
@@ -234,14 +234,14 @@ def test_what_is_needed_is_an_experiment() -> None:
     ]
 
 
-def test_what_was_asked_for_is_an_experiment_too() -> None:
+def test_what_was_requested_for_is_an_experiment_too() -> None:
     made = comparison({"strategy": "lora", "train_size": 64, "test_dataset": "quiz", "shots": 8}, {"shots": 0})
-    assert asked([made]) == "train: {sizes: [64], strategies: [lora]}\ntest: {datasets: [quiz], shots: [0, 8]}"
-    parse_experiment({"model": "m", "suite": "builtin", **dialect.read(asked([made]), "asked")})
+    assert requested([made]) == "train: {sizes: [64], strategies: [lora]}\ntest: {datasets: [quiz], shots: [0, 8]}"
+    parse_experiment({"model": "m", "suite": "builtin", **dialect.read(requested([made]), "requested")})
 
 
 def test_names_that_nothing_has_are_pointed_at() -> None:
     made = comparison({"strategy": "fitcl", "test_dataset": ["cnn", "rte"]}, {"variant": "bse"})
-    first, second = strangers(made, GRID)
+    first, second = unknown_names(made, GRID)
     assert first == "# no strategy 'fitcl' in this experiment (did you mean 'fticl'? allowed: ft, fticl)"
     assert second.startswith("# no variant 'bse' in this experiment (did you mean 'base'? allowed: base, ")

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spillover.analysis import results as table
-from spillover.analysis import rows
+from spillover.analysis import rows, summaries, table
 from spillover.analysis.metrics import METRICS
+from spillover.analysis.results import ROLES, recipe_name
 from spillover.errors import StoreError
 from spillover.stats import Interval, Level, half_width, mcnemar, mean_change, wilson
 
@@ -82,9 +82,9 @@ def test_csv_round_trip(results: table.Results, tmp_path: Path) -> None:
 def test_a_partial_run(partial: table.Results) -> None:
     assert len(partial.missing) == 20
     assert len(partial.df) == 3 * 120
-    entry = partial.matrix["shop-fticl", "news"]
+    entry = summaries.matrix(partial)["shop-fticl", "news"]
     assert entry.cells == entry.planned == 4
-    assert ("shop-fticl", "pairs") not in partial.matrix
+    assert ("shop-fticl", "pairs") not in summaries.matrix(partial)
 
 
 def test_without_the_base_there_are_no_changes(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_without_the_base_there_are_no_changes(tmp_path: Path) -> None:
             (tmp_path / "cells" / cell.key / "predictions.jsonl").unlink()
     results = table.load(tmp_path)
     assert results.df["delta"].isna().all()
-    assert results.recipe_changes == {}
-    assert all(entry.delta is None and not entry.is_clear for entry in results.matrix.values())
+    assert summaries.recipe_changes(results) == {}
+    assert all(entry.delta is None and not entry.is_clear for entry in summaries.matrix(results).values())
 
 
 def test_rows_are_paired_by_document_not_by_line(folder: Path, results: table.Results, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_rows_are_paired_by_document_not_by_line(folder: Path, results: table.Re
 def test_the_matrix_pools_shots_and_prompts(results: table.Results) -> None:
     df = results.df
     rows = df[(df.variant == "shop-ft") & (df.test_dataset == "film") & (df.metric == "accuracy")]
-    entry = results.matrix["shop-ft", "film"]
+    entry = summaries.matrix(results)["shop-ft", "film"]
     assert (entry.n, entry.cells, entry.planned, entry.role) == (24, 4, 4, "out_of_domain")
     assert entry.score == pytest.approx(rows["value"].mean())
     assert entry.delta == pytest.approx(rows["delta"].mean())
@@ -131,7 +131,7 @@ def test_one_cell_has_the_same_numbers_in_matrix_and_table(tmp_path: Path) -> No
     grid = fakestore.make_grid(shots=(2,), prompts=("p1",))
     results = table.load(fakestore.write_store(tmp_path, grid))
     for row in results.df[results.df["metric"].isin(["accuracy", "rougeL"])].itertuples():
-        entry = results.matrix[row.variant, row.test_dataset]
+        entry = summaries.matrix(results)[row.variant, row.test_dataset]
         assert (entry.score, entry.n) == pytest.approx((row.value, row.n))
         assert (entry.interval.low, entry.interval.high) == pytest.approx((row.ci_low, row.ci_high))
         if row.variant != "base":
@@ -141,25 +141,29 @@ def test_one_cell_has_the_same_numbers_in_matrix_and_table(tmp_path: Path) -> No
 
 
 def test_what_stands_together_is_corrected_together(results: table.Results) -> None:
-    changes = [entry.change for entry in results.matrix.values() if entry.change is not None]
+    changes = [entry.change for entry in summaries.matrix(results).values() if entry.change is not None]
     assert len(changes) == 4 * 7
     least = min(changes, key=lambda change: change.p)
     assert least.p_adjusted == pytest.approx(min(1, 28 * least.p))
     assert all(change.p_adjusted is not None and change.p_adjusted >= change.p for change in changes)
-    assert sum(change.p < 0.05 for change in changes) > sum(entry.is_clear for entry in results.matrix.values()) > 0
+    assert (
+        sum(change.p < 0.05 for change in changes)
+        > sum(entry.is_clear for entry in summaries.matrix(results).values())
+        > 0
+    )
 
 
 def test_role_changes_weigh_sets_alike(results: table.Results) -> None:
     recipe = results.variants["news-ft"].recipe
-    change = results.recipe_changes[recipe, "cross_task"]
-    deltas = [results.matrix["news-ft", test].delta for test in change.change.tests]
+    change = summaries.recipe_changes(results)[recipe, "cross_task"]
+    deltas = [summaries.matrix(results)["news-ft", test].delta for test in change.change.tests]
     assert len(deltas) == 5 and change.change.n == 5 * 24
     assert change.delta == pytest.approx(np.mean(deltas))
     assert change.change.is_clear and change.delta < 0
     assert change.metrics == ("ROUGE-L", "accuracy")
     over_sets = change.change.interval_over_sets
     assert over_sets is not None and over_sets.low <= change.interval.low and over_sets.high >= change.interval.high
-    alone = results.recipe_changes[recipe, "in_domain"].change
+    alone = summaries.recipe_changes(results)[recipe, "in_domain"].change
     assert alone.interval_over_sets is None  # one set is no sample of sets
 
 
@@ -168,10 +172,10 @@ def test_seeds_of_a_recipe_are_one_recipe(tmp_path: Path) -> None:
     seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1, 2)]
     grid = fakestore.make_grid(variants=(base, *seeds), shots=(0,))
     results = table.load(fakestore.write_store(tmp_path, grid))
-    assert set(results.recipe_changes) == {(ft.recipe, role) for role in table.ROLES}
+    assert set(summaries.recipe_changes(results)) == {(ft.recipe, role) for role in ROLES}
     for test in ("news", "papers"):
-        change = results.recipe_changes[ft.recipe, fakestore.role(ft, test)].change
-        checkpoints = [results.matrix[seed.name, test].change for seed in seeds]
+        change = summaries.recipe_changes(results)[ft.recipe, fakestore.role(ft, test)].change
+        checkpoints = [summaries.matrix(results)[seed.name, test].change for seed in seeds]
         assert change.value == pytest.approx(np.mean([one.value for one in checkpoints]))
         assert (change.seeds, [one.seeds for one in checkpoints]) == (3, [1, 1, 1])
         assert change.noise_floor is not None and change.noise_floor > 0
@@ -186,8 +190,10 @@ def test_recipes_are_told_apart_though_they_share_a_name(tmp_path: Path) -> None
     mine = replace(ft, key="mine", kind="path", strategy=None)
     grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,))
     results = table.load(fakestore.write_store(tmp_path, grid))
-    assert len({table.recipe_name(variants) for variants in results.recipes.values()}) == 2
-    assert set(results.recipe_changes) == {(recipe, role) for recipe in (ft.recipe, ("mine",)) for role in table.ROLES}
+    assert len({recipe_name(variants) for variants in results.recipes.values()}) == 2
+    assert set(summaries.recipe_changes(results)) == {
+        (recipe, role) for recipe in (ft.recipe, ("mine",)) for role in ROLES
+    }
 
 
 # --- what an audit found ----------------------------------------------------------------------------------------------
@@ -219,7 +225,7 @@ def test_documents_that_hang_together_count_as_one(tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(json.dumps({"clusters": {"shop": components}}))
     together = table.load(tmp_path)
     assert together.clusters["shop"][13] == 1
-    before, after = (r.matrix["shop-ft", "shop"].change for r in (alone, together))
+    before, after = (summaries.matrix(r)["shop-ft", "shop"].change for r in (alone, together))
     assert before is not None and after is not None
     assert [(e.n, e.clusters, e.is_clear) for e in (before, after)] == [(24, 24, True), (24, 2, False)]
     rows_of = [r.df[(r.df["test_dataset"] == "shop") & (r.df["variant"] == "shop-ft")] for r in (alone, together)]
@@ -307,17 +313,17 @@ def test_a_protocol_that_scores_first_tokens(small: Path) -> None:
 
 def test_a_handful_of_rows_claims_nothing(tmp_path: Path) -> None:
     results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid(rows=3)))
-    assert not any(entry.is_clear for entry in results.matrix.values())
+    assert not any(entry.is_clear for entry in summaries.matrix(results).values())
 
 
 def test_groups_hold_variants_with_the_same_roles(results: table.Results, base_only: table.Results) -> None:
-    news, shop = table.groups(results)
+    news, shop = summaries.groups(results)
     assert [v.name for v in news.variants] == ["news-ft", "news-fticl"]
     assert [(role, [t.name for t in tests]) for role, tests in shop.columns][:2] == [
         ("in_domain", ["shop"]),
         ("out_of_domain", ["film"]),
     ]
-    (alone,) = table.groups(base_only)
+    (alone,) = summaries.groups(base_only)
     assert alone.variants == () and len(alone.columns[0][1]) == 7
 
 

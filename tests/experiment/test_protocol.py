@@ -18,7 +18,7 @@ from paths import ROOT
 from smalltokenizers import byte_level, metaspace, write
 
 from spillover.analysis.metrics import rescored
-from spillover.analysis.results import load
+from spillover.analysis.table import load
 from spillover.data.catalogue import Catalogue
 from spillover.data.load import Places
 from spillover.engine.port import ENGINE_RULES, Answer

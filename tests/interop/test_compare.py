@@ -26,7 +26,7 @@ import spillover as so
 from spillover import cli
 from spillover.errors import SpilloverError
 from spillover.experiment.schema import parse_experiment
-from spillover.interop.compare import Comparison, compare, render
+from spillover.interop.compare import Pairing, compare, render
 from spillover.plan.plan import make_plan
 from spillover.run.execute import execute
 from spillover.store.store import Store
@@ -248,7 +248,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> tuple[str, 
     return str(place / "one"), str(place / "two")
 
 
-def records(comparison: Comparison) -> dict[tuple[Any, ...], dict[str, Any]]:
+def records(comparison: Pairing) -> dict[tuple[Any, ...], dict[str, Any]]:
     keys = ("variant", "test_dataset", "shots", "prompt", "draw")
     return {tuple(row.record().get(key) for key in keys): row.record() for row in comparison.rows}
 

@@ -15,8 +15,7 @@ import browser
 import fakestore
 import pytest
 
-from spillover.analysis import numbers
-from spillover.analysis import results as table
+from spillover.analysis import numbers, summaries, table
 from spillover.report import examples, page
 
 pytest.importorskip("playwright", reason="Playwright is not installed (pip install '.[test]')")
@@ -105,7 +104,7 @@ def test_the_table_filters(watched: Watched) -> None:
 
 
 def test_a_cell_opens(watched: Watched, results: table.Results) -> None:
-    entry = results.matrix["shop-ft", "film"]
+    entry = summaries.matrix(results)["shop-ft", "film"]
     tile = watched.tab.locator("#matrix").get_by_role("button", name="shop-ft on film")
     tile.focus()
     watched.tab.keyboard.press("Enter")

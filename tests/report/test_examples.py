@@ -8,7 +8,7 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.analysis import results as table
+from spillover.analysis import table
 from spillover.analysis.results import Results
 from spillover.report import examples
 

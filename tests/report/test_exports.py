@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from spillover.analysis import averages
+from spillover.analysis import averages, summaries
 from spillover.analysis.results import Results
 from spillover.report import exports, study
 
@@ -53,7 +53,7 @@ def test_latex_escapes(text: str, written: str) -> None:
 
 
 def test_printed_for_reading(results: Results) -> None:
-    entry = results.matrix["shop-ft", "shop"]
+    entry = summaries.matrix(results)["shop-ft", "shop"]
     assert entry.delta is not None
     number = f"{100 * entry.delta:+.1f}".replace("-", "−")
     text = exports.printed(results, "md")

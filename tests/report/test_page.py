@@ -16,8 +16,7 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.analysis import numbers
-from spillover.analysis import results as table
+from spillover.analysis import numbers, summaries, table
 from spillover.errors import Finding
 from spillover.report import page
 
@@ -102,7 +101,7 @@ def test_what_it_says(html: str) -> None:
 
 
 def test_numbers_are_those_of_the_table(html: str, results: table.Results) -> None:
-    entry = results.matrix["shop-ft", "film"]
+    entry = summaries.matrix(results)["shop-ft", "film"]
     assert entry.delta is not None and entry.delta_interval is not None
     assert f"{numbers.points(entry.score)}, 95 % interval" in html
     assert numbers.signed_interval(entry.delta_interval) in html
@@ -205,9 +204,9 @@ def test_figures_as_files_are_linked(tmp_path: Path) -> None:
 def test_no_torch(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from spillover.analysis import results; from spillover.report import page\n"
+        "from spillover.analysis import table; from spillover.report import page\n"
         f"folder, path = Path({str(folder)!r}), Path({str(tmp_path / 'report.html')!r})\n"
-        "page.write(results.load(folder), folder, path)\n"
+        "page.write(table.load(folder), folder, path)\n"
         "assert not {'torch', 'transformers', 'nltk', 'altair'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Output folders for the report's tests, each made once a session."""
+"""Fixtures: output folders for the tests of analysis and report, each made once a session."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import fakestore
 import pytest
 
-from spillover.analysis import results as table
+from spillover.analysis import table
 
 
 @pytest.fixture(scope="session")

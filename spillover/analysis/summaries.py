@@ -1,0 +1,172 @@
+"""Two summaries of the results, both made of contrasts: the matrix, and the mean changes by role.
+
+An entry of the `matrix` pools the cells of a variant on one test set over shots, prompts and draws. A `RoleChange` is
+the mean change of a recipe over the test sets of one role, each set counting the same. The entries of a summary are
+shown together, so their p-values are corrected together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from ..experiment.suite import Role
+from ..plan.grid import Cell, Recipe, TestInfo, Variant
+from ..stats import Interval
+from .contrasts import Effect, adjusted, difference
+from .metrics import METRICS, Metric
+from .results import ROLE_TITLES, ROLES, Results, recipe_name
+from .rows import pool
+from .scoring import pooled_interval
+
+
+@dataclass(frozen=True)
+class MatrixEntry:
+    """One variant on one test set by the set's first metric, pooled over `cells` of `planned` cells.
+
+    `n` documents. The `change` is against the base over the cells both have; None where there are none.
+    """
+
+    variant: str
+    test: str
+    role: Role | None
+    metric: Metric
+    n: int
+    cells: int
+    planned: int
+    score: float
+    interval: Interval
+    change: Effect | None = None
+
+    @property
+    def delta(self) -> float | None:
+        return None if self.change is None else self.change.value
+
+    @property
+    def delta_interval(self) -> Interval | None:
+        return None if self.change is None else self.change.interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the change stands out from chance, all changes of the matrix taken together."""
+        return self.change is not None and self.change.is_clear
+
+
+@dataclass(frozen=True)
+class RoleChange:
+    """Mean change of a recipe, all its seeds together, over the test sets of one role, each counting the same."""
+
+    recipe: Recipe
+    role: Role
+    metrics: tuple[str, ...]
+    change: Effect
+
+    @property
+    def delta(self) -> float:
+        return self.change.value
+
+    @property
+    def interval(self) -> Interval:
+        return self.change.interval
+
+
+_Entry = TypeVar("_Entry", MatrixEntry, RoleChange)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variants with the same roles on all test sets, which can share a table: `columns` are (role, test sets)."""
+
+    title: str
+    variants: tuple[Variant, ...]
+    columns: tuple[tuple[Role | None, tuple[TestInfo, ...]], ...]
+
+
+def _together(entries: list[_Entry]) -> list[_Entry]:
+    """The entries with their changes corrected for one another."""
+    changes = adjusted([entry.change for entry in entries if entry.change is not None])
+    waiting = iter(changes)
+    return [entry if entry.change is None else replace(entry, change=next(waiting)) for entry in entries]
+
+
+@lru_cache(maxsize=1)
+def matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
+    """The matrix, by variant name and test set. Pairs without a finished cell are left out."""
+    return {(entry.variant, entry.test): entry for entry in _together(list(_entries(results)))}
+
+
+@lru_cache(maxsize=1)
+def recipe_changes(results: Results) -> Mapping[tuple[Recipe, Role], RoleChange]:
+    """The mean change from the base by recipe, all its seeds together, and role."""
+    return {(change.recipe, change.role): change for change in _together(list(_role_changes(results)))}
+
+
+def _entries(results: Results) -> Iterable[MatrixEntry]:
+    cells: dict[tuple[str, str], list[Cell]] = {}
+    for cell in results.grid.cells:
+        cells.setdefault((results.variants[cell.variant].name, cell.test_dataset), []).append(cell)
+    base = results.base.name if results.base else ""
+    for (variant, test), planned in cells.items():
+        done = [cell for cell in planned if cell.key in results.first_metric]
+        if not done:
+            continue
+        metric = METRICS[results.tests[test].metrics[0]]
+        rows = pool([results.first_metric[cell.key] for cell in done])
+        theirs = [] if variant == base else cells.get((base, test), [])
+        yield MatrixEntry(
+            variant=variant,
+            test=test,
+            role=done[0].role,
+            metric=metric,
+            n=len(rows.doc_ids),
+            cells=len(done),
+            planned=len(planned),
+            score=float(metric.score(rows.statistics.sum(axis=0))),
+            interval=pooled_interval(metric, rows, results.clusters.get(test, {})),
+            change=difference(results, done, theirs, name=f"{variant} on {test}"),
+        )
+
+
+def _role_changes(results: Results) -> Iterable[RoleChange]:
+    base = results.cells_of_base
+    for recipe, variants in results.recipes.items():
+        for role in ROLES:
+            name = f"{recipe_name(variants)} {ROLE_TITLES[role]}"
+            change = difference(results, results.cells_of(variants, role), base, name=name)
+            if change is not None:
+                titles = dict.fromkeys(METRICS[results.tests[test].metrics[0]].title for test in change.tests)
+                yield RoleChange(recipe, role, tuple(titles), change)
+
+
+def groups(results: Results) -> list[Group]:
+    """Variants that share their roles, in the grid's order, without the base. The base alone is one group."""
+    roles: dict[str, dict[str, Role | None]] = {v.name: {} for v in results.grid.variants}
+    for cell in results.grid.cells:
+        roles[results.variants[cell.variant].name][cell.test_dataset] = cell.role
+    alike: dict[tuple[Any, ...], list[Variant]] = {}
+    for variant in results.grid.variants:
+        if variant.kind != "base":
+            signature = (variant.train_dataset, tuple(sorted(roles[variant.name].items(), key=lambda item: item[0])))
+            alike.setdefault(signature, []).append(variant)
+    if not alike:
+        return [Group("The base model", (), _columns(results, {t.name: None for t in results.grid.tests}))]
+    return [
+        Group(
+            f"Trained on {variants[0].train_dataset}" if variants[0].train_dataset else "Existing checkpoints",
+            tuple(variants),
+            _columns(results, roles[variants[0].name]),
+        )
+        for variants in alike.values()
+    ]
+
+
+def _columns(
+    results: Results, roles: Mapping[str, Role | None]
+) -> tuple[tuple[Role | None, tuple[TestInfo, ...]], ...]:
+    """The test sets by role, within a role by task, tasks in the grid's order."""
+    tasks = list(dict.fromkeys(t.task for t in results.grid.tests))
+    tests = sorted((t for t in results.grid.tests if t.name in roles), key=lambda t: tasks.index(t.task))
+    columns = [(role, tuple(t for t in tests if roles[t.name] == role)) for role in (*ROLES, None)]
+    return tuple((role, of_role) for role, of_role in columns if of_role)
