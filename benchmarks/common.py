@@ -57,7 +57,7 @@ class Unit:
         from spillover.run.predict import requests_for
 
         sheets = {id(sheet): sheet for sheet, _ in self.work}
-        made = [one for sheet in sheets.values() for one in requests_for(sheet, sheet.rows, self.encoder)]
+        made = [one for sheet in sheets.values() for one in requests_for(sheet, sheet.questions, self.encoder)]
         return [replace(one, max_new_tokens=0) if one.options else one for one in made]
 
     def at(self, shots: int) -> Unit:
@@ -83,7 +83,7 @@ def make_units(args: argparse.Namespace) -> list[Unit]:
     for name, cells in plan.units(plan.jobs[0].variant):
         sheets = [sheet for _, sheet in cells]
         name = f"{sheets[0].test}/{sheets[0].fmt.name}"
-        units.append(Unit(name, [(sheet, row) for sheet in sheets for row in sheet.rows], plan.encoder))
+        units.append(Unit(name, [(sheet, row) for sheet in sheets for row in sheet.questions], plan.encoder))
     return units
 
 
@@ -92,18 +92,18 @@ def training(
 ) -> tuple[tuple[Any, ...], list[tuple[str, str]]]:
     """The first `rows` training samples of a data set with `shots` demonstrations, and their (prompt, answer) texts."""
     from spillover.experiment.schema import parse_experiment
-    from spillover.plan.plan import make_plan, prompt_format
+    from spillover.plan.plan import make_plan
     from spillover.text.prompt import render
     from spillover.text.samples import build_samples
 
     train = {"datasets": [name], "sizes": [2000], "strategies": [{"fticl": {"shots": [shots]}} if shots else "ft"]}
     experiment = {"model": args.model, "suite": "paper", "train": train, "test": {"datasets": [name], "limit": 1}}
     plan = make_plan(parse_experiment(experiment), Path(), args.data_dir)
-    job = next((job for job in plan.jobs if job.train), None)
-    if job is None or job.train is None:
+    job = next(iter(plan.trainings), None)
+    if job is None:
         sys.exit(f"no training rows of {name}: {'; '.join(map(str, plan.grid.warnings))}")
-    fmt = prompt_format(job.train.task, "p1", "train.prompt")
-    examples = job.train.examples[:rows]
+    fmt = job.fmt
+    examples = job.rows.examples[:rows]
     built = build_samples(fmt, job.demos, examples, plan.encoder, plan.encoder.max_context, "error", name)
     if built.rows_shortened:
         sys.exit(f"{built.rows_shortened} samples lost demonstrations: the two sides would differ")

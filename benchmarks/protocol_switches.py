@@ -66,7 +66,7 @@ def scores(args: argparse.Namespace, protocol: str, folder: Path) -> tuple[Score
         if result.failures or table.missing or len(table.grid.tests) < len(tests):
             sys.exit("; ".join([*result.failures, *map(str, table.grid.warnings)]) or "cells are missing")
         for info in table.grid.tests:
-            cells = [cell.key for cell in table.grid.cells if cell.test_dataset == info.name]
+            cells = [cell.key for cell in table.grid.cells if cell.test == info.name]
             found[info.name] = pool([table.first_metric[key] for key in cells])
             metrics[info.name] = METRICS[info.metrics[0]]
     return found, metrics

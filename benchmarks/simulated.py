@@ -23,7 +23,7 @@ import pandas as pd
 
 from spillover.analysis.results import ROLES, Results
 from spillover.analysis.rows import RowStatistics
-from spillover.plan.grid import Cell, Grid, TestInfo, Variant
+from spillover.plan.grid import Cell, Condition, Grid, TestInfo, Variant
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,22 @@ class Design:
     sensitive: float = 1.0
 
 
+FACTORS = {"train_dataset": "data", "train_task": "task", "train_size": 100, "learning_rate": 1e-5}
+
+
 def grid_of(design: Design) -> Grid:
     variants = tuple(
-        Variant(f"{recipe}{seed}", f"{recipe}-s{seed}", "trained", recipe, "data", "task", 100, None, 1e-5, seed)
+        Variant(f"{recipe}{seed}", f"{recipe}-s{seed}", "trained", FACTORS | {"strategy": recipe}, seed, recipe)
         for recipe in design.recipes
         for seed in range(design.seeds)
     )
     tests = tuple(
-        TestInfo(f"{role}{i}", "", "task", None, ("rougeL" if i % 2 else "accuracy",), "", design.rows)
+        TestInfo(f"{role}{i}", "", "task", "generation", None, ("rougeL" if i % 2 else "accuracy",), "", design.rows)
         for role in ROLES
         for i in range(design.sets_per_role)
     )
     cells = tuple(
-        Cell(f"{v.key} {test.name} {k} {p} {draw}", v.key, test.name, "task", role, k, p, draw, design.rows)
+        Cell(f"{v.key} {test.name} {k} {p} {draw}", v.key, Condition(test.name, p, k, draw), "task", role, design.rows)
         for v in variants
         for role in ROLES
         for test in tests
@@ -117,7 +120,7 @@ def _first_metric(design: Design, grid: Grid, scores: dict[str, Any]) -> dict[st
     documents, ones = np.arange(design.rows), np.ones(design.rows)
     found = {}
     for cell in grid.cells:
-        number = tests[cell.test_dataset]
+        number = tests[cell.test]
         asked = design.shots.index(cell.shots), design.prompts.index(cell.prompt), cell.draw
         values = scores[grid.tests[number].metrics[0]][(*variants[cell.variant], number, *asked)]
         found[cell.key] = RowStatistics(documents, np.column_stack([values, ones]))

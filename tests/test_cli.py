@@ -51,7 +51,9 @@ assert 'torch' not in sys.modules
     assert (
         (ran / "results.csv")
         .read_text()
-        .startswith("model,variant,strategy,train_dataset,train_size,train_shots,learning_rate,seed,protocol,")
+        .startswith(
+            "model,variant,strategy,train_dataset,train_task,train_kind,train_size,train_shots,learning_rate,seed,"
+        )
     )
     assert "<html" in (ran / "report.html").read_text()
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import pandas as pd
 
+from ..experiment.factors import FACTORS, short
 from ..experiment.suite import load_suite
 from .metrics import METRICS
 from .numbers import points
@@ -44,21 +45,21 @@ def results_of(source: HasTable | Results) -> Results:
 
 def recipes(df: pd.DataFrame) -> pd.Series:
     """What tells a row's variant from the others of its training set, in a word or two: `fticl2`, `ft 4,000`."""
-    trained = df[df["strategy"].notna()]
-    sizes, rates = trained["train_size"].nunique() > 1, trained["learning_rate"].nunique() > 1
+    names = [name for name in FACTORS if name in df]
+    known = df[["variant", *names]].drop_duplicates("variant").set_index("variant")
+    trained = known[known["strategy"].notna()] if "strategy" in known else known[:0]
+    spelled = {"strategy", "train_shots", "train_dataset", "train_task", "train_kind"}  # in the name, or in the title
+    varied = [name for name in names if name not in spelled and trained[name].nunique() > 1]
 
-    def label(row: Any) -> str:
-        if pd.isna(row.strategy):
-            return str(row.variant)
-        shots = 0 if pd.isna(row.train_shots) else int(row.train_shots)
-        parts = [f"{row.strategy}{shots or ''}"]
-        parts += [f"{row.train_size:,}"] if sizes else []
-        parts += [f"lr {row.learning_rate:g}"] if rates else []
-        return " ".join(parts)
+    def label(variant: str) -> str:
+        if variant not in trained.index:
+            return variant
+        row: dict[Any, Any] = trained.loc[variant].to_dict()
+        shots = 0 if pd.isna(row.get("train_shots")) else int(row["train_shots"])
+        more = [short(name, row[name]) for name in varied if not pd.isna(row[name])]
+        return " ".join([f"{row['strategy']}{shots or ''}", *more])
 
-    columns = ["variant", "strategy", "train_size", "train_shots", "learning_rate"]
-    known = {row.variant: label(row) for row in df[columns].drop_duplicates("variant").itertuples()}
-    return df["variant"].map(known)
+    return df["variant"].map({variant: label(variant) for variant in known.index})
 
 
 def titles_of(results: Results) -> dict[str, str]:

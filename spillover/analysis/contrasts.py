@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 
 from ..experiment.suite import Role
-from ..plan.grid import Cell, Recipe
+from ..plan.grid import Cell, Condition
 from ..stats import MIN_ROWS, Interval, Level, half_width, holm, p_value, slope_weights, smallest_detectable
-from .results import Condition, Results, condition
+from .results import Results
 from .uncertainty import (
     SetPart,
     draw_levels,
@@ -141,10 +141,10 @@ def interaction(
     """
     ours, theirs = paired(results, ours, theirs)
     signs: dict[Role, float] = {"in_domain": 1.0, elsewhere: -1.0}
-    tests = {role: {c.test_dataset for c in ours if c.role == role} for role in signs}
+    tests = {role: {c.test for c in ours if c.role == role} for role in signs}
     terms: list[Term] = []
     for role, sign in signs.items():
-        a, b = (tuple(c for c in side if c.test_dataset in tests[role]) for side in (ours, theirs))
+        a, b = (tuple(c for c in side if c.test in tests[role]) for side in (ours, theirs))
         terms += _difference(a, b, weight=sign)
     return effect(results, terms, name=name)
 
@@ -170,14 +170,14 @@ def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = (), *
     sides = paired(results, ours, theirs) if theirs else (finished(results, ours),)
     by_test: dict[str, list[Cell]] = {}
     for cell in (cell for side in sides for cell in side):
-        by_test.setdefault(cell.test_dataset, []).append(cell)
+        by_test.setdefault(cell.test, []).append(cell)
     draws = {test: found for test, cells in sorted(by_test.items()) if (found := _asked_throughout(cells))}
     terms = []
     for test, formats in draws.items():
         shots = sorted({cell.shots for cell in by_test[test]})
         weights = slope_weights(shots) / len(formats) / len(draws)
         for prompt, of_prompt in formats.items():
-            at_prompt = [[c for c in side if (c.test_dataset, c.prompt) == (test, prompt)] for side in sides]
+            at_prompt = [[c for c in side if (c.test, c.prompt) == (test, prompt)] for side in sides]
             for k, weight in zip(shots, weights, strict=True):
                 of_draws = of_prompt if k else {0}
                 at_shots = ([c for c in side if c.shots == k and c.draw in of_draws] for side in at_prompt)
@@ -204,9 +204,9 @@ def prompt_gap(
     results: Results, cells: Sequence[Cell], first: str = "p1", second: str = "p2", *, name: str = ""
 ) -> Effect | None:
     """The score in the prompt format `first` less that in `second`, over what was asked in both."""
-    other = {(c.variant, c.test_dataset, c.shots, c.draw): c for c in finished(results, cells) if c.prompt == second}
+    other = {(c.variant, c.test, c.shots, c.draw): c for c in finished(results, cells) if c.prompt == second}
     ours = [c for c in finished(results, cells) if c.prompt == first]
-    pairs = [(c, other[key]) for c in ours if (key := (c.variant, c.test_dataset, c.shots, c.draw)) in other]
+    pairs = [(c, other[key]) for c in ours if (key := (c.variant, c.test, c.shots, c.draw)) in other]
     return effect(results, _difference([a for a, _ in pairs], [b for _, b in pairs]), name=name)
 
 
@@ -226,19 +226,19 @@ def finished(results: Results, cells: Iterable[Cell]) -> tuple[Cell, ...]:
 def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
     """The finished cells of both sides at the conditions that both have, and of each recipe all its seeds."""
     sides = _of_all_seeds(results, ours), _of_all_seeds(results, theirs)
-    common = {condition(cell) for cell in sides[0]} & {condition(cell) for cell in sides[1]}
-    return tuple(c for c in sides[0] if condition(c) in common), tuple(c for c in sides[1] if condition(c) in common)
+    common = {cell.condition for cell in sides[0]} & {cell.condition for cell in sides[1]}
+    return tuple(c for c in sides[0] if c.condition in common), tuple(c for c in sides[1] if c.condition in common)
 
 
 def _of_all_seeds(results: Results, cells: Iterable[Cell]) -> list[Cell]:
     """Finished cells without those that another seed of the same recipe lacks, of the seeds that have any."""
-    seeds: dict[Recipe, set[str]] = {}
-    asked: dict[tuple[Recipe, Condition], set[str]] = {}
-    recipes = {cell: results.variants[cell.variant].recipe for cell in finished(results, cells)}
+    seeds: dict[str, set[str]] = {}
+    asked: dict[tuple[str, Condition], set[str]] = {}
+    recipes = {cell: results.variants[cell.variant].recipe_key for cell in finished(results, cells)}
     for cell, recipe in recipes.items():
         seeds.setdefault(recipe, set()).add(cell.variant)
-        asked.setdefault((recipe, condition(cell)), set()).add(cell.variant)
-    return [cell for cell, recipe in recipes.items() if asked[recipe, condition(cell)] == seeds[recipe]]
+        asked.setdefault((recipe, cell.condition), set()).add(cell.variant)
+    return [cell for cell, recipe in recipes.items() if asked[recipe, cell.condition] == seeds[recipe]]
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def _weights(terms: Sequence[Term]) -> dict[Cell, float]:
     for term in terms:
         by_test: dict[str, list[Cell]] = {}
         for cell in term.cells:
-            by_test.setdefault(cell.test_dataset, []).append(cell)
+            by_test.setdefault(cell.test, []).append(cell)
         for cells in by_test.values():
             for cell in cells:
                 weights[cell] = weights.get(cell, 0.0) + term.weight / len(by_test) / len(cells)
@@ -308,7 +308,7 @@ def _over_sets(
     Never narrower than the one that takes them as they are.
     """
     alike: dict[tuple[int, ...], list[float]] = {}
-    tests = [{cell.test_dataset for cell in term.cells} for term in terms]
+    tests = [{cell.test for cell in term.cells} for term in terms]
     for part in parts:
         stands_in = tuple(i for i, of_term in enumerate(tests) if part.test in of_term)
         alike.setdefault(stands_in, []).append(float(part.values.mean()))

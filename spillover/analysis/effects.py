@@ -23,6 +23,7 @@ from itertools import product
 
 import pandas as pd
 
+from ..experiment.factors import FACTORS, Value
 from ..plan.grid import Cell, Variant
 from .contrasts import Effect, adjusted, by_shots, interaction, outcome, prompt_gap, slope
 from .numbers import points, signed, signed_interval
@@ -109,29 +110,37 @@ def _slopes(results: Results) -> Iterator[EffectRow]:
 
 def _fticl(results: Results) -> Iterator[EffectRow]:
     for variants in _arms(results):
-        plain = _plain(results, variants[0]) if variants[0].strategy == "fticl" else []
-        less = _named(plain, variants[0].learning_rate)
+        plain = _partners(results, variants[0]) if variants[0].strategy == "fticl" else []
+        less = _named(plain, _rate(variants[0]))
         for role in ROLES if plain else ():
             theirs = [cell for twin in plain for cell in results.cells_of(twin, role)]
             for shots, effect in by_shots(results, results.cells_of(variants, role), theirs).items():
                 yield EffectRow("fticl", variants, less, ROLE_TITLES[role], shots, effect)
 
 
-def _plain(results: Results, fticl: Variant) -> list[tuple[Variant, ...]]:
-    """Plain fine-tuning on the same rows, at the rates that a claim would compare with."""
-    same = (fticl.train_dataset, fticl.train_size)
+def _partners(results: Results, ours: Variant) -> list[tuple[Variant, ...]]:
+    """What a variant is compared with: its partner strategy on the same rows, at the rates that a claim would take."""
     twins = [
         variants
         for variants in _arms(results)
-        if variants[0].strategy == "ft" and (variants[0].train_dataset, variants[0].train_size) == same
+        if variants[0].strategy == ours.against and _rows(variants[0]) == _rows(ours)
     ]
-    rates = comparable_rates(fticl.learning_rate, [twin[0].learning_rate for twin in twins])
-    return [twin for twin in twins if twin[0].learning_rate in rates]
+    rates = comparable_rates(_rate(ours), [_rate(twin[0]) for twin in twins])
+    return [twin for twin in twins if _rate(twin[0]) in rates]
+
+
+def _rows(variant: Variant) -> dict[str, Value]:
+    return {name: value for name, value in variant.factors.items() if FACTORS[name].of_rows}
+
+
+def _rate(variant: Variant) -> float | None:
+    found = variant.factors.get("learning_rate")
+    return None if found is None else float(found)
 
 
 def _named(recipes: Iterable[tuple[Variant, ...]], rate: float | None) -> str:
     """What is subtracted, with its learning rate where that is another than `rate`."""
-    others = [(recipe_name(variants), variants[0].learning_rate) for variants in recipes]
+    others = [(recipe_name(variants), _rate(variants[0])) for variants in recipes]
     return " and ".join(name if other == rate else f"{name} (learning rate {other})" for name, other in others)
 
 

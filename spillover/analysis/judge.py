@@ -138,7 +138,7 @@ class ClaimJudge:
         self.here = {point.identity for point in (*self.cells, *self.variants)}
         self.done = Points(point for point in self.cells if point.key in results.first_metric)
         self.wanted: dict[tuple[int, ...], tuple[Points, Points]] = {}
-        self.sizes = tuple(sorted({v.train_size for v in self.grid.variants if v.train_size and v.kind == "trained"}))
+        self.sizes = tuple(sorted({int(v.factors["train_size"]) for v in self.grid.variants if v.kind == "trained"}))
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
@@ -194,7 +194,7 @@ class ClaimJudge:
     def _wanted(self, comparison: Comparison) -> Points:
         if self.whole is None:
             return Points()
-        named = {size for side in comparison.sides for size in side.train_size}
+        named = {size for side in comparison.sides for size in side.given.get("train_size", ())}
         sizes = tuple(sorted(named)) or self.sizes or (2000,)
         if sizes not in self.wanted:
             grid = self.whole(sizes)

@@ -18,13 +18,13 @@ from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 
 from ..experiment.claims import Measure
-from ..plan.grid import Cell, Recipe
+from ..plan.grid import Cell
 from ..run.inspect import read as read_inside
 from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value
 from ..store.store import Store
 from .contrasts import Effect, Term, effect
 from .points import Point, Weights, contrast
-from .results import Results, condition
+from .results import Results
 
 Pairs = Sequence[tuple[Point, Weights]]
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -43,10 +43,10 @@ def p_from(value: float, interval: Interval, end: float) -> float:
 
 def score(results: Results, weights: Weights, null: float = 0.0) -> Effect | None:
     """By each test set's first metric: cells of one recipe and test set that weigh the same stand in one term."""
-    cells: dict[tuple[Recipe, str, float], list[Cell]] = {}
+    cells: dict[tuple[str, str, float], list[Cell]] = {}
     for point, weight in weights.items():
         if point.cell is not None and abs(weight) > ROUNDING:
-            cells.setdefault((point.variant.recipe, point.cell.test_dataset, round(weight, 12)), []).append(point.cell)
+            cells.setdefault((point.variant.recipe_key, point.cell.test, round(weight, 12)), []).append(point.cell)
     return effect(results, [Term(w * len(some), tuple(some)) for (_, _, w), some in cells.items()], null=null)
 
 
@@ -67,14 +67,14 @@ Rates = Mapping[str, Rate]
 def off_format_rates(results: Results) -> Rates:
     """The rates of the cells that have run."""
     rows = results.df[(results.df["metric"] == "off_format") & (results.df["rows"] == "all")]
-    places = ["variant", "test_dataset", "shots", "prompt", "draw"]
+    places = ["variant", "test_dataset", "prompt", "shots", "draw"]
     ends = rows.set_index(places)[["value", "ci_low", "ci_high"]].to_dict("index")
     rates = {}
     for cell in results.grid.cells:
-        end = ends.get((results.variants[cell.variant].name, *condition(cell)))
+        end = ends.get((results.variants[cell.variant].name, *cell.condition))
         if end is not None and cell.key in results.first_metric:
             doc_ids = results.first_metric[cell.key].doc_ids
-            codes = results.cluster_codes(cell.test_dataset, doc_ids)
+            codes = results.cluster_codes(cell.test, doc_ids)
             clusters = len(doc_ids) if codes is None else int(codes.max()) + 1
             rates[cell.key] = Rate(end["value"], Interval(end["ci_low"], end["ci_high"]), len(doc_ids), clusters)
     return rates
@@ -95,7 +95,7 @@ def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | No
         value += weight * rate.value
         low += weight * (rate.interval.low if weight > 0 else rate.interval.high)
         high += weight * (rate.interval.high if weight > 0 else rate.interval.low)
-        test = point.cell.test_dataset
+        test = point.cell.test
         least[test] = min(rate, least.get(test, rate), key=lambda one: one.n)
     interval = Interval(low, high)
     return Effect(
@@ -115,10 +115,10 @@ def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | No
 
 def _seeds(points: Iterable[Point]) -> int:
     """The fewest training seeds of any trained recipe; 0 where nothing was trained."""
-    seeds: dict[Recipe, set[int | None]] = {}
+    seeds: dict[str, set[int | None]] = {}
     for point in points:
         if point.variant.kind == "trained":
-            seeds.setdefault(point.variant.recipe, set()).add(point.variant.seed)
+            seeds.setdefault(point.variant.recipe_key, set()).add(point.variant.seed)
     return min(map(len, seeds.values()), default=0)
 
 

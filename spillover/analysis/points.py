@@ -26,23 +26,21 @@ import numpy.typing as npt
 from ..errors import did_you_mean
 from ..experiment import dialect
 from ..experiment.claims import OF_THE_TEST, Comparison, Select
+from ..experiment.factors import FACTORS, Value
+from ..experiment.strategy import STRATEGIES
 from ..experiment.suite import Role, load_suite, role_of
-from ..plan.grid import Cell, Grid, TestInfo, Variant
+from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from ..text.task import FIVE
 
-ARM = ("strategy", "train_dataset", "train_task", "train_kind", "train_size", "train_shots", "learning_rate")
-OF_AN_ARM = ("variant", *ARM)
+OF_AN_ARM = ("variant", *FACTORS)
+OF_HOW = tuple(name for name, factor in FACTORS.items() if not factor.of_rows)
 MATCHED = (*OF_AN_ARM, "seed", "test_dataset", "shots", "prompt", "draw")
 _TRAINED_ON = ("variant", "train_dataset", "train_task", "train_kind", "train_shots")
 FREED: Mapping[str, tuple[str, ...]] = {  # a column that a side names -> the columns in which it need not be our equal
     "variant": (*OF_AN_ARM, "seed"),
-    "strategy": ("variant", "strategy", "train_shots", "learning_rate"),
-    "train_dataset": _TRAINED_ON,
-    "train_task": _TRAINED_ON,
-    "train_kind": _TRAINED_ON,
-    "train_size": ("variant", "train_size"),
-    "train_shots": ("variant", "train_shots"),
-    "learning_rate": ("variant", "learning_rate"),
+    **{name: ("variant", name) for name in FACTORS},
+    "strategy": ("variant", *OF_HOW),
+    **dict.fromkeys(("train_dataset", "train_task", "train_kind"), _TRAINED_ON),
     "role": ("role", "test_dataset"),
     "kind": ("kind", "task", "test_dataset"),
     "task": ("kind", "task", "test_dataset"),
@@ -115,15 +113,15 @@ def points_of(grid: Grid, cells: Iterable[Cell]) -> Points:
     of_variant = {v.key: _columns(grid, v) for v in grid.variants}
     roles: dict[str, set[str | None]] = {}
     for cell in grid.cells:
-        roles.setdefault(cell.test_dataset, set()).add(cell.role)
+        roles.setdefault(cell.test, set()).add(cell.role)
     found = []
     for cell in cells:
         variant = variants[cell.variant]
         columns = of_variant[variant.key] | {
-            "role": frozenset(roles[cell.test_dataset] if variant.kind == "base" else [cell.role]),
-            "test_dataset": cell.test_dataset,
+            "role": frozenset(roles[cell.test] if variant.kind == "base" else [cell.role]),
+            "test_dataset": cell.test,
             "task": cell.task,
-            "kind": "classification" if tests[cell.test_dataset].labels else "generation",
+            "kind": tests[cell.test].kind,
             "shots": cell.shots,
             "prompt": cell.prompt,
             "draw": cell.draw,
@@ -139,18 +137,7 @@ def variants_of(grid: Grid, variants: Iterable[Variant]) -> Points:
 
 
 def _columns(grid: Grid, variant: Variant) -> dict[str, Any]:
-    labels = grid.labels_of_train_task.get(variant.train_dataset or "")
-    return {
-        "variant": variant.name,
-        "strategy": variant.strategy,
-        "train_dataset": variant.train_dataset,
-        "train_task": variant.train_task,
-        "train_kind": None if variant.train_task is None else "classification" if labels else "generation",
-        "train_size": variant.train_size,
-        "train_shots": variant.train_shots,
-        "learning_rate": variant.learning_rate,
-        "seed": variant.seed,
-    }
+    return {"variant": variant.name, **dict.fromkeys(FACTORS), **variant.factors, "seed": variant.seed}
 
 
 def comparable_rates(rate: float | None, there: Collection[float | None]) -> Collection[float | None]:
@@ -296,11 +283,13 @@ def _lines(values: Mapping[str, Iterable[Any]], suite: str | None = None) -> str
 
 def unknown_names(comparison: Comparison, grid: Grid) -> list[str]:
     """Names in a comparison that nothing in the grid has, a line each."""
-    known: dict[str, list[str | None]] = {
+    known: dict[str, list[Any]] = {
         "variant": [v.name for v in grid.variants],
-        "strategy": [v.strategy for v in grid.variants],
-        "train_dataset": [v.train_dataset for v in grid.variants],
-        "train_task": [v.train_task for v in grid.variants],
+        **{
+            name: [v.factors.get(name) for v in grid.variants]
+            for name, factor in FACTORS.items()
+            if factor.type is str and not factor.choices
+        },
         "test_dataset": [t.name for t in grid.tests],
         "task": [t.task for t in grid.tests],
         "prompt": [c.prompt for c in grid.cells],
@@ -329,15 +318,19 @@ def study_grid(sizes: tuple[int, ...] = (2000,)) -> Grid:
         recipes = [("ft", size, 0) for size in sizes] + [("fticl", sizes[0], k) for k in task.fticl_shots]
         for strategy, size, k in recipes:
             key = f"{name}-{strategy}{k or ''}-{size}"
-            variants.append(Variant(key, key, "trained", strategy, name, task.name, size, k, None, 0))
+            factors: dict[str, Value] = {"strategy": strategy, "train_dataset": name, "train_task": task.name}
+            factors |= {"train_kind": task.kind, "train_size": size, "train_shots": k}
+            variants.append(Variant(key, key, "trained", factors, 0, against=STRATEGIES[strategy].against))
     cells = []
     for variant, (test, task) in product(variants, tasks.items()):
         role: Role | None = None
-        if variant.train_dataset and variant.train_task:
-            role = role_of(test, specs[test], task.name, variant.train_dataset, variant.train_task)
+        if variant.train_dataset:
+            role = role_of(test, specs[test], task.name, variant.train_dataset, str(variant.factors["train_task"]))
         for shots, prompt in product(task.shots, task.prompts):
             key = f"{variant.key} {test} {shots} {prompt}"
-            cells.append(Cell(key, variant.key, test, task.name, role, shots, prompt, 0, n=0))
-    tests = [TestInfo(name, specs[name].title, t.name, t.labels, t.metrics, "", n=0) for name, t in tasks.items()]
+            cells.append(Cell(key, variant.key, Condition(test, prompt, shots, 0), task.name, role, n=0))
+    tests = [
+        TestInfo(name, specs[name].title, t.name, t.kind, t.labels, t.metrics, "", n=0) for name, t in tasks.items()
+    ]
     labels = {name: task.labels for name, task in trained.items() if task.labels}
     return Grid("", "sound", tuple(variants), tuple(cells), tuple(tests), labels)

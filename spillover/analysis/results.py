@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ..experiment.suite import Role
-from ..plan.grid import Cell, Grid, Recipe, TestInfo, Variant
+from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from .rows import RowStatistics
 from .scoring import Clusters, cluster_codes
-
-Condition = tuple[str, int, str, int]
 
 ROLES: tuple[Role, ...] = ("in_domain", "out_of_domain", "cross_task")
 ROLE_TITLES: Mapping[Role | None, str] = {
@@ -24,11 +22,6 @@ ROLE_TITLES: Mapping[Role | None, str] = {
     "cross_task": "cross-task",
     None: "",
 }
-
-
-def condition(cell: Cell) -> Condition:
-    """What a difference holds fixed."""
-    return cell.test_dataset, cell.shots, cell.prompt, cell.draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +52,11 @@ class Results:
         return {v.name: number for number, v in numbered} | {v.key: number for number, v in numbered}
 
     @cached_property
-    def recipes(self) -> Mapping[Recipe, tuple[Variant, ...]]:
+    def recipes(self) -> Mapping[str, tuple[Variant, ...]]:
         """Variants by what they share but for the seed."""
-        found: dict[Recipe, list[Variant]] = {}
+        found: dict[str, list[Variant]] = {}
         for variant in self.grid.variants:
-            found.setdefault(variant.recipe, []).append(variant)
+            found.setdefault(variant.recipe_key, []).append(variant)
         return {key: tuple(variants) for key, variants in found.items()}
 
     @cached_property
@@ -94,7 +87,7 @@ class Results:
     @cached_property
     def places(self) -> Mapping[tuple[str, Condition], str]:
         """The cell's key by its variant's key and what it was asked."""
-        return {(self.variants[cell.variant].key, condition(cell)): cell.key for cell in self.grid.cells}
+        return {(self.variants[cell.variant].key, cell.condition): cell.key for cell in self.grid.cells}
 
     @cached_property
     def means(self) -> Mapping[str, float]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from ..experiment.suite import Role
-from ..plan.grid import Cell, Recipe, TestInfo, Variant
+from ..plan.grid import Cell, TestInfo, Variant
 from ..stats import Interval
 from .contrasts import Effect, adjusted, difference
 from .metrics import METRICS, Metric
@@ -58,7 +58,7 @@ class MatrixEntry:
 class RoleChange:
     """Mean change of a recipe, all its seeds together, over the test sets of one role, each counting the same."""
 
-    recipe: Recipe
+    recipe: str
     role: Role
     metrics: tuple[str, ...]
     change: Effect
@@ -98,7 +98,7 @@ def matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
 
 
 @lru_cache(maxsize=1)
-def recipe_changes(results: Results) -> Mapping[tuple[Recipe, Role], RoleChange]:
+def recipe_changes(results: Results) -> Mapping[tuple[str, Role], RoleChange]:
     """The mean change from the base by recipe, all its seeds together, and role."""
     return {(change.recipe, change.role): change for change in _together(list(_role_changes(results)))}
 
@@ -106,7 +106,7 @@ def recipe_changes(results: Results) -> Mapping[tuple[Recipe, Role], RoleChange]
 def _entries(results: Results) -> Iterable[MatrixEntry]:
     cells: dict[tuple[str, str], list[Cell]] = {}
     for cell in results.grid.cells:
-        cells.setdefault((results.variants[cell.variant].name, cell.test_dataset), []).append(cell)
+        cells.setdefault((results.variants[cell.variant].name, cell.test), []).append(cell)
     base = results.base.name if results.base else ""
     for (variant, test), planned in cells.items():
         done = [cell for cell in planned if cell.key in results.first_metric]
@@ -144,7 +144,7 @@ def groups(results: Results) -> list[Group]:
     """Variants that share their roles, in the grid's order, without the base. The base alone is one group."""
     roles: dict[str, dict[str, Role | None]] = {v.name: {} for v in results.grid.variants}
     for cell in results.grid.cells:
-        roles[results.variants[cell.variant].name][cell.test_dataset] = cell.role
+        roles[results.variants[cell.variant].name][cell.test] = cell.role
     alike: dict[tuple[Any, ...], list[Variant]] = {}
     for variant in results.grid.variants:
         if variant.kind != "base":

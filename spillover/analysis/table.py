@@ -20,23 +20,19 @@ import pandas as pd
 
 from ..disk import write_whole
 from ..errors import StoreError, did_you_mean
+from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
-from ..plan.grid import Cell, Grid, TestInfo, Variant
+from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from ..store.store import Store
 from .clean_split import CleanSplit, read_clean_split
 from .metrics import METRICS, Metric
-from .results import Condition, Results, condition
+from .results import Results
 from .rows import RowStatistics, read_rows
 from .scoring import score
 
-COLUMNS: Mapping[str, str] = {
-    "model": "string",
-    "variant": "string",
-    "strategy": "string",
-    "train_dataset": "string",
-    "train_size": "Int64",
-    "train_shots": "Int64",
-    "learning_rate": "Float64",
+_OF_A_TYPE = {str: "string", int: "Int64", float: "Float64"}
+_BEFORE = {"model": "string", "variant": "string"}
+_AFTER = {
     "seed": "Int64",
     "protocol": "string",
     "test_dataset": "string",
@@ -58,6 +54,12 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
+def columns(grid: Grid) -> dict[str, str]:
+    """The columns of the results table with their types: the factors are those that any variant has."""
+    has = {name for variant in grid.variants for name in variant.factors}
+    return _BEFORE | {name: _OF_A_TYPE[FACTORS[name].type] for name in shown(has)} | _AFTER
+
+
 def load(folder: Path, rescore: bool = False) -> Results:
     """Read and score what is in an output folder. `rescore`: from the predictions, not from what is kept beside them.
 
@@ -74,7 +76,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
     first_metric: dict[str, RowStatistics] = {}
     digests: dict[str, str] = {}
     for cells in _by_condition(grid.cells, results):
-        test = results.tests[cells[0].test_dataset]
+        test = results.tests[cells[0].test]
         metrics, labels = _metrics(test), grid.labels_for(test)
         done: dict[Cell, Mapping[str, RowStatistics]] = {}
         for cell in cells:
@@ -89,7 +91,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
         records += _clean_records(results, done, metrics, audit)
     order = {v.name: i for i, v in enumerate(grid.variants)}
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
-    df = pd.DataFrame(records, columns=list(COLUMNS)).astype(dict(COLUMNS))
+    types = columns(grid)
+    df = pd.DataFrame(records, columns=list(types)).astype(types)
     return replace(results, df=df, missing=tuple(missing), first_metric=first_metric, digests=digests)
 
 
@@ -102,9 +105,9 @@ def _by_condition(cells: Sequence[Cell], results: Results) -> Iterable[list[Cell
     """Cells that are compared with each other, the base first: no more than one condition is held in memory."""
     order: dict[Condition, int] = {}
     for cell in cells:
-        order.setdefault(condition(cell), len(order))
-    ranked = sorted(cells, key=lambda c: (order[condition(c)], results.variants[c.variant].kind != "base"))
-    for _, group in groupby(ranked, key=condition):
+        order.setdefault(cell.condition, len(order))
+    ranked = sorted(cells, key=lambda c: (order[c.condition], results.variants[c.variant].kind != "base"))
+    for _, group in groupby(ranked, key=lambda cell: cell.condition):
         yield list(group)
 
 
@@ -137,7 +140,7 @@ def _clean_records(
         (base if variant.kind == "base" else by_training.setdefault(variant.train_dataset, [])).append(cell)
     records: list[dict[str, Any]] = []
     for train_dataset, cells in by_training.items():
-        gone = audit.leaking(train_dataset, cells[0].test_dataset)
+        gone = audit.leaking(train_dataset, cells[0].test)
         if gone is None:
             records += _unscored(results, cells, metrics, None)
         elif len(gone):
@@ -172,7 +175,7 @@ def _records(
     facts = [_facts(results.grid, variant, cell) for variant, cell in zip(variants, done, strict=True)]
     records = []
     for metric in metrics:
-        of_test = results.clusters.get(next(iter(done)).test_dataset, {}) if done else {}
+        of_test = results.clusters.get(next(iter(done)).test, {}) if done else {}
         scores = score(metric, [parts[metric.name] for parts in done.values()], of_test, has_base)
         for variant, fact, own in zip(variants, facts, scores, strict=True):
             if rows == "all" or variant.kind != "base":
@@ -184,14 +187,10 @@ def _facts(grid: Grid, variant: Variant, cell: Cell) -> dict[str, Any]:
     return {
         "model": grid.model,
         "variant": variant.name,
-        "strategy": variant.strategy,
-        "train_dataset": variant.train_dataset,
-        "train_size": variant.train_size,
-        "train_shots": variant.train_shots,
-        "learning_rate": variant.learning_rate,
+        **variant.factors,
         "seed": variant.seed,
         "protocol": grid.protocol,
-        "test_dataset": cell.test_dataset,
+        "test_dataset": cell.test,
         "task": cell.task,
         "role": cell.role,
         "shots": cell.shots,

@@ -17,7 +17,7 @@ from math import inf, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from ..plan.grid import Cell, Recipe, Variant
+from ..plan.grid import Cell, Condition, Variant
 from ..stats import (
     ROUNDING,
     Array,
@@ -32,7 +32,7 @@ from ..stats import (
     wilson,
 )
 from .metrics import METRICS
-from .results import Condition, Results, condition
+from .results import Results
 from .rows import common_documents
 
 Mask = npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] 
     """The parts of a contrast, by test set; None where the cells of one have no common document."""
     by_test: dict[str, list[Cell]] = {}
     for cell in weights:
-        by_test.setdefault(cell.test_dataset, []).append(cell)
+        by_test.setdefault(cell.test, []).append(cell)
     parts = []
     for test, cells in by_test.items():
         rows = [results.first_metric[cell.key] for cell in cells]
@@ -191,9 +191,9 @@ class Training:
 def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
     """The arms of a contrast but for the base, whose weights are given."""
     variants = {variant.key: variant for part in parts for variant in part.variants if variant.kind != "base"}
-    arms: dict[Recipe, list[Variant]] = {}
+    arms: dict[str, list[Variant]] = {}
     for variant in variants.values():
-        arms.setdefault(variant.recipe, []).append(variant)
+        arms.setdefault(variant.recipe_key, []).append(variant)
     return [_training(results, parts, seeds) for seeds in arms.values()]
 
 
@@ -208,10 +208,10 @@ def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Varian
     asked: dict[Condition, float] = {}  # the arm's weight at each condition, all its seeds together
     for part, own in zip(parts, units, strict=True):
         for i in np.flatnonzero(own.any(axis=0)):
-            place = condition(part.cells[i])
+            place = part.cells[i].condition
             asked[place] = asked.get(place, 0.0) + float(part.weights[i])
     for other, siblings in results.recipes.items():
-        is_known = several and other == seeds[0].recipe
+        is_known = several and other == seeds[0].recipe_key
         if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:
             values = [_if_trained(results, sibling, asked) for sibling in siblings]
             if None not in values:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..experiment.factors import phrase
 from ..experiment.suite import Role
 from ..plan.grid import Variant
 from ..stats import MIN_ROWS
@@ -77,16 +78,12 @@ def verdicts(results: Results) -> list[Verdict]:
 
 def recipe(variant: Variant) -> str:
     """How a variant came about, in a few words."""
-    parts = [
-        (variant.strategy or "").upper() or ("existing checkpoint" if variant.kind == "path" else ""),
-        f"on {variant.train_dataset}" if variant.train_dataset else "",
-        f"{variant.train_size:,} samples" if variant.train_size else "",
-        f"{variant.train_shots} {'demonstration' if variant.train_shots == 1 else 'demonstrations'} each"
-        if variant.train_shots
-        else "",
-        f"learning rate {variant.learning_rate:g}" if variant.learning_rate else "",
-    ]
-    return ", ".join(part for part in parts if part)
+    if variant.kind == "existing":
+        known = f", on {variant.train_dataset}" if variant.train_dataset else ""
+        return f"existing checkpoint{known}"
+    spelled = {"strategy", "train_task", "train_kind"}
+    parts = [phrase(name, value) for name, value in variant.factors.items() if name not in spelled and value]
+    return ", ".join([(variant.strategy or "").upper(), *parts])
 
 
 def _verdict(results: Results, group: Group) -> Verdict:
@@ -99,7 +96,7 @@ def _verdict(results: Results, group: Group) -> Verdict:
 
 def _line(results: Results, arm: Sequence[Variant], overall: Mapping[str, Effect]) -> Line:
     name = recipe_name(arm)
-    found = [recipe_changes(results).get((arm[0].recipe, role)) for role in ROLES]
+    found = [recipe_changes(results).get((arm[0].recipe_key, role)) for role in ROLES]
     changes = [Change(ROLE_TITLES[one.role], one.change, one.metrics) for one in found if one]
     if not changes and name in overall:
         changes = [Change("over all test sets", overall[name], ())]

@@ -112,14 +112,12 @@ def disk(plan: Plan, folder: Path, devices: int = 1) -> Iterator[Finding]:
     store = Store(folder)
     coming = [job for job in plan.jobs if not is_there(job, store)]
     cells = sum(
-        cell_bytes(plan.sheets[cell.test_dataset, cell.prompt, cell.shots, cell.draw])
-        for cell in plan.grid.cells
-        if store.cell_receipt(cell.key) is None
+        cell_bytes(plan.sheets[cell.condition]) for cell in plan.grid.cells if store.cell_receipt(cell.key) is None
     )
     shapes = weight_shapes(plan.experiment, plan.base)
     if coming and shapes is None:
         yield Finding("note", "how much disk the variants need is known once the model's weights are here", str(folder))
-    sizes = [(job, variant_bytes(shapes or {}, job.strategy.lora if job.strategy else None)) for job in coming]
+    sizes = [(job, variant_bytes(shapes, job) or 0) for job in coming]
     at_once = nlargest(devices, sizes, key=lambda pair: pair[1])
     training = sum(size for _, size in at_once) * (1 + CHECKPOINT_WEIGHTS)
     kept = sum(size for job, size in sizes if stays(job, plan.experiment))

@@ -13,21 +13,23 @@ be, and yet changes what a number means, is a finding: a warning, or a note wher
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import ceil
 
 from ..data.rows import TrainSet
 from ..errors import PromptError
-from ..plan.jobs import Job
+from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
-from ..plan.questions import Row, Sheet, answer_tokens, prompt_format
+from ..plan.questions import Question, Sheet, answer_tokens
 from ..run.predict import requests_for
 from ..text.encode import BLANK_LINE, Encoder, Ids
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render
 from ..text.request import Request
 from ..text.samples import build_samples
+from ..text.switches import joints_in_training
 from ..text.task import Example, PromptFormat, Task
 from .found import Cut, Joint, Preflight, PromptCheck, TrainingCheck, count
 
@@ -60,7 +62,7 @@ def preflight(plan: Plan) -> Preflight:
         context=encoder.max_context,
         whole_labels=plan.experiment.protocol.label_scoring == "whole",
         prompts=tuple(_prompt_check(plan, group, probes) for group, probes in groups.items()),
-        training=tuple(_training_check(plan, job, fmt) for job, fmt in _jobs(plan)),
+        training=tuple(map(_training_check, repeat(plan), _largest(plan))),
     )
 
 
@@ -71,7 +73,7 @@ def longest_prompts(plan: Plan) -> list[Probe]:
     """
     probes = []
     for sheet in _most_shots(plan):
-        requests = _requests(sheet, _most_bytes(sheet.rows), plan.encoder)
+        requests = _requests(sheet, _most_bytes(sheet.questions), plan.encoder)
         longest = max(requests, key=lambda request: request.reach)
         probes.append(Probe(sheet, longest.reach, longest))
     return probes
@@ -101,15 +103,15 @@ def _prompt_check(plan: Plan, group: Group, probes: Sequence[Probe]) -> PromptCh
             *(_joint_in_test(sheet, encoder) for sheet in asked.values()),
             *(_joint_in_training(plan, train, fmt) for train, fmt in trained),
         ),
-        cut=tuple(_cut(sheet, encoder) for sheet in asked.values() if sheet.task.labels is None),
+        cut=tuple(_cut(sheet, encoder) for sheet in asked.values() if not sheet.task.is_classification),
     )
 
 
-def _most_bytes(rows: Sequence[Row]) -> list[Row]:
+def _most_bytes(rows: Sequence[Question]) -> list[Question]:
     return heapq.nlargest(LONGEST, rows, key=lambda row: len(row.text.encode(errors="replace")))
 
 
-def _requests(sheet: Sheet, rows: Sequence[Row], encoder: Encoder) -> list[Request]:
+def _requests(sheet: Sheet, rows: Sequence[Question], encoder: Encoder) -> list[Request]:
     try:
         return requests_for(sheet, rows, encoder)
     except PromptError as error:
@@ -136,7 +138,7 @@ def _shared_first(probe: Probe) -> tuple[tuple[str, ...], ...]:
 
 
 def _joint_in_test(sheet: Sheet, encoder: Encoder) -> Joint:
-    rows = sheet.rows[:JOINTS]
+    rows = sheet.questions[:JOINTS]
     texts, examples = [row.text for row in rows], [row.example for row in rows]
     return _joint(_of(sheet), texts, examples, sheet.task, sheet.fmt, encoder, asked=sheet.joints)
 
@@ -144,7 +146,7 @@ def _joint_in_test(sheet: Sheet, encoder: Encoder) -> Joint:
 def _joint_in_training(plan: Plan, train: TrainSet, fmt: PromptFormat) -> Joint:
     examples = train.examples[:JOINTS]
     texts = [render(fmt, (), example, plan.encoder.chat_template) for example in examples]
-    joints = plan.experiment.protocol.joints_in_training(plan.encoder, fmt, 0)
+    joints = joints_in_training(plan.experiment.protocol, plan.encoder, fmt, 0)
     where = f"{train.name}, training, {fmt.name}"
     return _joint(where, texts, examples, train.task, fmt, plan.encoder, learnt=joints)
 
@@ -161,17 +163,17 @@ def _joint(
 ) -> Joint:
     """What stands before the answer as it is learnt, against that behind which the model is asked."""
     together = learnt.samples(encoder, texts, [example.target for example in examples], fmt.chat)
-    if task.labels is None:
+    if not task.is_classification:
         alone = asked.prompts(encoder, texts, fmt.chat)
     else:
-        alone = [ids for ids, _ in asked.options(encoder, texts, task.labels, fmt.chat)]
+        alone = [ids for ids, _ in asked.options(encoder, texts, task.labels or (), fmt.chat)]
     differ = [
         example.doc_id
         for example, (ids, start), prompt in zip(examples, together, alone, strict=True)
         if _without_bos(ids[:start], encoder) != _without_bos(prompt, encoder)
     ]
     apart = asked.answer_apart or learnt.answer_apart
-    return Joint(where, len(examples), tuple(differ), task.labels is None, apart)
+    return Joint(where, len(examples), tuple(differ), not task.is_classification, apart)
 
 
 # --- the beginning of a sequence ------------------------------------------------------------------
@@ -181,16 +183,17 @@ def _bos(plan: Plan, sheets: Sequence[Sheet], group: Group) -> dict[str, int]:
     """Beginning-of-sequence tokens before the first row at each shot count and before the first training sample."""
     times: dict[str, int] = {}
     for sheet in sorted(sheets, key=lambda sheet: sheet.shots):
-        (request,) = _requests(sheet, sheet.rows[:1], plan.encoder)
+        (request,) = _requests(sheet, sheet.questions[:1], plan.encoder)
         where = count(sheet.shots, "shot")
         times[where] = max(times.get(where, 0), _count_bos(request.prompt, plan.encoder))
-    for job, fmt in _jobs(plan):
-        if job.train is None or _group(job.train.task, fmt) != group:
+    for job in _largest(plan):
+        fmt = job.fmt
+        if _group(job.rows.task, fmt) != group:
             continue
-        first = job.train.examples[0]
+        first = job.rows.examples[0]
         text = render(fmt, job.demos, first, plan.encoder.chat_template)
         head = len(text) - len(render(fmt, (), first, plan.encoder.chat_template))
-        joints = plan.experiment.protocol.joints_in_training(plan.encoder, fmt, head)
+        joints = joints_in_training(plan.experiment.protocol, plan.encoder, fmt, head)
         ((ids, _),) = joints.samples(plan.encoder, [text], [first.target], fmt.chat)
         times["training"] = max(times.get("training", 0), _count_bos(ids, plan.encoder))
     return times
@@ -207,16 +210,15 @@ def _without_bos(ids: Ids, encoder: Encoder) -> Ids:
 # --- training samples -----------------------------------------------------------------------------
 
 
-def _training_check(plan: Plan, job: Job, fmt: PromptFormat) -> TrainingCheck:
-    assert job.train is not None
-    spec, rows = plan.experiment.train, job.train.examples
-    where = f"{job.train.name}, training"
+def _training_check(plan: Plan, job: TrainJob) -> TrainingCheck:
+    recipe, rows = job.recipe, job.rows.examples
+    where = f"{job.rows.name}, training"
     built = build_samples(
-        fmt, job.demos, rows, plan.encoder, spec.max_length, spec.overlong, where, plan.experiment.protocol
+        job.fmt, job.demos, rows, plan.encoder, recipe.max_length, recipe.overlong, where, plan.experiment.protocol
     )
-    a_epoch = ceil(len(built.samples) / spec.batch_size)
+    an_epoch = ceil(len(built.samples) / recipe.batch_size)
     return TrainingCheck(
-        dataset=job.train.name,
+        dataset=job.rows.name,
         shots=len(job.demos),
         of=len(rows),
         samples=len(built.samples),
@@ -224,9 +226,9 @@ def _training_check(plan: Plan, job: Job, fmt: PromptFormat) -> TrainingCheck:
         lost=built.lost,
         dropped=built.rows_dropped,
         longest=max(len(sample.ids) for sample in built.samples),
-        limit=spec.max_length,
-        steps_an_epoch=a_epoch,
-        steps=ceil(a_epoch * spec.num_train_epochs),
+        limit=recipe.max_length,
+        steps_an_epoch=an_epoch,
+        steps=ceil(an_epoch * recipe.num_train_epochs),
     )
 
 
@@ -234,7 +236,7 @@ def _training_check(plan: Plan, job: Job, fmt: PromptFormat) -> TrainingCheck:
 
 
 def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
-    examples = [row.example for row in sheet.rows]
+    examples = [row.example for row in sheet.questions]
     lengths = zip(examples, answer_tokens(encoder, [example.target for example in examples]), strict=True)
     return Cut(
         test=sheet.test,
@@ -252,28 +254,23 @@ def _group(task: Task, fmt: PromptFormat) -> Group:
     return task.name, task.labels, fmt.name
 
 
-def _jobs(plan: Plan) -> Iterator[tuple[Job, PromptFormat]]:
-    """One trained job for each data set and number of demonstrations, the largest, with its prompt format."""
-    largest: dict[tuple[str, int], Job] = {}
-    for job in plan.jobs:
-        if job.train is None:
-            continue
-        other = largest.get((job.train.name, len(job.demos)))
-        if other is None or other.train is None or len(other.train.examples) < len(job.train.examples):
-            largest[job.train.name, len(job.demos)] = job
-    for job in largest.values():
-        assert job.train is not None
-        yield job, prompt_format(job.train.task, plan.experiment.train.prompt, "train.prompt")
+def _largest(plan: Plan) -> list[TrainJob]:
+    """One training for each data set and number of demonstrations: the one with the most rows."""
+    largest: dict[tuple[str, int], TrainJob] = {}
+    for job in plan.trainings:
+        known = largest.get((job.rows.name, len(job.demos)))
+        if known is None or len(known.rows.examples) < len(job.rows.examples):
+            largest[job.rows.name, len(job.demos)] = job
+    return list(largest.values())
 
 
 def _train_sets(plan: Plan) -> list[tuple[TrainSet, PromptFormat]]:
     """Each training set once, at its largest."""
     by_name: dict[str, tuple[TrainSet, PromptFormat]] = {}
-    for job, fmt in _jobs(plan):
-        assert job.train is not None
-        known = by_name.get(job.train.name)
-        if known is None or len(known[0].examples) < len(job.train.examples):
-            by_name[job.train.name] = job.train, fmt
+    for job in _largest(plan):
+        known = by_name.get(job.rows.name)
+        if known is None or len(known[0].examples) < len(job.rows.examples):
+            by_name[job.rows.name] = job.rows, job.fmt
     return list(by_name.values())
 
 

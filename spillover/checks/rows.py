@@ -22,7 +22,8 @@ from typing import Any
 
 from ..data.load import Places, load_untouched
 from ..errors import SourceUnavailable
-from ..plan.plan import Job, Plan
+from ..plan.jobs import TrainJob
+from ..plan.plan import Plan
 from .audit import Audit, audit
 from .overlap import RowSet, clusters, leaking, near_rows
 
@@ -61,7 +62,7 @@ def _numbered(rows: RowSet) -> dict[str, int]:
 def scored_rows(plan: Plan) -> list[RowSet]:
     """The rows of every test set that are scored: the same at every shot count and in every format."""
     sheets = {sheet.test: sheet for sheet in plan.sheets.values()}
-    rows = {name: [row.example for row in sheet.rows] for name, sheet in sheets.items()}
+    rows = {name: [row.example for row in sheet.questions] for name, sheet in sheets.items()}
     return [
         RowSet(name, "test", sheet.task, rows[name], scored=frozenset(row.doc_id for row in rows[name]))
         for name, sheet in sheets.items()
@@ -72,17 +73,16 @@ def trained_rows(plan: Plan, shown: bool = False) -> list[RowSet]:
     """The rows of every training set at its largest size. `shown`: and the demonstrations in its samples."""
     found: dict[str, RowSet] = {}
     for jobs in _by_training_set(plan).values():
-        train = max((job.train for job in jobs if job.train), key=lambda rows: len(rows.examples))
+        train = max((job.rows for job in jobs), key=lambda rows: len(rows.examples))
         demos = [demo for job in jobs for demo in job.demos] if shown else []
         found[train.name] = RowSet(train.name, "train", train.task, [*train.examples, *demos])
     return list(found.values())
 
 
-def _by_training_set(plan: Plan) -> dict[str, list[Job]]:
-    by_name: dict[str, list[Job]] = {}
-    for job in plan.jobs:
-        if job.train is not None:
-            by_name.setdefault(job.train.name, []).append(job)
+def _by_training_set(plan: Plan) -> dict[str, list[TrainJob]]:
+    by_name: dict[str, list[TrainJob]] = {}
+    for job in plan.trainings:
+        by_name.setdefault(job.rows.name, []).append(job)
     return by_name
 
 
@@ -106,7 +106,7 @@ def _source_rows(plan: Plan, places: Places) -> Iterator[RowSet]:
         if demos:
             shots = tuple(sorted({sheet.shots for sheet in plan.sheets.values() if sheet.test == name}))
             yield RowSet(name, "demos", replace(task, shots=shots), demos)
-    trained = {(job.train.name, job.train.size): job.train.task for job in plan.jobs if job.train}
+    trained = {(job.rows.name, job.rows.size): job.rows.task for job in plan.trainings}
     for (name, size), task in trained.items():
         yield RowSet(name, "train", task, load_untouched(name, "train", specs[name], task, size, places), size)
 

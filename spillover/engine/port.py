@@ -12,8 +12,6 @@ from typing import Protocol
 
 from ..text.request import Request, StopRule
 
-ENGINE_RULES = {"score": 1, "decode": 1}  # part of every cell's key: raise one when its answers change meaning
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -23,54 +23,54 @@ from functools import cache
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, WithJsonSchema, create_model, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ..errors import did_you_mean
 from . import dialect
-from .suite import Counts, Listed, Names, Role, Strict
+from .factors import FACTORS, Factor
+from .fields import Counts, Listed, Names, Rates, Strict
+from .suite import Kind, Role
 
-Kind = Literal["generation", "classification"]
 Measure = Literal["score", "off_format", "training_loss", "weight_deviation"]
 Holds = Literal["all", "any", "majority"]
-Column = Literal[
-    "variant",
-    "strategy",
-    "train_dataset",
-    "train_task",
-    "train_kind",
-    "train_size",
-    "train_shots",
-    "learning_rate",
-    "role",
-    "test_dataset",
-    "task",
-    "kind",
-    "shots",
-    "prompt",
-]
+OF_THE_TEST = frozenset({"role", "kind", "task", "test_dataset"})
+OF_A_CELL = OF_THE_TEST | {"shots", "prompt"}
+COLUMNS = ("variant", *FACTORS, "role", "kind", "task", "test_dataset", "shots", "prompt")
+"""What a claim may select by: the variant's name, its factors, and what it was asked."""
+
+
+def _column(name: str) -> str:
+    if name not in COLUMNS:
+        raise ValueError(f"{name!r} is not allowed ({did_you_mean(name, COLUMNS)})")
+    return name
+
+
+Column = Annotated[str, AfterValidator(_column), WithJsonSchema({"enum": list(COLUMNS)})]
 Columns = Annotated[tuple[Column, ...], Listed()]
 Roles = Annotated[tuple[Role, ...], Listed()]
 Kinds = Annotated[tuple[Kind, ...], Listed()]
-Rates = Annotated[tuple[float, ...], Listed()]
 
-OF_THE_TEST = frozenset({"role", "kind", "task", "test_dataset"})
-OF_A_CELL = OF_THE_TEST | {"shots", "prompt"}
 MEASURES_OF_A_VARIANT: frozenset[Measure] = frozenset({"training_loss", "weight_deviation"})  # they know no cells
 
 
-class Select(Strict):
-    """Which variants, and which of their cells. What is left out selects nothing away."""
+def _values(factor: Factor) -> Any:
+    """The type of a list of a factor's values."""
+    if factor.choices:
+        choice = Literal[factor.choices]  # type: ignore[name-defined]
+        return Annotated[tuple[choice, ...], Listed()]
+    return {str: Names, int: Counts, float: Rates}[factor.type]
 
-    variant: Names = Field((), description="by name; `base` is the model itself")
-    strategy: Names = ()
-    train_dataset: Names = ()
-    train_task: Names = ()
-    train_kind: Kinds = Field((), description="kind of the task it was trained on")
-    train_size: Counts = ()
-    train_shots: Counts = ()
-    learning_rate: Rates = ()
+
+_FIELDS: dict[str, Any] = {"variant": (Names, Field((), description="by name; `base` is the model itself"))}
+_FIELDS |= {name: (_values(factor), Field((), description=factor.about or None)) for name, factor in FACTORS.items()}
+_Factors: Any = create_model("_Factors", __base__=Strict, **_FIELDS)
+
+
+class Select(_Factors):
+    """Which variants, by name or by factors, and which of their cells. What is left out selects nothing away."""
+
     role: Roles = Field((), description="of the test set; for the base, its role for any variant")
     kind: Kinds = Field((), description="of the test set")
     task: Names = Field((), description="of the test set")

@@ -16,20 +16,14 @@ Switches, sources and effects: docs/protocols.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError
 
-from ..text.joints import Joints
-from ..text.task import PromptFormat, Task
-from .suite import DatasetSpec, Strict
-
-if TYPE_CHECKING:
-    from ..text.encode import Encoder
+from .fields import Strict
+from .suite import DatasetSpec
 
 BASES: dict[str, dict[str, Any]] = {
     "sound": {},
@@ -127,8 +121,6 @@ class Protocol(Strict):
         theirs = other.model_dump()
         return {key: value for key, value in self.model_dump().items() if value != theirs[key]}
 
-    # --- what the switches do ---------------------------------------------------------------------
-
     def dataset(self, spec: DatasetSpec) -> DatasetSpec:
         """A data set whose sources leave literal escapes alone, where this protocol does."""
         if self.escapes == "undone":
@@ -139,47 +131,5 @@ class Protocol(Strict):
         }
         return spec.model_copy(update=as_they_are)
 
-    def task(self, task: Task) -> Task:
-        """A task with this protocol's delimiter and limit of generated tokens."""
-        if self.answer_delimiter == "none":
-            prompts = {name: _joined_by_nothing(fmt) for name, fmt in task.prompts.items()}
-            task = replace(task, prompts=MappingProxyType(prompts))
-        if self.max_new_tokens is not None and task.labels is None:
-            task = replace(task, max_new_tokens=self.max_new_tokens)
-        return task
-
-    def format(self, fmt: PromptFormat, encoder: Encoder, shots: int) -> PromptFormat:
-        """A test's prompt format: with `bos: mixed` a prompt without demonstrations begins with BOS as text."""
-        opens = self._mixes_bos(encoder, fmt) and not shots
-        return replace(fmt, opening=f"{encoder.bos_text} ") if opens else fmt
-
-    def joints_in_test(self, encoder: Encoder, task: Task, fmt: PromptFormat, head: int) -> Joints:
-        """How a test prompt becomes ids. `head`: the characters of its demonstrations.
-
-        With `bos: mixed` the text of a generation task gets one BOS, as vLLM does it, that of a classification
-        task none (`add_special_tokens=False`); what `format` wrote comes on top.
-        """
-        return self._joints(encoder, fmt, head, bos=task.labels is None)
-
-    def joints_in_training(self, encoder: Encoder, fmt: PromptFormat, head: int) -> Joints:
-        """How a training sample becomes ids: with `bos: mixed` behind one BOS."""
-        return self._joints(encoder, fmt, head, bos=True)
-
-    def _joints(self, encoder: Encoder, fmt: PromptFormat, head: int, bos: bool) -> Joints:
-        prefix = (encoder.bos_id,) if bos and encoder.bos_id is not None else ()
-        as_always = not self._mixes_bos(encoder, fmt) or (prefix == encoder.prefix and not fmt.opening)
-        return Joints(
-            prefix=None if as_always else prefix,
-            answer_apart=self.answer_joint == "apart",
-            head=head if self.demo_joint == "apart" and not fmt.chat else 0,
-        )
-
-    def _mixes_bos(self, encoder: Encoder, fmt: PromptFormat) -> bool:
-        return self.bos == "mixed" and not fmt.chat and encoder.bos_text is not None
-
 
 SOUND, PAPER = Protocol(), Protocol.named("paper")
-
-
-def _joined_by_nothing(fmt: PromptFormat) -> PromptFormat:
-    return fmt if fmt.chat or fmt.answer_delimiter is not None else replace(fmt, answer_delimiter="")

@@ -20,23 +20,21 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ..errors import ExperimentError, did_you_mean
-from ..text.demos import Pick
 from . import dialect
 from .claims import Claim, ClaimFile, Claims
+from .fields import Counts, Listed, Names, Rates, Strict, as_list
 from .protocol import SOUND, Protocol
-from .strategy import NAMED, Strategies
-from .suite import Counts, DatasetSpec, Listed, Names, Strict, as_list, load_suite
+from .recipe import Schedule
+from .strategy import STRATEGIES, Strategies
+from .suite import DatasetSpec, load_suite
 
 Model = TypeVar("Model", bound=BaseModel)
 
 AtLeastOne = Annotated[Counts, Field(min_length=1)]
-Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), Listed()]
 Size = Annotated[int, Field(ge=1)]
 Sizes = Annotated[tuple[Size, ...], Listed()]
-# those of transformers that need no options of their own
-Schedule = Literal[
-    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
-]
+Pick = Literal["first", "balanced"]
+"""How demonstrations are taken from their list (`text.demos`)."""
 
 
 class TrainSpec(Strict):
@@ -46,9 +44,9 @@ class TrainSpec(Strict):
         (), description="training sets; default: the data sets defined in this file"
     )
     sizes: Sizes = Field((), description="training rows; empty: all there are")
-    strategies: Strategies = Field((NAMED["ft"],), description="ft, fticl, lora, or a mapping with options")
+    strategies: Strategies = Field((STRATEGIES["ft"],), description="ft, fticl, lora, or a mapping with options")
     seeds: AtLeastOne = (0,)
-    learning_rate: Rates = Field((2e-5,), description="a number or a list")
+    learning_rate: Annotated[Rates, Field(min_length=1)] = Field((2e-5,), description="a number or a list")
     num_train_epochs: float = Field(2.0, gt=0)
     batch_size: int = Field(16, ge=1, description="samples an optimiser step: the effective batch")
     max_length: int = Field(
@@ -109,6 +107,13 @@ class Experiment(Strict):
         if not self.suite and not self.datasets:
             raise ValueError("give a suite (builtin, paper) or datasets, or both")
         return self
+
+    def as_written(self) -> dict[str, Any]:
+        """The experiment as a mapping that the reader takes, without what is as by default."""
+        raw = self.model_dump(mode="json", exclude_defaults=True)
+        if "strategies" in raw.get("train", {}):  # which value of an axis it is stands in its default `kind`
+            raw["train"]["strategies"] = [strategy.model_dump(mode="json") for strategy in self.train.strategies]
+        return raw
 
     def all_datasets(self) -> dict[str, DatasetSpec]:
         """The suite's data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""

@@ -1,108 +1,235 @@
-"""How to fine-tune, as data.
-
-A strategy says which demonstrations stand in a training sample, which weights may move, and with what learning
-rate. It is never a subclass: the trainer reads these fields and nothing else. The named ones:
+"""How to fine-tune, as data: a strategy is one value on each of a few axes, and a registry names the usual ones.
 
 | name  | what                                                              | source |
 |-------|-------------------------------------------------------------------|--------|
 | ft    | prompt and answer, loss on the answer                             | Yang et al. 2024, section 3 |
 | fticl | k fixed demonstrations before the prompt, loss on the last answer | Yang et al. 2024, section 5 |
 | lora  | as ft, but low-rank adapters move instead of the weights          | Hu et al. 2021; Biderman et al. 2024 |
+
+The axes so far:
+
+    demos    what stands before a training row: `none`, or `fixed` demonstrations
+    weights  which weights may move: `all`, or `lora` adapters
+    train    the strategy's own learning rate, epochs and batch, where they differ from the experiment's
+
+To add a strategy, add an entry to `STRATEGIES`. To add a value to an axis, add a class here, with its `kind`, its
+options, its factors and what it costs; what it does to samples or weights is told in `text.samples` or `train.axes`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from math import prod
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import did_you_mean
-from .suite import Counts, Listed, Strict, as_list
+from .factors import Value
+from .fields import Counts, Listed, Strict
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a model's weights, by name."""
+
+WEIGHT_BYTES = 4  # a weight is trained and stored as float32
+
+
+# --- what stands before a training row -------------------------------------------------------------
+
+
+class NoDemos(Strict):
+    """Nothing: a sample is a prompt and its answer."""
+
+    kind: Literal["none"] = "none"
+
+    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
+        return [self]
+
+    @property
+    def count(self) -> int:
+        return 0
+
+
+class FixedDemos(Strict):
+    """The same demonstrations before every row, in every step. One variant for each number in `shots`."""
+
+    kind: Literal["fixed"] = "fixed"
+    shots: Literal["task"] | Counts = Field("task", description="numbers of demonstrations; task: those of the task")
+
+    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
+        """One value for each number of demonstrations. `of_task` are the numbers that the task proposes."""
+        numbers = of_task if self.shots == "task" else self.shots
+        return [FixedDemos(shots=(k,)) if k else NoDemos() for k in numbers]
+
+    @property
+    def count(self) -> int:
+        """The number of demonstrations, of a resolved value."""
+        assert not isinstance(self.shots, str) and len(self.shots) == 1, "not resolved"
+        return self.shots[0]
+
+
+# --- which weights may move ------------------------------------------------------------------------
+
+
+class AllWeights(Strict):
+    """Every weight of the model."""
+
+    kind: Literal["all"] = "all"
+
+    @property
+    def factors(self) -> dict[str, Value]:
+        return {}
+
+    @property
+    def makes_adapter(self) -> bool:
+        return False
+
+    def stored_bytes(self, shapes: Shapes) -> int:
+        """Bytes of a trained variant on disk."""
+        return WEIGHT_BYTES * sum(map(prod, shapes.values()))
 
 
 class Lora(Strict):
-    """Low-rank adapters through PEFT, without dropout: a shared prefix is drawn once (see docs/how-it-works.md)."""
+    """Low-rank adapters through PEFT, without dropout: a shared prefix is computed once for all samples of a step."""
 
+    kind: Literal["lora"] = "lora"
     lora_r: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_target_modules: str | tuple[str, ...] = "all-linear"
     use_rslora: bool = False
     use_dora: bool = False
 
+    @property
+    def factors(self) -> dict[str, Value]:
+        return {"lora_r": self.lora_r}
+
+    @property
+    def makes_adapter(self) -> bool:
+        return True
+
+    def stored_bytes(self, shapes: Shapes) -> int:
+        """Bytes of the two thin matrices beside each adapted weight."""
+        adapted = (shape for name, shape in shapes.items() if self._adapts(name, shape))
+        return WEIGHT_BYTES * sum(self.lora_r * sum(shape) for shape in adapted)
+
+    def _adapts(self, name: str, shape: tuple[int, ...]) -> bool:
+        if len(shape) != 2 or "embed" in name or "lm_head" in name:
+            return False
+        targets = self.lora_target_modules
+        return isinstance(targets, str) or any(part in targets for part in name.split("."))
+
+
+Demos = Annotated[NoDemos | FixedDemos, Field(discriminator="kind")]
+Weights = Annotated[AllWeights | Lora, Field(discriminator="kind")]
+
+
+class TrainOptions(Strict):
+    """A strategy's own values of `train`. What is left out is the experiment's."""
+
+    learning_rate: float | None = Field(None, gt=0)
+    num_train_epochs: float | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, ge=1)
+
+
+# --- a strategy --------------------------------------------------------------------------------------
+
 
 class Strategy(Strict):
     """One way to fine-tune.
 
-    `shots`: demonstrations in every training sample, one variant for each number; "task" takes the task's
-    (`Task.fticl_shots`). `sizes`: None uses the experiment's, "smallest" the first of them.
+    `sizes`: None uses the experiment's, "smallest" the first of them. `against` names the strategy that it is compared
+    with on the same training rows.
     """
 
     name: str
-    shots: Literal["task"] | Counts = (0,)
+    source: str = Field("", description="where it was proposed")
+    against: str | None = Field(None, description="the strategy that it is compared with")
     sizes: Literal["smallest"] | Counts | None = None
-    learning_rate: float | None = Field(None, gt=0)
-    lora: Lora | None = None
+    demos: Demos = NoDemos()
+    weights: Weights = AllWeights()
+    train: TrainOptions = TrainOptions()
 
 
-NAMED: dict[str, Strategy] = {
-    "ft": Strategy(name="ft"),
-    "fticl": Strategy(name="fticl", shots="task"),
-    "lora": Strategy(name="lora", lora=Lora(), learning_rate=2e-4),
+STRATEGIES: dict[str, Strategy] = {
+    one.name: one
+    for one in (
+        Strategy(name="ft", source="arXiv 2403.09162, section 3"),
+        Strategy(name="fticl", source="arXiv 2403.09162, section 5", against="ft", demos=FixedDemos()),
+        Strategy(
+            name="lora",
+            source="arXiv 2106.09685",
+            against="ft",
+            weights=Lora(),
+            train=TrainOptions(learning_rate=2e-4),
+        ),
+    )
+}
+
+
+# --- as written in YAML ------------------------------------------------------------------------------
+
+AXES: Mapping[str, tuple[type[Strict], ...]] = {
+    "demos": get_args(get_args(Demos)[0]),
+    "weights": get_args(get_args(Weights)[0]),
+    "train": (TrainOptions,),
+}
+# `{lora: {lora_r: 8}}`: an option may be given without its axis. Its name says which axis, and which value of it.
+OPTIONS: Mapping[str, tuple[str, type[Strict]]] = {
+    name: (axis, value)
+    for axis, values in AXES.items()
+    for value in values
+    for name in value.model_fields
+    if name != "kind"
 }
 
 
 def parse_strategy(value: Any) -> Any:
-    """`ft`, `{fticl: {shots: [3]}}` or a mapping with a `name` of its own, as a mapping of Strategy's fields."""
+    """`ft`, `{fticl: {shots: [3]}}` or a mapping with a `name` of its own, as a mapping of Strategy's fields.
+
+    Raises ValueError for an unknown name or option.
+    """
     if isinstance(value, str):
         return _named(value).model_dump()
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         (name, changes), *_ = value.items()
-        return _merge(_named(name).model_dump(), changes or {})
-    return value
+        return _changed(_named(name).model_dump(), {} if changes is None else changes)
+    return _changed({}, value) if isinstance(value, dict) else value
 
 
 def _named(name: str) -> Strategy:
-    if name not in NAMED:
-        raise ValueError(f"unknown strategy {name!r} ({did_you_mean(name, NAMED)})")
-    return NAMED[name]
+    if name not in STRATEGIES:
+        raise ValueError(f"unknown strategy {name!r} ({did_you_mean(name, STRATEGIES)})")
+    return STRATEGIES[name]
 
 
-def _merge(fields: dict[str, Any], changes: Any) -> dict[str, Any]:
-    """Changes may name Lora's fields directly: `{lora: {lora_r: 8}}`."""
+def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:
+    """A strategy's fields with changes, which name fields of Strategy or options of an axis."""
     if not isinstance(changes, dict):
         raise ValueError(f"a strategy's options are a mapping, not {changes!r}")
-    inner = {key: value for key, value in changes.items() if key in Lora.model_fields}
-    outer = {key: value for key, value in changes.items() if key not in inner}
-    merged = {**fields, **outer}
-    if inner:
-        merged["lora"] = {**(fields["lora"] or {}), **inner}
-    return merged
+    for name, value in changes.items():
+        if name in Strategy.model_fields:
+            fields[name] = value
+            continue
+        if name not in OPTIONS:
+            raise ValueError(f"unknown option {name!r} ({did_you_mean(name, [*Strategy.model_fields, *OPTIONS])})")
+        axis, of_value = OPTIONS[name]
+        default = of_value().model_dump()
+        before = fields.get(axis, default)
+        if not isinstance(before, dict) or before.get("kind") != default.get("kind"):
+            before = default
+        fields[axis] = {**before, name: value}
+    return fields
 
 
-def _parse_strategies(value: Any) -> Any:
-    return [parse_strategy(item) for item in as_list(value)]
-
-
-def _strategy_item(full: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    """What `parse_strategy` reads, as JSON schema: a name, a name with options, or a whole Strategy (`full`)."""
-    options = {**handler.resolve_ref_schema(full)["properties"], **Lora.model_json_schema()["properties"]}
-    del options["name"]
+def _written(full: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """The JSON schema of what `parse_strategy` reads: a name, a name with options, or a whole Strategy (`full`)."""
+    options = {**handler.resolve_ref_schema(full)["properties"]}
+    for name, (_, value) in OPTIONS.items():
+        options[name] = TypeAdapter(value).json_schema()["properties"][name]
     changes = {"type": ["object", "null"], "properties": options, "additionalProperties": False}
-    named = dict.fromkeys(NAMED, changes)
-    return {
-        "anyOf": [
-            {"enum": [*NAMED]},
-            {
-                "type": "object",
-                "properties": named,
-                "additionalProperties": False,
-                "minProperties": 1,
-                "maxProperties": 1,
-            },
-            full,
-        ]
-    }
+    named = {"type": "object", "properties": dict.fromkeys(STRATEGIES, changes), "additionalProperties": False}
+    return {"anyOf": [{"enum": [*STRATEGIES]}, {**named, "minProperties": 1, "maxProperties": 1}, full]}
 
 
-Strategies = Annotated[tuple[Strategy, ...], Listed(_parse_strategies, _strategy_item)]
+Strategies = Annotated[tuple[Annotated[Strategy, BeforeValidator(parse_strategy)], ...], Listed(item=_written)]

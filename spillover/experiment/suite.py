@@ -12,61 +12,19 @@ wherever a list of them is meant (`Listed`), and the JSON schema for editors kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
 
 from ..errors import ExperimentError, did_you_mean
 from . import dialect
+from .fields import Counts, Listed, Names, Strict, as_list
 
 Role = Literal["in_domain", "out_of_domain", "cross_task"]
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def as_list(value: Any) -> Any:
-    """One item where a list is expected means a list of one."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, (str, int, float, dict)) else value
-
-
-def _the_item(item: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    return item
-
-
-@dataclass(frozen=True)
-class Listed:
-    """Marks a tuple as one that a single item may stand for, when it is read and in the JSON schema alike.
-
-    `read` makes a list of whatever the YAML holds; `item` is the schema of what may stand in it, from the schema
-    of what comes out.
-    """
-
-    read: Callable[[Any], Any] = as_list
-    item: Callable[[JsonSchemaValue, GetJsonSchemaHandler], JsonSchemaValue] = _the_item
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.read, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        listed = handler(schema)
-        item = self.item(listed["items"], handler)
-        return {"anyOf": [item, {**listed, "items": item}]}
-
-
-Names = Annotated[tuple[str, ...], Listed()]
-# negative shots would slice from the list's end; the seeds of numpy are not negative either
-Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Listed()]
+Kind = Literal["classification", "generation"]
+"""The two kinds of task. `text.task.Task.kind` decides which one a task is."""
 
 
 class Threshold(Strict):

@@ -96,7 +96,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     clusters = read_clean_split(folder / "audit.json").clusters
     answers: dict[Setting, Callable[[], Answers]] = {}
     for cell in grid.cells:
-        test, name = tests[cell.test_dataset], names[cell.variant]
+        test, name = tests[cell.test], names[cell.variant]
         chosen = metric or test.metrics[0]
         if variant in (None, name) and chosen in test.metrics and store.is_valid(cell):
             scored_by = METRICS[chosen], grid.labels_for(test), clusters.get(test.name, {})
@@ -107,7 +107,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
 
 
 def _condition(cell: Cell) -> Setting:
-    return ("test_dataset", cell.test_dataset), ("shots", cell.shots), ("prompt", cell.prompt), ("draw", cell.draw)
+    return ("test_dataset", cell.test), ("shots", cell.shots), ("prompt", cell.prompt), ("draw", cell.draw)
 
 
 def _cell(

@@ -17,7 +17,6 @@ import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 
 from rich import box
@@ -28,11 +27,12 @@ from rich.text import Text
 from .. import models
 from ..disk import free_space
 from ..experiment.schema import Experiment
-from ..experiment.strategy import Lora
 from ..run.progress import duration
 from ..store.store import Json, Store
 from .grid import Cell, Variant
-from .plan import Job, Plan, Sheet
+from .jobs import Job, TrainJob
+from .plan import Plan
+from .questions import Sheet
 
 CHARACTERS_A_TOKEN = 4.0  # where no tokenizer has been asked
 TRAIN_COST = 3.0  # a training token against a scored one: forward, and a backward twice as dear
@@ -57,31 +57,29 @@ def unit_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
 
 def plain_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """The same without sharing: every prompt in full."""
-    texts = sum(len(row.text) for _, sheet in parts for row in sheet.rows) / a_token
-    return texts + sum(len(sheet.rows) * sheet.max_new_tokens for _, sheet in parts)
+    texts = sum(len(row.text) for _, sheet in parts for row in sheet.questions) / a_token
+    return texts + sum(len(sheet.questions) * sheet.max_new_tokens for _, sheet in parts)
 
 
-def train_work(job: Job, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
+def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """Training in tokens of scoring. The samples of a step share demonstrations, but not with the plain engine."""
-    assert job.train is not None
-    rows = sum(sum(map(len, e.fields.values())) + len(e.target) + 40 for e in job.train.examples)
+    rows = sum(sum(map(len, e.fields.values())) + len(e.target) + 40 for e in job.rows.examples)
     demos = sum(sum(map(len, e.fields.values())) + 40 for e in job.demos)
-    spec = experiment.train
-    times = len(job.train.examples) / (spec.batch_size if experiment.engine == "shared" else 1)
-    return (rows + demos * times) / a_token * spec.num_train_epochs * TRAIN_COST
+    times = len(job.rows.examples) / (job.recipe.batch_size if experiment.engine == "shared" else 1)
+    return (rows + demos * times) / a_token * job.recipe.num_train_epochs * TRAIN_COST
 
 
 def characters(sheet: Sheet, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """The text of a sheet's own rows, with what is to be generated counted as text."""
-    rows = sum(sum(map(len, row.example.fields.values())) + 40 for row in sheet.rows)
-    return rows + len(sheet.rows) * sheet.max_new_tokens * a_token
+    rows = sum(sum(map(len, row.example.fields.values())) + 40 for row in sheet.questions)
+    return rows + len(sheet.questions) * sheet.max_new_tokens * a_token
 
 
 def characters_a_token(plan: Plan) -> float:
     """How many characters a token has in these prompts with this tokenizer, from a few of them."""
     sheets = list(plan.sheets.values())
     step = max(1, len(sheets) // CALIBRATION_TEXTS)
-    texts = [sheet.rows[i % len(sheet.rows)].text for i, sheet in enumerate(sheets[::step])]
+    texts = [sheet.questions[i % len(sheet.questions)].text for i, sheet in enumerate(sheets[::step])]
     tokens = sum(len(plan.encoder.text_ids(text)) for text in texts)
     return max(1, sum(map(len, texts))) / max(1, tokens)
 
@@ -100,31 +98,22 @@ def weight_shapes(experiment: Experiment, base: Path) -> dict[str, tuple[int, ..
     return shapes or None
 
 
-def variant_bytes(shapes: Mapping[str, tuple[int, ...]], lora: Lora | None) -> int:
-    """What a trained variant takes on disk: all weights, or the two thin matrices beside each adapted one."""
-    if lora is None:
-        return WEIGHT_BYTES * sum(map(prod, shapes.values()))
-    return WEIGHT_BYTES * sum(
-        lora.lora_r * sum(shape) for name, shape in shapes.items() if _is_adapted(name, shape, lora)
-    )
-
-
-def _is_adapted(name: str, shape: tuple[int, ...], lora: Lora) -> bool:
-    if len(shape) != 2 or "embed" in name or "lm_head" in name:
-        return False
-    targets = lora.lora_target_modules
-    return isinstance(targets, str) or any(part in targets for part in name.split("."))
+def variant_bytes(shapes: Mapping[str, tuple[int, ...]] | None, job: Job) -> int | None:
+    """What a trained variant takes on disk; None as long as the base's weights are not here."""
+    return job.recipe.weights.stored_bytes(shapes) if shapes and isinstance(job, TrainJob) else None
 
 
 def stays(job: Job, experiment: Experiment) -> bool:
     """Whether a variant's weights are still there when its cells are done."""
-    lora = job.strategy is not None and job.strategy.lora is not None
-    return experiment.keep == "weights" or (experiment.keep == "adapter" and lora)
+    adapter = isinstance(job, TrainJob) and job.recipe.weights.makes_adapter
+    return experiment.keep == "weights" or (experiment.keep == "adapter" and adapter)
 
 
 def cell_bytes(sheet: Sheet) -> int:
     """A cell's answers with their rows, about."""
-    return sum(ROW_BYTES + sum(map(len, row.example.fields.values())) + len(row.example.target) for row in sheet.rows)
+    return sum(
+        ROW_BYTES + sum(map(len, row.example.fields.values())) + len(row.example.target) for row in sheet.questions
+    )
 
 
 # --- what is missing ------------------------------------------------------------------------------
@@ -132,7 +121,7 @@ def cell_bytes(sheet: Sheet) -> int:
 
 def is_there(job: Job, store: Store) -> bool:
     """Whether a variant needs no training: it is none of ours, or its weights are still where they were put."""
-    return job.train is None or any(store.variant_folder(job.variant.key).glob(models.WEIGHTS))
+    return not isinstance(job, TrainJob) or any(store.variant_folder(job.variant.key).glob(models.WEIGHTS))
 
 
 def units(plan: Plan, store: Store, job: Job) -> Iterator[tuple[Parts, Parts]]:
@@ -187,7 +176,7 @@ def _speed(plan: Plan, store: Store, a_token: float) -> _Speed:
     speed = _Speed()
     for job in plan.jobs:
         receipt = store.variant_receipt(job.variant.key)
-        if job.train is not None and receipt and _is_comparable(receipt, plan.experiment):
+        if isinstance(job, TrainJob) and receipt and _is_comparable(receipt, plan.experiment):
             speed.training.add(receipt["seconds"], train_work(job, plan.experiment, a_token))
         for there, _ in units(plan, store, job):
             receipts = [store.cell_receipt(cell.key) or {} for cell, _ in there]
@@ -306,32 +295,22 @@ def _variant(
             rate = speed.scoring(want[0][1])
             seconds.append(rate(work) if rate else None)
     training = 0.0
-    if missing and not is_there(job, store):
+    if missing and isinstance(job, TrainJob) and not is_there(job, store):
         training = train_work(job, plan.experiment, a_token)
         rate = speed.train()
         seconds.append(rate(training) if rate else None)
     made = training > 0 and stays(job, plan.experiment)
-    lora = job.strategy.lora if job.strategy else None
     return VariantCost(
         variant=job.variant,
-        how=_how(job),
+        how=job.how,
         cells=there + missing,
         missing=missing,
         train_tokens=training / TRAIN_COST,
         tokens_plain=plain,
         tokens=tokens,
-        bytes_kept=0 if not made else variant_bytes(shapes, lora) if shapes else None,
+        bytes_kept=variant_bytes(shapes, job) if made else 0,
         seconds=None if None in seconds else sum(s for s in seconds if s is not None),
     )
-
-
-def _how(job: Job) -> str:
-    """How a variant comes to be, in a few words."""
-    variant = job.variant
-    if job.train is None:
-        return f"as it is in {job.path}" if job.path else "the model as it is"
-    shots = f", {len(job.demos)} shot{'s' * (len(job.demos) > 1)}" if job.demos else ""
-    return f"{variant.strategy}, {len(job.train.examples):,} rows{shots}, lr {variant.learning_rate:g}"
 
 
 # --- shown ----------------------------------------------------------------------------------------

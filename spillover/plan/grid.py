@@ -1,67 +1,97 @@
-"""The two nouns everything turns around: a `Variant` of the model and a `Cell` of the grid.
+"""The nouns of an experiment: a `Variant` of the model, a `Condition` in which it is tested, and the `Cell` of both.
 
-A cell is one variant on one test set at one shot count in one prompt format with one draw of the
-demonstrations. Both carry a key, which is their identity by content (`spillover.plan.plan` computes it), and the
-plain facts a table shows. `Grid` is the pair of lists with what a reader of results must
-know about tasks, test sets and what was found odd in them (each a `Finding`); it is stored as `grid.json` in the
-output folder, so that a report is made without reading data or model.
+Variants and cells carry a key, which is their identity by content (`plan.plan` computes it). `Grid` holds both lists
+with what a reader of results must know about the test sets and what was found odd in them (each a `Finding`). The
+store keeps it, so that a report is made without reading data or model.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..disk import write_whole
 from ..errors import Finding
-from ..experiment.suite import Role
+from ..experiment.factors import Value
+from ..experiment.suite import Kind, Role
 
-VariantKind = Literal["base", "trained", "path"]
-Recipe = tuple[str | int | float | None, ...]
+VariantKind = Literal["base", "trained", "existing"]
+
+
+class Condition(NamedTuple):
+    """How a test set is asked: its prompt format, the number of demonstrations, and which draw of them."""
+
+    test: str
+    prompt: str
+    shots: int
+    draw: int
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The base model, a model trained here (`trained`), or an existing checkpoint or adapter (`path`)."""
+    """The base model, a model trained here (`trained`), or a checkpoint or adapter from elsewhere (`existing`).
+
+    `factors` say how it came to be (`experiment.factors`). `recipe_key` is the same for trainings that differ in their
+    seed alone. `against` names the strategy that a trained variant is compared with.
+    """
 
     key: str
     name: str
     kind: VariantKind
-    strategy: str | None = None
-    train_dataset: str | None = None
-    train_task: str | None = None
-    train_size: int | None = None
-    train_shots: int | None = None
-    learning_rate: float | None = None
+    factors: Mapping[str, Value] = field(default_factory=dict, hash=False)
     seed: int | None = None
+    recipe_key: str = ""
+    against: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.recipe_key:  # what was not trained here has no other seeds
+            object.__setattr__(self, "recipe_key", self.key)
 
     @property
-    def recipe(self) -> Recipe:
-        """What trainings with other seeds have in common. What was not trained here is a recipe of its own."""
-        if self.kind != "trained":
-            return (self.key,)
-        return self.strategy, self.train_dataset, self.train_size, self.train_shots, self.learning_rate
+    def train_dataset(self) -> str | None:
+        """The training set, where it is known: the roles of the test sets follow from it."""
+        found = self.factors.get("train_dataset")
+        return None if found is None else str(found)
+
+    @property
+    def strategy(self) -> str | None:
+        found = self.factors.get("strategy")
+        return None if found is None else str(found)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant x test set x shots x prompt format x draw. `n` rows are scored; `role` is None for the base."""
+    """One variant in one condition. `n` rows are scored; `role` is None for the base."""
 
     key: str
     variant: str
-    test_dataset: str
+    condition: Condition
     task: str
     role: Role | None
-    shots: int
-    prompt: str
-    draw: int
     n: int
 
     def __hash__(self) -> int:
-        """The key says all; a report of thousands of cells looks them up millions of times."""
+        """The key says all, and a report of thousands of cells looks them up millions of times."""
         return hash(self.key)
+
+    @property
+    def test(self) -> str:
+        return self.condition.test
+
+    @property
+    def prompt(self) -> str:
+        return self.condition.prompt
+
+    @property
+    def shots(self) -> int:
+        return self.condition.shots
+
+    @property
+    def draw(self) -> int:
+        return self.condition.draw
 
 
 @dataclass(frozen=True)
@@ -73,6 +103,7 @@ class TestInfo:
     name: str
     title: str
     task: str
+    kind: Kind
     labels: tuple[str, ...] | None
     metrics: tuple[str, ...]
     source: str
@@ -98,7 +129,7 @@ class Grid:
 
         A model that has learned to classify may answer anything with a label; see `off_format` in `metrics`.
         """
-        if test.labels:
+        if test.labels is not None:
             return test.labels
         every = [*(other.labels or () for other in self.tests), *self.labels_of_train_task.values()]
         return tuple(dict.fromkeys(label for labels in every for label in labels))
@@ -125,7 +156,7 @@ class Grid:
             model=raw["model"],
             protocol=raw["protocol"],
             variants=tuple(Variant(**v) for v in raw["variants"]),
-            cells=tuple(Cell(**c) for c in raw["cells"]),
+            cells=tuple(Cell(**c | {"condition": Condition(*c["condition"])}) for c in raw["cells"]),
             tests=tuple(tests),
             labels_of_train_task={k: tuple(v) for k, v in raw["labels_of_train_task"].items()},
             warnings=tuple(Finding(**w) for w in raw["warnings"]),

@@ -1,9 +1,15 @@
-"""Variants as jobs: the base, the checkpoints that are there already, and a recipe for each one to be trained.
+"""Jobs: how each variant comes to be, as a graph.
 
-A recipe is a data set at a size, a strategy with its number of demonstrations, a learning rate and a seed. Its
-fingerprint is the variant's key: the base model's identity, the training texts, the hyper-parameters, the seed. Two
-entries of the YAML that come to the same recipe (20 rows at sizes 64 and 128, FTICL with no demonstrations beside FT)
-are one variant, which is computed once.
+    BaseJob       the model as it is
+    ExistingJob   a checkpoint or adapter from elsewhere
+    TrainJob      a recipe and the rows that it is trained on
+
+A job's `parents` are the keys of the variants that it is made from. Their weights must be there first, and they stay
+until the last job that is made from them is done.
+
+A trained variant's key is the fingerprint of all that decides its weights: the base model's identity, the training
+texts, the dumped recipe, the version of each rule. Two entries of the YAML that come to the same recipe (20 rows at
+sizes 64 and 128, FTICL with no demonstrations beside FT) are one variant, which is computed once.
 """
 
 from __future__ import annotations
@@ -11,34 +17,81 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError
+from ..experiment.factors import Value, short
+from ..experiment.recipe import Recipe, recipes
 from ..experiment.schema import Experiment
 from ..experiment.strategy import Strategy
 from ..fingerprint import fingerprint
 from ..text.demos import order
-from ..text.encode import ENCODE_VERSION, Encoder
-from ..text.prompt import RENDER_VERSION, render
-from ..text.samples import SAMPLE_VERSION
+from ..text.encode import Encoder
+from ..text.prompt import render
+from ..text.switches import joints_in_training
 from ..text.task import Example, PromptFormat
 from .grid import Variant
-from .questions import asked_for, prompt_format
+from .questions import prompt_format, requested
+from .rules import ENCODE_VERSION, RENDER_VERSION, SAMPLE_VERSION
 
 Size = int | None  # None: all rows there are
 
 
 @dataclass(frozen=True)
-class Job:
-    """How a variant comes to be. Trained variants have `train`, `demos` and `strategy`; existing ones `path`."""
+class BaseJob:
+    """The base model. Nothing is made."""
 
     variant: Variant
-    train: TrainSet | None = None
-    demos: tuple[Example, ...] = ()
-    strategy: Strategy | None = None
-    path: str | None = None
+    kind: Literal["base"] = "base"
+    parents: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> str:
+        return "the model as it is"
+
+
+@dataclass(frozen=True)
+class ExistingJob:
+    """A checkpoint or adapter at `path`, as the YAML names it. Nothing is made."""
+
+    variant: Variant
+    path: str
+    kind: Literal["existing"] = "existing"
+    parents: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> str:
+        return f"as it is in {self.path}"
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A training: `recipe` on `rows`, written in the format `fmt`, each behind the demonstrations `demos`."""
+
+    variant: Variant
+    parents: tuple[str, ...]
+    rows: TrainSet
+    demos: tuple[Example, ...]
+    recipe: Recipe
+    fmt: PromptFormat
+    kind: Literal["trained"] = "trained"
+
+    @property
+    def how(self) -> str:
+        shots = f", {len(self.demos)} shot{'s' * (len(self.demos) > 1)}" if self.demos else ""
+        rate = short("learning_rate", self.recipe.learning_rate)
+        return f"{self.variant.strategy}, {len(self.rows.examples):,} rows{shots}, {rate}"
+
+
+Job = BaseJob | ExistingJob | TrainJob
+
+
+def children(jobs: Sequence[Job], key: str) -> list[Job]:
+    """The jobs that are made from the variant `key`."""
+    return [job for job in jobs if key in job.parents]
 
 
 @dataclass(frozen=True)
@@ -52,9 +105,12 @@ class JobMaker:
     identity: object
 
     def jobs(self) -> list[Job]:
-        """The base first, then what is there, then what is to be trained; of equals the first."""
-        base = Job(Variant(fingerprint({"base": self.identity}), "base", "base"))
-        jobs = [base, *self._existing(), *self._trained()]
+        """The base first, then what exists, then what is to be trained: parents before children. Of equals the first.
+
+        Raises ExperimentError where two variants have one name.
+        """
+        base = BaseJob(Variant(fingerprint({"base": self.identity}), "base", "base"))
+        jobs: list[Job] = [base, *self._existing(), *self._trained(base.variant.key)]
         _refuse_twice([job.variant.name for job in jobs])
         by_key: dict[str, Job] = {}
         for job in jobs:
@@ -66,15 +122,16 @@ class JobMaker:
 
     def _existing(self) -> Iterator[Job]:
         for number, spec in enumerate(self.experiment.variants):
-            task = None
+            factors: dict[str, Value] = {}
             if spec.trained_on:
                 where = f"variants.{number}.trained_on"
-                task = self.catalogue.task(known(spec.trained_on, list(self.catalogue.specs), where)).name
+                task = self.catalogue.task(known(spec.trained_on, list(self.catalogue.specs), where))
+                factors = {"train_dataset": spec.trained_on, "train_task": task.name, "train_kind": task.kind}
             identity = models.identify(spec.path, self.folder, self.experiment.trust)
             key = fingerprint({"variant": identity, "base": self.identity})
-            yield Job(Variant(key, spec.name, "path", train_dataset=spec.trained_on, train_task=task), path=spec.path)
+            yield ExistingJob(Variant(key, spec.name, "existing", factors), spec.path)
 
-    def _trained(self) -> Iterator[Job]:
+    def _trained(self, base: str) -> Iterator[Job]:
         train = self.experiment.train
         sizes_of = {number: _sizes(strategy, train.sizes) for number, strategy in enumerate(train.strategies)}
         sizes = list(dict.fromkeys([*(train.sizes or (None,)), *(size for own in sizes_of.values() for size in own)]))
@@ -84,89 +141,62 @@ class JobMaker:
                 for number, strategy in enumerate(train.strategies):
                     rows = self.catalogue.train(name, size) if size in sizes_of[number] else None
                     if rows is not None:
-                        yield from self._variants(name, rows, strategy, names_size=len(used) > 1)
+                        yield from self._of_strategy(base, rows, strategy, names_size=len(used) > 1)
 
-    def _variants(self, name: str, rows: TrainSet, strategy: Strategy, names_size: bool) -> Iterator[Job]:
-        train, task = self.experiment.train, rows.task
-        fmt = prompt_format(task, train.prompt, "train.prompt")
-        rates = (strategy.learning_rate,) if strategy.learning_rate else train.learning_rate
-        for shots in task.fticl_shots if strategy.shots == "task" else strategy.shots:
-            demos, kept = self._demos(name, rows, shots)
-            for rate in rates:
-                for seed in train.seeds:
-                    parts = [name, strategy.name + (str(shots) if shots else "")]
-                    parts += [str(rows.size)] if rows.size and names_size else []
-                    parts += [f"lr{rate:g}"] if len(rates) > 1 else []
-                    parts += [f"s{seed}"] if len(train.seeds) > 1 else []
-                    variant = Variant(
-                        key=self._recipe_key(fmt, demos, kept, strategy, rate, seed),
-                        name="-".join(parts),
-                        kind="trained",
-                        strategy=strategy.name,
-                        train_dataset=name,
-                        train_task=task.name,
-                        train_size=rows.size or len(rows.examples),
-                        train_shots=shots,
-                        learning_rate=rate,
-                        seed=seed,
-                    )
-                    yield Job(variant, replace(rows, examples=kept), demos, strategy)
+    def _of_strategy(self, base: str, rows: TrainSet, strategy: Strategy, names_size: bool) -> Iterator[Job]:
+        train = self.experiment.train
+        fmt = prompt_format(rows.task, train.prompt, "train.prompt")
+        of_rows: dict[str, Value] = {"train_dataset": rows.name, "train_task": rows.task.name}
+        of_rows |= {"train_kind": rows.task.kind, "train_size": rows.size or len(rows.examples)}
+        several_rates = strategy.train.learning_rate is None and len(train.learning_rate) > 1
+        for recipe, factors in recipes(strategy, train, rows.task.fticl_shots):
+            demos, kept = self._demos(rows, recipe.demos.count)
+            parts = [rows.name, strategy.name + (str(recipe.demos.count) if recipe.demos.count else "")]
+            parts += [str(rows.size)] if rows.size and names_size else []
+            parts += [f"lr{recipe.learning_rate:g}"] if several_rates else []
+            parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
+            key, recipe_key = self._keys(fmt, demos, kept, recipe)
+            factors = of_rows | factors
+            variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
+            yield TrainJob(variant, (base,), replace(rows, examples=kept), demos, recipe, fmt)
 
-    def _demos(self, name: str, rows: TrainSet, shots: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    def _demos(self, rows: TrainSet, shots: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
         """(demonstrations of every sample, rows that remain to train on): from the set's own list, else its rows."""
         if not shots:
             return (), rows.examples
-        pool = self.catalogue.demos(name)
+        pool = self.catalogue.demos(rows.name)
         if not pool:
             pool = order(rows.examples, rows.task, "balanced", 0)
-            if self.catalogue.specs[name].demos:
+            if self.catalogue.specs[rows.name].demos:
                 what = "no list of demonstrations of its own can be had: training rows are shown instead"
-                self.catalogue.find("warning", f"{name}, training rows", what)
+                self.catalogue.find("warning", f"{rows.name}, training rows", what)
         if len(pool) < shots:
-            raise ExperimentError(
-                f"{name!r} has {len(pool)} demonstrations, {shots} are asked for", where="train.strategies"
-            )
-        return pool[:shots], self.catalogue.rows_beside(pool[:shots], rows.examples, name)
+            what = f"{rows.name!r} has {len(pool)} demonstrations, {shots} are asked for"
+            raise ExperimentError(what, where="train.strategies", allowed=f"at most {len(pool)}")
+        return pool[:shots], self.catalogue.rows_beside(pool[:shots], rows.examples, rows.name)
 
-    def _recipe_key(
-        self,
-        fmt: PromptFormat,
-        demos: Sequence[Example],
-        examples: Sequence[Example],
-        strategy: Strategy,
-        rate: float,
-        seed: int,
-    ) -> str:
-        train = self.experiment.train
+    def _keys(
+        self, fmt: PromptFormat, demos: Sequence[Example], examples: Sequence[Example], recipe: Recipe
+    ) -> tuple[str, str]:
+        """The keys of a training, with its seed and without."""
         template = self.encoder.chat_template
-        return fingerprint(
-            {
-                "base": self.identity,
-                "tokenizer": self.encoder.identity,
-                "rules": {"render": RENDER_VERSION, "encode": ENCODE_VERSION, "sample": SAMPLE_VERSION},
-                "demos": [[render(fmt, (), demo, template), demo.target] for demo in demos],
-                "separator": fmt.demo_separator,
-                "rows": [[render(fmt, (), example, template), example.target] for example in examples],
-                "max_length": train.max_length,
-                "overlong": train.overlong,
-                "learning_rate": rate,
-                "num_train_epochs": train.num_train_epochs,
-                "batch_size": train.batch_size,
-                "lr_scheduler_type": train.lr_scheduler_type,
-                "warmup_steps": train.warmup_steps,
-                "weight_decay": train.weight_decay,
-                "max_grad_norm": train.max_grad_norm,
-                "lora": strategy.lora.model_dump() if strategy.lora else None,
-                "seed": seed,
-                **asked_for(self.experiment),
-                **self._departures(fmt, demos),
-            }
-        )
+        content = {
+            "base": self.identity,
+            "tokenizer": self.encoder.identity,
+            "rules": {"render": RENDER_VERSION, "encode": ENCODE_VERSION, "sample": SAMPLE_VERSION},
+            "demos": [[render(fmt, (), demo, template), demo.target] for demo in demos],
+            "separator": fmt.demo_separator,
+            "rows": [[render(fmt, (), example, template), example.target] for example in examples],
+            **requested(self.experiment),
+            **self._departures(fmt, demos),
+        }
+        with_seed, without = (fingerprint(content | {"recipe": recipe.content(has)}) for has in (True, False))
+        return with_seed, without
 
     def _departures(self, fmt: PromptFormat, demos: Sequence[Example]) -> dict[str, object]:
         """What the protocol makes of these texts that is not sound."""
         protocol = self.experiment.protocol
-        found = protocol.joints_in_training(self.encoder, fmt, head=len(demos)).departures()
+        found = joints_in_training(protocol, self.encoder, fmt, head=len(demos)).departures()
         return found if protocol.truncation == "demonstrations" else {**found, "truncation": protocol.truncation}
 
 

@@ -25,13 +25,9 @@ from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec, Role, role_of
 from ..fingerprint import fingerprint
 from ..text.encode import Encoder
-from .grid import Cell, Grid, TestInfo, Variant
-from .jobs import Job, JobMaker
-from .questions import Row, Sheet, SheetMaker, prompt_format, refuse_unknown_prompts
-
-__all__ = ["Job", "Plan", "Row", "Sheet", "make_plan", "prompt_format"]
-
-Condition = tuple[str, str, int, int]
+from .grid import Cell, Condition, Grid, TestInfo, Variant
+from .jobs import Job, JobMaker, TrainJob
+from .questions import Sheet, SheetMaker, refuse_unknown_prompts
 
 
 @dataclass(frozen=True)
@@ -45,13 +41,17 @@ class Plan:
     jobs: tuple[Job, ...]
     sheets: dict[Condition, Sheet] = field(repr=False)
 
+    @property
+    def trainings(self) -> list[TrainJob]:
+        """The jobs that train."""
+        return [job for job in self.jobs if isinstance(job, TrainJob)]
+
     def units(self, variant: Variant) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:
         """A variant's cells by what is batched together: test set x prompt format."""
         by_unit: dict[tuple[str, str], list[tuple[Cell, Sheet]]] = {}
         for cell in self.grid.cells:
             if cell.variant == variant.key:
-                sheet = self.sheets[cell.test_dataset, cell.prompt, cell.shots, cell.draw]
-                by_unit.setdefault((cell.test_dataset, cell.prompt), []).append((cell, sheet))
+                by_unit.setdefault((cell.test, cell.prompt), []).append((cell, self.sheets[cell.condition]))
         for (test, prompt), cells in by_unit.items():
             yield f"{variant.key}-{fingerprint([test, prompt])[:8]}", cells
 
@@ -94,20 +94,17 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
 
 
 def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:
-    rows = [[row.prompt_hash, row.example.doc_id, row.example.target] for row in sheet.rows]
+    rows = [[q.prompt_hash, q.example.doc_id, q.example.target] for q in sheet.questions]
     role: Role | None = None
-    if variant.train_dataset and variant.train_task:
-        role = role_of(sheet.test, spec, sheet.task.name, variant.train_dataset, variant.train_task)
+    if variant.train_dataset:
+        role = role_of(sheet.test, spec, sheet.task.name, variant.train_dataset, str(variant.factors["train_task"]))
     return Cell(
         key=fingerprint([variant.key, rows]),
         variant=variant.key,
-        test_dataset=sheet.test,
+        condition=sheet.condition,
         task=sheet.task.name,
         role=role,
-        shots=sheet.shots,
-        prompt=sheet.fmt.name,
-        draw=sheet.draw,
-        n=len(sheet.rows),
+        n=len(sheet.questions),
     )
 
 

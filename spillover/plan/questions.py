@@ -14,17 +14,18 @@ from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.rows import TestSet
-from ..engine.port import ENGINE_RULES
 from ..errors import DataError, ExperimentError, did_you_mean
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
 from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
-from ..text.encode import ENCODE_VERSION, Encoder
+from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints
-from ..text.prompt import RENDER_VERSION, query, render
+from ..text.prompt import query, render
+from ..text.switches import format_in_test, joints_in_test
 from ..text.task import Example, PromptFormat, Task
-from .grid import TestInfo
+from .grid import Condition, TestInfo
+from .rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
 
 # Decoded where a classification model's own first token begins no label: a few words to look at, and always room for
 # the longest label with what may stand around it, such as asterisks.
@@ -33,7 +34,7 @@ AROUND_LABEL = 2
 
 
 @dataclass(frozen=True)
-class Row:
+class Question:
     """A test row as text: everything up to its answer. `prompt_hash` covers all that decides a model's response."""
 
     example: Example
@@ -55,15 +56,15 @@ class Sheet:
     fmt: PromptFormat
     shots: int
     draw: int
-    rows: tuple[Row, ...]
+    questions: tuple[Question, ...]
     demos: tuple[Example, ...]
     max_new_tokens: int
     joints: Joints = AS_ONE
     stops: bool = True
 
     @property
-    def condition(self) -> tuple[str, str, int, int]:
-        return self.test, self.fmt.name, self.shots, self.draw
+    def condition(self) -> Condition:
+        return Condition(self.test, self.fmt.name, self.shots, self.draw)
 
     @property
     def demo_characters(self) -> int:
@@ -115,9 +116,11 @@ class SheetMaker:
                     demos = order(pool, task, asked.demos, draw)[:shots]
                     sheets.append(self._sheet(name, task, fmt, shots, draw, demos, rows))
         self._warn_of(sheets)
-        said = (*test.notes, *test.lacking)
+        reported = (*test.notes, *test.lacking)
         n = len(rows)
-        info = TestInfo(name, test.title, task.name, task.labels, task.metrics, test.source, n, excluded, said)
+        info = TestInfo(
+            name, test.title, task.name, task.kind, task.labels, task.metrics, test.source, n, excluded, reported
+        )
         return info, sheets
 
     def _shots(self, spec: DatasetSpec, task: Task) -> Sequence[int]:
@@ -144,15 +147,17 @@ class SheetMaker:
         rows: Sequence[Example],
     ) -> Sheet:
         protocol, limit = self.experiment.protocol, self._max_new_tokens(task)
-        fmt = protocol.format(fmt, self.encoder, shots)
+        fmt = format_in_test(protocol, fmt, self.encoder, shots)
         texts = [render(fmt, demos, example, self.encoder.chat_template) for example in rows]
         head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
-        joints = protocol.joints_in_test(self.encoder, task, fmt, head)
-        stops = protocol.stop == "blank_line" or task.labels is not None
-        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, asked_for(self.experiment)]
+        joints = joints_in_test(protocol, self.encoder, task, fmt, head)
+        stops = protocol.stop == "blank_line" or task.is_classification
+        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment)]
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
         common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
-        written = [Row(example, text, fingerprint([common, text])) for example, text in zip(rows, texts, strict=True)]
+        written = [
+            Question(example, text, fingerprint([common, text])) for example, text in zip(rows, texts, strict=True)
+        ]
         return Sheet(test, task, fmt, shots, draw, tuple(written), demos, limit, joints, stops)
 
     def _warn_of(self, sheets: Sequence[Sheet]) -> None:
@@ -178,12 +183,12 @@ def kept(sheet: Sheet) -> dict[str, Any]:
     The first part ends where a demonstration does, so that with the second it is what was asked, and alone what was
     asked before.
     """
-    texts = [row.text for row in sheet.rows]
+    texts = [row.text for row in sheet.questions]
     first, last = min(texts), max(texts)  # what these two have in common, all have
     common = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
     end = common.rfind(sheet.fmt.demo_separator)
     before = common[: end + len(sheet.fmt.demo_separator)] if sheet.shots and end >= 0 else ""
-    after = {row.prompt_hash: row.text[len(before) :] for row in sheet.rows}
+    after = {row.prompt_hash: row.text[len(before) :] for row in sheet.questions}
     test, prompt, shots, draw = sheet.condition
     return {
         "test_dataset": test,
@@ -200,7 +205,9 @@ def shared_first_tokens(sheet: Sheet, encoder: Encoder) -> list[tuple[str, ...]]
     """Labels that begin with one token after the sheet's first row, which it alone cannot tell apart."""
     labels = sheet.task.labels or ()
     by_first: dict[int, list[str]] = {}
-    for _, options in sheet.joints.options(encoder, [sheet.rows[0].text], labels, sheet.fmt.chat) if labels else ():
+    for _, options in (
+        sheet.joints.options(encoder, [sheet.questions[0].text], labels, sheet.fmt.chat) if labels else ()
+    ):
         for label, option in zip(labels, options, strict=True):
             by_first.setdefault(option[0], []).append(label.strip())
     return [tuple(shared) for shared in by_first.values() if len(shared) > 1]
@@ -212,7 +219,7 @@ def answer_tokens(encoder: Encoder, answers: Sequence[str]) -> list[int]:
     return [len(ids) - start for ids, start in rows]
 
 
-def asked_for(experiment: Experiment) -> dict[str, str]:
+def requested(experiment: Experiment) -> dict[str, str]:
     """What enters a key only because the YAML asks for something other than the default."""
     asked: dict[str, str] = {} if experiment.precision == "auto" else {"precision": experiment.precision}
     return asked if experiment.engine == "shared" else {**asked, "engine": experiment.engine}

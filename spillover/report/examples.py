@@ -87,7 +87,7 @@ def conditions(results: Results) -> list[tuple[Condition, list[Cell]]]:
     by_condition: dict[Condition, list[Cell]] = {}
     for cell in results.grid.cells:
         if cell.key in results.first_metric:
-            by_condition.setdefault((cell.test_dataset, cell.prompt, cell.shots, cell.draw), []).append(cell)
+            by_condition.setdefault((cell.test, cell.prompt, cell.shots, cell.draw), []).append(cell)
     formats = list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
     return sorted(by_condition.items(), key=lambda one: (formats.index(one[0][1]), one[0][2:]))
 

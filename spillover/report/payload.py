@@ -55,10 +55,10 @@ def _cells_and_rows(
         variant = variants[cell.variant]
         receipt = results.receipts.get(cell.key, {}) if cell.key in results.first_metric else {}
         machine = ", ".join(str(receipt[name]) for name in ("device", "precision", "engine") if receipt.get(name))
-        place[variant.name, cell.test_dataset, cell.shots, cell.prompt, cell.draw] = i
+        place[variant.name, cell.test, cell.shots, cell.prompt, cell.draw] = i
         row = (
             number[variant.key],
-            tests.index(cell.test_dataset),
+            tests.index(cell.test),
             (None, *ROLES).index(cell.role),
             cell.shots,
             prompts.index(cell.prompt),

@@ -208,7 +208,7 @@ def data_sets(results: Results) -> Table:
     for cell in results.grid.cells:
         train = results.variants[cell.variant].train_dataset
         if cell.role in ("in_domain", "out_of_domain") and train:
-            trains = roles[cell.test_dataset].setdefault(ROLE_TITLES[cell.role], [])
+            trains = roles[cell.test].setdefault(ROLE_TITLES[cell.role], [])
             trains += [train] if train not in trains else []
     return table(
         "data-c",
@@ -326,7 +326,7 @@ def missing_cells(results: Results) -> list[str]:
     """What has not run, a line for each variant and test set."""
     counts: dict[tuple[str, str], int] = {}
     for cell in results.missing:
-        key = results.variants[cell.variant].name, cell.test_dataset
+        key = results.variants[cell.variant].name, cell.test
         counts[key] = counts.get(key, 0) + 1
     return [f"{variant} on {test}: {n}" for (variant, test), n in counts.items()]
 

@@ -70,7 +70,7 @@ def unfinished(results: Results) -> dict[int, dict[Pair, list[str]]]:
     for cell in results.grid.cells:
         variant = results.variants[cell.variant]
         for number in _figures_of(results.grid, variant, cell):
-            waiting = found[number].setdefault((variant.train_dataset or "", cell.test_dataset), [])
+            waiting = found[number].setdefault((variant.train_dataset or "", cell.test), [])
             if cell.key in missing and variant.name not in waiting:
                 waiting.append(variant.name)
     for number, of_panel in found.items():
@@ -81,10 +81,10 @@ def unfinished(results: Results) -> dict[int, dict[Pair, list[str]]]:
 
 def _figures_of(grid: Grid, variant: Variant, cell: Cell) -> Iterator[int]:
     """The figures that a variant's cell belongs to; the base's belong to all, and are not listed."""
-    if cell.role and not variant.train_shots:
+    if cell.role and not variant.factors.get("train_shots"):
         yield {"in_domain": 1, "out_of_domain": 2, "cross_task": 3}[cell.role]
     if cell.role and variant.strategy:
-        generation = variant.train_dataset not in grid.labels_of_train_task
+        generation = variant.factors.get("train_kind") == "generation"
         yield (5 if generation else 7) - (cell.role != "cross_task")
 
 

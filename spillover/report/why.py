@@ -15,7 +15,6 @@ from ..analysis.effects import EffectRow, details, families, formats, written
 from ..analysis.numbers import signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.suite import Role
-from ..plan.grid import Recipe
 from ..run.inspect import Divergence, Inside
 from .examples import Tally
 from .sections import table
@@ -102,11 +101,11 @@ def _effects(
     """A family as a table: `place` names an effect's line and column. Effects carry what they rest on as a note."""
     if not rows:
         return None
-    lines: dict[tuple[Recipe, str], dict[str, Any]] = {}  # two recipes may share a name
+    lines: dict[tuple[str, str], dict[str, Any]] = {}  # two recipes may share a name
     for row in rows:
         line, column = place(row)
         noted = {"text": written(row.effect), "note": details(row.effect)}
-        lines.setdefault((row.variants[0].recipe, line), {})[column] = noted
+        lines.setdefault((row.variants[0].recipe_key, line), {})[column] = noted
     roles = [ROLE_TITLES[role] for role in ROLES]  # the first recipe may lack one
     found_columns = dict.fromkeys(place(row)[1] for row in rows)
     columns = sorted(found_columns, key=lambda name: roles.index(name) if name in roles else len(roles))
@@ -176,7 +175,7 @@ def moved(weights: Part) -> Part | None:
 
 def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
     """How far predictions moved: KL from the base, on plain text and at the answers of the test sets by role."""
-    roles = {(results.variants[c.variant].name, c.test_dataset): c.role for c in results.grid.cells}
+    roles = {(results.variants[c.variant].name, c.test): c.role for c in results.grid.cells}
     rows = []
     for name, seen in inside.items():
         if seen.neutral:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..engine.port import Engine
     from ..experiment.schema import Experiment
-    from ..plan.jobs import Job
+    from ..plan.jobs import TrainJob
     from ..store.store import Json
 
 
@@ -50,19 +50,16 @@ def _load(*args: Any, **kwargs: Any) -> tuple[Engine, str | None]:
 
 
 def _train(
-    folder: Path, built: Any, job: Job, experiment: Experiment, out: Path, precision: str, progress: Any
+    folder: Path, built: Any, job: TrainJob, experiment: Experiment, out: Path, precision: str, progress: Any
 ) -> Json:
     _make_room()  # before the Trainer is imported: that allocates already
-    from ..train.trainer import Recipe, train
+    from ..train.trainer import train
 
-    spec, variant = experiment.train, job.variant
-    assert job.strategy is not None and variant.learning_rate is not None and variant.seed is not None
-    own: Json = {"learning_rate": variant.learning_rate, "seed": variant.seed, "lora": job.strategy.lora}
-    shared = spec.model_dump(include={named.name for named in fields(Recipe)} - set(own))
+    spec = experiment.train
     trained = train(
         folder,
         built.samples,
-        Recipe(**own, **shared),
+        job.recipe,
         out,
         precision=precision,
         share=experiment.engine == "shared",

@@ -22,16 +22,17 @@ from .. import models
 from ..checks.check import disk
 from ..checks.prompts import longest_prompts
 from ..checks.rows import audit_run
-from ..engine.port import ENGINE_RULES, Engine, Work
+from ..engine.port import Engine, Work
 from ..errors import ModelError, SpilloverError, StoreError
 from ..experiment import dialect
 from ..plan.cost import CHARACTERS_A_TOKEN, characters, is_there, train_work, unit_work
 from ..plan.grid import Cell, Variant
-from ..plan.plan import Job, Plan, Row, Sheet, prompt_format
-from ..plan.questions import kept
+from ..plan.jobs import BaseJob, ExistingJob, Job, TrainJob
+from ..plan.plan import Plan
+from ..plan.questions import Question, Sheet, kept
+from ..plan.rules import RULES
 from ..store.store import Json, Store
-from ..text.encode import ENCODE_VERSION, Encoder
-from ..text.prompt import RENDER_VERSION
+from ..text.encode import Encoder
 from ..text.samples import build_samples
 from .backend import Backend
 from .inspect import Inspector
@@ -133,7 +134,7 @@ class _Run:
         # Of prompts those with most bytes were looked at: another may have some tokens more.
         self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
         for job in self.plan.jobs:
-            if job.path is not None:
+            if isinstance(job, ExistingJob):
                 self._encoder(job, models.resolve(job.path, self.plan.base, None, self.experiment.trust).folder)
 
     @contextmanager
@@ -154,7 +155,7 @@ class _Run:
 
     def _write_experiment(self) -> None:
         """The experiment as asked for. What `auto` became is a comment: as a value it would be another recipe."""
-        raw = self.experiment.model_dump(mode="json", exclude_defaults=True)
+        raw = self.experiment.as_written()
         lines = [f"# As run; its paths start from {self.plan.base.absolute()}"]
         lines += [f"# precision: {self.precision}"] if self.precision else []
         self.store.write_experiment("\n".join([*lines, dialect.write(raw)]), self.precision)
@@ -180,7 +181,7 @@ class _Run:
         for unit, parts in self.plan.units(job.variant):
             missing = {cell.key for cell, _ in parts} & cells
             if missing:
-                what = f"{name}: {parts[0][0].test_dataset}, {parts[0][0].prompt}"
+                what = f"{name}: {parts[0][0].test}, {parts[0][0].prompt}"
                 self.reporter.doing(what)
                 with self._others_go_on(what):
                     self._unit(f"{unit}-{weights[:8]}", parts, missing, known, engine, encoder, weights, why_plain)
@@ -193,9 +194,9 @@ class _Run:
 
     def _weights(self, job: Job) -> tuple[Path, str]:
         """The folder of a variant's weights and their hash, training them if need be."""
-        if job.variant.kind == "base":
+        if isinstance(job, BaseJob):
             return self.model.folder, models.weights_sha256(self.model.folder, self.experiment.trust)
-        if job.path is not None:
+        if isinstance(job, ExistingJob):
             folder = models.resolve(job.path, self.plan.base, self.reporter.say, self.experiment.trust).folder
             return folder, models.weights_sha256(folder, self.experiment.trust)
         folder = self.store.variant_folder(job.variant.key)
@@ -205,23 +206,22 @@ class _Run:
             return folder, str(self.store.present_weights(job.variant.key))
         return self._train(job)
 
-    def _train(self, job: Job) -> tuple[Path, str]:
-        assert job.train is not None and job.strategy is not None
-        variant, spec = job.variant, self.experiment.train
+    def _train(self, job: TrainJob) -> tuple[Path, str]:
+        variant = job.variant
         self.reporter.doing(f"{variant.name}: training")
         built = build_samples(
-            prompt_format(job.train.task, spec.prompt, "train.prompt"),
+            job.fmt,
             job.demos,
-            job.train.examples,
+            job.rows.examples,
             self.plan.encoder,
-            spec.max_length,
-            spec.overlong,
-            where=f"{variant.name} ({job.train.source})",
+            job.recipe.max_length,
+            job.recipe.overlong,
+            where=f"{variant.name} ({job.rows.source})",
             protocol=self.experiment.protocol,
         )
         if built.rows_shortened or built.rows_dropped:
             self.reporter.say(
-                f"{variant.name}: {built.rows_shortened} of {len(job.train.examples)} samples were too long and lost "
+                f"{variant.name}: {built.rows_shortened} of {len(job.rows.examples)} samples were too long and lost "
                 f"{built.lost}; {built.rows_dropped} left out"
             )
         making = self.store.making_folder(variant.key)
@@ -246,16 +246,10 @@ class _Run:
         receipt = {
             "variant": variant.key,
             "name": variant.name,
-            "recipe": {
-                "strategy": job.strategy.model_dump(mode="json"),
-                "train": spec.model_dump(
-                    mode="json", exclude={"datasets", "sizes", "strategies", "seeds", "learning_rate"}
-                ),
-                "learning_rate": variant.learning_rate,
-                "seed": variant.seed,
-            },
+            "recipe": job.recipe.content(),
+            "factors": dict(variant.factors),
             "base": self.model.identity,
-            "source": job.train.source,
+            "source": job.rows.source,
             "rows": len(built.samples),
             "rows_shortened": built.rows_shortened,
             "rows_dropped": built.rows_dropped,
@@ -269,9 +263,9 @@ class _Run:
 
     def _encoder(self, job: Job, folder: Path) -> Encoder:
         """An existing checkpoint may bring its own tokenizer (another end token); texts must stay the same ids."""
-        if job.path is None or not (folder / "tokenizer.json").exists():
+        if not isinstance(job, ExistingJob) or not (folder / "tokenizer.json").exists():
             return self.plan.encoder
-        own, texts = Encoder.load(folder), [sheet.rows[0].text for sheet in self.plan.sheets.values()]
+        own, texts = Encoder.load(folder), [sheet.questions[0].text for sheet in self.plan.sheets.values()]
         if any(own.text_ids(text) != self.plan.encoder.text_ids(text) for text in texts):
             raise ModelError(
                 "its tokenizer makes other tokens of the prompts than the base model's, so answers cannot be paired",
@@ -321,7 +315,7 @@ class _Run:
         total = sum(
             characters(sheet)
             for cell, sheet in parts
-            if cell.key in missing or any(row.prompt_hash in answered for row in sheet.rows)
+            if cell.key in missing or any(row.prompt_hash in answered for row in sheet.questions)
         )
         spent = {name: sum(work[name] for work in works) / total for name in vars(engine.work)}
         self._write_cells(todo, {**known, **answered}, spent, weights, why_plain)
@@ -342,14 +336,14 @@ class _Run:
                 "cell": cell.key,
                 "variant": cell.variant,
                 "weights": weights,
-                "rules": {"render": RENDER_VERSION, "encode": ENCODE_VERSION, **ENGINE_RULES},
+                "rules": RULES,
                 "tokenizer": self.plan.encoder.identity,
                 "engine": "plain" if why_plain or self.experiment.engine == "plain" else "shared",
                 "why_plain": why_plain,
                 **{name: value * share if name == "seconds" else round(value * share) for name, value in spent.items()},
                 **self._machine(),
             }
-            self.store.write_cell(cell.key, [_for_row(rows[row.prompt_hash], row) for row in sheet.rows], receipt)
+            self.store.write_cell(cell.key, [_for_row(rows[row.prompt_hash], row) for row in sheet.questions], receipt)
             self.reporter.cell()
 
     # --- what is missing and what it costs ----------------------------------------------------------
@@ -362,7 +356,8 @@ class _Run:
         if not missing:
             return 0.0
         units = [[part for part in parts if part[0].key in missing] for _, parts in self.plan.units(job.variant)]
-        training = 0.0 if is_there(job, self.store) else train_work(job, self.experiment)
+        trains = isinstance(job, TrainJob) and not is_there(job, self.store)
+        training = train_work(job, self.experiment) if isinstance(job, TrainJob) and trains else 0.0
         return sum(unit_work(parts) for parts in units if parts) + training
 
     def _machine(self) -> Json:
@@ -379,17 +374,17 @@ class _Run:
         }
 
 
-def _nested(todo: Sequence[tuple[Cell, Sheet]]) -> Iterator[tuple[Row, Sheet]]:
+def _nested(todo: Sequence[tuple[Cell, Sheet]]) -> Iterator[tuple[Question, Sheet]]:
     """A unit's rows, all shot counts of a row together: a chunk then holds whole nests of prefixes."""
-    for rows in zip_longest(*([(row, sheet) for row in sheet.rows] for _, sheet in todo)):
+    for rows in zip_longest(*([(row, sheet) for row in sheet.questions] for _, sheet in todo)):
         yield from (pair for pair in rows if pair is not None)
 
 
-def _chunks(rows: Sequence[tuple[Sheet, Row]]) -> Iterator[list[tuple[Sheet, Row]]]:
+def _chunks(rows: Sequence[tuple[Sheet, Question]]) -> Iterator[list[tuple[Sheet, Question]]]:
     """Consecutive rows of about CHUNK_TOKENS of work. A function of the rows alone."""
     sheets = {id(sheet): sheet for sheet, _ in rows}
-    a_row = {name: characters(sheet) / len(sheet.rows) / CHARACTERS_A_TOKEN for name, sheet in sheets.items()}
-    chunk: list[tuple[Sheet, Row]] = []
+    a_row = {name: characters(sheet) / len(sheet.questions) / CHARACTERS_A_TOKEN for name, sheet in sheets.items()}
+    chunk: list[tuple[Sheet, Question]] = []
     work = 0.0
     for sheet, row in rows:
         chunk.append((sheet, row))
@@ -401,7 +396,7 @@ def _chunks(rows: Sequence[tuple[Sheet, Row]]) -> Iterator[list[tuple[Sheet, Row
         yield chunk
 
 
-def _for_row(prediction: Prediction, row: Row) -> Prediction:
+def _for_row(prediction: Prediction, row: Question) -> Prediction:
     """A stored answer under the row that asks now: two rows of one prompt share the answer, not the target."""
     return {**prediction, "doc_id": row.example.doc_id, "target": row.example.target}
 

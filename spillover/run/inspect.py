@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ModelError, StoreError
+from ..experiment.factors import Value
 from ..fingerprint import fingerprint
 from ..models import is_adapter, weights_sha256
 from ..models.weights import Change, compare
@@ -177,7 +178,7 @@ class Inspector:
             began = time.perf_counter()
             seen = {**self._changes(folder, weights), **self._divergences(engine)}
             inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
-            refuse_impostor(inside, variant.learning_rate)
+            refuse_impostor(inside, variant.factors.get("learning_rate"))
             if variant.kind == "trained" or is_adapter(folder):
                 refuse_unproven(inside)
             inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
@@ -219,7 +220,7 @@ class Inspector:
         return {"neutral": found.pop(""), "answers": found, "largest": largest, "merge_gap": gap}
 
 
-def refuse_impostor(seen: Inside, learning_rate: float | None) -> None:
+def refuse_impostor(seen: Inside, learning_rate: Value | None) -> None:
     """Raises ModelError for a variant that is the base in all but name, or whose adapter is not what it seems."""
     rate = None if learning_rate is None else f"its learning rate is {learning_rate:g}"
     broken = [change.name for change in seen.changes if not math.isfinite(change.absolute)]
@@ -264,7 +265,7 @@ def answer_passages(plan: Plan) -> dict[str, list[Passage]]:
     found: dict[str, list[Passage]] = {}
     for test in plan.grid.tests:
         sheet = min((sheet for sheet in plan.sheets.values() if sheet.test == test.name), key=lambda sheet: sheet.shots)
-        rows = sheet.rows[:ROWS]
+        rows = sheet.questions[:ROWS]
         texts, targets = [row.text for row in rows], [row.example.target for row in rows]
         encoded = sheet.joints.samples(plan.encoder, texts, targets, chat=sheet.fmt.chat)
         found[test.name] = [

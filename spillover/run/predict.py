@@ -17,21 +17,21 @@ from typing import Any
 
 from ..engine.port import Answer, Engine
 from ..errors import PromptError
-from ..plan.questions import Row, Sheet
+from ..plan.questions import Question, Sheet
 from ..text.encode import Encoder, cut
 from ..text.request import Request
 
 Prediction = dict[str, Any]
 
 
-def requests_for(sheet: Sheet, rows: Sequence[Row], encoder: Encoder) -> list[Request]:
+def requests_for(sheet: Sheet, rows: Sequence[Question], encoder: Encoder) -> list[Request]:
     """One request a row. Raises PromptError for a prompt that does not fit the model's context."""
     texts = [row.text for row in rows]
-    if sheet.task.labels is None:
+    if not sheet.task.is_classification:
         prompts = sheet.joints.prompts(encoder, texts, chat=sheet.fmt.chat)
         requests = [Request(ids, (), sheet.max_new_tokens) for ids in prompts]
     else:
-        split = sheet.joints.options(encoder, texts, sheet.task.labels, chat=sheet.fmt.chat)
+        split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=sheet.fmt.chat)
         requests = [Request(ids, options, sheet.max_new_tokens) for ids, options in split]
     for row, request in zip(rows, requests, strict=True):
         needed = request.reach
@@ -45,7 +45,7 @@ def requests_for(sheet: Sheet, rows: Sequence[Row], encoder: Encoder) -> list[Re
     return requests
 
 
-def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Row]]) -> Iterator[Prediction]:
+def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Question]]) -> Iterator[Prediction]:
     """Predictions for rows of one unit, in the order the engine finishes them."""
     requests: list[Request] = []
     by_sheet: dict[int, list[int]] = {}
@@ -69,7 +69,7 @@ def _never(ids: Sequence[int]) -> bool:
 
 
 def prediction(
-    sheet: Sheet, row: Row, request: Request, answer: Answer, decode: Callable[[Sequence[int]], str]
+    sheet: Sheet, row: Question, request: Request, answer: Answer, decode: Callable[[Sequence[int]], str]
 ) -> Prediction:
     """One answered row as it is stored."""
     common = {
@@ -82,9 +82,9 @@ def prediction(
     if answer.generated is not None:
         text = decode(answer.generated)
         said = cut(text if sheet.stops else text.strip())  # what did not stop at a blank line may begin with one
-    if sheet.task.labels is None:
+    if not sheet.task.is_classification:
         return {**common, "response": said, "finished": answer.finished}
-    labels = sheet.task.labels
+    labels = sheet.task.labels or ()
     whole = {label: sum(logprobs) for label, logprobs in zip(labels, answer.logprobs, strict=True)}
     # One token has one probability, though in passes of their own two labels that share it give it a last digit each.
     first: dict[int, float] = {}

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Literal
 
+from ..experiment.schema import Pick
 from .task import Example, Task
 
-Pick = Literal["first", "balanced"]
 RESERVED = 16  # rows kept from the end of a set that has no list of its own: enough for every usual shot count
 
 
@@ -50,9 +49,9 @@ def order(pool: Sequence[Example], task: Task, pick: Pick, draw: int) -> tuple[E
     shuffled = list(pool)
     if pick == "balanced" or draw:
         random.Random(f"demonstrations {draw}").shuffle(shuffled)
-    if pick == "first" or task.labels is None:
+    if pick == "first" or not task.is_classification:
         return tuple(shuffled)
-    by_label = {label: [example for example in shuffled if example.target == label] for label in task.labels}
+    by_label = {label: [example for example in shuffled if example.target == label] for label in task.labels or ()}
     dealt: list[Example] = []
     while any(by_label.values()):
         dealt += [examples.pop(0) for examples in by_label.values() if examples]

@@ -34,8 +34,6 @@ from .request import StopRule
 if TYPE_CHECKING:
     from jinja2 import Template
 
-ENCODE_VERSION = 1  # part of every key: raise it when the same text would become other ids or another joint
-
 Ids = tuple[int, ...]
 
 BLANK_LINE = "\n\n"

@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from ..errors import DataError
 from .task import Example, PromptFormat
 
-RENDER_VERSION = 1  # part of every key: raise it when the same row would be written differently
-
 ChatTemplate = Callable[[list[dict[str, str]]], str]
 """Messages in, the text up to where the assistant's next answer begins out."""
 

@@ -22,9 +22,8 @@ from ..errors import DataError
 from ..experiment.protocol import SOUND, Protocol
 from .encode import Encoder
 from .prompt import render
+from .switches import joints_in_training
 from .task import Example, PromptFormat
-
-SAMPLE_VERSION = 1  # part of every trained variant's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def _whole(
         return []
     texts = [render(fmt, demos, example, encoder.chat_template) for example in examples]
     head = len(texts[0]) - len(render(fmt, (), examples[0], encoder.chat_template))
-    joints = protocol.joints_in_training(encoder, fmt, head)
+    joints = joints_in_training(protocol, encoder, fmt, head)
     rows = joints.samples(encoder, texts, [example.target for example in examples], chat=fmt.chat)
     return [Sample((*ids, encoder.eos_id), start) for ids, start in rows]
 

@@ -1,8 +1,7 @@
 """What a task is: the fields of a row, the labels if there are any, and how a row becomes a prompt.
 
 The five tasks of the study (`FIVE`) are ordinary `Task` values; a user's own data becomes one more.
-A task with labels is a classification task, one without is a generation task; nothing else in
-the package asks which task it has in hand.
+A task with labels is a classification task, one without is a generation task (`Task.kind`).
 
 Source: Yang et al. 2024 (arXiv 2403.09162), Tables 1, 4 and 5; fields and prompts as released.
 """
@@ -12,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from ..experiment.suite import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,13 @@ class Task:
     title: str = field(default="", compare=False)
 
     @property
+    def kind(self) -> Kind:
+        """A task with labels is a classification task, one without is a generation task. Decided here alone."""
+        return "generation" if self.labels is None else "classification"
+
+    @property
     def is_classification(self) -> bool:
-        return self.labels is not None
+        return self.kind == "classification"
 
 
 CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "off_format")

@@ -30,26 +30,12 @@ from ..engine.hf import PROBE_TOKENS, device, load_model, why_plain
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
 from ..engine.tree import Tree
-from ..experiment.strategy import Lora
+from ..experiment.recipe import Recipe
 from ..text.samples import Sample
+from .axes import let_move
 
 Progress = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the weights are moved, given the samples. Names are those of `TrainingArguments`."""
-
-    learning_rate: float
-    num_train_epochs: float
-    batch_size: int
-    seed: int
-    lr_scheduler_type: str = "linear"
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    lora: Lora | None = None
 
 
 @dataclass(frozen=True)
@@ -218,10 +204,9 @@ def train(
     words = list(islice(cycle(chain.from_iterable(sample.ids for sample in samples)), PROBE_TOKENS))
     longest = max(len(sample.ids) for sample in samples)
     reason = why_plain(model, words, "float32", longest) if share else None
-    if recipe.lora is not None:
-        model = _with_adapter(model, recipe.lora)
-        if gradient_checkpointing:
-            model.enable_input_require_grads()
+    model = let_move(model, recipe.weights)
+    if recipe.weights.makes_adapter and gradient_checkpointing:
+        model.enable_input_require_grads()
     checkpoints = out / "checkpoints"
     arguments = _arguments(checkpoints, recipe, precision, gradient_checkpointing, report_to)
     trainer = PrefixTrainer(
@@ -267,24 +252,6 @@ def _last_whole(checkpoints: Path) -> str | None:
     """The newest checkpoint that was written to its end; the Trainer writes its state last."""
     whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-
-
-def _with_adapter(model: Any, lora: Lora) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    targets = lora.lora_target_modules
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.lora_r,
-            lora_alpha=lora.lora_alpha,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            use_rslora=lora.use_rslora,
-            use_dora=lora.use_dora,
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        ),
-    )
 
 
 def _arguments(

@@ -17,7 +17,7 @@ from spillover.report import page, payload, terminal
 from spillover.report.examples import Written
 
 BASE, NEWS, _, SHOP, _ = fakestore.VARIANTS
-MINE = replace(NEWS, key="mine", name="mine", kind="path", strategy=None, train_dataset=None, train_task=None)
+MINE = replace(NEWS, key="mine", name="mine", kind="existing", factors={}, recipe_key="mine")
 LEAKED = {"shop": {"film": list(range(24)), "pairs": [3]}, "news": {}}
 
 

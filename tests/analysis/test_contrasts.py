@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 
+import grids
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +27,7 @@ from spillover.analysis.contrasts import (
 )
 from spillover.analysis.results import Results
 from spillover.analysis.rows import RowStatistics
-from spillover.plan.grid import Cell, Grid, TestInfo, Variant
+from spillover.plan.grid import Cell, Grid, Variant
 from spillover.stats import Interval, Level, mcnemar, mean_change, wilson
 
 BASE = Variant("base", "base", "base")
@@ -37,7 +38,7 @@ Scores = Mapping[tuple[str, str, int, str, int], Sequence[float]]
 
 
 def trained(name: str, strategy: str, seed: int = 0) -> Variant:
-    return Variant(name, name, "trained", strategy, "data", "task", 100, None, 1e-5, seed)
+    return grids.trained(name, strategy, "data", "task", size=100, rate=1e-5, seed=seed, recipe=strategy)
 
 
 FT, FT1, ICL, ICL1 = trained("ft", "ft"), trained("ft1", "ft", 1), trained("icl", "fticl"), trained("icl1", "fticl", 1)
@@ -45,9 +46,7 @@ FT, FT1, ICL, ICL1 = trained("ft", "ft"), trained("ft1", "ft", 1), trained("icl"
 
 def results_of(scores: Scores, metric: str = "rougeL", planned: Sequence[Cell] = ()) -> Results:
     variants = tuple(v for v in (BASE, FT, FT1, ICL, ICL1) if any(v.key == key[0] for key in scores))
-    tests = tuple(
-        TestInfo(name, "", "task", None, (metric,), "", 0) for name in dict.fromkeys(key[1] for key in scores)
-    )
+    tests = tuple(grids.info(name, "task", 0, (metric,)) for name in dict.fromkeys(key[1] for key in scores))
     cells, rows = [], {}
     for (variant, test, shots, prompt, draw), values in scores.items():
         role = None if variant == "base" else ROLES[test]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import grids
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +20,11 @@ from spillover.analysis.measures import Rate, off_format, over_seeds, p_from
 from spillover.analysis.points import study_grid, variants_of
 from spillover.analysis.results import Results
 from spillover.analysis.rows import RowStatistics
-from spillover.analysis.table import COLUMNS
 from spillover.experiment import dialect
 from spillover.experiment.claims import Claim, Comparison, as_yaml, study_claims
 from spillover.experiment.schema import load_claims, parse_experiment
 from spillover.experiment.suite import Role
-from spillover.plan.grid import Cell, Grid, TestInfo, Variant
+from spillover.plan.grid import Cell, Grid, Variant
 from spillover.report import evidence
 from spillover.stats import Interval, wilson
 
@@ -97,7 +97,7 @@ def test_several_verdicts_make_one(verdicts: list[Ruling], all_: Ruling, any_: R
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 TRAINED = tuple(
-    Variant(f"{name}{seed}", f"{name}-s{seed}", "trained", name, "shop", "sentiment", 500, k, 2e-5, seed)
+    grids.trained(f"{name}-s{seed}", name, "shop", "sentiment", shots=k, seed=seed, key=f"{name}{seed}", recipe=name)
     for name, k in (("ft", 0), ("fticl", 2))
     for seed in range(3)
 )
@@ -105,10 +105,10 @@ TRAINED = tuple(
 
 def grid(tests: Iterable[str], variants: tuple[Variant, ...], shots: tuple[int, ...] = (0,), n: int = 40) -> Grid:
     """Each test set is cross-task to what was trained; no cell is a file."""
-    infos = tuple(TestInfo(test, test, "paraphrase", ("yes", "no"), ("accuracy",), "", n) for test in tests)
+    infos = tuple(grids.info(test, "paraphrase", n, ("accuracy",), test) for test in tests)
     role: dict[str, Role | None] = {"base": None}
     cells = tuple(
-        Cell(f"{v.name} {t.name} {k}", v.key, t.name, t.task, role.get(v.name, "cross_task"), k, "p1", 0, n)
+        grids.cell(f"{v.name} {t.name} {k}", v.key, t.name, t.task, role.get(v.name, "cross_task"), k, "p1", n)
         for v in variants
         for t in infos
         for k in shots
@@ -124,12 +124,12 @@ def results_of(grid: Grid, rows: dict[str, np.ndarray], off_format: dict[str, fl
         if off_format and cell.key in off_format:
             rate = off_format[cell.key]
             interval = wilson(rate * cell.n, cell.n)
-            conditions = {"test_dataset": cell.test_dataset, "shots": cell.shots, "prompt": cell.prompt, "draw": 0}
+            conditions = {"test_dataset": cell.test, "shots": cell.shots, "prompt": cell.prompt, "draw": 0}
             ends = {"value": rate, "n": cell.n, "ci_low": interval.low, "ci_high": interval.high}
             table.append({"variant": names[cell.variant], "metric": "off_format", "rows": "all", **conditions, **ends})
     first = {key: RowStatistics(np.arange(len(x)), np.column_stack([x, np.ones(len(x))])) for key, x in rows.items()}
     missing = tuple(cell for cell in grid.cells if cell.key not in rows)
-    return Results(grid, pd.DataFrame(table, columns=list(COLUMNS)), missing, {}, first)
+    return Results(grid, pd.DataFrame(table, columns=list(columns(grid))), missing, {}, first)
 
 
 def test_over_seeds_by_hand() -> None:
@@ -167,7 +167,7 @@ def test_off_format_rates_by_hand() -> None:
 
 # --- a user's own claim -----------------------------------------------------------------------------------------------
 
-SUPPORT = Variant("s", "support-ft", "trained", "ft", "support", "support", 500, 0, 2e-5, 0)
+SUPPORT = grids.trained("support-ft", "ft", "support", "support", key="s")
 BASE = Variant("base", "base", "base")
 KEEPS = {
     "id": "keeps",
@@ -246,7 +246,7 @@ def test_of_two_learning_rates_each_is_set_against_its_own() -> None:
     """FTICL is 10 points better at either rate; FT at the rate that is still to come is not replaced by the other."""
     rates = {"cool": 1e-5, "hot": 1e-3}
     made = [
-        Variant(f"{name}-{rate}", f"{name}-{rate}", "trained", name, "shop", "sentiment", 500, k, rates[rate], 0)
+        grids.trained(f"{name}-{rate}", name, "shop", "sentiment", shots=k, rate=rates[rate])
         for name, k in (("ft", 0), ("fticl", 2))
         for rate in rates
     ]
@@ -345,7 +345,7 @@ def as_the_study_says(variant: Variant, cell: Cell) -> float:
     if cell.role == "in_domain":
         sentiment = cell.task == "sentiment"
         ft = (0.42 if sentiment else 0.60) - 0.02 * (cell.shots > 0)
-        ft += 0.08 * ((variant.train_size or 0) > 2000 and not sentiment)
+        ft += 0.08 * (int(variant.factors.get("train_size", 0)) > 2000 and not sentiment)
         return ft + (0.02 if generation else -0.03) if fticl else ft
     if cell.role == "out_of_domain":
         if generation:
@@ -355,10 +355,10 @@ def as_the_study_says(variant: Variant, cell: Cell) -> float:
         return base + (0.05 if fticl else 0.1)
     other = cell.prompt == "p2"
     if generation and variant.train_task in CLASSIFICATION:
-        return 0.01 + 0.05 * fticl + 0.1 * (other and (taught, cell.test_dataset) == ("amazon", "xsum"))
-    ft = base + CROSS.get((taught, cell.test_dataset), 0.0) - 0.05 * (other and not generation)
+        return 0.01 + 0.05 * fticl + 0.1 * (other and (taught, cell.test) == ("amazon", "xsum"))
+    ft = base + CROSS.get((taught, cell.test), 0.0) - 0.05 * (other and not generation)
     if variant.train_task in CLASSIFICATION:
-        return ft + 0.06 * fticl * (1 if (taught, cell.test_dataset) == ("amazon", "paws") else -1)
+        return ft + 0.06 * fticl * (1 if (taught, cell.test) == ("amazon", "paws") else -1)
     return ft + 0.06 * fticl
 
 
@@ -377,7 +377,7 @@ def world(level: Callable[[Variant, Cell], float], labels_said: float, n: int = 
     rows = {}
     for cell in STUDY.cells:
         variant = variants[cell.variant]
-        difficulty = hard.setdefault(cell.test_dataset, rng.normal(0, 0.1, n))
+        difficulty = hard.setdefault(cell.test, rng.normal(0, 0.1, n))
         mean = base_level(cell) if variant.kind == "base" else level(variant, cell)
         noise = rng.normal(0, 0.02, n)
         rows[cell.key] = mean + difficulty - difficulty.mean() + noise
@@ -464,7 +464,8 @@ def test_one_training_has_a_number_and_no_interval(study_world: Results, tmp_pat
 
 
 def test_over_an_empty_grid_all_are_missing_and_say_what_would_fill_them() -> None:
-    nothing = Results(Grid("m", "sound", (BASE,), (), ()), pd.DataFrame(columns=list(COLUMNS)), (), {}, {})
+    empty = Grid("m", "sound", (BASE,), (), ())
+    nothing = Results(empty, pd.DataFrame(columns=list(columns(empty))), (), {}, {})
     found = {one.claim.id: one for one in judge(nothing, study_claims(), None, study_grid)}
     assert {one.ruling for one in found.values()} == {"missing"}
     for one in found.values():
@@ -483,7 +484,7 @@ def test_over_an_empty_grid_all_are_missing_and_say_what_would_fill_them() -> No
 def test_part_of_the_grid_is_judged_and_the_rest_listed(study_world: Results) -> None:
     """One column: MNLI, FT, two test sets."""
     wanted = {"base", "multinli-ft-2000"}
-    cells = tuple(c for c in STUDY.cells if c.variant in wanted and c.test_dataset in ("multinli", "rte"))
+    cells = tuple(c for c in STUDY.cells if c.variant in wanted and c.test in ("multinli", "rte"))
     variants = tuple(v for v in STUDY.variants if v.key in wanted)
     some = replace(study_world, grid=replace(STUDY, cells=cells, variants=variants))
     found = {one.claim.id: one for one in judge(some, study_claims(), None, study_grid)}
@@ -504,7 +505,7 @@ def test_the_experiments_own_claims_come_first(study_world: Results, tmp_path: P
     found = judge_all(support({"news": 0.0, "quiz": 0.0}), tmp_path)
     assert [one.claim.id for one in found] == ["keeps", "C11"]  # on tests of another kind, the study's have no cells
     (tmp_path / "claims.yaml").unlink()
-    cells = tuple(cell for cell in STUDY.cells if cell.test_dataset == "rte" and cell.variant == "base")
+    cells = tuple(cell for cell in STUDY.cells if cell.test == "rte" and cell.variant == "base")
     some = replace(study_world, grid=replace(STUDY, cells=cells))
     assert [one.claim.id for one in judge_all(some, tmp_path)] == [f"C{number}" for number in range(1, 21)]
 

@@ -26,7 +26,7 @@ def predictions(folder: Path, key: str) -> list[dict[str, object]]:
 
 
 def test_one_row_a_cell_and_metric(results: table.Results) -> None:
-    assert list(results.df.columns) == list(table.COLUMNS)
+    assert list(results.df.columns) == list(table.columns(results.grid))
     assert len(results.df) == 3 * len(results.grid.cells) == 3 * 140
     assert not results.missing
     assert set(results.receipts) == {cell.key for cell in results.grid.cells}
@@ -41,7 +41,7 @@ def test_the_base_has_neither_role_nor_change(results: table.Results) -> None:
 
 
 def test_values_intervals_and_changes(folder: Path, results: table.Results) -> None:
-    cells = {(c.variant, c.test_dataset, c.shots, c.prompt): c for c in results.grid.cells}
+    cells = {(c.variant, c.test, c.shots, c.prompt): c for c in results.grid.cells}
     mine, base = (predictions(folder, cells[v, "shop", 2, "p1"].key) for v in ("v-shop-ft", "v0"))
     right, base_right = ([row["response"] == row["target"] for row in rows] for rows in (mine, base))
     df = results.df
@@ -71,7 +71,7 @@ def test_every_change_is_the_difference_of_two_rows(results: table.Results) -> N
 def test_csv_round_trip(results: table.Results, tmp_path: Path) -> None:
     table.write_csv(results.df, tmp_path / "results.csv")
     text = (tmp_path / "results.csv").read_text("utf-8")
-    assert text.splitlines()[0] == ",".join(table.COLUMNS)
+    assert text.splitlines()[0] == ",".join(table.columns(results.grid))
     assert text.splitlines()[0].endswith(",p_value,rows")
     assert ",500,2,2e-05,0," in text and "<NA>" not in text and "nan" not in text
     back = pd.read_csv(tmp_path / "results.csv")
@@ -110,8 +110,8 @@ def test_rows_are_paired_by_document_not_by_line(folder: Path, results: table.Re
 
     path.write_text("\n".join(lines[1:]) + "\n", "utf-8")
     df = table.load(tmp_path).df
-    row = df[(df.variant == "shop-ft") & (df.test_dataset == cell.test_dataset) & (df.shots == cell.shots)].iloc[0]
-    base = next(c for c in results.grid.cells if c.variant == "v0" and c.test_dataset == cell.test_dataset)
+    row = df[(df.variant == "shop-ft") & (df.test_dataset == cell.test) & (df.shots == cell.shots)].iloc[0]
+    base = next(c for c in results.grid.cells if c.variant == "v0" and c.test == cell.test)
     mine, theirs = predictions(folder, cell.key)[1:], predictions(folder, base.key)[1:]
     assert row.n == 23
     assert row.delta == pytest.approx(METRICS[row.metric](mine) - METRICS[row.metric](theirs))
@@ -187,7 +187,7 @@ def test_recipes_are_told_apart_though_they_share_a_name(tmp_path: Path) -> None
     """The trainings of `news-ft` and an existing checkpoint of that name."""
     base, ft, *_ = fakestore.VARIANTS
     seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1)]
-    mine = replace(ft, key="mine", kind="path", strategy=None)
+    mine = replace(ft, key="mine", kind="existing", factors={"train_dataset": "news"}, recipe_key="mine")
     grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,))
     results = table.load(fakestore.write_store(tmp_path, grid))
     assert len({recipe_name(variants) for variants in results.recipes.values()}) == 2
@@ -210,7 +210,7 @@ def test_rows_that_leak_are_left_out_of_a_second_row(folder: Path, tmp_path: Pat
     assert set(zip(clean["variant"], clean["test_dataset"], strict=True)) == {("shop-ft", "film"), ("shop-ft", "news")}
     assert set(clean.loc[empty, "test_dataset"]) == {"news"} and (clean.loc[empty, "n"] == 0).all()  # none is left
     row = clean[~empty & (clean["metric"] == "accuracy")].iloc[0]
-    cells = {c.variant: c for c in grid.cells if c.test_dataset == "film"}
+    cells = {c.variant: c for c in grid.cells if c.test == "film"}
     mine, base = ([r for r in predictions(tmp_path, cells[v].key) if r["doc_id"] > 3] for v in ("v-shop-ft", "v0"))
     assert row.n == 20
     assert row.value == pytest.approx(METRICS["accuracy"](mine))
@@ -270,7 +270,7 @@ def test_a_folder_is_scored_once(small: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_other_answers_are_scored_anew(small: Path) -> None:
     before = table.load(small)
-    cell = next(c for c in before.grid.cells if c.test_dataset == "shop" and c.variant != "v0")
+    cell = next(c for c in before.grid.cells if c.test == "shop" and c.variant != "v0")
     path = small / "cells" / cell.key / "predictions.jsonl"
     path.write_text(path.read_text().replace('"response": "positive"', '"response": "negative"'))
     after = table.load(small)
@@ -301,7 +301,7 @@ def test_a_file_that_was_cut_off_is_made_anew(small: Path) -> None:
 def test_a_protocol_that_scores_first_tokens(small: Path) -> None:
     """The answers on disk stay; which label each of them is follows from the protocol's name in the grid."""
     grid = table.load(small).grid
-    cell = next(c for c in grid.cells if c.test_dataset == "shop")
+    cell = next(c for c in grid.cells if c.test == "shop")
     path = small / "cells" / cell.key / "predictions.jsonl"
     others = [row | {"logprobs_first": {"positive": -0.1, "negative": -2.0}} for row in predictions(small, cell.key)]
     path.write_text("".join(json.dumps(row) + "\n" for row in others))
@@ -342,7 +342,7 @@ def test_cells_of_a_test_set_share_the_array_of_their_documents(tmp_path: Path) 
     folder = fakestore.write_store(tmp_path, fakestore.make_grid())
     for _ in range(2):
         results = table.load(folder)
-        mine, other = ([c for c in results.cells_of_base if c.test_dataset == test][:2] for test in ("news", "shop"))
+        mine, other = ([c for c in results.cells_of_base if c.test == test][:2] for test in ("news", "shop"))
         first, second = (results.first_metric[cell.key].doc_ids for cell in mine)
         assert first is second
         assert np.array_equal(first, results.first_metric[other[0].key].doc_ids)
@@ -352,5 +352,5 @@ def test_cells_are_found_by_variant_and_role(tmp_path: Path) -> None:
     results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid()))
     ft = results.variants["news-ft"]
     assert {c.variant for c in results.cells_of([ft])} == {ft.key}
-    assert {c.test_dataset for c in results.cells_of([ft], "in_domain")} == {"news"}
+    assert {c.test for c in results.cells_of([ft], "in_domain")} == {"news"}
     assert results.variant_numbers[ft.key] == results.variant_numbers["news-ft"] == results.grid.variants.index(ft)

@@ -143,9 +143,9 @@ def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
 def test_rivals_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
     """The same model twice under two names: whichever ships, the other is as good."""
     base, ft, *_ = fakestore.VARIANTS
-    twin = replace(ft, key="twin", name="news-twin", strategy="twin")
+    twin = replace(ft, key="twin", name="news-twin", factors=ft.factors | {"strategy": "twin"}, recipe_key="twin")
     grid = fakestore.make_grid(variants=(base, ft, twin), rows=40)
-    grid = replace(grid, cells=tuple(c for c in grid.cells if c.test_dataset == "news"))
+    grid = replace(grid, cells=tuple(c for c in grid.cells if c.test == "news"))
     (found,) = verdict.verdicts(table.load(fakestore.write_store(tmp_path, grid)))
     assert found.advice in ("Ship news-ft.", "Ship news-twin.")
     assert "In-domain it cannot be told from" in found.why
@@ -153,7 +153,7 @@ def test_rivals_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_which_nothing_is_known_is_compared_over_all_sets(tmp_path: Path) -> None:
     base, ft, *_ = fakestore.VARIANTS
-    mine = replace(ft, key="mine", name="mine", kind="path", strategy=None, train_dataset=None, train_task=None)
+    mine = replace(ft, key="mine", name="mine", kind="existing", factors={}, recipe_key="mine")
     grid = fakestore.make_grid(variants=(base, mine), rows=12)
     (found,) = verdict.verdicts(table.load(fakestore.write_store(tmp_path, grid)))
     assert [change.where for change in found.lines[0].changes] == ["over all test sets"]

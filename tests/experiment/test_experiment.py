@@ -13,7 +13,7 @@ from prose import tells
 from spillover.errors import ExperimentError
 from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, load_experiment, parse_experiment
-from spillover.experiment.strategy import Strategy
+from spillover.experiment.strategy import STRATEGIES, FixedDemos, Lora, NoDemos
 
 EXPERIMENTS = [*sorted((ROOT / "experiments").glob("*.yaml")), ROOT / "spillover" / "scaffold" / "demo.yaml"]
 
@@ -27,7 +27,7 @@ def written(folder: Path, text: str) -> Path:
 def test_the_shortest_experiment_has_defaults_that_work(tmp_path: Path) -> None:
     experiment = load_experiment(written(tmp_path, "model: m\nsuite: builtin\n"))
     assert experiment.test.limit == 250
-    assert experiment.train.strategies == (Strategy(name="ft"),)
+    assert experiment.train.strategies == (STRATEGIES["ft"],)
     assert experiment.protocol.name == "sound"
 
 
@@ -38,9 +38,9 @@ def test_strategies_are_names_or_names_with_options() -> None:
         "train": {"strategies": ["ft", {"fticl": {"shots": 3, "sizes": "smallest"}}, {"lora": {"lora_r": 4}}]},
     }
     ft, fticl, lora = parse_experiment(raw).train.strategies
-    assert (ft.shots, fticl.shots, fticl.sizes) == ((0,), (3,), "smallest")
-    assert lora.lora is not None
-    assert (lora.lora.lora_r, lora.learning_rate) == (4, 2e-4)
+    assert (ft.demos, fticl.demos, fticl.sizes) == (NoDemos(), FixedDemos(shots=(3,)), "smallest")
+    assert isinstance(lora.weights, Lora)
+    assert (lora.weights.lora_r, lora.train.learning_rate) == (4, 2e-4)
 
 
 SINGLE = """
@@ -55,7 +55,7 @@ LISTS = """
 model: m
 suite: builtin
 train: {datasets: [reviews], strategies: [ft, fticl, {lora: {lora_r: 8, learning_rate: 2e-4}}, {fticl: {shots: [1, 2]}},
-  {name: own, shots: task, lora: {use_dora: true}}, {ft: null}], learning_rate: [2e-5, 0.1]}
+  {name: own, shots: task, use_dora: true}, {ft: null}], learning_rate: [2e-5, 0.1]}
 """
 
 
@@ -111,7 +111,7 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
         "variants": [{"name": "a", "path": "b"}],
     }
     experiment = parse_experiment(raw)
-    text = dialect.write(experiment.model_dump(mode="json", exclude_defaults=True))
+    text = dialect.write(experiment.as_written())
     assert load_experiment(written(tmp_path, text)) == experiment
 
 

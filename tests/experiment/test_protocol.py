@@ -21,7 +21,7 @@ from spillover.analysis.metrics import rescored
 from spillover.analysis.table import load
 from spillover.data.catalogue import Catalogue
 from spillover.data.load import Places
-from spillover.engine.port import ENGINE_RULES, Answer
+from spillover.engine.port import Answer
 from spillover.errors import DataError, ExperimentError
 from spillover.experiment import dialect
 from spillover.experiment.protocol import PAPER, SOUND, Protocol
@@ -30,12 +30,13 @@ from spillover.fingerprint import fingerprint
 from spillover.plan.grid import TestInfo
 from spillover.plan.plan import Plan, make_plan
 from spillover.plan.questions import Sheet, SheetMaker
+from spillover.plan.rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
 from spillover.run.execute import execute
 from spillover.run.predict import predict, requests_for
 from spillover.store.store import Store
-from spillover.text.encode import ENCODE_VERSION, Encoder
-from spillover.text.prompt import RENDER_VERSION
+from spillover.text.encode import Encoder
 from spillover.text.samples import Samples
+from spillover.text.switches import task_under
 from spillover.text.task import FIVE
 
 SWITCHES: dict[str, tuple[Any, ...]] = {  # every value of every switch, the sound one first
@@ -225,7 +226,7 @@ def test_every_prompt_under_both_protocols(
 ) -> None:
     sheets = sheets_of(folder, encoders[kind], protocol, name)
     for (fmt, shots), text in GOLDEN[name, protocol].items():
-        assert sheets[fmt, shots].rows[0].text == text.replace("{bos}", bos)
+        assert sheets[fmt, shots].questions[0].text == text.replace("{bos}", bos)
 
 
 BOS_COUNT = {  # (tokenizer, protocol, task) -> how many BOS a prompt begins with at 0 and at 2 shots
@@ -249,7 +250,7 @@ def test_how_many_bos_every_prompt_begins_with(
     encoder = encoders[kind]
     sheets = sheets_of(folder, encoder, protocol, name)
     for fmt in ("p1", "p2"):
-        requests = [requests_for(sheets[fmt, shots], sheets[fmt, shots].rows, encoder)[0] for shots in (0, 2)]
+        requests = [requests_for(sheets[fmt, shots], sheets[fmt, shots].questions, encoder)[0] for shots in (0, 2)]
         assert tuple(request.prompt.count(1) for request in requests) == BOS_COUNT[kind, protocol, name]
 
 
@@ -276,7 +277,7 @@ def test_chat_is_left_to_its_template(smollm2: Path, folder: Path) -> None:
         catalogue = Catalogue(experiment, Places(folder))
         made = SheetMaker(experiment, catalogue, encoder).sheets(catalogue.test("nli"))  # type: ignore[arg-type]
         assert made is not None
-        texts.append([(sheet.rows[0].text, sheet.rows[0].prompt_hash) for sheet in made[1]])
+        texts.append([(sheet.questions[0].text, sheet.questions[0].prompt_hash) for sheet in made[1]])
     assert texts[0] == texts[1]
 
 
@@ -286,8 +287,8 @@ def test_a_delimiter_that_the_data_gives_stays() -> None:
     experiment = parse_experiment({"model": "m", "protocol": "paper", **given})
     with_own = Catalogue(experiment, Places()).task("mine")
     assert {fmt.answer_delimiter for fmt in with_own.prompts.values()} == {" -> "}
-    assert {fmt.answer_delimiter for fmt in PAPER.task(task).prompts.values()} == {""}
-    assert SOUND.task(task) == task
+    assert {fmt.answer_delimiter for fmt in task_under(PAPER, task).prompts.values()} == {""}
+    assert task_under(SOUND, task) == task
 
 
 # --- what is generated --------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def answers(sheet: Sheet, encoder: Encoder, text: str) -> tuple[str, bool]:
             yield 0, Answer((), ids[0], ids)
 
     engine = Says()
-    [row] = predict(engine, encoder, [(sheet, sheet.rows[0])])  # type: ignore[arg-type]
+    [row] = predict(engine, encoder, [(sheet, sheet.questions[0])])  # type: ignore[arg-type]
     return row["response"], engine.stopped
 
 
@@ -360,12 +361,12 @@ def test_another_label_than_those_that_are_dropped_is_an_error_as_ever(tmp_path:
 def test_demonstrations_that_are_test_rows(folder: Path, encoders: dict[str, Encoder]) -> None:
     (folder / "nli.jsonl").write_text(nli(PAIRS))
     sound, scored = (sheets_of(folder, encoders["has_bos"], p) for p in ("sound", {"demos_in_test": "scored"}))
-    assert [row.example.doc_id for row in sound["p1", 2].rows] == [2]
-    assert [row.example.doc_id for row in scored["p1", 2].rows] == [0, 1, 2]
+    assert [row.example.doc_id for row in sound["p1", 2].questions] == [2]
+    assert [row.example.doc_id for row in scored["p1", 2].questions] == [0, 1, 2]
     assert (sound[TestInfo].excluded, scored[TestInfo].excluded) == (2, 0)
     assert "nli: 2 test rows are demonstrations too and are not scored" in sound["found"]
     assert "nli: 2 test rows are demonstrations too and are scored" in scored["found"]
-    assert "Hi.\n### Input_2:\nHello.\n### Inference: neutral\n" in scored["p1", 2].rows[0].text  # its own answer
+    assert "Hi.\n### Input_2:\nHello.\n### Inference: neutral\n" in scored["p1", 2].questions[0].text  # its own answer
 
 
 def test_labels_that_share_their_first_token_are_said(folder: Path, encoders: dict[str, Encoder]) -> None:
@@ -424,7 +425,7 @@ def experiment_of(kind: str, protocol: Any) -> dict[str, Any]:
 def keys(plan: Plan) -> dict[str, str]:
     """Keys of the trained variants and of the base's cells, by what they are."""
     base = plan.grid.variants[0].key
-    cells = {f"{c.test_dataset} {c.shots}": c.key for c in plan.grid.cells if c.variant == base}
+    cells = {f"{c.test} {c.shots}": c.key for c in plan.grid.cells if c.variant == base}
     return {v.name.removeprefix("nli-"): v.key for v in plan.grid.variants[1:]} | cells
 
 
@@ -486,8 +487,8 @@ def test_a_format_that_ends_in_a_space_has_the_same_text_with_and_without_a_deli
     folder: Path, encoders: dict[str, Encoder]
 ) -> None:
     sound, none = (sheets_of(folder, encoders["has_bos"], p) for p in ("sound", {"answer_delimiter": "none"}))
-    assert sound["p2", 2].rows == none["p2", 2].rows
-    assert sound["p1", 2].rows != none["p1", 2].rows
+    assert sound["p2", 2].questions == none["p2", 2].questions
+    assert sound["p1", 2].questions != none["p1", 2].questions
 
 
 def test_the_keys_of_sound_hold_nothing_of_the_protocol(folder: Path, encoders: dict[str, Encoder]) -> None:
@@ -496,7 +497,7 @@ def test_the_keys_of_sound_hold_nothing_of_the_protocol(folder: Path, encoders: 
     sheet = sheets_of(folder, encoder, "sound")["p1", 2]
     rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, encoder.identity, {}]
     common = fingerprint([rules, ["entailment", "neutral", "contradiction"], sheet.max_new_tokens, False])
-    assert sheet.rows[0].prompt_hash == fingerprint([common, sheet.rows[0].text])
+    assert sheet.questions[0].prompt_hash == fingerprint([common, sheet.questions[0].text])
 
 
 # --- a whole run --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from prose import tells
 from rich.console import Console
 
 from spillover.experiment.schema import parse_experiment
-from spillover.experiment.strategy import Lora
+from spillover.experiment.strategy import AllWeights, Lora
 from spillover.plan import cost as module
 from spillover.plan.cost import (
     amount,
@@ -24,7 +24,6 @@ from spillover.plan.cost import (
     render,
     train_work,
     unit_work,
-    variant_bytes,
     weight_shapes,
 )
 from spillover.plan.plan import Job, Plan, make_plan
@@ -55,7 +54,7 @@ def store(tmp_path: Path) -> Store:
 
 def fill(store: Store, plan: Plan, job: Job, test: str, seconds: float, weights: str = "w", **receipt: Any) -> None:
     """The cells of a variant on a test set, as a run would leave them."""
-    cells = [c for c in plan.grid.cells if c.variant == job.variant.key and c.test_dataset == test]
+    cells = [c for c in plan.grid.cells if c.variant == job.variant.key and c.test == test]
     for cell in cells:
         work = {"seconds": seconds / len(cells), "tokens": 100, "tokens_generated": 0}
         store.write_cell(cell.key, [], {"variant": job.variant.key, "weights": weights, **work, **HERE, **receipt})
@@ -98,8 +97,8 @@ def test_the_plain_engine_shares_nothing_and_says_no_tokens_saved(store: Store) 
 def test_tokens_are_near_those_of_the_tokenizer(store: Store) -> None:
     plan = plan_of()
     base = estimate(plan, store).variants[0]
-    texts = [row.text for sheet in plan.sheets.values() for row in sheet.rows]
-    generated = sum(len(sheet.rows) * sheet.max_new_tokens for sheet in plan.sheets.values())
+    texts = [row.text for sheet in plan.sheets.values() for row in sheet.questions]
+    generated = sum(len(sheet.questions) * sheet.max_new_tokens for sheet in plan.sheets.values())
     counted = sum(len(plan.encoder.text_ids(text)) for text in texts) + generated
     assert base.tokens_plain == pytest.approx(counted, rel=0.05)
     assert 3 < characters_a_token(plan) < 6
@@ -109,7 +108,7 @@ def test_time_comes_from_the_receipts_of_the_same_kind_of_cell(store: Store) -> 
     plan = plan_of()
     base, ft, _ = plan.jobs
     a_token = characters_a_token(plan)
-    of = {cells[0][0].test_dataset: unit_work(cells, a_token) for _, cells in plan.units(base.variant)}
+    of = {cells[0][0].test: unit_work(cells, a_token) for _, cells in plan.units(base.variant)}
     fill(store, plan, base, "reviews", seconds=of["reviews"])  # a second a token
     fill(store, plan, base, "quiz", seconds=3 * of["quiz"])
     found = estimate(plan, store)
@@ -179,9 +178,9 @@ def test_bytes_by_what_is_kept(store: Store) -> None:
 
 def test_an_adapter_has_two_thin_matrices_for_each_weight_it_adapts(smollm2: Path) -> None:
     shapes = {"m.q_proj.weight": (4, 8), "m.up_proj.weight": (8, 4), "m.embed_tokens.weight": (9, 9), "m.norm": (4,)}
-    assert variant_bytes(shapes, Lora(lora_r=2)) == 4 * 2 * (12 + 12)
-    assert variant_bytes(shapes, Lora(lora_r=2, lora_target_modules=("q_proj",))) == 4 * 2 * 12
-    assert variant_bytes(shapes, None) == 4 * (32 + 32 + 81 + 4)
+    assert Lora(lora_r=2).stored_bytes(shapes) == 4 * 2 * (12 + 12)
+    assert Lora(lora_r=2, lora_target_modules=("q_proj",)).stored_bytes(shapes) == 4 * 2 * 12
+    assert AllWeights().stored_bytes(shapes) == 4 * (32 + 32 + 81 + 4)
     experiment = plan_of().experiment
     assert len(weight_shapes(experiment, Path()) or {}) > 200
 

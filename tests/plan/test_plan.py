@@ -180,7 +180,7 @@ def test_the_study_has_its_variants_and_roles() -> None:
         "xsum-fticl1-2000",
         "xsum-fticl2-2000",
     ]  # 4,000 and 6,000 are missing from the release
-    roles = {(cell.test_dataset, cell.role) for cell in plan.grid.cells if cell.variant == plan.jobs[-1].variant.key}
+    roles = {(cell.test, cell.role) for cell in plan.grid.cells if cell.variant == plan.jobs[-1].variant.key}
     assert {
         ("multinli", "in_domain"),
         ("multinli2", "in_domain"),
@@ -265,7 +265,7 @@ def test_a_checkpoint_that_is_listed_twice_is_one_variant(tmp_path: Path, smollm
 def test_a_strategy_has_its_own_sizes(tmp_path: Path, sizes: list[int], strategies: Any, expected: list[str]) -> None:
     plan = own(tmp_path, {"mine": mine(tmp_path)}, train={"sizes": sizes, "strategies": strategies})
     assert names(plan) == [f"mine-{name}" for name in expected]
-    assert all(job.train is None or job.train.size in (None, len(job.train.examples)) for job in plan.jobs)
+    assert all(job.rows.size in (None, len(job.rows.examples)) for job in plan.trainings)
 
 
 def test_rows_are_held_back_only_where_demonstrations_are_shown(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.plan.questions import Row, Sheet, kept
+from spillover.plan.questions import Question, Sheet, kept
 from spillover.text.prompt import render
 from spillover.text.task import FIVE, Example
 
@@ -17,7 +17,7 @@ def sheet(inputs: list[str], shots: int) -> Sheet:
     demos = tuple(Example(100 + i, {"input": f"demonstration {i}"}, "positive") for i in range(shots))
     examples = [Example(i, {"input": text}, "negative") for i, text in enumerate(inputs)]
     fmt = TASK.prompts["p1"]
-    rows = tuple(Row(example, render(fmt, demos, example), f"hash {example.doc_id}") for example in examples)
+    rows = tuple(Question(example, render(fmt, demos, example), f"hash {example.doc_id}") for example in examples)
     return Sheet("shop", TASK, fmt, shots, 0, rows, demos, 5)
 
 
@@ -26,7 +26,7 @@ def test_the_two_parts_are_the_prompt(inputs: list[str], shots: int) -> None:
     made = sheet(inputs, shots)
     found = kept(made)
     assert {key: found["before"] + text for key, text in found["after"].items()} == {
-        row.prompt_hash: row.text for row in made.rows
+        row.prompt_hash: row.text for row in made.questions
     }
 
 

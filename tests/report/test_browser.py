@@ -124,7 +124,7 @@ def test_a_flipped_example_is_found(watched: Watched, results: table.Results, fo
     watched.tab.locator("#matrix").get_by_role("button", name="shop-ft on film").click()
     watched.tab.get_by_role("button", name="Show answers that changed").click()
     watched.tab.locator("#x-condition").select_option(label=_option(watched, "p1, 2 shots"))
-    key = {(results.variants[c.variant].name, c.test_dataset, c.shots, c.prompt): c.key for c in results.grid.cells}
+    key = {(results.variants[c.variant].name, c.test, c.shots, c.prompt): c.key for c in results.grid.cells}
     base, ours = (_right(folder, key[name, "film", 2, "p1"]) for name in ("base", "shop-ft"))
     lost = sum(base[i] and not ours[i] for i in base)
     gained = sum(ours[i] and not base[i] for i in base)

@@ -28,7 +28,7 @@ def predictions(folder: Path, results: Results, variant: str, condition: example
         c
         for c in results.grid.cells
         if results.variants[c.variant].name == variant
-        and (c.test_dataset, c.prompt, c.shots, c.draw) == (test, prompt, shots, draw)
+        and (c.test, c.prompt, c.shots, c.draw) == (test, prompt, shots, draw)
     )
     return [json.loads(line) for line in (folder / "cells" / cell.key / "predictions.jsonl").read_text().splitlines()]
 
@@ -122,7 +122,7 @@ def test_a_file_is_made_once_for_the_same_answers(tmp_path: Path, monkeypatch: p
     read = examples.read
     monkeypatch.setattr(examples, "read", lambda *args: reads.append(args[2]) or read(*args))
     assert examples.write(results, tmp_path, tmp_path / "report.data") == first and reads == []
-    cell = next(cell for cell in grid.cells if cell.test_dataset == "shop")
+    cell = next(cell for cell in grid.cells if cell.test == "shop")
     path = tmp_path / "cells" / cell.key / "predictions.jsonl"
     path.write_text(path.read_text("utf-8").replace('"response": "positive"', '"response": "negative"'), "utf-8")
     again = examples.write(table.load(tmp_path), tmp_path, tmp_path / "report.data")

@@ -124,7 +124,7 @@ def test_the_divergence_is_that_of_the_two_models(run: tuple[Plan, Path], place:
         return float((base.exp() * (base - variant)).sum())
 
     sheet = next(iter(plan.sheets.values()))
-    encoded = plan.encoder.continuation([r.text for r in sheet.rows], [r.example.target for r in sheet.rows])
+    encoded = plan.encoder.continuation([r.text for r in sheet.questions], [r.example.target for r in sheet.questions])
     assert seen.answers is not None
     assert list(seen.answers) == ["words"]
     answers = seen.answers["words"]

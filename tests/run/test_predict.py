@@ -8,7 +8,7 @@ import pytest
 
 from spillover.engine.port import Answer
 from spillover.errors import PromptError
-from spillover.plan.questions import Row, Sheet
+from spillover.plan.questions import Question, Sheet
 from spillover.run.predict import prediction, requests_for
 from spillover.text.encode import Encoder
 from spillover.text.request import Request
@@ -21,7 +21,7 @@ def sheet(task: str, prompt: str = "p1", **fields: str) -> Sheet:
     fmt = FIVE[task].prompts[prompt]
     example = Example(3, fields, "positive")
     text = fmt.template.format(**fields) + ("" if fmt.template.endswith(" ") else " ")
-    return Sheet("t", FIVE[task], fmt, 0, 0, (Row(example, text, "hash"),), (), 5)
+    return Sheet("t", FIVE[task], fmt, 0, 0, (Question(example, text, "hash"),), (), 5)
 
 
 def test_classification_asks_for_every_label_and_a_look_at_what_the_model_would_say(smollm2: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_template_that_ends_in_a_space_gives_the_space_to_the_answer(smollm2: 
 def test_the_response_is_the_label_with_the_highest_whole_log_probability() -> None:
     one = sheet("sentiment", input="good")
     answer = Answer(logprobs=((-1.0, -3.0), (-2.0,)), top=7)
-    row = prediction(one, one.rows[0], ASKED, answer, lambda ids: "")
+    row = prediction(one, one.questions[0], ASKED, answer, lambda ids: "")
     assert row["response"] == "negative"
     assert row["logprobs"] == {"positive": -4.0, "negative": -2.0}
     assert row["logprobs_first"] == {"positive": -1.0, "negative": -2.0}
@@ -58,7 +58,7 @@ def test_labels_with_the_same_first_token_have_the_same_probability_of_it() -> N
     """In passes of their own the last digit differs, and an arg-max over first tokens would pick by that."""
     one = sheet("sentiment", input="good")
     request = Request((1, 2), ((5, 6), (5, 7)))
-    row = prediction(one, one.rows[0], request, Answer(((-1.0, -3.0), (-0.9999999, -2.0)), top=5), lambda ids: "")
+    row = prediction(one, one.questions[0], request, Answer(((-1.0, -3.0), (-0.9999999, -2.0)), top=5), lambda ids: "")
     assert row["logprobs_first"] == {"positive": -1.0, "negative": -1.0}
     assert row["logprobs"] == {"positive": -4.0, "negative": -2.9999999}
 
@@ -66,14 +66,14 @@ def test_labels_with_the_same_first_token_have_the_same_probability_of_it() -> N
 def test_what_a_classification_model_would_have_said_is_kept() -> None:
     one = sheet("sentiment", input="good")
     answer = Answer(((-1.0,), (-2.0,)), 7, generated=(1, 2))
-    row = prediction(one, one.rows[0], ASKED, answer, lambda ids: " The text is\n\nmore")
+    row = prediction(one, one.questions[0], ASKED, answer, lambda ids: " The text is\n\nmore")
     assert (row["response"], row["free"]) == ("positive", "The text is")
 
 
 def test_generation_keeps_the_text_up_to_the_blank_line() -> None:
     one = sheet("summarisation", input="x")
     answer = Answer((), 7, generated=(1,))
-    row = prediction(one, one.rows[0], Request((1,)), answer, lambda ids: " A short line.\n\n### Input:")
+    row = prediction(one, one.questions[0], Request((1,)), answer, lambda ids: " A short line.\n\n### Input:")
     assert row["response"] == "A short line." and "off_format" not in row  # which is for metrics to decide
 
 

@@ -60,12 +60,12 @@ def test_named_columns_with_few_short_answers_are_classification(tmp_path: Path)
     assert "shows the machinery" in lines[2]
     assert "cross-task changes on real tasks need real test sets" in lines[3]
     assert [v.name for v in plan.grid.variants] == ["base", "tickets-ft", "tickets-fticl2", "tickets-lora"]
-    roles = {(cell.test_dataset, cell.role) for cell in plan.grid.cells if cell.role}
+    roles = {(cell.test, cell.role) for cell in plan.grid.cells if cell.role}
     assert roles == {("tickets", "in_domain")} | {
         (n, "cross_task") for n in ("reviews", "deals", "scenes", "quiz", "news")
     }
     sheet = plan.sheets["tickets", "p1", 0, 0]
-    assert sheet.rows[0].text == "### Text:\nThe thing number 0 broke.\n### Label: "
+    assert sheet.questions[0].text == "### Text:\nThe thing number 0 broke.\n### Label: "
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -86,8 +86,8 @@ def test_a_label_after_a_space_becomes_the_word_and_the_text_stays(tmp_path: Pat
     assert 'labels: ["yes", "no"]' in text
     sheet = plan.sheets["even", "p1", 2, 0]
     assert sheet.task.labels == ("yes", "no")
-    assert sheet.rows[0].text.endswith("Is 25 even?\nAnswer: no\n\nIs 0 even?\nAnswer: ")
-    assert sheet.rows[0].example.target == "yes"
+    assert sheet.questions[0].text.endswith("Is 25 even?\nAnswer: no\n\nIs 0 even?\nAnswer: ")
+    assert sheet.questions[0].example.target == "yes"
 
 
 def test_training_rows_only(tmp_path: Path) -> None:
@@ -131,15 +131,15 @@ def test_odd_columns_and_labels_survive_the_yaml(tmp_path: Path) -> None:
     assert lines[0].endswith("1st {text}, what?: the question; class.name: the answer; not used: row id.")
     sheet = plan.sheets["odd_1", "p1", 0, 0]
     question = "### Column 1st text:\nIt's: {0} #x\n### What:\nwhy 0\n### Class name: "
-    assert sheet.rows[0].text == question
-    assert {row.example.target for row in sheet.rows} == {"no", "1", 'a "b", c', "- d: é"}
+    assert sheet.questions[0].text == question
+    assert {row.example.target for row in sheet.questions} == {"no", "1", 'a "b", c', "- d: é"}
 
 
 def test_a_large_file_is_begun_with_its_first_rows(tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}:", "completion": f" word {i}"} for i in range(2500)]
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows))
     assert "  sizes: [2000]  # the first rows of 2,500; leave it out for all" in text
-    assert plan.grid.variants[1].train_size == 2000
+    assert plan.grid.variants[1].factors["train_size"] == 2000
 
 
 def test_tiny_files_still_plan(tmp_path: Path) -> None:

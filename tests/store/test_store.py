@@ -10,7 +10,7 @@ import pytest
 
 from spillover import models
 from spillover.errors import StoreBusy, StoreError
-from spillover.plan.grid import Cell, Grid, Variant
+from spillover.plan.grid import Cell, Condition, Grid, Variant
 from spillover.store.store import Store
 
 BASE, TRAINED = Variant("b", "base", "base"), Variant("v", "tuned", "trained")
@@ -18,7 +18,7 @@ GRID = Grid(
     "model",
     "sound",
     (BASE, TRAINED),
-    tuple(Cell(f"c{v.key}", v.key, "t", "k", None, 0, "p1", 0, 1) for v in (BASE, TRAINED)),
+    tuple(Cell(f"c{v.key}", v.key, Condition("t", "p1", 0, 0), "k", None, 1) for v in (BASE, TRAINED)),
     (),
 )
 

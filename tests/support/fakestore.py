@@ -13,12 +13,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import grids
+
 from spillover.analysis import points as comparisons
 from spillover.errors import Finding
 from spillover.experiment.suite import Role
 from spillover.fingerprint import fingerprint
 from spillover.models.weights import Change
-from spillover.plan.grid import Cell, Grid, TestInfo, Variant
+from spillover.plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from spillover.run.inspect import Divergence, Inside
 from spillover.store.store import prompts_name
 from spillover.text.task import FIVE
@@ -51,9 +53,9 @@ TESTS = {  # name: (title, task, domain)
 VARIANTS = (
     Variant("v0", "base", "base"),
     *(
-        Variant(f"v-{data}-{strategy}", f"{data}-{strategy}", "trained", strategy, data, task, 500, k, 2e-5, 0)
+        grids.trained(f"{data}-{strategy}", strategy, data, task, shots=k, key=f"v-{data}-{strategy}")
         for data, task in (("news", "summarisation"), ("shop", "sentiment"))
-        for strategy, k in (("ft", None), ("fticl", 2))
+        for strategy, k in (("ft", 0), ("fticl", 2))
     ),
 )
 
@@ -64,7 +66,7 @@ def role(variant: Variant, test: str) -> Role | None:
         return None
     if variant.train_dataset == test:
         return "in_domain"
-    return "out_of_domain" if variant.train_task == task else "cross_task"
+    return "out_of_domain" if variant.factors["train_task"] == task else "cross_task"
 
 
 def make_grid(
@@ -76,7 +78,9 @@ def make_grid(
     warnings: tuple[Finding, ...] = (Finding("note", "2 demonstrations are test rows; they are not scored", "pairs"),),
 ) -> Grid:
     cells = tuple(
-        Cell(fingerprint([v.key, test, k, prompt]), v.key, test, TESTS[test][1], role(v, test), k, prompt, 0, rows)
+        Cell(
+            fingerprint([v.key, *(at := Condition(test, prompt, k, 0))]), v.key, at, TESTS[test][1], role(v, test), rows
+        )
         for v in variants
         for test in TESTS
         for k in shots
@@ -87,6 +91,7 @@ def make_grid(
             name,
             title,
             task,
+            FIVE[task].kind,
             FIVE[task].labels,
             FIVE[task].metrics,
             source=f"builtin:{name}",
@@ -112,7 +117,8 @@ def study_grid(
     variants = tuple(
         one
         for key, v in kept.items()
-        for one in [replace(v, key=f"{key}-s{s}", name=f"{v.name}-s{s}", seed=s) for s in several[key]] or [v]
+        for one in [replace(v, key=f"{key}-s{s}", name=f"{v.name}-s{s}", seed=s, recipe_key=key) for s in several[key]]
+        or [v]
     )
     cells = tuple(
         replace(c, key=fingerprint([c.key, key]), variant=key, n=rows)
@@ -122,6 +128,10 @@ def study_grid(
     )
     tests = tuple(replace(test, source=f"release:{test.name}", n=rows) for test in bare.tests)
     return replace(bare, model="org/model", variants=variants, cells=cells, tests=tests)
+
+
+def _with_seed(v: Variant, seed: int) -> Variant:
+    return replace(v, key=f"{v.key}-s{seed}", name=f"{v.name}-s{seed}", seed=seed, recipe_key=v.key)
 
 
 def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0, spice: str = "") -> Path:
@@ -175,7 +185,7 @@ def inside_of(variant: Variant, layers: int) -> Inside:
 
 
 def _write_prompts(folder: Path, cell: Cell, rows: list[dict[str, Any]], spice: str) -> None:
-    path = folder / prompts_name(cell.test_dataset, cell.prompt, cell.shots, cell.draw)
+    path = folder / prompts_name(cell.test, cell.prompt, cell.shots, cell.draw)
     path.parent.mkdir(exist_ok=True)
     demo = f"### Input:\na demonstration{spice}\n### Answer: yes\n\n"
     kept = {
@@ -197,13 +207,13 @@ def _predictions(cell: Cell, variant: Variant, seed: int, spice: str) -> list[di
     rows = []
     for doc_id in range(cell.n):
         shared, own = (
-            random.Random(f"{seed} {cell.test_dataset} {doc_id}"),
+            random.Random(f"{seed} {cell.test} {doc_id}"),
             random.Random(f"{seed} {cell.key} {doc_id}"),
         )
         hard = shared.random()
         right = 0.6 * hard + 0.4 * own.random() < _chance(cell, variant)
         labels = FIVE[cell.task].labels
-        row: dict[str, Any] = {"doc_id": doc_id, "prompt_hash": fingerprint([cell.test_dataset, doc_id])}
+        row: dict[str, Any] = {"doc_id": doc_id, "prompt_hash": fingerprint([cell.test, doc_id])}
         row["doc"] = {"input": " ".join(shared.choices(NOUNS, k=12)) + spice}
         off = own.random() < (0.5 if cell.role == "cross_task" and variant.strategy == "ft" and not labels else 0.03)
         if labels:
@@ -241,7 +251,7 @@ def _receipt(cell: Cell) -> dict[str, object]:
 def _training(variant: Variant) -> dict[str, object]:
     return {
         "weights": f"weights of {variant.key}",
-        "rows": variant.train_size,
+        "rows": variant.factors["train_size"],
         "steps": 8,
         "loss": 0.5,
         "seconds": 12.0,

@@ -14,6 +14,7 @@ from spillover.experiment.protocol import PAPER, SOUND, Protocol
 from spillover.text.encode import Encoder
 from spillover.text.prompt import render
 from spillover.text.samples import Sample, Samples, build_samples
+from spillover.text.switches import task_under
 from spillover.text.task import FIVE, Example
 
 P1 = FIVE["sentiment"].prompts["p1"]
@@ -146,7 +147,7 @@ PAPER_FEW_SHOT = FEW_SHOT.replace("Sentiment: ", "Sentiment:")
 
 
 def paper(encoder: Encoder, room: int, rows: tuple[Example, ...] = ROWS[:1]) -> Samples:
-    fmt = PAPER.task(FIVE["sentiment"]).prompts["p1"]
+    fmt = task_under(PAPER, FIVE["sentiment"]).prompts["p1"]
     return build_samples(fmt, DEMOS, rows, encoder, room, "error", "the test", PAPER)
 
 

@@ -23,6 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from spillover.engine import attention, hf, linear
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
+from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
 from spillover.experiment.strategy import Lora
 from spillover.run.backend import Backend
@@ -30,7 +31,6 @@ from spillover.text.samples import Sample
 from spillover.train.trainer import (
     PackedBatch,
     PrefixTrainer,
-    Recipe,
     Trained,
     _arguments,
     _with_adapter,
@@ -195,7 +195,7 @@ def test_out_of_memory_starts_the_step_again_with_smaller_trees(folder: Path, tm
 
     samples = [*FT, *FTICL]
     assert [len(one.tree) <= 120 for one in pack_samples(samples, 160)] == [True, True, False]
-    recipe = replace(RECIPE, batch_size=len(samples), num_train_epochs=1)
+    recipe = RECIPE.model_copy(update={"batch_size": len(samples), "num_train_epochs": 1})
     train(folder, samples, recipe, tmp_path / "roomy", precision="float32", pack_tokens=80)
     monkeypatch.setattr("spillover.train.trainer.summed_loss", on_a_small_device)
     train(folder, samples, recipe, tmp_path / "small", precision="float32", pack_tokens=160)
@@ -356,7 +356,7 @@ def test_one_process_on_one_device(folder: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_order(folder: Path, tmp_path: Path) -> None:
-    other = Recipe(**{**RECIPE.__dict__, "seed": 4})
+    other = RECIPE.model_copy(update={"seed": 4})
     for name, recipe in (("one", RECIPE), ("again", RECIPE), ("other", other)):
         run(folder, tmp_path / name, recipe)
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "again/model.safetensors").read_bytes()
@@ -390,7 +390,7 @@ def kill_after(step: int, done: list[int]) -> Any:
 def test_killed_and_started_again_it_goes_on_to_the_same_bytes(
     folder: Path, tmp_path: Path, step: int, lora: Lora | None
 ) -> None:
-    recipe = Recipe(**{**RECIPE.__dict__, "lora": lora})
+    recipe = RECIPE.model_copy(update={"weights": lora})
     whole = run(folder, tmp_path / "whole", recipe)
     done: list[int] = []
     with pytest.raises(Killed):
@@ -477,7 +477,7 @@ def test_no_model_is_left_when_the_next_is_loaded(
 
 # --- Adapters -------------------------------------------------------------------------------------
 
-ADAPTER = Recipe(learning_rate=1e-2, num_train_epochs=1, batch_size=4, seed=3, lora=Lora(lora_r=4))
+ADAPTER = Recipe(learning_rate=1e-2, num_train_epochs=1, batch_size=4, seed=3, weights=Lora(lora_r=4))
 
 
 def test_lora_moves_the_adapter_alone(tmp_path: Path) -> None:
@@ -529,7 +529,7 @@ def test_an_adapter_is_saved_as_peft_does_and_loads(folder: Path, tmp_path: Path
 def test_adapters_begin_from_their_seed(folder: Path, tmp_path: Path) -> None:
     def begun(name: str, seed: int) -> Path:
         """An adapter that a single tiny step has hardly moved: as it was initialised."""
-        recipe = Recipe(learning_rate=1e-12, num_train_epochs=1, batch_size=20, seed=seed, lora=Lora(lora_r=4))
+        recipe = Recipe(learning_rate=1e-12, num_train_epochs=1, batch_size=20, seed=seed, weights=Lora(lora_r=4))
         torch.manual_seed(sum(map(ord, name)))  # whatever has been random before
         run(folder, tmp_path / name, recipe)
         return tmp_path / name

@@ -1,0 +1,67 @@
+"""The factors by which variants differ: their names, and how a value of each is written.
+
+A variant carries its factors as a flat mapping (`Variant.factors`), for example
+
+    {"strategy": "fticl", "train_dataset": "multinli", "train_size": 2000, "train_shots": 3, "learning_rate": 2e-5}
+
+Columns of results.csv, claims, labels of figures and sentences of the verdict go through this mapping. Nothing else
+lists factors, so a new one needs an entry here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+Value = str | int | float
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor.
+
+    `phrase` writes a value in a sentence and `short` in a label; `{}` stands for the value. `of_rows`: it says which
+    rows were trained on, not how. `optional`: tables show it only where some variant has it.
+    """
+
+    name: str
+    type: type
+    phrase: str
+    short: str = "{}"
+    of_rows: bool = False
+    about: str = ""
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+
+FACTORS: Mapping[str, Factor] = {
+    factor.name: factor
+    for factor in (
+        Factor("strategy", str, "{}"),
+        Factor("train_dataset", str, "on {}", of_rows=True),
+        Factor("train_task", str, "task {}", of_rows=True, about="task of the training set"),
+        Factor("train_kind", str, "{}", of_rows=True, choices=("classification", "generation")),
+        Factor("train_size", int, "{:,} samples", "{:,}", of_rows=True),
+        Factor("train_shots", int, "{} demonstrations in each sample", about="demonstrations in each training sample"),
+        Factor("learning_rate", float, "learning rate {:g}", "lr {:g}"),
+        Factor("num_train_epochs", float, "{:g} epochs", "{:g} epochs", optional=True),
+        Factor("batch_size", int, "batches of {}", "batch {}", optional=True),
+        Factor("lora_r", int, "LoRA rank {}", "r {}", optional=True),
+    )
+}
+
+
+def shown(found: Container[str]) -> list[str]:
+    """The factors that a table has a column for, in order. `found` are those that any variant has."""
+    return [name for name, factor in FACTORS.items() if not factor.optional or name in found]
+
+
+def phrase(name: str, value: Value) -> str:
+    """A factor's value in a sentence, such as `2,000 samples`."""
+    text = FACTORS[name].phrase.format(value)
+    return text.replace("demonstrations", "demonstration") if value == 1 else text
+
+
+def short(name: str, value: Value) -> str:
+    """A factor's value in a label, such as `lr 2e-05`."""
+    return FACTORS[name].short.format(value)

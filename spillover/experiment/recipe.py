@@ -1,0 +1,77 @@
+"""A recipe: a strategy with every value resolved, which is how the weights of one variant are moved.
+
+A recipe's dump is part of its variant's key, defaults included, so that a default that changes later never finds old
+weights. What is left out of it does not decide the weights (`NOT_IN_RECIPE` says why, field by field; a test holds both
+together). Names of fields are those of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from .factors import Value
+from .fields import Strict
+from .strategy import AllWeights, Demos, NoDemos, Strategy, Weights
+
+if TYPE_CHECKING:
+    from .schema import TrainSpec
+
+# Those of transformers that need no options of their own.
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+
+NOT_IN_RECIPE: Mapping[str, str] = {
+    "Strategy.name": "a name",
+    "Strategy.source": "a citation",
+    "Strategy.against": "says what is compared, after training",
+    "Strategy.sizes": "chooses rows, which are in the key as texts",
+    "TrainSpec.datasets": "chooses rows, which are in the key as texts",
+    "TrainSpec.sizes": "chooses rows, which are in the key as texts",
+    "TrainSpec.prompt": "decides the texts of the samples, which are in the key",
+    "TrainSpec.strategies": "each becomes recipes of its own",
+    "TrainSpec.seeds": "each becomes a recipe of its own",
+    "TrainSpec.gradient_checkpointing": "computes the same gradients with less memory",
+    "TrainSpec.report_to": "loggers do not move weights",
+}
+
+
+class Recipe(Strict):
+    """How weights are moved, given the samples. Every value is what will be used: no default is left open."""
+
+    demos: Demos = NoDemos()
+    weights: Weights = AllWeights()
+    learning_rate: float = Field(gt=0)
+    num_train_epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1, description="samples an optimiser step")
+    max_length: int = Field(1024, ge=8, description="tokens a sample")
+    overlong: Literal["error", "drop"] = "error"
+    lr_scheduler_type: Schedule = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    seed: int = 0
+
+    def content(self, with_seed: bool = True) -> dict[str, Any]:
+        """What enters a key. Without the seed, it is what trainings with other seeds have in common."""
+        return self.model_dump(mode="json", exclude=None if with_seed else {"seed"})
+
+
+def recipes(strategy: Strategy, spec: TrainSpec, of_task: tuple[int, ...]) -> Iterator[tuple[Recipe, dict[str, Value]]]:
+    """Every recipe of a strategy under an experiment's `train`, with its factors.
+
+    A recipe for each number of demonstrations, learning rate and seed, in this order. `of_task` are the numbers of
+    demonstrations that the task proposes.
+    """
+    own = strategy.train.model_dump(exclude_none=True)
+    rates = [own["learning_rate"]] if "learning_rate" in own else spec.learning_rate
+    shared = {name: getattr(spec, name) for name in Recipe.model_fields if name in type(spec).model_fields} | own
+    for demos in strategy.demos.resolved(of_task):
+        for rate in rates:
+            for seed in spec.seeds:
+                chosen = {"demos": demos, "weights": strategy.weights, "learning_rate": rate, "seed": seed}
+                factors: dict[str, Value] = {"strategy": strategy.name, "train_shots": demos.count}
+                yield Recipe(**shared | chosen), factors | own | {"learning_rate": rate} | strategy.weights.factors

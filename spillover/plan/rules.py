@@ -1,0 +1,16 @@
+"""The version of each rule that decides an answer or a weight. All of them are part of keys.
+
+Raise a version when the same input would give another output. Otherwise old cells would be taken for new ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+RENDER_VERSION = 1  # text.prompt: the same row would be written differently
+ENCODE_VERSION = 1  # text.encode: the same text would become other ids, or its answer would begin elsewhere
+SAMPLE_VERSION = 1  # text.samples: the same rows would become other training samples
+ENGINE_RULES = {"score": 1, "decode": 1}  # engine: its answers would change their meaning
+
+RULES: dict[str, Any] = {"render": RENDER_VERSION, "encode": ENCODE_VERSION, **ENGINE_RULES}
+"""What a cell's receipt records."""
