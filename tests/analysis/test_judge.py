@@ -20,6 +20,7 @@ from spillover.analysis.measures import Rate, off_format, over_seeds, p_from
 from spillover.analysis.points import study_grid, variants_of
 from spillover.analysis.results import Results
 from spillover.analysis.rows import RowStatistics
+from spillover.analysis.table import columns
 from spillover.experiment import dialect
 from spillover.experiment.claims import Claim, Comparison, as_yaml, study_claims
 from spillover.experiment.schema import load_claims, parse_experiment
