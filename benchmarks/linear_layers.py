@@ -1,10 +1,10 @@
 """Float32 products of the model's own matrices: oneDNN's against PyTorch's choice, forward and backward.
 
-Each of the model's linear layers is applied to `--tokens` tokens, by `spillover.engine.linear` and by
+Each of the model's linear layers is applied to `--tokens` tokens, by `spillover.engine.kernels` and by
 `torch.nn.functional.linear`, in turn, in one process; the median times of layers of one shape are multiplied by their
 number and added up. The ratio is that of forward and backward passes through all of them; beside it are the forward
 pass alone, at that many tokens and at 16, as in decoding. Where the package leaves products to PyTorch
-(`linear.is_faster`), both sides are the same: 1x.
+(`kernels.is_faster`), both sides are the same: 1x.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from spillover.engine.hf import load_model
-    from spillover.engine.linear import is_faster, linear
+    from spillover.engine.kernels import is_faster, linear
 
     modules = load_model(common.folder(args), "float32").modules()
     shapes = Counter(module.weight.shape for module in modules if type(module) is torch.nn.Linear)

@@ -29,9 +29,9 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Linear layers and every rectangle of attention as on AMD's Zen 5, whatever this processor is."""
     import torch
 
-    from spillover.engine import attention, linear
+    from spillover.engine import kernels
 
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(linear, "is_faster", lambda: True)
-    monkeypatch.setattr(attention, "UNFUSED_FROM", 1)
+    monkeypatch.setattr(kernels, "is_faster", lambda: True)
+    monkeypatch.setattr(kernels, "PRODUCTS_FROM", 1)

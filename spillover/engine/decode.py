@@ -1,13 +1,13 @@
-"""Greedy decoding of many rows at once, the keys of whose contexts lie scattered over a tree.
+"""Greedy decoding of many rows at once, while the keys of their contexts lie scattered over a tree.
 
-One step is one token of each row. What several rows have in common of their contexts (demonstrations, a shared
-instruction) is attended to once, by all those rows as if they were one; what is a row's own, and what it
-generates, sits in a tail. The partial softmaxes are merged by their log-sum-exps, as everywhere in `attention`.
+One step computes one token of each row. Keys that several rows share (demonstrations, a common instruction) are
+attended to once, by all those rows together. Each row also has a tail: the keys that belong to it alone, and those of
+the tokens that it generates. The partial softmaxes are merged by their log-sum-exps, as in `attention`.
 
-Tails of similar length lie in one padded block (`Tails`): one row of a thousand tokens must not make forty-five rows of
-three hundred as long. A row that is done hands its place to the last of its block, so that one row is copied and not
-all. And keys that have moved into a tail leave the blocks they came from, a layer at a time: at no moment
-is much more than one copy of them in memory.
+Tails of similar length lie in one padded block (`Tails`), so that one row of a thousand tokens does not make
+forty-five rows of three hundred as long. When a row is done, the last row of its block takes its place, so only one
+row is copied. Keys that have moved into a tail leave the blocks they came from, a layer at a time, so memory
+never holds much more than one copy of them.
 
 Shapes: R rows, H query heads, G key-value heads, K query heads of one key-value head, L keys, D head width.
 """
@@ -15,73 +15,26 @@ Shapes: R rows, H query heads, G key-value heads, K query heads of one key-value
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from .attention import KeyValue, fused, merge
+from . import ops
+from .attention import additive, merge
+from .blocks import Block, KeyValue, Piece, Range, keep, within
 from .tree import merge_ranges
 
-Range = tuple[int, int]  # of the line
 SHORTEST = 0.75  # of the longest tail of its block: at most a quarter is padding
 
 
 @dataclass
-class Block:
-    """Keys and values of the range `start:stop` of the line, by layer: k_1GND, v_1GND."""
-
-    start: int
-    stop: int
-    kv: dict[int, KeyValue]
-
-    def cut(self, layer: int, start: int, stop: int) -> KeyValue:
-        k, v = self.kv[layer]
-        if (start, stop) == (self.start, self.stop):
-            return k, v
-        at = slice(start - self.start, stop - self.start)
-        return k[:, :, at].clone(), v[:, :, at].clone()  # a view would keep the whole block alive
-
-
-def by_layer(blocks: Sequence[Block]) -> dict[int, dict[int, KeyValue]]:
-    """Layer -> number of the block -> its keys and values."""
-    layers: dict[int, dict[int, KeyValue]] = {}
-    for number, block in enumerate(blocks):
-        for layer, kv in block.kv.items():
-            layers.setdefault(layer, {})[number] = kv
-    return layers
-
-
-Piece = tuple[Block, int, int]  # a range of the line with the block that holds it
-
-
-def within(ranges: Iterable[Range], blocks: Sequence[Block]) -> list[Piece]:
-    """Ranges cut at the bounds of the blocks that hold them."""
-    ranges = list(ranges)
-    pieces = ((block, max(lo, block.start), min(hi, block.stop)) for block in blocks for lo, hi in ranges)
-    return [(block, lo, hi) for block, lo, hi in pieces if lo < hi]
-
-
-def keep(blocks: list[Block], needed: Iterable[Range], before: Callable[[int], None] | None = None) -> None:
-    """Only the needed ranges stay in memory, `blocks` become theirs; `before` sees each layer still whole."""
-    kept = [(block, Block(lo, hi, {})) for block, lo, hi in within(merge_ranges(needed), blocks)]
-    for layer in list(blocks[0].kv) if blocks else []:
-        if before:
-            before(layer)
-        for old, new in kept:
-            new.kv[layer] = old.cut(layer, new.start, new.stop)
-        for block in blocks:
-            del block.kv[layer]
-    blocks[:] = [new for _, new in kept]
-
-
-@dataclass
 class Tails:
-    """The own keys of rows of similar length, padded to one block a layer: k_RGLD, v_RGLD.
+    """The tails of rows of similar length, padded to one block a layer: k_RGLD, v_RGLD.
 
-    `lengths[i]` keys of row `rows[i]` come from its context; what it generates follows them.
+    The first `lengths[i]` keys of row `rows[i]` come from its context; those of the tokens it generates follow.
     """
 
     rows: list[int]
@@ -89,7 +42,7 @@ class Tails:
     kv: dict[int, KeyValue] = field(default_factory=dict)
 
     def gather(self, layer: int, like: KeyValue, own: Sequence[Sequence[Piece]], new_tokens: int) -> None:
-        """Copy a layer's keys and values out of the blocks; `own` lists each row's ranges, in order."""
+        """Copy a layer's keys and values out of the blocks; `own` lists each row's pieces, in order."""
         k0, v0 = like
         shape = (len(self.rows), k0.shape[1], max(self.lengths) + new_tokens, k0.shape[3])
         keys, values = k0.new_zeros(shape), v0.new_zeros(shape)
@@ -102,8 +55,8 @@ class Tails:
                 filled += hi - lo
         self.kv[layer] = keys, values
 
-    def leave(self, row: int) -> None:
-        """A row that is done: the last one of the block takes its place."""
+    def remove(self, row: int) -> None:
+        """Remove a row that is done; the last row takes its place."""
         i, last = self.rows.index(row), len(self.rows) - 1
         self.rows[i], self.lengths[i] = self.rows[last], self.lengths[last]
         del self.rows[last], self.lengths[last]
@@ -115,12 +68,11 @@ class Tails:
 class DecodePass:
     """The attention of one decoding step.
 
-    `shared` are ranges that several rows look at: (rows, number of the block, keys k0:k1 within it). `rows` are those
-    still going on, in the order of their queries; `step` counts what each of them has generated in these passes.
+    `shared` lists the keys `k0:k1` of a block that several rows look at, as (rows, block, k0, k1). `rows` are those not
+    yet done, in the order of their queries. `step` counts the tokens that each of them has computed.
     """
 
-    shared: list[tuple[list[int], int, int, int]]
-    past_kv: dict[int, dict[int, KeyValue]]
+    shared: list[tuple[list[int], Block, int, int]]
     tails: list[Tails]
     rows: list[int]
     step: int = 0
@@ -130,7 +82,7 @@ class DecodePass:
     def of(
         cls, contexts: Sequence[Sequence[Range]], blocks: list[Block], needed: Sequence[Range], new_tokens: int
     ) -> DecodePass:
-        """`contexts` are the rows' key ranges. `blocks` gives up what is neither shared nor `needed` elsewhere."""
+        """`contexts` are the key ranges of each row. `blocks` keeps only keys that are shared or `needed` elsewhere."""
         spans = [within(ranges, blocks) for ranges in contexts]
         edges = sorted({edge for row in spans for _, lo, hi in row for edge in (lo, hi)})
         members: dict[Range, list[int]] = {}
@@ -138,10 +90,12 @@ class DecodePass:
             for _, lo, hi in pieces:
                 for piece in pairwise(edges[bisect_left(edges, lo) : bisect_left(edges, hi) + 1]):
                     members.setdefault(piece, []).append(row)
-        together = {piece: rows for piece, rows in sorted(members.items()) if len(rows) > 1}
+        together: dict[Range, list[int]] = {}
         alone: list[list[Range]] = [[] for _ in spans]
         for piece, rows in sorted(members.items()):
-            if len(rows) == 1:
+            if len(rows) > 1:
+                together[piece] = rows
+            else:
                 alone[rows[0]].append(piece)
         own = [within(merge_ranges(ranges), blocks) for ranges in alone]
         tails = _by_length([sum(hi - lo for _, lo, hi in ranges) for ranges in own])
@@ -151,13 +105,13 @@ class DecodePass:
                 tail.gather(layer, blocks[0].kv[layer], own, new_tokens)
 
         keep(blocks, [*needed, *together], gather)
-        return cls(_rectangles(together, blocks), by_layer(blocks), tails, list(range(len(spans))))
+        return cls(_rectangles(together, blocks), tails, list(range(len(spans))))
 
     def stay(self, slots: list[int]) -> None:
-        """Only these of the current rows go on."""
+        """Go on with only these of the current rows."""
         staying = [self.rows[slot] for slot in slots]
         for row in set(self.rows).difference(staying):
-            next(tail for tail in self.tails if row in tail.rows).leave(row)
+            next(tail for tail in self.tails if row in tail.rows).remove(row)
         self.tails = [tail for tail in self.tails if tail.rows]
         self.rows = staying
         self._of_step = (-1, [])
@@ -166,7 +120,7 @@ class DecodePass:
         """q_1HRD, k_1GRD, v_1GRD -> out_1HRD; the step's keys and values join the rows' tails."""
         heads, count, width = q.shape[1], q.shape[2], q.shape[3]
         groups = k.shape[1]
-        # Query heads of one key-value head stand side by side as if they were queries: no repeated keys.
+        # The query heads of one key-value head stand side by side like queries, so no keys are repeated.
         q_RGKD = q[0].view(groups, heads // groups, count, width).permute(2, 0, 1, 3)
         k_RGD, v_RGD = k[0].transpose(0, 1), v[0].transpose(0, 1)
         out = torch.empty(q_RGKD.shape, dtype=torch.float32, device=q.device)
@@ -176,17 +130,17 @@ class DecodePass:
             each = torch.arange(len(tail.rows), device=q.device)
             keys[each, :, at], values[each, :, at] = k_RGD[slots], v_RGD[slots]
             span = (slice(len(tail.rows)), slice(None), slice(mask.shape[-1]))
-            part, part_lse = _masked(q_RGKD[slots], keys[span], values[span], mask, scale)
+            part, part_lse = ops.attend(q_RGKD[slots], keys[span], values[span], scale, mask=mask)
             out[slots], lse[slots] = part.float(), part_lse.float()
         slot_of = {row: slot for slot, row in enumerate(self.rows)}
         for members, block, k0, k1 in self.shared:
             here = [slot_of[row] for row in members if row in slot_of]
             if not here:
                 continue
-            keys, values = self.past_kv[layer][block]
+            keys, values = block.kv[layer]
             r0, r1 = here[0], here[-1] + 1  # rows below one branch are neighbours on the line
             q_1GND = q_RGKD[r0:r1].permute(1, 0, 2, 3).reshape(1, groups, -1, width)
-            other, other_lse = fused(q_1GND, keys[:, :, k0:k1], values[:, :, k0:k1], False, scale)
+            other, other_lse = ops.attend(q_1GND, keys[:, :, k0:k1], values[:, :, k0:k1], scale)
             merge(
                 out[r0:r1],
                 lse[r0:r1],
@@ -196,9 +150,9 @@ class DecodePass:
         return out.to(q.dtype).permute(1, 2, 0, 3).reshape(1, heads, count, width)
 
     def _tails_now(self, q: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each block of tails: which queries, where their new keys go, and the mask; alike in all layers of a step.
+        """For each block of tails: which queries, where their new keys go, and the mask. All layers share it.
 
-        The mask, R11L, is 0 where a row's own key is in use and -inf in the padding.
+        The mask, R11L, is 0 where a key of the row is in use and -inf in the padding.
         """
         if self._of_step[0] != self.step:
             slot_of = {row: slot for slot, row in enumerate(self.rows)}
@@ -207,8 +161,7 @@ class DecodePass:
                 slots = torch.tensor([slot_of[row] for row in tail.rows], device=q.device)
                 at = torch.tensor(tail.lengths, device=q.device) + self.step
                 unused = torch.arange(max(tail.lengths) + self.step + 1, device=q.device)[None] > at[:, None]
-                mask = torch.zeros(unused.shape, dtype=q.dtype, device=q.device).masked_fill_(unused, float("-inf"))
-                now.append((slots, at, mask[:, None, None]))
+                now.append((slots, at, additive(unused, q.dtype)[:, None, None]))
             self._of_step = (self.step, now)
         return self._of_step[1]
 
@@ -225,25 +178,14 @@ def _by_length(lengths: Sequence[int]) -> list[Tails]:
     return tails
 
 
-def _rectangles(together: dict[Range, list[int]], blocks: Sequence[Block]) -> list[tuple[list[int], int, int, int]]:
-    """What rows share, as few rectangles of keys: neighbouring pieces of the same rows are one."""
-    found: list[tuple[list[int], int, int, int]] = []
+def _rectangles(together: dict[Range, list[int]], blocks: Sequence[Block]) -> list[tuple[list[int], Block, int, int]]:
+    """What rows share, as few rectangles of keys: neighbouring pieces of the same rows become one."""
+    found: list[tuple[list[int], Block, int, int]] = []
     for (lo, hi), rows in together.items():
-        number, block = next((n, b) for n, b in enumerate(blocks) if b.start <= lo and hi <= b.stop)
+        block = next(block for block in blocks if block.start <= lo and hi <= block.stop)
         k0, k1 = lo - block.start, hi - block.start
-        if found and found[-1][:2] == (rows, number) and found[-1][3] == k0:
-            found[-1] = (rows, number, found[-1][2], k1)
+        if found and found[-1][:2] == (rows, block) and found[-1][3] == k0:
+            found[-1] = (rows, block, found[-1][2], k1)
         else:
-            found.append((rows, number, k0, k1))
+            found.append((rows, block, k0, k1))
     return found
-
-
-def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention with an additive mask, and its log-sum-exp: q_RGKD, k_RGLD -> out_RGKD, lse_RGK."""
-    if q.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, False, attn_mask=mask, scale=scale
-        )
-    scores = (q @ k.transpose(-1, -2)).float() * scale + mask.float()
-    lse = scores.logsumexp(-1)
-    return (scores - lse.unsqueeze(-1)).exp().to(v.dtype) @ v, lse

@@ -1,15 +1,15 @@
-"""How far apart two models' next-token distributions are: the exact Kullback-Leibler divergence, in nats a token.
+"""How far two models' next-token distributions differ: the exact Kullback-Leibler divergence, in nats a token.
 
     KL(base || variant) = sum over the vocabulary of p_base * (log p_base - log p_variant)
 
-The two need not be in memory together, and the base's distributions need not be kept: some thousand positions times a
-vocabulary of 49,152 would be most of a gigabyte. What is kept is what they are made of, the final hidden states at
-those positions (a few megabytes) and the output layer, from which any slice of them is made again, exactly.
+The two models need not be in memory together. The distributions themselves would be large: a few thousand positions
+times a vocabulary of 49,152 take most of a gigabyte. So only the final hidden states at those positions (a few
+megabytes) and the output layer are kept. Any slice of the distributions is computed from them again, exactly.
 
-A passage is a pair (ids, start), as `Encoder.continuation` returns it: `ids[start:]` are predicted, each from all ids
-before it, whatever a model would have said itself (teacher forcing). Both models go through the same passes in the
-same order, so a variant that is the base differs by 0 and not by rounding. In bfloat16 the hidden states are rounded,
-which alone is worth some 1e-3 nats between a model and a slightly moved copy; the rest is float32.
+A passage is a pair (ids, start), as `Encoder.continuation` returns it. `ids[start:]` are predicted, each from all ids
+before it (teacher forcing). Both models compute the same passes in the same order, so a variant that equals the base
+differs by exactly 0. In bfloat16 the hidden states are rounded; this alone makes some 1e-3 nats between a model and a
+slightly changed copy. Everything else is float32.
 
 Shapes: P positions, C hidden width, V vocabulary.
 """
@@ -24,16 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.machine import one_line
 from . import attention
 from .attention import TreePass
-from .head import Head
+from .head import Head, hidden_states
 from .hf import PROBE_TOLERANCE
 from .tree import Tree
 
 Passage = tuple[Sequence[int], int]
 
-PASS_TOKENS = 4096  # of several short passages that one forward pass takes
-POSITIONS_AT_ONCE = 256  # whose distributions over the whole vocabulary are held together
+PASS_TOKENS = 4096  # of a forward pass over several short passages
+POSITIONS_AT_ONCE = 256  # positions whose distributions are in memory together
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class Distributions:
     @classmethod
     @torch.no_grad()
     def of(cls, model: Any, passages: Sequence[Passage]) -> Distributions:
-        """Where `ids[start:]` of each passage are predicted, passage after passage. `model` may hold our attention."""
+        """The distributions that predict `ids[start:]` of each passage, one passage after the other."""
         shares = model.config._attn_implementation == attention.NAME
-        hidden = _through_trees(model, passages) if shares else [_alone(model, passage) for passage in passages]
+        if shares:
+            hidden = _through_trees(model, passages)
+        else:
+            hidden = [hidden_states(model, ids[:-1])[start - 1 :] for ids, start in passages]
         return cls(torch.cat(hidden).cpu(), Head.of(model))
 
     @torch.no_grad()
@@ -62,7 +66,7 @@ class Distributions:
 def divergence(base: Distributions, variant: Distributions) -> tuple[Tensor, float]:
     """KL(base || variant) at each position, in nats, float64_P; and the largest |log p_base - log p_variant| anywhere.
 
-    Where one vocabulary is longer (a token was added), both are taken over the tokens that they share.
+    If one vocabulary is longer (a token was added), both distributions are over the tokens that they share.
     """
     vocabulary = min(len(base.head.weight_VC), len(variant.head.weight_VC))
     nats, largest = [], []
@@ -78,9 +82,9 @@ def divergence(base: Distributions, variant: Distributions) -> tuple[Tensor, flo
 
 @torch.no_grad()
 def why_not(model: Any, words: Sequence[int]) -> str | None:
-    """Why hidden states and output layer do not make the model's own answers, or None. `words` are some ids of it.
+    """Why hidden states and output layer do not give the model's own answers, or None. `words` are any of its ids.
 
-    A model whose attention is ours has answered this when it was loaded: the shared engine computes its logits so.
+    A model whose attention was replaced has passed this check when it was loaded, by the probe of `hf`.
     """
     if model.config._attn_implementation == attention.NAME:
         return None
@@ -90,8 +94,8 @@ def why_not(model: Any, words: Sequence[int]) -> str | None:
         )
         own = model(input_ids=torch.tensor([words[:-1]], device=model.device), use_cache=False).logits[0]
         worst = float((made - own.float().log_softmax(-1)).abs().max())
-    except Exception as error:  # an architecture that we do not know; its answers are scored all the same
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'in its forward pass'}"
+    except Exception as error:  # an unknown architecture; its answers are scored all the same
+        return f"{type(error).__name__}: {one_line(error)}"
     tolerance = PROBE_TOLERANCE[str(model.dtype).removeprefix("torch.")]
     if not worst <= tolerance:  # written so that NaN differs
         return f"its output layer does something of its own: {worst:.2g} nats off"
@@ -99,9 +103,9 @@ def why_not(model: Any, words: Sequence[int]) -> str | None:
 
 
 def merge_gap(model: Any, passage: Passage) -> float | None:
-    """Mean |change| of the passage's log-probabilities, in nats a token, when adapters are merged into their weights.
+    """Mean |change| of the passage's log-probabilities, in nats a token, when adapters are merged into the weights.
 
-    None for a model without adapters. Nothing but rounding should change.
+    None for a model without adapters. Merging should change no more than rounding does.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -116,7 +120,7 @@ def merge_gap(model: Any, passage: Passage) -> float | None:
 
 @contextmanager
 def _merged(layers: Sequence[Any]) -> Iterator[None]:
-    """Adapters are merged while this lasts, each only while its layer computes: no second model is held in memory."""
+    """Merge each adapter while its layer computes, so that no second model is in memory."""
     own: dict[Any, Tensor] = {}
 
     def merge(layer: Any, _: Any) -> None:
@@ -126,7 +130,7 @@ def _merged(layers: Sequence[Any]) -> Iterator[None]:
         layer.merge()
 
     def restore(layer: Any, *_: Any) -> None:
-        layer.unmerge()  # subtracts, which rounds: the weight is put back as it was
+        layer.unmerge()  # subtracting rounds, so the weight itself is put back
         layer.get_base_layer().weight.data = own.pop(layer)
 
     hooks = [layer.register_forward_pre_hook(merge) for layer in layers]
@@ -150,18 +154,18 @@ def _next_logprobs(model: Any, passage: Passage) -> Tensor:
 
 
 def _through_trees(model: Any, passages: Sequence[Passage]) -> list[Tensor]:
-    """Hidden states of a model with our attention: several passages a pass, what they share once."""
+    """Hidden states of a model with our attention: several passages a pass, shared prefixes once."""
     hidden = []
     for group in _groups(passages):
         tree = Tree.of([ids[:-1] for ids, _ in group])
         at = [tree.locate(n, i - 1) for n, (ids, start) in enumerate(group) for i in range(start, len(ids))]
-        states = _states(model, tree.tokens.tolist(), tree.positions.tolist(), TreePass(tree.parts))
+        states = hidden_states(model, tree.tokens, tree.positions, TreePass(tree.parts))
         hidden.append(states[torch.tensor(at, device=states.device)])
     return hidden
 
 
 def _groups(passages: Sequence[Passage]) -> Iterator[list[Passage]]:
-    """Consecutive passages of at most PASS_TOKENS together; a longer one stands alone."""
+    """Consecutive passages of at most PASS_TOKENS together; a longer passage is a group of its own."""
     group: list[Passage] = []
     tokens = 0
     for passage in passages:
@@ -171,15 +175,3 @@ def _groups(passages: Sequence[Passage]) -> Iterator[list[Passage]]:
         group.append(passage)
         tokens += len(passage[0])
     yield group
-
-
-def _alone(model: Any, passage: Passage) -> Tensor:
-    ids, start = passage
-    return _states(model, ids[:-1])[start - 1 :]
-
-
-def _states(model: Any, ids: Sequence[int], positions: Sequence[int] | None = None, tree: Any = None) -> Tensor:
-    """Final hidden states_PC of one line of ids."""
-    planned = {} if tree is None else {"tree": tree, "position_ids": torch.tensor([positions], device=model.device)}
-    ids_1P = torch.tensor([ids], device=model.device)
-    return model.get_decoder()(input_ids=ids_1P, use_cache=False, **planned).last_hidden_state[0]

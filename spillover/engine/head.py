@@ -1,8 +1,8 @@
-"""The output layer, in float32: from final hidden states to next-token log-probabilities.
+"""From token ids to final hidden states, and from those to next-token logits in float32.
 
-A model in bfloat16 has logits of two or three digits, too coarse to rank labels by or to compare two models with.
-Its hidden states times a float32 copy of its output layer cost little more and lose nothing further. Some models do
-one more thing to their logits, a division or a soft cap, of which their configuration tells.
+A model in bfloat16 has logits of two or three digits: too few to rank labels, or to compare two models. Its hidden
+states times a float32 copy of its output layer cost little more, and nothing else is rounded. Some models also divide
+their logits or cap them softly; their configuration says so.
 
 Shapes: P positions, C hidden width, V vocabulary.
 """
@@ -15,12 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .linear import linear
+from .ops import linear
+
+
+def hidden_states(model: Any, ids: Any, positions: Any = None, tree: Any = None) -> Tensor:
+    """Final hidden states_PC of one line of ids. With a `tree`, the ids stand at `positions` of their sequences."""
+    line = {"input_ids": torch.as_tensor(ids)[None].to(model.device)}
+    if tree is not None:
+        line |= {"position_ids": torch.as_tensor(positions)[None].to(model.device), "tree": tree}
+    states: Tensor = model.get_decoder()(**line, use_cache=False).last_hidden_state[0]
+    return states
 
 
 @dataclass(frozen=True)
 class Head:
-    """The output layer of a model; in a float32 model its weight is the model's own, not a copy."""
+    """A model's output layer. In a float32 model its weight is the model's own, not a copy."""
 
     weight_VC: Tensor
     bias_V: Tensor | None

@@ -1,10 +1,9 @@
 """Loading a transformers model into an engine: device, precision, adapters, and whether prefixes can be shared.
 
-`auto` precision is bfloat16 where the hardware multiplies it faster (recent NVIDIA GPUs, CPUs with AMX, AMD's with
-AVX512-BF16) and float32 elsewhere. A model whose layers cannot share a prefix (recurrent layers, texts beyond a
-sliding window, attention that transformers does not let us replace) is answered by the plain engine; so is one for
-which the two engines disagree on a short probe, which is tried each time a model is loaded, to be asked or trained
-(`why_plain`).
+Precision `auto` is bfloat16 if the hardware multiplies it faster (recent NVIDIA GPUs, CPUs with AMX, AMD's with
+AVX512-BF16), else float32. Some models cannot share a prefix: recurrent layers, texts longer than a sliding window,
+attention that transformers cannot replace. They are answered by the plain engine. So is a model for which the two
+engines disagree on a short probe, which runs each time a model is loaded for answers or for training (`why_plain`).
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ModelError
+from ..models.machine import one_line
 from ..text.encode import Encoder
 from ..text.request import Request
-from . import attention, linear
+from . import attention, ops
 from .plain import PlainEngine
 from .port import Engine
 from .shared import SharedEngine
 
 Precision = Literal["float32", "bfloat16"]
 
-PROBE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}  # natural-log probability; a wrong attention is off by whole nats
+PROBE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}  # nats; with a wrong attention, answers differ by whole nats
 PROBE_TOKENS = 9
-ATTENTION = ("full_attention", "sliding_attention")  # kinds of layers that look at every earlier token, or may
-CUDA_TOKENS = {"pack_tokens": 4096, "decode_tokens": 131_072}  # attention there is a mask of pack_tokens squared
+ATTENTION = ("full_attention", "sliding_attention")  # kinds of layers whose prefixes can be shared
+CUDA_TOKENS = {"pack_tokens": 4096, "decode_tokens": 131_072}  # the mask of a pass grows with pack_tokens squared
 
 
 def device() -> torch.device:
-    """This process's one device: the (first) GPU, if there is one. Workers see one only (`spillover.run.processes`).
+    """The one device of this process: the first GPU that it sees, else the CPU.
 
-    Raises ModelError where a GPU was asked for (`--device`) and there is none, and where a launcher has started several
-    processes.
+    Raises ModelError if `--device` names a GPU and there is none, or if a launcher has started several processes.
     """
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         raise ModelError(
             "several processes are not supported yet",
             where="WORLD_SIZE",
-            allowed="start spillover without torchrun or accelerate: it uses all GPUs by itself, a variant on each",
+            allowed="start spillover without torchrun or accelerate: it uses all GPUs by itself, one variant on each",
         )
     asked = os.environ.get("SPILLOVER_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
@@ -67,24 +66,25 @@ def devices() -> list[str]:
 
 
 def resolve_precision(asked: str) -> Precision:
-    """What `auto` means on this machine. Raises ModelError as `device` does: this is what a run asks first."""
+    """The precision to compute in; `auto` depends on this machine. Raises ModelError as `device` does."""
     on_gpu = device().type == "cuda"
     if asked != "auto":
         return asked  # type: ignore[return-value]
     if on_gpu:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    # AVX512-BF16 is a reason on AMD's cores only: bf16 ran at 1.7 times the speed of float32 on Zen 5, and at 0.6 on an
-    # Intel Xeon without AMX (docs/log.md)
-    faster = torch.cpu.get_capabilities().get("amx_bf16") or linear.amd_has("avx512_bf16")
+    can = torch.cpu.get_capabilities()
+    # AVX512-BF16 counts on AMD's cores only: bf16 ran at 1.7 times the speed of float32 on Zen 5, at 0.6 on an Intel
+    # Xeon without AMX (docs/log.md)
+    faster = can.get("amx_bf16") or ("AMD" in str(can.get("cpu_name")) and can.get("avx512_bf16"))
     return "bfloat16" if faster else "float32"
 
 
 def load_model(
     folder: Path, precision: Precision, adapter: Path | None = None, trust: bool = False, config: Any = None
 ) -> Any:
-    """A causal language model with all its weights, and a PEFT adapter on top where one is given.
+    """A causal language model with all its weights, and a PEFT adapter on top if one is given.
 
-    Raises ModelError where a weight is missing: transformers would put random numbers there, with a log line only.
+    Raises ModelError if a weight is missing. transformers would only log that, and put random numbers there.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -129,9 +129,9 @@ def load_engine(
     trust: bool = False,
     longest: int | None = None,
 ) -> tuple[Engine, str | None]:
-    """The engine for a model, and why it is the plain one where the shared one was asked for.
+    """The engine for a model, and why it is the plain one although the shared one was asked for.
 
-    `longest` is the most tokens that a request will take, answer included, where that is known.
+    `longest` is the length of the longest request in tokens, answer included, if it is known.
     """
     model = load_model(folder, precision, adapter, trust).eval().requires_grad_(False)
     words = encoder.text_ids("One two three four five six seven eight nine ten.")
@@ -146,15 +146,16 @@ def _shared(model: Any, eos_ids: frozenset[int]) -> SharedEngine:
 
 
 def why_plain(model: Any, words: Sequence[int], precision: Precision, longest: int | None = None) -> str | None:
-    """Why the model cannot share prefixes, or None: then its attention and its products are ours from here on.
+    """Why the model cannot share prefixes. If it can, the result is None, and its attention has been replaced (`take`).
 
-    `words` are some token ids of it, at least PROBE_TOKENS; `longest` the most tokens of a sequence, where known.
+    `words` are any token ids of the model, at least PROBE_TOKENS. `longest` is the length of the longest sequence in
+    tokens, if it is known.
     """
     return _unsuitable(model, longest) or _probe(model, words, precision)
 
 
 def _unsuitable(model: Any, longest: int | None) -> str | None:
-    """What in the model's architecture forbids a shared prefix, or None."""
+    """What in the model's architecture prevents shared prefixes, or None."""
     others = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - {*ATTENTION}
     if others:
         return f"layers of type {', '.join(sorted(others))}"
@@ -167,16 +168,16 @@ def _unsuitable(model: Any, longest: int | None) -> str | None:
 
 
 def _probe(model: Any, words: Sequence[int], precision: Precision) -> str | None:
-    """Ask both engines the same short question. None where they agree, and then the model is ours."""
+    """Ask both engines the same short questions. If they agree, return None and leave the attention replaced."""
     usual = model.config._attn_implementation  # sdpa, or eager where a model has no other
     words = tuple(words[:PROBE_TOKENS])
     requests = [Request(words[:5], (words[5:7], words[7:8])), Request(words[:4], (words[6:9], words[2:3]))]
     try:
         take(model)
         ours = dict(_shared(model, frozenset()).run(requests, lambda ids: True))
-    except Exception as error:  # whatever an unknown model does with a tree, it has a slower way
+    except Exception as error:  # whatever an unknown model does with a tree, the plain engine can answer
         _give_back(model, usual)
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'in its forward pass'}"
+        return f"{type(error).__name__}: {one_line(error)}"
     _give_back(model, usual)
     theirs = dict(PlainEngine(model, frozenset()).run(requests, lambda ids: True))
     worst = max(
@@ -192,12 +193,12 @@ def _probe(model: Any, words: Sequence[int], precision: Precision) -> str | None
 
 
 def take(model: Any) -> None:
-    """The model's attention and linear layers are ours from here on: it answers, and learns, by token trees."""
+    """Replace the model's attention and linear layers, so that it answers and learns by token trees."""
     attention.register()
     model.set_attn_implementation(attention.NAME)
-    linear.adopt(model)
+    ops.take_linear_layers(model)
 
 
 def _give_back(model: Any, usual: str) -> None:
     model.set_attn_implementation(usual)
-    linear.restore(model)
+    ops.give_back_linear_layers(model)

@@ -1,11 +1,11 @@
-"""How a run takes a machine's memory: in large pages, kept between passes, and in smaller passes where it is full.
+"""Memory: keeping freed memory for the next pass, and recognising that a device has none left.
 
-Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux gives much of
-that back to the system, which hands it out again in pages of 4 KB, each filled with zeros on its first use: up to a
-million page faults in half a minute. What a run does instead changes no number and helps most where prompts are long
-(`benchmarks/memory_reuse.py`); it costs memory where passes differ in size, a sixth of the peak in a training step on
-XSum (docs/log.md). It is for processes that are a run's own: a library leaves its caller's
-allocator alone, so `spillover.run.backend` asks for it and the engine does not.
+Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux returns much
+of that to the system. The system hands it out again in pages of 4 KB, each zeroed on first use: up to a million page
+faults in half a minute. Keeping the memory avoids this and changes no number. It helps most with long prompts
+(`benchmarks/memory_reuse.py`). It costs memory if passes differ in size: a sixth of the peak in a training step on
+XSum (docs/log.md). Only the processes of a run do this, so `run.backend` calls it; a library must not change its
+caller's allocator.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ LARGEST_BLOCK = 2**30  # bytes of an allocation that is still served from the he
 
 
 def reuse_memory() -> bool:
-    """This process keeps what it frees, to use it again, and takes large pages. False where the C library is not glibc.
+    """Make this process keep freed memory and use large pages. False if the C library is not glibc.
 
-    Large pages are PyTorch's own switch (`THP_MEM_ALLOC_ENABLE`), which it reads once, before its first large tensor.
-    Who has set it, or one of glibc's variables (`MALLOC_TRIM_THRESHOLD_` and the like), has chosen: it is left alone.
+    For large pages PyTorch has a switch (`THP_MEM_ALLOC_ENABLE`), which it reads once, before its first large tensor.
+    If the user has set it, or one of glibc's variables (`MALLOC_TRIM_THRESHOLD_` and the like), that stays as it is.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     chosen = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"} & os.environ.keys()
@@ -33,5 +33,5 @@ def reuse_memory() -> bool:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device said that its memory is full, and smaller passes may fit. Linux may end a process instead."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's GPUs, its CPU
+    """Whether the error says that a device's memory is full. (Linux may kill a process instead.)"""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # on GPUs, on CPUs

@@ -1,13 +1,12 @@
-"""The reference engine: one request at a time, nothing shared, nothing clever.
+"""The reference engine: one request at a time, nothing shared.
 
-Every other engine is held against this one. Each option is a forward pass of its own over prompt and
-option; generation is a greedy loop with the model's ordinary cache. It is what `engine: plain` runs, and what models
-whose layers cannot share a prefix fall back to.
+Every other engine is compared with this one. Each option takes its own forward pass over prompt and option. Generation
+is a greedy loop with the model's ordinary cache. `engine: plain` runs it, and so do models whose layers cannot share
+a prefix.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,15 +26,11 @@ class PlainEngine:
         self.work = Work()
         self.device = next(model.parameters()).device
 
-    @torch.inference_mode()
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer) in the order of the requests."""
-        for number, request in enumerate(requests):
-            began = time.perf_counter()
-            answer = self._answer(request, stop)
-            self.work.seconds += time.perf_counter() - began
-            yield number, answer
+        return self.work.timed(enumerate(self._answer(request, stop) for request in requests))
 
+    @torch.inference_mode()
     def _answer(self, request: Request, stop: StopRule) -> Answer:
         logprobs = []
         for option in request.options:

@@ -6,6 +6,7 @@ correct engine. `shared.py` computes every common token prefix once, and the tes
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,16 @@ class Work:
     tokens: int = 0
     tokens_generated: int = 0
     seconds: float = 0.0
+
+    def timed(self, answers: Iterator[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+        """Pass the answers on, and add up the seconds that they take."""
+        while True:
+            began = time.perf_counter()
+            answer = next(answers, None)
+            self.seconds += time.perf_counter() - began
+            if answer is None:
+                return
+            yield answer
 
 
 class Engine(Protocol):

@@ -1,24 +1,21 @@
 """The engine that computes every shared token prefix once.
 
-All requests become one `Tree`; its line is cut into packs, and each pack is one forward pass over a
-single row of tokens without padding. The head and the log-softmax are computed, in float32, only at the
-positions that somebody asked about. Keys and values are kept just as long as a later pack or a row still
-to be decoded attends to them, and are never copied per row.
+All requests become one `Tree`. Its line is cut into packs, and each pack is one forward pass over a single row of
+tokens, without padding. Logits are computed, in float32, only at the positions that a request asks about. Keys and
+values are kept as long as a later pack or a row that will be decoded attends to them. They are never copied for a row.
 
-Decoding batches whatever rows are waiting, across shot counts: one token of each row forms the line, the
-shared ranges of their contexts are attended to once for all rows below them (`DecodePass`), and each row's
-own tail sits in one padded block. A row leaves when its stop rule, an end of sequence or its limit says so.
+All rows that wait are decoded together, whatever their shot counts. One token of each row forms the line. Keys that
+several rows share are attended to once (`DecodePass`). A row ends at its stop rule, an end of sequence or its limit.
 
-Memory: packs hold `pack_tokens` tokens, rows waiting to be decoded at most `decode_tokens` tokens of keys.
-Both are constants of the engine, not of the moment, so that a resumed run makes the same batches and the
-same bytes. Only where a device runs out of memory are they halved, and what is not yet answered is planted again.
+Memory: a pack has at most `pack_tokens` tokens. Rows that wait to be decoded hold about `decode_tokens` tokens of keys.
+Both are constants of the engine, so a resumed run makes the same batches and writes the same bytes. Only when a
+device runs out of memory are they halved; the requests not yet answered then become a new tree.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,34 +24,35 @@ from torch import Tensor
 
 from ..text.request import Request, StopRule
 from .attention import TreePass, window
-from .decode import Block, DecodePass, Range, by_layer, keep
-from .head import Head
+from .blocks import Block, Range, keep, within
+from .decode import DecodePass
+from .head import Head, hidden_states
 from .memory import out_of_memory
 from .port import Answer, Work
 from .tree import Pack, Part, Tree, merge_ranges
 
-LEAST_TOKENS = 64  # of a pass that is worth halving no further
+LEAST_TOKENS = 64  # a pass is not made smaller than this
 LOGITS_AT_ONCE = 512  # positions whose full-vocabulary logits are held together
 
 
 @dataclass
 class _Row:
-    """A request on its way: what the tree knows of it and what has been answered so far."""
+    """A request under way: where the tree has it, and its answers so far."""
 
     request: Request
     sequences: list[int]  # tree sequence of each option (of the prompt alone where there are none)
     logprobs: list[list[float]]
-    open: int  # positions not yet computed
+    open: int = 0  # positions not yet computed
     top: int = -1
     index: int = -1  # of the prompt's last token on the line
-    keys: list[Range] | None = None  # key ranges of its context, once it is known to be decoded
+    keys: list[Range] | None = None  # key ranges of its context, once it is clear that it will be decoded
 
 
 class SharedEngine:
     """Answers requests with a transformers causal language model whose attention is `spillover`.
 
-    `eos_ids` end a generation. `pack_tokens` bounds a forward pass, `decode_tokens` the keys held for
-    rows that wait to be decoded.
+    `eos_ids` end a generation. `pack_tokens` limits a forward pass; `decode_tokens` limits the keys held for rows that
+    wait to be decoded.
     """
 
     def __init__(
@@ -66,13 +64,12 @@ class SharedEngine:
         self.decode_tokens = decode_tokens
         self.window = window(model.config)
         self.work = Work()
-        self.device = next(model.parameters()).device
 
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer) for every request, in the order of the line.
 
-        Raises what the device raises where not even `LEAST_TOKENS` fit, and ValueError where a request is longer than a
-        sliding window of the model.
+        Raises ValueError if a request is longer than a sliding window of the model. Raises what the device raises if
+        passes of `LEAST_TOKENS` do not fit into its memory.
         """
         reach = max((request.reach for request in requests), default=0)
         if self.window is not None and reach > self.window:
@@ -82,7 +79,7 @@ class SharedEngine:
         while left:
             answered = set()
             try:
-                for number, answer in self._run([requests[index] for index in left], stop):
+                for number, answer in self.work.timed(self._run([requests[i] for i in left], stop)):
                     answered.add(number)
                     yield left[number], answer
             except RuntimeError as error:
@@ -94,7 +91,6 @@ class SharedEngine:
 
     @torch.inference_mode()
     def _run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
-        began = time.perf_counter()
         tree, rows = _plant(requests)
         asked = _positions(tree, rows)
         blocks: list[Block] = []
@@ -112,56 +108,32 @@ class SharedEngine:
             for number in [number for number in reading if rows[number].open == 0]:
                 del reading[number]
                 if rows[number].keys is None:
-                    self._clock(began)
                     yield number, _answer(rows[number])
-                    began = time.perf_counter()
             held = _contexts(rows, waiting)
             if pack.stop == len(tree) or sum(b - a for a, b in held) >= self.decode_tokens:
                 ready = [number for number in waiting if rows[number].open == 0]
                 waiting = [number for number in waiting if rows[number].open]
                 held = _contexts(rows, waiting)
                 needed = [*held, *tree.needed_after(pack.stop)]
-                for number, answer in self._decode(rows, ready, blocks, needed, stop):
-                    self._clock(began)
-                    yield number, answer
-                    began = time.perf_counter()
+                yield from self._decode(rows, ready, blocks, needed, stop)
             keep(blocks, [*held, *tree.needed_after(pack.stop)])
-        self._clock(began)
-
-    def _clock(self, began: float) -> None:
-        self.work.seconds += time.perf_counter() - began
 
     def _forward(self, tree: Tree, pack: Pack, blocks: list[Block]) -> tuple[Block, Tensor]:
-        """One pass over a pack: its keys and values, and the last hidden states h_NC."""
-        past = [
-            (part_in_block, number)
-            for part in pack.past
-            for number, part_in_block in _in_blocks(part.q0, part.q1, part.k0, part.k1, blocks)
-        ]
-        tree_pass = TreePass(pack.parts, past, by_layer(blocks), capture=True)
+        """One pass over a pack: its keys and values, and the final hidden states_NC."""
+        own = Block(pack.start, pack.stop)
+        tree_pass = TreePass(pack.parts, past_of(pack, blocks), own)
         at = slice(pack.start, pack.stop)
-        hidden = self._hidden(torch.from_numpy(tree.tokens[at]), torch.from_numpy(tree.positions[at]), tree_pass)
-        return Block(pack.start, pack.stop, tree_pass.captured), hidden
-
-    def _hidden(self, tokens: Tensor, positions: Tensor, tree_pass: Any) -> Tensor:
-        body = self.model.get_decoder()
-        output = body(
-            input_ids=tokens[None].to(self.device),
-            position_ids=positions[None].to(self.device),
-            use_cache=False,
-            tree=tree_pass,
-        )
-        return output.last_hidden_state[0]
+        return own, hidden_states(self.model, tree.tokens[at], tree.positions[at], tree_pass)
 
     @cached_property
     def _logits(self) -> Head:
-        """h_PC -> float32 logits_PV: bf16 logits are too coarse to rank labels by."""
+        """Hidden states_PC -> float32 logits_PV."""
         return Head.of(self.model)
 
     def _read(
         self, hidden: Tensor, start: int, stop: int, asked: dict[int, list[tuple[int, int, int]]], rows: list[_Row]
     ) -> list[int]:
-        """Read what was asked within a pack; the rows whose own next token is known now, in line order."""
+        """Note the answers that a pack holds. Returns the rows whose own next token is now known, in line order."""
         here = sorted(index for index in asked if start <= index < stop)
         known = []
         for chunk in (here[i : i + LOGITS_AT_ONCE] for i in range(0, len(here), LOGITS_AT_ONCE)):
@@ -216,15 +188,15 @@ class SharedEngine:
                 decode.stay(staying)
                 live = [live[slot] for slot in staying]
                 tokens = [tokens[slot] for slot in staying]
-            at = torch.tensor([positions[row] + len(generated[row]) - 1 for row in live])
-            hidden = self._hidden(torch.tensor(tokens), at, decode)
+            at = [positions[row] + len(generated[row]) - 1 for row in live]
+            hidden = hidden_states(self.model, tokens, at, decode)
             decode.step += 1
             self.work.tokens_generated += len(live)
             tokens = self._logits(hidden).argmax(-1).tolist()
 
 
 def _plant(requests: Sequence[Request]) -> tuple[Tree, list[_Row]]:
-    """The tree of everything that must be forwarded: prompts and options, without each option's last token."""
+    """The tree of all tokens to be computed: prompts and options, without each option's last token."""
     sequences: list[tuple[int, ...]] = []
     rows = []
     for request in requests:
@@ -232,12 +204,12 @@ def _plant(requests: Sequence[Request]) -> tuple[Tree, list[_Row]]:
             raise ValueError("a request needs at least one prompt token")
         first = len(sequences)
         sequences += [request.prompt + option[:-1] for option in request.options] or [request.prompt]
-        rows.append(_Row(request, list(range(first, len(sequences))), [[] for _ in request.options], 0))
+        rows.append(_Row(request, list(range(first, len(sequences))), [[] for _ in request.options]))
     return Tree.of(sequences), rows
 
 
 def _positions(tree: Tree, rows: list[_Row]) -> dict[int, list[tuple[int, int, int]]]:
-    """Index on the line -> [(row, option, token whose log-probability is asked, or -1 for the top only)]."""
+    """Index on the line -> [(row, option, token to be scored, or -1 if only the top is asked)]."""
     asked: dict[int, list[tuple[int, int, int]]] = {}
     for number, row in enumerate(rows):
         last = len(row.request.prompt) - 1
@@ -253,7 +225,7 @@ def _positions(tree: Tree, rows: list[_Row]) -> dict[int, list[tuple[int, int, i
 
 
 def _contexts(rows: list[_Row], waiting: Sequence[int]) -> list[Range]:
-    """What rows that wait to be decoded attend to."""
+    """Key ranges that the rows waiting to be decoded attend to."""
     return merge_ranges(span for number in waiting for span in rows[number].keys or ())
 
 
@@ -266,9 +238,10 @@ def _answer(row: _Row, generated: tuple[int, ...] | None = None, finished: bool 
     return Answer(tuple(map(tuple, row.logprobs)), row.top, generated, finished)
 
 
-def _in_blocks(q0: int, q1: int, k0: int, k1: int, blocks: list[Block]) -> Iterator[tuple[int, Part]]:
-    """A past part, cut where its keys lie in different blocks; key indices relative to the block."""
-    for number, block in enumerate(blocks):
-        lo, hi = max(k0, block.start), min(k1, block.stop)
-        if lo < hi:
-            yield number, Part(q0, q1, lo - block.start, hi - block.start, False)
+def past_of(pack: Pack, blocks: Sequence[Block]) -> list[tuple[Part, Block]]:
+    """The pack's rectangles of earlier keys, cut where these lie in different blocks; key indices within the block."""
+    return [
+        (replace(part, k0=lo - block.start, k1=hi - block.start), block)
+        for part in pack.past
+        for block, lo, hi in within([(part.k0, part.k1)], blocks)
+    ]

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spillover.engine import attention
+from spillover.engine import attention, kernels
 from spillover.engine import tree as tree_module
 from spillover.engine.attention import TreePass, merge
-from spillover.engine.decode import Block, by_layer
-from spillover.engine.shared import _in_blocks
+from spillover.engine.blocks import Block
+from spillover.engine.shared import past_of
 from spillover.engine.tree import Tree
 
 HEADS, GROUPS, WIDTH = 4, 2, 16
@@ -101,15 +101,11 @@ def test_a_pass_over_a_part_of_the_line_looks_back_at_the_keys_it_is_given(
     tree = Tree.of(FORK)
     q, k, v = inputs(len(tree))
     first, second = tree.packs(len(tree) // 2 + 1)
-    one = TreePass(first.parts, capture=True)
+    captured = Block(first.start, first.stop)
+    one = TreePass(first.parts, own=captured)
     cuts = [(0, 10), (10, first.stop)]
     blocks = [Block(lo, hi, {5: (k[:, :, lo:hi], v[:, :, lo:hi])}) for lo, hi in cuts]
-    past = [
-        (part, number)
-        for whole in second.past
-        for number, part in _in_blocks(whole.q0, whole.q1, whole.k0, whole.k1, blocks)
-    ]
-    two = TreePass(second.parts, past, by_layer(blocks))
+    two = TreePass(second.parts, past_of(second, blocks))
     halves = [
         one.attend(5, q[:, :, : first.stop], k[:, :, : first.stop], v[:, :, : first.stop], SCALE),
         (two._masked if masked else two.attend)(
@@ -118,8 +114,7 @@ def test_a_pass_over_a_part_of_the_line_looks_back_at_the_keys_it_is_given(
     ]
     reference = dense(q.double(), k.double(), v.double(), mask_of(tree))
     assert apart(torch.cat(halves, 2), reference) < 1e-6
-    assert torch.equal(one.captured[5][0], k[:, :, : first.stop])
-    assert two.captured == {}
+    assert torch.equal(captured.kv[5][0], k[:, :, : first.stop])
 
 
 def test_a_training_pass_has_no_past() -> None:
@@ -127,32 +122,13 @@ def test_a_training_pass_has_no_past() -> None:
     q, k, v = inputs(len(tree))
     _, second = tree.packs(len(tree) // 2 + 1)
     with pytest.raises(RuntimeError, match="whole tree"):
-        TreePass((), [(second.past[0], 0)], {0: {0: (k, v)}}).attend(0, q.requires_grad_(), k, v, SCALE)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
-@pytest.mark.parametrize("at_once", [2**19, 150, 1], ids=["whole", "in parts", "row by row"])
-def test_a_rectangle_is_the_same_unfused(
-    dtype: torch.dtype, causal: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
-    monkeypatch.setattr(attention, "CAUSAL_QUERIES", min(at_once, 10))
-    q, k, v = (x.repeat_interleave(HEADS // x.shape[1], 1) for x in inputs(29, dtype))
-    q = 9 * (q if causal else q[:, :, :23])  # scores tens of nats apart: some keys get no weight at all
-    out, lse = attention.unfused(q, k, v, causal, SCALE, HEADS // GROUPS)
-    allowed = torch.ones(q.shape[2], 29, dtype=torch.bool)
-    scores = q.double() @ k.double().transpose(-1, -2) * SCALE
-    scores = scores.masked_fill(~(allowed.tril() if causal else allowed), float("-inf"))
-    assert (out.dtype, lse.dtype) == (dtype, torch.float32)
-    assert apart(out, scores.softmax(-1) @ v.double()) < (1e-6 if dtype == torch.float32 else 1e-2)
-    assert float((lse - scores.logsumexp(-1)).abs().max()) < 2e-5  # scores themselves are float32 in either
+        TreePass((), [(second.past[0], Block(0, len(tree), {0: (k, v)}))]).attend(0, q.requires_grad_(), k, v, SCALE)
 
 
 @pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("few", [0, 10_000], ids=["in bfloat16", "in float32"])
 def test_in_bfloat16_they_differ_by_its_rounding_only(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "FEW_QUERIES", few)
+    monkeypatch.setattr(kernels, "FEW_QUERIES", few)
     assert max(both_ways(Tree.of(FORK), torch.bfloat16)) < 2e-2
 
 

@@ -17,7 +17,7 @@ import torch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from spillover.engine import attention, linear
+from spillover.engine import attention, kernels
 from spillover.engine.hf import load_engine
 from spillover.engine.plain import PlainEngine
 from spillover.engine.port import Answer
@@ -104,11 +104,11 @@ def test_random_requests(asked: list[Request], pack_tokens: int, decode_tokens: 
 
 @pytest.mark.usefixtures("onednn")
 def test_random_requests_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 100)
-    monkeypatch.setattr(attention, "CAUSAL_QUERIES", 7)
+    monkeypatch.setattr(kernels, "SCORES_AT_ONCE", 100)
+    monkeypatch.setattr(kernels, "CAUSAL_QUERIES", 7)
     rectangles: list[int] = []
-    unfused = attention.unfused
-    monkeypatch.setattr(attention, "unfused", lambda *args: rectangles.append(1) or unfused(*args))
+    attend = kernels.attend
+    monkeypatch.setattr(kernels, "attend", lambda *args: rectangles.append(1) or attend(*args))
     plain, model = tinymodels.pair()
 
     @settings(max_examples=20, deadline=None, derandomize=True)
@@ -120,7 +120,7 @@ def test_random_requests_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     check()
     assert len(rectangles) > 100, "in reading and in decoding"
-    assert sum(isinstance(module, linear.Linear) for module in model.modules()) > 10
+    assert sum(isinstance(module, kernels.Linear) for module in model.modules()) > 10
 
 
 def classification(rows: int = 12, generate: int = 4) -> list[Request]:
@@ -353,7 +353,7 @@ def test_a_model_that_cannot_share_is_answered_by_the_plain_engine(
     engine, reason = loaded(tmp_path, kind, **changes)
     assert isinstance(engine, PlainEngine)
     assert why in str(reason)
-    assert not any(isinstance(module, linear.Linear) for module in engine.model.modules()), "all has been given back"
+    assert not any(isinstance(module, kernels.Linear) for module in engine.model.modules()), "all has been given back"
     request = Request(classification()[0].prompt, ((4, 5),), 4)
     (answer,) = ask(engine, [request]).values()
     assert engine.work.tokens == len(request.prompt) + 1, "the probe is not on the bill"

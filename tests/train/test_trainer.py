@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from spillover.engine import attention, hf, linear
+from spillover.engine import attention, hf, kernels
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
 from spillover.experiment.recipe import Recipe
@@ -129,10 +129,10 @@ def test_gradients_by_onednn(adapted: Any, monkeypatch: pytest.MonkeyPatch) -> N
     """With adapters on the values alone, neither queries nor keys of the first layer have a gradient."""
     plain, model = pair()
     assert type(plain.lm_head) is torch.nn.Linear
-    assert type(model.lm_head) is linear.Linear
+    assert type(model.lm_head) is kernels.Linear
     rectangles: list[int] = []
-    unfused = attention.unfused
-    monkeypatch.setattr(attention, "unfused", lambda *args: rectangles.append(1) or unfused(*args))
+    attend = kernels.attend
+    monkeypatch.setattr(kernels, "attend", lambda *args: rectangles.append(1) or attend(*args))
     if adapted:
         plain, model = (with_random_adapter(one, Lora(lora_r=4, lora_target_modules=adapted)) for one in (plain, model))
     plain_loss(plain, FTICL).backward()
