@@ -51,7 +51,7 @@ def results_of(scores: Scores, metric: str = "rougeL", planned: Sequence[Cell] =
     for (variant, test, shots, prompt, draw), values in scores.items():
         role = None if variant == "base" else ROLES[test]
         key = f"{variant} {test} {shots} {prompt} {draw}"
-        cells.append(Cell(key, variant, test, "task", role, shots, prompt, draw, len(values)))
+        cells.append(grids.cell(key, variant, test, "task", role, shots, prompt, len(values), draw))
         rows[key] = RowStatistics(np.arange(len(values)), np.column_stack([values, np.ones(len(values))]))
     grid = Grid("model", "sound", variants, (*cells, *planned), tests)
     return Results(grid, pd.DataFrame(), (), {}, rows)
@@ -146,7 +146,7 @@ def test_test_sets_count_the_same_however_many_cells_they_have() -> None:
 def test_a_contrast_is_what_its_terms_say_of_the_cells_that_have_run() -> None:
     results = results_of({("ft", "in", k, "p1", 0): spread(0.3 + k / 10) for k in (0, 2, 4)})
     a, b, c = results.grid.cells
-    planned = replace(a, key="not yet", shots=8)
+    planned = replace(a, key="not yet", condition=a.condition._replace(shots=8))
     terms = [Term(2.0, (a,)), Term(-0.5, (b, c, planned))]
     found = effect(results, terms)
     assert found is not None and found.value == pytest.approx(2 * 0.3 - 0.5 * (0.5 + 0.7) / 2)

@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 
 import fakestore
+import grids
 import pandas as pd
 import pytest
 
@@ -79,9 +80,9 @@ def test_a_family_is_corrected_in_itself(found: dict[str, list[effects.Row]], fa
 def test_fticl_is_set_against_plain_fine_tuning_of_the_same_rows(tmp_path: Path) -> None:
     """Not against another size, and of two learning rates against its own."""
     base, _, _, ft, fticl = fakestore.VARIANTS
-    small = replace(ft, key="small", name="small", factors=ft.factors | {"train_size": 100}, recipe_key="small")
-    hot = replace(ft, key="hot", name="hot", learning_rate=1e-3)
-    alone = replace(fticl, key="alone", name="alone", factors=fticl.factors | {"train_size": 900}, recipe_key="alone")
+    small = grids.other(ft, "small", train_size=100)
+    hot = grids.other(ft, "hot", learning_rate=1e-3)
+    alone = grids.other(fticl, "alone", train_size=900)
     variants = (base, small, hot, ft, fticl, alone)
     grid = fakestore.make_grid(variants=variants, shots=(0,), prompts=("p1",), rows=12)
     found = effects.families(table.load(fakestore.write_store(tmp_path, grid)))
@@ -92,7 +93,7 @@ def test_fticl_is_set_against_plain_fine_tuning_of_the_same_rows(tmp_path: Path)
 def test_fticl_against_other_learning_rates_names_them(tmp_path: Path) -> None:
     """FT was not trained at FTICL's rate: all of its rates count, and are said."""
     base, _, _, ft, fticl = fakestore.VARIANTS
-    hot, cool = (replace(ft, key=f"{rate}", name=f"shop-ft-lr{rate}", learning_rate=rate) for rate in (1e-3, 1e-6))
+    hot, cool = (grids.other(ft, f"{rate}", f"shop-ft-lr{rate}", learning_rate=rate) for rate in (1e-3, 1e-6))
     grid = fakestore.make_grid(variants=(base, hot, cool, fticl), shots=(0,), prompts=("p1",), rows=12)
     results = table.load(fakestore.write_store(tmp_path, grid))
     found = effects.families(results)["fticl"]
@@ -198,7 +199,13 @@ def test_the_page_says_of_what_it_is_not_proven_that_it_differs_from_the_base(re
 def test_recipes_of_one_name_have_a_line_each(tmp_path: Path) -> None:
     base, ft, *_ = fakestore.VARIANTS
     seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1)]
-    mine = replace(ft, key="mine", kind="existing", factors={"train_dataset": "news"}, recipe_key="mine")
+    mine = replace(
+        ft,
+        key="mine",
+        kind="existing",
+        factors={"train_dataset": "news", "train_task": "summarisation"},
+        recipe_key="mine",
+    )
     grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,), prompts=("p1",), rows=12)
     results = table.load(fakestore.write_store(tmp_path, grid))
     (part,) = why.parts(results, {}, {}, {"drawing": ""})

@@ -355,10 +355,10 @@ def as_the_study_says(variant: Variant, cell: Cell) -> float:
             return base + (0.01 if fticl else 0.02 + {4: -0.06, 6: 0.06}.get(cell.shots, 0.0))
         return base + (0.05 if fticl else 0.1)
     other = cell.prompt == "p2"
-    if generation and variant.train_task in CLASSIFICATION:
+    if generation and variant.factors.get("train_task") in CLASSIFICATION:
         return 0.01 + 0.05 * fticl + 0.1 * (other and (taught, cell.test) == ("amazon", "xsum"))
     ft = base + CROSS.get((taught, cell.test), 0.0) - 0.05 * (other and not generation)
-    if variant.train_task in CLASSIFICATION:
+    if variant.factors.get("train_task") in CLASSIFICATION:
         return ft + 0.06 * fticl * (1 if (taught, cell.test) == ("amazon", "paws") else -1)
     return ft + 0.06 * fticl
 
@@ -444,7 +444,8 @@ def test_a_claim_that_models_often_lose_is_not_true_where_they_lose_nothing() ->
     """C2: as the study says, but that demonstrations add nothing to a fine-tuned model instead of costing 2 points."""
 
     def loses_nothing(variant: Variant, cell: Cell) -> float:
-        at_0 = replace(cell, shots=0) if cell.role == "in_domain" and variant.strategy == "ft" else cell
+        no_shots = replace(cell, condition=cell.condition._replace(shots=0))
+        at_0 = no_shots if cell.role == "in_domain" and variant.strategy == "ft" else cell
         return as_the_study_says(variant, at_0)
 
     (found,) = judge(world(loses_nothing, labels_said=0.9), study_claims()[1:2], None, study_grid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import grids
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,8 +80,7 @@ def of_rates(*variants: tuple[str, float]) -> Points:
     named = {"ft": "xsum-ft-2000", "fticl": "xsum-fticl1-2000"}
     made = {v.key: v for v in GRID.variants}
     trained = [
-        replace(made[named[strategy]], key=f"{strategy} {rate:g}", name=f"{strategy} {rate:g}", learning_rate=rate)
-        for strategy, rate in variants
+        grids.other(made[named[strategy]], f"{strategy} {rate:g}", learning_rate=rate) for strategy, rate in variants
     ]
     (cell,) = [c for c in GRID.cells if c.key == "xsum-ft-2000 cnn 0 p1"]
     cells = tuple(replace(cell, key=variant.key, variant=variant.key) for variant in trained)

@@ -154,7 +154,7 @@ def test_what_stands_together_is_corrected_together(results: table.Results) -> N
 
 
 def test_role_changes_weigh_sets_alike(results: table.Results) -> None:
-    recipe = results.variants["news-ft"].recipe
+    recipe = results.variants["news-ft"].recipe_key
     change = summaries.recipe_changes(results)[recipe, "cross_task"]
     deltas = [summaries.matrix(results)["news-ft", test].delta for test in change.change.tests]
     assert len(deltas) == 5 and change.change.n == 5 * 24
@@ -172,9 +172,9 @@ def test_seeds_of_a_recipe_are_one_recipe(tmp_path: Path) -> None:
     seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1, 2)]
     grid = fakestore.make_grid(variants=(base, *seeds), shots=(0,))
     results = table.load(fakestore.write_store(tmp_path, grid))
-    assert set(summaries.recipe_changes(results)) == {(ft.recipe, role) for role in ROLES}
+    assert set(summaries.recipe_changes(results)) == {(ft.recipe_key, role) for role in ROLES}
     for test in ("news", "papers"):
-        change = summaries.recipe_changes(results)[ft.recipe, fakestore.role(ft, test)].change
+        change = summaries.recipe_changes(results)[ft.recipe_key, fakestore.role(ft, test)].change
         checkpoints = [summaries.matrix(results)[seed.name, test].change for seed in seeds]
         assert change.value == pytest.approx(np.mean([one.value for one in checkpoints]))
         assert (change.seeds, [one.seeds for one in checkpoints]) == (3, [1, 1, 1])
@@ -187,12 +187,18 @@ def test_recipes_are_told_apart_though_they_share_a_name(tmp_path: Path) -> None
     """The trainings of `news-ft` and an existing checkpoint of that name."""
     base, ft, *_ = fakestore.VARIANTS
     seeds = [replace(ft, key=f"{ft.key}-{seed}", name=f"{ft.name}-s{seed}", seed=seed) for seed in (0, 1)]
-    mine = replace(ft, key="mine", kind="existing", factors={"train_dataset": "news"}, recipe_key="mine")
+    mine = replace(
+        ft,
+        key="mine",
+        kind="existing",
+        factors={"train_dataset": "news", "train_task": "summarisation"},
+        recipe_key="mine",
+    )
     grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,))
     results = table.load(fakestore.write_store(tmp_path, grid))
     assert len({recipe_name(variants) for variants in results.recipes.values()}) == 2
     assert set(summaries.recipe_changes(results)) == {
-        (recipe, role) for recipe in (ft.recipe, ("mine",)) for role in ROLES
+        (recipe, role) for recipe in (ft.recipe_key, "mine") for role in ROLES
     }
 
 

@@ -114,7 +114,7 @@ def test_verdicts_of_a_run(results: table.Results) -> None:
     lines = {line.name: line for one in found for line in one.lines}
     assert set(lines) == {"news-ft", "news-fticl", "shop-ft", "shop-fticl"}
     shop_ft = results.variants["shop-ft"]
-    in_domain = summaries.recipe_changes(results)[shop_ft.recipe, "in_domain"]
+    in_domain = summaries.recipe_changes(results)[shop_ft.recipe_key, "in_domain"]
     assert lines["shop-ft"].changes[0].effect == in_domain.change
     assert f"{numbers.points(abs(in_domain.delta))} points" in lines["shop-ft"].sentence
     said = list(verdict.caveats(results, found))

@@ -89,7 +89,7 @@ def test_figures_that_lack_all_cells_have_no_panels(base_only: Results) -> None:
 def test_the_plane_has_the_role_changes_and_the_front(results: Results) -> None:
     rows = figures.gain_and_retention(results).table
     one = rows[(rows.variant == "shop-ft") & (rows.panel == "shop, cross_task")].iloc[0]
-    recipe = results.variants["shop-ft"].recipe
+    recipe = results.variants["shop-ft"].recipe_key
     assert one.gain == pytest.approx(100 * summaries.recipe_changes(results)[recipe, "in_domain"].delta)
     assert one.kept_low == pytest.approx(100 * summaries.recipe_changes(results)[recipe, "cross_task"].interval.low)
     for _, panel in rows.groupby("panel"):

@@ -27,7 +27,7 @@ def sheet(task: str, prompt: str = "p1", **fields: str) -> Sheet:
 def test_classification_asks_for_every_label_and_a_look_at_what_the_model_would_say(smollm2: Path) -> None:
     encoder = Encoder.load(smollm2)
     one = sheet("sentiment", input="good")
-    (request,) = requests_for(one, one.rows, encoder)
+    (request,) = requests_for(one, one.questions, encoder)
     assert encoder.decode(request.prompt) == "### Input:\ngood\n### Sentiment:"
     assert [encoder.decode(option) for option in request.options] == [" positive", " negative"]
     assert request.max_new_tokens > max(len(option) for option in request.options)
@@ -37,7 +37,7 @@ def test_classification_asks_for_every_label_and_a_look_at_what_the_model_would_
 def test_a_template_that_ends_in_a_space_gives_the_space_to_the_answer(smollm2: Path) -> None:
     encoder = Encoder.load(smollm2)
     one = sheet("inference", "p2", input_1="a", input_2="b")
-    (request,) = requests_for(one, one.rows, encoder)
+    (request,) = requests_for(one, one.questions, encoder)
     assert encoder.decode(request.prompt).endswith("The relation is")
     assert [encoder.decode(option) for option in request.options] == [" entailment", " neutral", " contradiction"]
 
@@ -81,4 +81,4 @@ def test_a_prompt_longer_than_the_model_is_refused_with_its_row(smollm2: Path) -
     encoder = Encoder.load(smollm2)
     one = sheet("sentiment", input="word " * 9000)
     with pytest.raises(PromptError, match=r"row 3 at 0 shots .*\b9\d\d\d\b.*\b8,?192\b"):
-        requests_for(one, one.rows, encoder)
+        requests_for(one, one.questions, encoder)

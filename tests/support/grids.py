@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spillover.experiment.strategy import STRATEGIES
 from spillover.experiment.suite import Role
 from spillover.plan.grid import Cell, Condition, TestInfo, Variant
@@ -33,6 +35,11 @@ def trained(
     factors |= {} if rate is None else {"learning_rate": rate}
     against = STRATEGIES[strategy].against if strategy in STRATEGIES else None
     return Variant(key or name, name, "trained", factors, seed, recipe, against)
+
+
+def other(variant: Variant, key: str, name: str = "", **factors: str | int | float) -> Variant:
+    """The variant with other factors: a recipe of its own."""
+    return replace(variant, key=key, name=name or key, factors={**variant.factors, **factors}, recipe_key=key)
 
 
 def cell(
