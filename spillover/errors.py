@@ -7,7 +7,7 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
     SpilloverError             2   bad input of any kind
     ├── ExperimentError        2   the YAML: unknown key or value, impossible combination
     ├── DataError              2   a data file: missing, malformed, empty, wrong label
-    │   └── SourceUnavailable  2   a data source that cannot be had (a warning where others remain)
+    │   └── SourceUnavailable  2   a data source that is not available (a warning where others remain)
     ├── ModelError             2   model, adapter or tokenizer: missing, gated, unsafe, too short
     ├── PromptError            2   prompts: too long, labels the tokenizer cannot tell apart
     └── StoreError             2   the output folder: other version, no disk
@@ -44,7 +44,7 @@ class DataError(SpilloverError):
 
 
 class SourceUnavailable(DataError):
-    """A data source cannot be had here; other data sets may go on without it."""
+    """A data source is not available here. Other data sets can go on without it."""
 
 
 class ModelError(SpilloverError):

@@ -20,7 +20,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..data.load import Places, load_untouched
+from ..data.load import load_untouched
+from ..data.sources import Places
 from ..errors import SourceUnavailable
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan

@@ -1,10 +1,10 @@
-"""The data sets of one experiment: which are tested and trained on, each read once, and what was found odd in them.
+"""The data sets of one experiment: which are tested and trained on, each read once, and findings about them.
 
-No row that a model is trained on is ever shown to it as a demonstration. A training set therefore loses the rows that
-are demonstrations of any test set of its task, be that set asked for or not and whatever the shot counts: what a model
-is trained on, and with it its key, does not depend on what it is tested on. (The protocol `paper` keeps them.)
+No row that a model is trained on is ever shown to it as a demonstration. So a training set loses the rows that are
+demonstrations of any test set of its task, even of one that the experiment does not use. What a model is trained on,
+and with it the model's key, then does not depend on what it is tested on. (The protocol `paper` keeps these rows.)
 
-A source that cannot be had leaves its set out with a warning; everything else that is wrong is an error at once.
+A set without an available source is left out with a warning. Everything else that is wrong is an error at once.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from ..experiment.suite import role_of
 from ..text.demos import pool_and_rows
 from ..text.switches import task_under
 from ..text.task import Example, Task
-from .load import Places, dataset_task, load_demos, load_test, load_train, task_name
+from .load import load_demos, load_test, load_train
 from .rows import TestSet, TrainSet
+from .sources import Places
+from .tasks import dataset_task, task_name
 
 
 class Catalogue:
-    """Data sets by name. `findings` holds, each once, what a reader should know of those that were asked for."""
+    """Data sets by name. `findings` holds, each once, what a reader should know about those that were read."""
 
     def __init__(self, experiment: Experiment, places: Places) -> None:
         self.experiment = experiment
@@ -59,7 +61,7 @@ class Catalogue:
         return self._tasks[name]
 
     def test(self, name: str) -> TestSet | None:
-        """A test set, or None and a warning where no source of it can be had."""
+        """A test set, or None and a warning where no source of it is available."""
         test = self._test(name)
         if isinstance(test, SourceUnavailable):
             self._leave_out("test", name, test)
@@ -67,7 +69,7 @@ class Catalogue:
         return test
 
     def train(self, name: str, size: int | None) -> TrainSet | None:
-        """Training rows without those that are demonstrations. None and a warning: no source of them can be had."""
+        """Training rows without those that are demonstrations, or None and a warning where no source is available."""
         if (name, size) not in self._trains:
             try:
                 self._trains[name, size] = self._train(name, size)
@@ -77,10 +79,10 @@ class Catalogue:
         return self._trains[name, size]
 
     def demos(self, name: str) -> tuple[Example, ...]:
-        """The set's own list of demonstrations; empty where it has none, or none that can be had."""
+        """The set's own list of demonstrations. Empty where it has none, or no available one."""
         if name not in self._demos:
             try:
-                self._demos[name] = load_demos(name, self.specs[name], self.task(name), self.places)[0]
+                self._demos[name] = load_demos(name, self.specs[name], self.task(name), self.places)
             except SourceUnavailable:
                 self._demos[name] = ()
         return self._demos[name]
@@ -109,9 +111,9 @@ class Catalogue:
     def rows_beside(
         self, demos: Iterator[Example] | Sequence[Example], rows: Sequence[Example], name: str
     ) -> tuple[Example, ...]:
-        """The training rows of data set `name` that are none of `demos`, or all where the protocol keeps them.
+        """The training rows of data set `name` without those among `demos`, or all where the protocol keeps them.
 
-        Raises DataError where none is left.
+        Raises DataError where no row is left.
         """
         if self.experiment.protocol.demos_in_training == "kept":
             return tuple(rows)
@@ -122,7 +124,7 @@ class Catalogue:
         return kept
 
     def _shown(self, train: str) -> Iterator[Example]:
-        """Whatever may be shown of the training set's task: each set's own list, else the end of its test rows."""
+        """All possible demonstrations of the training set's task: a set's own list, or the end of its test rows."""
         task = task_name(train, self.specs[train], self.specs)
         for name, spec in self.specs.items():
             if role_of(name, spec, task_name(name, spec, self.specs), train, task) == "cross_task":
@@ -140,7 +142,7 @@ class Catalogue:
 
 
 def known(name: str, names: Sequence[str], where: str) -> str:
-    """`name`, if it is one of `names`. Raises ExperimentError."""
+    """Returns `name` if it is one of `names`. Raises ExperimentError otherwise."""
     if name not in names:
         raise ExperimentError(f"unknown data set {name!r}", where=where, allowed=did_you_mean(name, names))
     return name

@@ -1,13 +1,12 @@
-"""Files into rows: JSONL, JSON, CSV, TSV and Parquet, one data set a file.
+"""Reads files into rows: JSONL, JSON, CSV, TSV and Parquet, one data set a file.
 
-A row is a mapping of column names to values, as the file has them; what they mean is the business of
-`spillover.data.shapes`. Rows are counted from 0 in file order, and that number is the row's `doc_id` from here
-to the last table. People look for a mistake by line, so a `Table` remembers on which line of
-the file each row began, and every error says `tickets.jsonl:17` where the format has lines and
+A row is a mapping of column names to values, as the file has them; `shapes.py` says what they mean. Rows are counted
+from 0 in file order, and that number is the row's `doc_id` in every later result. People look for a mistake by its
+line, so a `Table` keeps the line on which each row begins: errors say `tickets.jsonl:17` where the format has lines and
 `tickets.parquet, row 16` where it has none.
 
-Text is UTF-8, with or without a byte order mark. Nothing is guessed: a file that is not what its suffix says is
-an error of one line.
+Text is UTF-8, with or without a byte order mark. Nothing is guessed: a file that is not what its suffix says is an
+error of one line.
 """
 
 from __future__ import annotations
@@ -31,24 +30,22 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file. `lines` has the line on which each row begins, or nothing for Parquet and JSON."""
+    """The rows of a file. `lines` has the line on which each row begins; it is empty for Parquet and JSON."""
 
     name: str
     rows: list[Row]
     lines: list[int]
 
     def where(self, row: int) -> str:
-        """Where a person finds row number `row`."""
+        """Where row number `row` stands, for an error."""
         return f"{self.name}:{self.lines[row]}" if self.lines else f"{self.name}, row {row}"
 
 
-def read_table(path: Path) -> list[Row]:
-    """The rows of a file. Raises DataError where it is missing, of an unknown kind, malformed or empty."""
-    return open_table(path).rows
-
-
 def open_table(path: Path) -> Table:
-    """The same rows with their places. A file that has not changed is read once: do not write into its rows."""
+    """The rows of a file. Raises DataError where it is missing, of an unknown kind, malformed or empty.
+
+    A file that has not changed is read once: do not write into its rows.
+    """
     name = _shown(path)
     if not path.exists():
         raise _missing(path, name)
@@ -74,7 +71,7 @@ def _read(path: Path, name: str, mtime_ns: int, size: int) -> Table:
 
 
 def _shown(path: Path) -> str:
-    """The path as the user would write it: relative where it lies below the working directory."""
+    """The path as a user would write it: relative if it lies below the working directory."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -1,14 +1,13 @@
-"""Data sets from the Hugging Face hub, and a quick, plain answer where they cannot be had.
+"""Data sets from the Hugging Face hub, and a quick error of one line where they are not available.
 
-`datasets.load_dataset` does the reading; what is added here is the manner. The hub is asked first, with a short
-timeout, for the commit that the revision stands for: that commit is what is read and recorded, and a hub
-that is out of reach shows in seconds, not after a minute of retries. From then on this process asks no more; a
-data set that was read here before still comes from the library's cache. Whatever goes wrong becomes one
-`SourceUnavailable` line, so that an experiment can go on with its other data sets. Progress bars and log lines of the
-libraries are held back.
+`datasets.load_dataset` reads the rows. Before it, the hub is asked with a short timeout which commit the revision is:
+that commit is read and recorded. So a hub that is out of reach shows in seconds, not after a minute of retries, and
+this process does not ask again. A data set that was read on this machine before still comes from the library's cache.
+Every failure becomes one `SourceUnavailable` line, so that an experiment can go on with its other data sets. Progress
+bars and log lines of the libraries are not shown.
 
-Sets that were published as a loading script are refused by `datasets` 4 and later; the hub keeps a converted
-copy of most, at revision `refs/convert/parquet`, which is tried then.
+`datasets` 4 and later refuses sets that were published as a loading script. The hub keeps a converted copy of most, at
+revision `refs/convert/parquet`, which is tried then.
 """
 
 from __future__ import annotations
@@ -29,20 +28,19 @@ CONVERTED = "refs/convert/parquet"
 TIMEOUT_S = 5.0
 
 _out_of_reach: str | None = None
-"""Why the hub cannot be reached, once that is known. Holds for the life of the process."""
+"""Why the hub cannot be reached, once that is known. It is kept until the process ends."""
 
 
 @dataclass(frozen=True)
 class HubSplit:
-    """The rows of one split, read on demand. `commit` is what the revision stood for (None: from the cache)."""
+    """The rows of one split, read on demand. `commit` is the commit of the revision (None: from the cache)."""
 
-    columns: tuple[str, ...]
     rows: Sequence[Row]
     commit: str | None
 
 
 def read_hub(source: Source) -> HubSplit:
-    """The rows of a hub source. Raises SourceUnavailable where they cannot be had here and now."""
+    """The rows of a hub source. Raises SourceUnavailable where they are not available."""
     assert source.hub
     try:
         return _read(source.hub, source.config, source.split or "train", source.revision)
@@ -51,7 +49,7 @@ def read_hub(source: Source) -> HubSplit:
 
 
 class _Failed(Exception):
-    """Why a data set cannot be had, in one line."""
+    """Why a data set is not available, in one line."""
 
     @classmethod
     def because(cls, error: BaseException) -> _Failed:
@@ -72,7 +70,7 @@ def _read(repo: str, config: str | None, split: str, revision: str | None) -> Hu
 
 
 def _offline() -> str | None:
-    """Why the hub is not to be asked, if so."""
+    """Why the hub is not asked, or None where it is."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -83,7 +81,7 @@ def _offline() -> str | None:
 
 
 def _commit(repo: str, revision: str | None) -> str | None:
-    """The commit that `revision` stands for now; None where the hub cannot be asked."""
+    """The present commit of `revision`, or None where the hub cannot be asked."""
     global _out_of_reach
     from huggingface_hub import HfApi, errors
 
@@ -100,7 +98,7 @@ def _commit(repo: str, revision: str | None) -> str | None:
     except (errors.HfHubHTTPError, errors.HFValidationError) as error:
         raise _Failed.because(error) from None
     except Exception as error:
-        # What is left is the network, in the exceptions of whichever HTTP library this version uses.
+        # Any other error is one of the network, raised by the HTTP library that this version uses.
         _out_of_reach = f"the hub is out of reach: {_Failed.because(error)}"
         return None
 
@@ -111,14 +109,14 @@ def _load(repo: str, config: str | None, split: str, commit: str | None) -> HubS
     why_offline = _offline()
     online = datasets.config.HF_HUB_OFFLINE
     try:
-        # Offline, the library looks into its cache at once instead of retrying for half a minute.
+        # Offline, the library reads its cache at once instead of retrying for half a minute.
         datasets.config.HF_HUB_OFFLINE = online or bool(why_offline)
         rows: Any = datasets.load_dataset(repo, config, split=split, revision=commit)
     except Exception as error:  # the library raises a dozen kinds; all mean that there are no rows
         raise (_Failed(why_offline) if why_offline else _Failed.because(error)) from None
     finally:
         datasets.config.HF_HUB_OFFLINE = online
-    return HubSplit(tuple(rows.column_names), rows, commit)
+    return HubSplit(rows, commit)
 
 
 @contextmanager

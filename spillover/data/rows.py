@@ -1,7 +1,7 @@
-"""What the readers hand on: rows of a task, with where they came from and what was left out.
+"""What the readers return: rows of a task, with their source and what was left out.
 
-`notes` say what was done to the rows, `lacking` what was asked for and could not be had: the first a reader may know,
-the second changes what the results can show.
+`notes` say what was done to the rows. `lacking` says what was requested and is missing, which limits what the results
+can show.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Part = Literal["train", "test", "demos"]
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Training rows. `size` is what was asked for (None: all), `len(examples)` what there was."""
+    """Training rows. `size` is the requested number (None: all), `len(examples)` the number found."""
 
     name: str
     task: Task
@@ -29,9 +29,9 @@ class TrainSet:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Test rows in file order, and the set's own list of demonstrations (empty: it has none)."""
+    """Test rows in file order, and the set's own list of demonstrations (empty where it has none)."""
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
+    __test__ = False  # tells pytest that this is no test case
 
     name: str
     task: Task

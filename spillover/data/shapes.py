@@ -1,4 +1,4 @@
-"""Raw rows into examples: which columns are the question, and which is the answer.
+"""Turns raw rows into examples: which columns are the question, and which is the answer.
 
 Data for fine-tuning comes in a handful of shapes, and the columns tell which one a file has:
 
@@ -9,11 +9,9 @@ Data for fine-tuning comes in a handful of shapes, and the columns tell which on
     conversations               ShareGPT: from/value            prompt, earlier turns aside
     instruction, input, output  Alpaca; input may be left out   prompt
 
-A user's own data needs no task by name: its fields are those of its template, or `prompt` where the columns have
-one of these shapes (`own_task`). Whatever the shape, a `RowReader` does the rest for every row alike: values become
-text, answers are mapped to labels and checked against them, and what is left out is counted, never dropped in
-silence. Numbers are written as Python writes them, truth values as JSON does (`true`, `false`); a missing
-value is an error, an empty text is not.
+A `RowReader` then does the same for rows of every shape: values become text, answers are mapped to labels and checked
+against them, and rows that are left out are counted. Numbers are written as Python writes them, booleans as JSON does
+(`true`, `false`). A missing value is an error, an empty text is not.
 """
 
 from __future__ import annotations
@@ -22,13 +20,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from string import Formatter
-from types import MappingProxyType
+from functools import partial
 from typing import Any, NamedTuple
 
-from ..errors import DataError, ExperimentError, did_you_mean
-from ..experiment.suite import DatasetSpec, Source
-from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, Example, PromptFormat, Task
+from ..errors import DataError, did_you_mean
+from ..experiment.suite import Source
+from ..text.task import Example, Task
 from .files import Row
 
 ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
@@ -38,7 +35,7 @@ _ROLES = {speaker: role for role, speakers in _SPEAKERS.items() for speaker in s
 
 
 class Parts(NamedTuple):
-    """One row taken apart. `target` is the answer as column `column` has it."""
+    """The parts of one row. `target` is the answer as column `column` has it."""
 
     fields: dict[str, str]
     target: Any
@@ -47,7 +44,7 @@ class Parts(NamedTuple):
 
 
 TakeApart = Callable[[Row, str], Parts]
-"""A row and where it stands in, its parts out."""
+"""From a row, and where it stands, to its parts."""
 
 
 # --- values ---
@@ -114,13 +111,13 @@ def _joined(content: Any) -> Any:
 
 
 def _asked(turns: list[tuple[str, str]], column: str, where: str) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
-    """Turns that end with the user's question, as that question and what came before it."""
+    """The user's question at the end of the turns, and the turns before it."""
     if not turns or turns[-1][0] != "user":
         raise DataError(f"the message before the answer in {column!r} must be the user's", where=where)
     return {"prompt": turns[-1][1]}, tuple(turns[:-1])
 
 
-def _from_chat(row: Row, column: str, where: str) -> Parts:
+def _from_chat(column: str, row: Row, where: str) -> Parts:
     turns = _turns(cell(row, column, where), column, where)
     # LLaMA-Factory keeps ShareGPT's system message in a column of its own.
     if row.get("system"):
@@ -129,14 +126,6 @@ def _from_chat(row: Row, column: str, where: str) -> Parts:
         raise DataError(f"the last message in {column!r} must be the assistant's: it is the answer", where=where)
     fields, earlier = _asked(turns[:-1], column, where)
     return Parts(fields, turns[-1][1], column, earlier)
-
-
-def _from_messages(row: Row, where: str) -> Parts:
-    return _from_chat(row, "messages", where)
-
-
-def _from_conversations(row: Row, where: str) -> Parts:
-    return _from_chat(row, "conversations", where)
 
 
 def _from_prompt_completion(row: Row, where: str) -> Parts:
@@ -173,15 +162,15 @@ class Shape:
 
 SHAPES = (
     Shape("prompt/completion", ("prompt", "completion"), _from_prompt_completion),
-    Shape("messages", ("messages",), _from_messages),
-    Shape("conversations", ("conversations",), _from_conversations),
+    Shape("messages", ("messages",), partial(_from_chat, "messages")),
+    Shape("conversations", ("conversations",), partial(_from_chat, "conversations")),
     Shape("alpaca", ("instruction", "output"), _from_alpaca),
 )
 PROMPT = ("prompt",)
 
 
-def _known_shape(columns: Sequence[str], where: str) -> Shape | None:
-    """The one shape that these columns have; two at once is an error, because they may disagree."""
+def known_shape(columns: Sequence[str], where: str) -> Shape | None:
+    """The shape that these columns have, or None. Two shapes at once are an error, because they could disagree."""
     shapes = [shape for shape in SHAPES if set(shape.columns) <= set(columns)]
     if len(shapes) > 1:
         raise DataError(
@@ -192,7 +181,7 @@ def _known_shape(columns: Sequence[str], where: str) -> Shape | None:
     return shapes[0] if shapes else None
 
 
-def _has_turns(shape: Shape | None, first: Row) -> bool:
+def has_turns(shape: Shape | None, first: Row) -> bool:
     return shape is not None and (shape.name in ("messages", "conversations") or isinstance(first.get("prompt"), list))
 
 
@@ -210,7 +199,7 @@ def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str]
 
 
 def _by_name(fields: Sequence[str], source: Source, columns: Sequence[str], where: str) -> TakeApart:
-    """Rows whose columns carry the fields, under their own names or those that the source gives."""
+    """For rows with one column a field. A column is called as its field is, or as the source says."""
     column_of = {name: source.fields.get(name, name) for name in fields if name not in source.choose}
     answer = _answer_column(source, [*column_of.values()], columns, where)
 
@@ -227,15 +216,15 @@ def _by_name(fields: Sequence[str], source: Source, columns: Sequence[str], wher
     return take_apart
 
 
-def _way_in(fields: Sequence[str], source: Source, columns: Sequence[str], where: str) -> TakeApart:
-    """How rows with these columns become the fields of a task."""
+def _take_apart(fields: Sequence[str], source: Source, columns: Sequence[str], where: str) -> TakeApart:
+    """The function that takes rows with these columns apart into the fields of a task."""
     given = {*source.fields, *source.choose}
     unknown = sorted(given - set(fields))
     if unknown:
         what = f"the task has no field {unknown[0]!r}"
         raise DataError(what, where=where, allowed=did_you_mean(unknown[0], fields))
     if not given and not source.target and tuple(fields) == PROMPT:
-        shape = _known_shape(columns, where)
+        shape = known_shape(columns, where)
         if shape:
             return shape.take_apart
     return _by_name(fields, source, columns, where)
@@ -246,7 +235,7 @@ def _way_in(fields: Sequence[str], source: Source, columns: Sequence[str], where
 
 @dataclass
 class RowReader:
-    """Rows of one source in, examples of one task out. Counts what it leaves out and what it changes.
+    """Turns the rows of one source into examples of one task. Counts what it leaves out and what it changes.
 
     `keep_unanswerable`: rows with one of the source's `drop_labels` stay, though no answer to them is right.
     """
@@ -264,7 +253,7 @@ class RowReader:
         cls, task: Task, source: Source, columns: Sequence[str], where: str, keep_unanswerable: bool = False
     ) -> RowReader:
         """A reader for rows with these columns. Raises DataError where they cannot be the task's."""
-        return cls(task, source, _way_in(task.fields, source, columns, where), keep_unanswerable)
+        return cls(task, source, _take_apart(task.fields, source, columns, where), keep_unanswerable)
 
     def example(self, doc_id: int, row: Row, where: str) -> Example | None:
         """The row as an example, or None where the source says to leave it out."""
@@ -288,14 +277,14 @@ class RowReader:
         return self._unescaped(example) if self.source.unescape else example
 
     def untouched(self, doc_id: int, row: Row, where: str) -> Example:
-        """The row as its source has it: never left out, nothing mended, its answer not held against the labels."""
+        """The row as its source has it: never left out, not changed, its answer not checked against the labels."""
         missing = {column: "" for column in self.source.require if cell(row, column, where) is None}
         parts = self.take_apart({**row, **missing}, where)
         target = self._label(as_text(parts.target, parts.column, where), where)
         return Example(doc_id, parts.fields, target, parts.turns)
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of results must know, in plain words."""
+        """What was left out or changed, for those who read the results."""
         notes = [f"{_rows(n)} {reason} left out" for reason, n in self.left_out.items()]
         notes += [f"{_rows(n)} {reason} kept: no answer is right" for reason, n in self.unanswerable.items()]
         if self.unescaped:
@@ -321,123 +310,3 @@ class RowReader:
 
 def _rows(n: int) -> str:
     return f"{n} row" if n == 1 else f"{n} rows"
-
-
-# --- tasks ---
-
-
-def template_fields(template: str, where: str) -> tuple[str, ...]:
-    """The `{names}` of a template in their order. Raises ExperimentError where it is not a plain template."""
-    try:
-        pieces = list(Formatter().parse(template))
-    except ValueError as error:
-        what = f"not a template: {error}"
-        raise ExperimentError(what, where=where, allowed="{{ and }} stand for braces") from None
-    names = []
-    for _, name, spec, conversion in pieces:
-        if name is None:
-            continue
-        if not name or name.isdigit() or "." in name or "[" in name or spec or conversion:
-            shown = "{" + name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-            raise ExperimentError(f"{shown} is not the name of a field", where=where, allowed="{name} and nothing else")
-        names.append(name)
-    return tuple(dict.fromkeys(names))
-
-
-def _templates(name: str, spec: DatasetSpec) -> dict[str, PromptFormat]:
-    """The formats that the YAML gives: one template is `p1`."""
-    given = {"p1": spec.template} if isinstance(spec.template, str) else spec.template or {}
-    formats = {key: PromptFormat(key, text, spec.answer_delimiter) for key, text in given.items()}
-    for key, fmt in formats.items():
-        where = f"datasets.{name}.template" + ("" if isinstance(spec.template, str) else f".{key}")
-        if not template_fields(fmt.template, where):
-            raise ExperimentError("the template names no field", where=where, allowed="{name} stands for a column")
-    return formats
-
-
-def with_overrides(task: Task, name: str, spec: DatasetSpec) -> Task:
-    """`task` with what data set `name` says otherwise: templates, delimiter, labels, shots, token limit."""
-    prompts: Mapping[str, PromptFormat] = _templates(name, spec)
-    for fmt in prompts.values():
-        for used in template_fields(fmt.template, f"datasets.{name}.template"):
-            if used not in task.fields:
-                what = f"task {task.name!r} has no field {used!r}"
-                allowed = did_you_mean(used, task.fields)
-                raise ExperimentError(what, where=f"datasets.{name}.template", allowed=allowed)
-    if not prompts and spec.answer_delimiter is not None:
-        prompts = {key: replace(fmt, answer_delimiter=spec.answer_delimiter) for key, fmt in task.prompts.items()}
-    if spec.labels and not task.is_classification:
-        what = f"task {task.name!r} is free text and takes no labels"
-        raise ExperimentError(what, where=f"datasets.{name}.labels")
-    return replace(
-        task,
-        prompts=MappingProxyType(dict(prompts)) if prompts else task.prompts,
-        labels=_labels(name, spec) or task.labels,
-        shots=task.shots if spec.shots is None else spec.shots,
-        max_new_tokens=spec.max_new_tokens or task.max_new_tokens,
-    )
-
-
-def named_task(name: str, spec: DatasetSpec) -> Task:
-    """The one of the five tasks that a data set names. Raises ExperimentError for a name that is none of them."""
-    task = FIVE.get(spec.task or "")
-    if task is None:
-        allowed = did_you_mean(spec.task or "", FIVE)
-        raise ExperimentError(f"unknown task {spec.task!r}", where=f"datasets.{name}.task", allowed=allowed)
-    return with_overrides(task, name, spec)
-
-
-def own_task(
-    name: str, spec: DatasetSpec, columns: Sequence[str], rows: Sequence[Row], source: Source, where: str
-) -> Task:
-    """The task of a user's own data, called as the data set is.
-
-    `columns` and `rows` are those of `source`, where its first row stands is `where`. Its fields are the template's
-    names, else `prompt`. Turns of a conversation can go through the tokenizer's chat template too, as format `chat`.
-    """
-    prompts = _templates(name, spec)
-    fields = tuple(dict.fromkeys(f for fmt in prompts.values() for f in template_fields(fmt.template, name))) or PROMPT
-    mapped = bool(source.fields or source.choose or source.target)
-    shape = None if mapped or fields != PROMPT else _known_shape(columns, where)
-    if not prompts:
-        if not shape and not (mapped and "prompt" in {*columns, *source.fields}):
-            raise DataError(
-                f"the columns {', '.join(columns)} are no shape that is known",
-                where=where,
-                allowed="give a template over these columns, or a task, or "
-                + ", ".join("+".join(known.columns) for known in SHAPES),
-            )
-        prompts = {"p1": PromptFormat("p1", "{prompt}", _own_delimiter(spec, shape, rows[0]))}
-    if _has_turns(shape, rows[0]) and "chat" not in prompts:
-        prompts["chat"] = PromptFormat("chat", "{prompt}", chat=True)
-    labels = _labels(name, spec)
-    task = Task(
-        name=name,
-        title=spec.title or name,
-        fields=fields,
-        labels=labels or None,
-        prompts=MappingProxyType(prompts),
-        metrics=CLASSIFICATION_METRICS if labels else GENERATION_METRICS,
-        shots=spec.shots if spec.shots is not None else ((0, 2, 4) if labels else (0, 1, 2)),
-        fticl_shots=(2,),
-        max_new_tokens=spec.max_new_tokens or 60,
-    )
-    # Reads the first row, so that a template with a name that is no column fails here and not later.
-    RowReader.of(task, source, columns, where).take_apart(rows[0], where)
-    return task
-
-
-def _own_delimiter(spec: DatasetSpec, shape: Shape | None, first: Row) -> str | None:
-    """Prompt and completion are joined verbatim, since their author decided where the space goes."""
-    verbatim = shape is None or (shape.name == "prompt/completion" and not _has_turns(shape, first))
-    return "" if spec.answer_delimiter is None and verbatim else spec.answer_delimiter
-
-
-def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:
-    where = f"datasets.{name}.labels"
-    twice = next((label for label in spec.labels if spec.labels.count(label) > 1), None)
-    if twice is not None:
-        raise ExperimentError(f"label {twice!r} stands twice", where=where)
-    if len(spec.labels) == 1:
-        raise ExperimentError(f"{spec.labels[0]!r} alone is no choice", where=where, allowed="two labels or more")
-    return spec.labels

@@ -1,8 +1,8 @@
 """Data sets and their roles, as written in YAML.
 
 A suite is a mapping of data sets. Each names its task and where its training rows, test rows and
-demonstrations come from: an ordered list of sources, the first that can be had is taken. A test set is in-domain for
-the training set of its own name and for those in `in_domain`, out-of-domain for the others of its task
+demonstrations come from: an ordered list of sources, of which the first available one is used. A test set is in-domain
+for the training set of its own name and for those in `in_domain`, out-of-domain for the others of its task
 and those in `out_of_domain`, and cross-task for the rest. Two suites ship with the package (`suites/`):
 `paper`, the study's Table 1, and `builtin`, templated text that needs no download.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .. import models
 from ..data.catalogue import Catalogue
-from ..data.load import Places
+from ..data.sources import Places
 from ..errors import DataError
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec, Role, role_of

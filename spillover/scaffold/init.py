@@ -19,8 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..data.files import Row, open_table
-from ..data.load import Places, dataset_task, load_test, load_train
+from ..data.load import load_test, load_train
 from ..data.shapes import ANSWER_COLUMNS, SHAPES
+from ..data.sources import Places
+from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError
 from ..experiment.suite import DatasetSpec, Source, load_suite
 from ..models import PYPI_SPEC

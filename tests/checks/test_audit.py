@@ -18,7 +18,8 @@ from spillover.checks.audit import Audit, audit
 from spillover.checks.defects import DAMAGE, Defect, uneven
 from spillover.checks.duplicates import MIN_WORDS, NEAR, NGRAM, NORMALISERS, components, near_pairs, words
 from spillover.checks.overlap import RowSet, clusters, leaking, near_rows
-from spillover.data.load import Places, load_untouched
+from spillover.data.load import load_untouched
+from spillover.data.sources import Places
 from spillover.experiment.suite import DatasetSpec
 from spillover.text.task import FIVE, Example, Task
 

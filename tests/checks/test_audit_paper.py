@@ -15,7 +15,9 @@ from paths import PAPER_DATA
 from spillover.checks.audit import Audit, audit
 from spillover.checks.defects import Defect
 from spillover.checks.overlap import RowSet, leaking, near_rows
-from spillover.data.load import Places, dataset_task, load_untouched
+from spillover.data.load import load_untouched
+from spillover.data.sources import Places
+from spillover.data.tasks import dataset_task
 from spillover.experiment.suite import load_suite
 from spillover.text.encode import Encoder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spillover.data.files import open_table, read_table
+from spillover.data.files import Row, open_table
 from spillover.errors import DataError
 
 ROWS = [{"text": "a,b", "label": "yes"}, {"text": "line\nbreak “ü”", "label": ""}]
@@ -16,6 +16,10 @@ ROWS = [{"text": "a,b", "label": "yes"}, {"text": "line\nbreak “ü”", "label
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # so that errors show paths as a user would write them
+
+
+def read_table(path: Path) -> list[Row]:
+    return open_table(path).rows
 
 
 def write(name: str, content: str | bytes) -> Path:

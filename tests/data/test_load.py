@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from spillover.data import hub
-from spillover.data.load import Places, dataset_task, load_test, load_train
+from spillover.data.load import load_test, load_train
+from spillover.data.sources import Places
+from spillover.data.tasks import dataset_task
 from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.suite import DatasetSpec, Source
 from spillover.text.task import FIVE
@@ -126,7 +128,7 @@ def test_the_smallest_release_file_that_suffices(size: int | None, n: int, file:
 def test_a_missing_size_is_not_cut_from_a_smaller_one() -> None:
     write("paper/s/x_4.json", rows(4))
     assert one_line(load_train, "x", spec(train=RELEASE), SUMMARY, 6, PLACES) == (
-        "datasets.x.train: no source can be had: release:s/x_{size}.json: no file paper/s/x_8.json"
+        "datasets.x.train: no source is available: release:s/x_{size}.json: no file paper/s/x_8.json"
         " (--data-dir is the study's release folder)"
     )
     assert "holds at most 8 rows, 9 were asked for" in one_line(
@@ -145,7 +147,7 @@ def test_no_data_dir() -> None:
     with pytest.raises(SourceUnavailable) as caught:
         load_test("x", spec(test={"release": "s/x.json"}), SUMMARY, Places())
     assert str(caught.value) == (
-        "datasets.x.test: no source can be had: release:s/x.json: the study's release is not here (give --data-dir)"
+        "datasets.x.test: no source is available: release:s/x.json: the study's release is not here (give --data-dir)"
     )
 
 
@@ -156,7 +158,8 @@ def test_demonstrations_of_its_own() -> None:
     test = load_test("x", spec(**given, demos={"release": "s/few.json"}), SUMMARY, PLACES)
     assert [e.target for e in test.demos] == ["sum 0", "sum 1"] and test.notes == test.lacking == ()
     test = load_test("x", spec(**given, demos={"release": "s/none.json"}), SUMMARY, PLACES)
-    assert test.demos == () and test.lacking[0].startswith("no list of demonstrations of its own: no source can be had")
+    assert test.demos == ()
+    assert test.lacking[0].startswith("no list of demonstrations of its own: no source is available")
 
 
 # --- tasks ---
@@ -193,8 +196,19 @@ def test_a_named_task_needs_no_file() -> None:
 
 
 def test_a_builtin_set_needs_its_task_named() -> None:
-    with pytest.raises(ExperimentError, match=r"^datasets\.x\.task: a builtin data set needs its task named"):
+    with pytest.raises(DataError, match=r"^builtin:reviews, row 0: .*input, output.*template.*task"):
         dataset_task("x", spec(train={"builtin": "reviews"}), {}, Places())
+
+
+def test_a_builtin_set_is_read_as_other_sources_are() -> None:
+    row = {"builtin": "reviews", "target_map": {"positive": "good", "negative": "bad"}}
+    given = spec(train=row, template="{input} It is", labels=["good", "bad"])
+    task = dataset_task("x", given, {}, Places())
+    assert (task.name, task.fields, task.labels) == ("x", ("input",), ("good", "bad"))
+    named = load_train("x", spec(train={"builtin": "reviews"}), FIVE["sentiment"], 6, Places()).examples
+    words = {"positive": "good", "negative": "bad"}
+    found = load_train("x", given, task, 6, Places()).examples
+    assert [(e.fields, e.target) for e in found] == [(e.fields, words[e.target]) for e in named]
 
 
 # --- the hub, without one ---
@@ -217,7 +231,7 @@ def test_a_hub_out_of_reach_is_a_quick_line_and_quicker_after(
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", no_network)
     line = (
-        "datasets.x.test: no source can be had: hub:some/set@main:"
+        "datasets.x.test: no source is available: hub:some/set@main:"
         " the hub is out of reach: [Errno -2] Name or service not known"
     )
     assert one_line(load_test, "x", spec(test=snli()), SUMMARY, Places()) == line

@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 from paths import PAPER_DATA
 
-from spillover.data.load import Places, dataset_task, load_test, load_train
+from spillover.data.load import load_test, load_train
+from spillover.data.sources import Places
+from spillover.data.tasks import dataset_task
 from spillover.errors import SourceUnavailable
 from spillover.experiment.suite import DatasetSpec, load_suite, role_of
 from spillover.text.task import FIVE, Task
@@ -138,5 +140,5 @@ def test_snli_offline_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceUnavailable) as caught:
         load_test("snli", spec, task, PLACES)
     assert str(caught.value) == (
-        "datasets.snli.test: no source can be had: hub:stanfordnlp/snli@main: HF_DATASETS_OFFLINE is set"
+        "datasets.snli.test: no source is available: hub:stanfordnlp/snli@main: HF_DATASETS_OFFLINE is set"
     )

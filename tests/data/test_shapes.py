@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from spillover.data.shapes import RowReader, named_task, own_task, template_fields, with_overrides
+from spillover.data.shapes import RowReader
+from spillover.data.tasks import named_task, own_task, template_fields, with_overrides
 from spillover.errors import DataError, ExperimentError, SpilloverError
 from spillover.experiment.suite import DatasetSpec, Source
 from spillover.text.prompt import render
@@ -38,7 +39,7 @@ def spec(**given: Any) -> DatasetSpec:
 
 
 def own(row: dict[str, Any], given: DatasetSpec | None = None, src: Source | None = None) -> Task:
-    return own_task("tickets", given or spec(), list(row), [row], src or source(), "t.jsonl:1")
+    return own_task("tickets", given or spec(), src or source(), row, "t.jsonl:1")
 
 
 def read(task: Task, row: dict[str, Any], src: Source | None = None) -> Example:
@@ -231,7 +232,7 @@ def test_a_conversation_that_cannot_be_used(value: Any, message: str) -> None:
 
 def test_columns_that_are_nothing_known_or_two_things() -> None:
     assert message_of(own, {"text": "x", "category": "y"}) == (
-        "t.jsonl:1: the columns text, category are no shape that is known"
+        "t.jsonl:1: the columns text, category are no known shape"
         " (give a template over these columns, or a task, or"
         " prompt+completion, messages, conversations, instruction+output)"
     )

@@ -20,7 +20,7 @@ from smalltokenizers import byte_level, metaspace, write
 from spillover.analysis.metrics import rescored
 from spillover.analysis.table import load
 from spillover.data.catalogue import Catalogue
-from spillover.data.load import Places
+from spillover.data.sources import Places
 from spillover.engine.port import Answer
 from spillover.errors import DataError, ExperimentError
 from spillover.experiment import dialect

@@ -1,0 +1,128 @@
+"""Where rows come from: one reader for each kind of source.
+
+    file      the user's own file, relative to the experiment's YAML. Missing or malformed is an error at once.
+    release   a file below the study's release folder (`--data-dir`). Without it, the next source is tried.
+    hub       a split on the Hugging Face hub. Without the hub, the next source is tried.
+    builtin   generated, and always available.
+
+A data set lists its sources, and the first available one is used. To add a kind of source, give
+`experiment.suite.Source` a field for it and write a reader into `READERS`.
+
+Order. Files are read from the top, so the first 2,000 rows are among the first 4,000 (the release has a file per
+size, and they nest). Splits on the hub are often sorted by label or product, and their first thousand rows would be
+one-star reviews only. They are read in one seeded order (`HUB_SEED`), for training and test alike, so that smaller
+sizes nest in larger ones too. A row's `doc_id` is its number in the source either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+from ..errors import ExperimentError, SourceUnavailable
+from ..experiment.suite import Source
+from .files import Row, open_table
+from .hub import read_hub
+from .rows import Part
+
+HUB_SEED = 0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where paths start: `base` is the folder of the YAML, `data_dir` the study's release, if there is one."""
+
+    base: Path = Path()
+    data_dir: Path | None = None
+
+    def release(self, source: Source) -> Path:
+        """The folder of the study's release. Raises SourceUnavailable without one."""
+        if self.data_dir is None:
+            raise SourceUnavailable("the study's release is not here", where=str(source), allowed="give --data-dir")
+        return self.data_dir.expanduser()
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """The rows of one source, as its columns have them. `order`: in which order they are read (None: as they stand)."""
+
+    label: str
+    rows: Sequence[Row]
+    where: Callable[[int], str]
+    order: Sequence[int] | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        return ((number, self.rows[number]) for number in self.order or range(len(self.rows)))
+
+
+Reader = Callable[[Source, Part, int | None, Places], RawRows]
+
+
+def read_source(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
+    """The rows of one part of a data set, at least one. `size` rows are needed (None: all there are)."""
+    return next(read for kind, read in READERS.items() if getattr(source, kind))(source, part, size, places)
+
+
+def first_available(
+    name: str, part: Part, sources: Sequence[Source], take: Callable[[Source], T]
+) -> tuple[T, tuple[str, ...]]:
+    """What `take` makes of the first available source, and a line on each source that was not available."""
+    if not sources:
+        what = f"data set {name!r} has no {'training' if part == 'train' else part} rows"
+        raise ExperimentError(what, where=f"datasets.{name}.{part}", allowed="give a file or another source")
+    reasons: list[str] = []
+    for source in sources:
+        try:
+            return take(source), tuple(f"not from {reason}" for reason in reasons)
+        except SourceUnavailable as error:
+            reasons.append(str(error))
+    raise SourceUnavailable("no source is available: " + "; ".join(reasons), where=f"datasets.{name}.{part}")
+
+
+def _file(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
+    table = open_table(places.base / Path(source.file or "").expanduser())
+    return RawRows(str(source), table.rows, table.where)
+
+
+def _release(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
+    """The release's file for `size` rows: that of the smallest listed size which suffices."""
+    folder, pattern = places.release(source), source.release or ""
+    names = [pattern.replace("{size}", str(listed)) for listed in sorted(source.sizes) if listed >= (size or 0)]
+    if "{size}" not in pattern:
+        names = [pattern]
+    elif not names:
+        what = f"holds at most {max(source.sizes, default=0)} rows, {size} were asked for"
+        raise SourceUnavailable(what, where=str(source))
+    elif size is None:  # all there is: the largest file that is there
+        names = [name for name in reversed(names) if (folder / name).is_file()] or names[-1:]
+    if not (folder / names[0]).is_file():
+        what = f"no file {folder / names[0]}"
+        raise SourceUnavailable(what, where=str(source), allowed="--data-dir is the study's release folder")
+    table = open_table(folder / names[0])
+    return RawRows(f"release:{Path(names[0]).as_posix()}", table.rows, table.where)
+
+
+def _hub(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
+    split = read_hub(source)
+    order = list(range(len(split.rows)))
+    if not order:
+        raise SourceUnavailable("the split holds no rows", where=str(source))
+    Random(HUB_SEED).shuffle(order)
+    commit = f"commit {split.commit}" if split.commit else "from the cache"
+    label = f"{source}, split {source.split or 'train'}, {commit}"
+    return RawRows(label, split.rows, lambda row: f"{source}, row {row}", order)
+
+
+def _builtin(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
+    from .builtin.datasets import generate
+
+    rows = [{**row.fields, "output": row.target} for row in generate(source.builtin or "", part, size)]
+    return RawRows(str(source), rows, lambda row: f"{source}, row {row}")
+
+
+READERS: Mapping[str, Reader] = {"file": _file, "release": _release, "hub": _hub, "builtin": _builtin}

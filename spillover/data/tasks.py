@@ -1,0 +1,170 @@
+"""Which task a data set has: one of the five, that of another data set, or one made from the user's own columns.
+
+A user's own data needs no task by name. Its fields are the names in its template, or `prompt` where the columns have
+a known shape (`shapes.py`). Its task is called as the data set is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from string import Formatter
+from types import MappingProxyType
+
+from ..errors import DataError, ExperimentError, did_you_mean
+from ..experiment.suite import DatasetSpec, Source
+from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, PromptFormat, Task
+from .files import Row
+from .rows import Part
+from .shapes import PROMPT, SHAPES, RowReader, Shape, has_turns, known_shape
+from .sources import Places, first_available, read_source
+
+
+def dataset_task(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec], places: Places) -> Task:
+    """The task of data set `name`: one of the five, or that of the user's own data.
+
+    A set that gives no template, no labels and no training rows, and names one own training set in `in_domain` or
+    `out_of_domain`, has that set's task: a second test file needs no second description.
+    """
+    if spec.task is not None:
+        return named_task(name, spec)
+    parent = task_name(name, spec, specs)
+    if parent != name:
+        return with_overrides(_first_row_task(parent, specs[parent], places), name, spec)
+    return _first_row_task(name, spec, places)
+
+
+def task_name(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec]) -> str:
+    """The name of the task of data set `name`. No file is read."""
+    if spec.task is not None:
+        return spec.task
+    if spec.train or spec.template or spec.labels:
+        return name
+    named = dict.fromkeys((*spec.in_domain, *spec.out_of_domain))
+    own = [other for other in named if other in specs and specs[other].train and specs[other].task is None]
+    return own[0] if len(own) == 1 else name
+
+
+def _first_row_task(name: str, spec: DatasetSpec, places: Places) -> Task:
+    part: Part = "train" if spec.train else "test"
+
+    def take(source: Source) -> Task:
+        raw = read_source(source, part, None, places)
+        return own_task(name, spec, source, raw.rows[0], raw.where(0))
+
+    return first_available(name, part, spec.train or spec.test, take)[0]
+
+
+def template_fields(template: str, where: str) -> tuple[str, ...]:
+    """The `{names}` of a template in their order. Raises ExperimentError where it is not a plain template."""
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        what = f"not a template: {error}"
+        raise ExperimentError(what, where=where, allowed="{{ and }} stand for braces") from None
+    names = []
+    for _, name, spec, conversion in pieces:
+        if name is None:
+            continue
+        if not name or name.isdigit() or "." in name or "[" in name or spec or conversion:
+            shown = "{" + name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+            raise ExperimentError(f"{shown} is not the name of a field", where=where, allowed="{name} and nothing else")
+        names.append(name)
+    return tuple(dict.fromkeys(names))
+
+
+def _templates(name: str, spec: DatasetSpec) -> dict[str, PromptFormat]:
+    """The formats that the YAML gives: one template is `p1`."""
+    given = {"p1": spec.template} if isinstance(spec.template, str) else spec.template or {}
+    formats = {key: PromptFormat(key, text, spec.answer_delimiter) for key, text in given.items()}
+    for key, fmt in formats.items():
+        where = f"datasets.{name}.template" + ("" if isinstance(spec.template, str) else f".{key}")
+        if not template_fields(fmt.template, where):
+            raise ExperimentError("the template names no field", where=where, allowed="{name} stands for a column")
+    return formats
+
+
+def with_overrides(task: Task, name: str, spec: DatasetSpec) -> Task:
+    """`task` with what data set `name` sets itself: templates, delimiter, labels, shots, token limit."""
+    prompts: Mapping[str, PromptFormat] = _templates(name, spec)
+    for fmt in prompts.values():
+        for used in template_fields(fmt.template, f"datasets.{name}.template"):
+            if used not in task.fields:
+                what = f"task {task.name!r} has no field {used!r}"
+                allowed = did_you_mean(used, task.fields)
+                raise ExperimentError(what, where=f"datasets.{name}.template", allowed=allowed)
+    if not prompts and spec.answer_delimiter is not None:
+        prompts = {key: replace(fmt, answer_delimiter=spec.answer_delimiter) for key, fmt in task.prompts.items()}
+    if spec.labels and not task.is_classification:
+        what = f"task {task.name!r} is free text and takes no labels"
+        raise ExperimentError(what, where=f"datasets.{name}.labels")
+    return replace(
+        task,
+        prompts=MappingProxyType(dict(prompts)) if prompts else task.prompts,
+        labels=_labels(name, spec) or task.labels,
+        shots=task.shots if spec.shots is None else spec.shots,
+        max_new_tokens=spec.max_new_tokens or task.max_new_tokens,
+    )
+
+
+def named_task(name: str, spec: DatasetSpec) -> Task:
+    """The task that a data set names, one of the five. Raises ExperimentError for any other name."""
+    task = FIVE.get(spec.task or "")
+    if task is None:
+        allowed = did_you_mean(spec.task or "", FIVE)
+        raise ExperimentError(f"unknown task {spec.task!r}", where=f"datasets.{name}.task", allowed=allowed)
+    return with_overrides(task, name, spec)
+
+
+def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: str) -> Task:
+    """The task of a user's own data, from the first row of its source; `where` says where that row stands.
+
+    Its fields are the template's names, else `prompt`. Turns of a conversation can go through the tokenizer's chat
+    template too: that is the format `chat`.
+    """
+    columns, prompts = list(first), _templates(name, spec)
+    fields = tuple(dict.fromkeys(f for fmt in prompts.values() for f in template_fields(fmt.template, name))) or PROMPT
+    mapped = bool(source.fields or source.choose or source.target)
+    shape = None if mapped or fields != PROMPT else known_shape(columns, where)
+    if not prompts:
+        if not shape and not (mapped and "prompt" in {*columns, *source.fields}):
+            raise DataError(
+                f"the columns {', '.join(columns)} are no known shape",
+                where=where,
+                allowed="give a template over these columns, or a task, or "
+                + ", ".join("+".join(known.columns) for known in SHAPES),
+            )
+        prompts = {"p1": PromptFormat("p1", "{prompt}", _own_delimiter(spec, shape, first))}
+    if has_turns(shape, first) and "chat" not in prompts:
+        prompts["chat"] = PromptFormat("chat", "{prompt}", chat=True)
+    labels = _labels(name, spec)
+    task = Task(
+        name=name,
+        title=spec.title or name,
+        fields=fields,
+        labels=labels or None,
+        prompts=MappingProxyType(prompts),
+        metrics=CLASSIFICATION_METRICS if labels else GENERATION_METRICS,
+        shots=spec.shots if spec.shots is not None else ((0, 2, 4) if labels else (0, 1, 2)),
+        fticl_shots=(2,),
+        max_new_tokens=spec.max_new_tokens or 60,
+    )
+    # Reads the first row, so that a template with a name that is no column fails here and not later.
+    RowReader.of(task, source, columns, where).take_apart(first, where)
+    return task
+
+
+def _own_delimiter(spec: DatasetSpec, shape: Shape | None, first: Row) -> str | None:
+    """Prompt and completion are joined without a space: their author decided where spaces stand."""
+    verbatim = shape is None or (shape.name == "prompt/completion" and not has_turns(shape, first))
+    return "" if spec.answer_delimiter is None and verbatim else spec.answer_delimiter
+
+
+def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:
+    where = f"datasets.{name}.labels"
+    twice = next((label for label in spec.labels if spec.labels.count(label) > 1), None)
+    if twice is not None:
+        raise ExperimentError(f"label {twice!r} stands twice", where=where)
+    if len(spec.labels) == 1:
+        raise ExperimentError(f"{spec.labels[0]!r} alone is no choice", where=where, allowed="two labels or more")
+    return spec.labels
