@@ -71,7 +71,7 @@ def test_it_is_said_on_the_page_and_on_the_terminal(audited: Path, tmp_path: Pat
 def test_the_page_lists_no_empty_rows(audited: Path) -> None:
     results = table.load(audited)
     data = payload.payload(results, Written([], {}, {}, {}, []))
-    assert len(data["rows"]["cell"]) == results.df["value"].notna().sum() < len(results.df)
+    assert len(data["rows"]) == results.df["value"].notna().sum() < len(results.df)
 
 
 def test_without_an_audit_nothing_is_said(results: table.Results) -> None:

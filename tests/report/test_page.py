@@ -14,9 +14,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import fakestore
+import pandas as pd
 import pytest
 
 from spillover.analysis import numbers, summaries, table
+from spillover.analysis.metrics import METRICS
 from spillover.errors import Finding
 from spillover.report import page
 
@@ -105,19 +107,28 @@ def test_numbers_are_those_of_the_table(html: str, results: table.Results) -> No
     assert entry.delta is not None and entry.delta_interval is not None
     assert f"{numbers.points(entry.score)}, 95 % interval" in html
     assert numbers.signed_interval(entry.delta_interval) in html
-    assert html.count('<button type="button" data-v=') == 5 * 7 + 7  # the base stands in both tables
+    assert html.count('<a href="#results" data-v=') == 5 * 7 + 7  # the base stands in both tables
 
 
 def test_what_the_script_knows_is_the_table(html: str, results: table.Results) -> None:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found
     data = json.loads(found[1])
-    assert len(data["cells"]["key"]) == 140 and len(data["rows"]["cell"]) == len(results.df)
-    for i in range(0, len(results.df), 37):
-        row, cell = results.df.iloc[i], data["rows"]["cell"][i]
-        assert data["variants"][data["cells"]["variant"][cell]]["name"] == row["variant"]
-        assert data["cells"]["shots"][cell] == row["shots"]
-        assert data["rows"]["value"][i] == round(1000 * row["value"])
+    rows = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
+    tests, metrics = [test.name for test in results.grid.tests], list(METRICS)
+    shown = sorted(
+        (
+            *(data["variants"][x["variant"]], tests[x["test"]], x["shots"], data["prompts"][x["prompt"]]),
+            *(metrics[x["metric"]], x["value"], x["change"]),
+        )
+        for x in rows
+    )
+    columns = ["variant", "test_dataset", "shots", "prompt", "metric", "value", "delta"]
+    expected = [
+        (*row[:5], round(1000 * row.value), None if pd.isna(row.delta) else round(1000 * row.delta))
+        for row in results.df[columns].itertuples(index=False)
+    ]
+    assert shown == sorted(expected)
 
 
 def test_figures_and_claims_are_there(html: str) -> None:
