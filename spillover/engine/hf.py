@@ -17,6 +17,7 @@ import torch
 
 from ..errors import ModelError
 from ..models.machine import one_line
+from ..models.tensors import stored_tensors
 from ..text.encode import Encoder
 from ..text.request import Request
 from . import attention, ops
@@ -106,11 +107,10 @@ def load_model(
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
 
     wrapped = PeftModel.from_pretrained(model, adapter)
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as stored:
-        _refuse_missing(sorted(set(get_peft_model_state_dict(wrapped)) - set(stored.keys())), adapter)
+    stored = stored_tensors(adapter / "adapter_model.safetensors")
+    _refuse_missing(sorted(set(get_peft_model_state_dict(wrapped)) - stored.keys()), adapter)
     return wrapped.base_model.model
 
 

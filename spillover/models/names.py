@@ -1,8 +1,8 @@
-"""The three ways to name a model, told apart by how the name is written and by what lies on the disk.
+"""The three ways to name a model: a wheel on PyPI, a folder, a repository of the hub.
 
-A name that begins with `pypi:` is the one wheel there is. Otherwise a folder of that name goes first, and what reads
-like a path is never asked of the hub: a typing mistake should say "no such folder", not wait for a server. What is
-left must look like `org/name[@revision]`.
+A name that begins with `pypi:` means the one wheel that is known. Otherwise, if there is a folder of that name, it is
+the model. A name that looks like a path never goes to the hub, so a mistyped path fails at once with "no such folder".
+Any other name must have the form `org/name[@revision]`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def check_package(spec: str) -> None:
 
 
 def local_folder(spec: str, base: Path) -> Path | None:
-    """The folder that `spec` names, or None where it reads as a name on the hub."""
+    """The folder that `spec` names, or None if it looks like a name on the hub."""
     folder = base / Path(spec).expanduser()
     if folder.is_dir():
         return folder.resolve()

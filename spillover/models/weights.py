@@ -1,19 +1,16 @@
-"""How far a variant's weights are from the base's: weight by weight, from the files on disk, without loading a model.
+"""How far a variant's weights are from the base's, weight by weight, from the files on disk. No model is loaded.
 
-A checkpoint's change is W - W0; a LoRA adapter's is what it would add if it were merged, so both are measured alike and
-against all weights of the model, moved or not. Three measures of each:
+The change of a checkpoint is W - W0. The change of a LoRA adapter is what merging it would add. So both are measured
+alike, over all weights of the model, changed or not. There are three measures:
 
-- the mean absolute change, as in the study (Yang et al. 2024, section 5: 7.95e-5 for FTICL against 8.54e-5 for FT);
-- the relative Frobenius norm ||W - W0|| / ||W0||, which does not depend on how large a model's weights are;
-- the leading singular values of the change, from which follow its stable rank ||dW||² / s1² and the share of its
-  energy in the first 16 directions. LoRA moves few directions by construction, full fine-tuning as many as it likes.
+- the mean absolute change, as in the study (Yang et al. 2024, section 5: 7.95e-5 for FTICL, 8.54e-5 for FT);
+- the relative Frobenius norm ||W - W0|| / ||W0||, which does not depend on the scale of the weights;
+- the leading singular values of the change. They give its stable rank ||dW||² / s1² and the share of its energy in
+  the first 16 directions. LoRA changes few directions by construction; full fine-tuning may change all of them.
 
-Sums are kept, not means: they add up over any set of weights (`pooled`), such as a layer or all query projections.
-Files are mapped and read a tensor at a time, so memory holds the largest tensor three times at most. Time goes into
-the singular values, some 600 operations for each weight of a matrix.
-
-numpy knows no bfloat16 and the safetensors package therefore reads none without torch; its bits are the upper half of a
-float32's, which is all that `_read` needs to know.
+Sums are kept, not means, because sums add up over any set of weights (`pooled`), such as a layer.
+Files are read a tensor at a time, so memory holds the largest tensor at most three times. Most time goes into the
+singular values: some 600 operations for each weight of a matrix.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +27,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from . import is_adapter
+from .folders import is_adapter
+from .tensors import Stored, stored_tensors
 
 Matrix = npt.NDArray[np.float32]
 Delta = Callable[[str, Matrix], Matrix | None]
-"""Name and base value of a weight -> its change, or None where there is no weight to compare with."""
+"""Takes a weight's name and base value, and returns its change; None if there is no weight to compare with."""
 
 DIRECTIONS = 16  # leading singular values that are kept
-SUBSPACE = 32  # directions that are iterated, twice as many: the last of those kept converge as well
+SUBSPACE = 32  # directions that are iterated: twice as many, so that the last of those kept converge too
 ITERATIONS = 4
-FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-# What checkpoints put before a weight's own name: with or without the language-model head, under PEFT, beside an eye.
+# Prefixes that checkpoints put before a weight's own name: without a head, under PEFT, in a model that sees images.
 WRAPPERS = ("base_model.model.", "model.", "transformer.", "gpt_neox.", "language_model.")
 
-# The kinds of weights, by what architectures of transformers call them; the first that matches counts.
+# The kinds of weights, by their names in the architectures of transformers; the first pattern that matches counts.
 MODULES = (
     ("norm", r"norm|\bln_|\bln\d|layernorm"),
     ("embed", r"embed_tokens|embed_positions|embed_in|word_embeddings|\bwte\b|\bwpe\b"),
@@ -62,11 +59,11 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Change:
-    """How far one weight tensor moved, as sums over its `size` numbers.
+    """The change of one weight tensor, as sums over its `size` numbers.
 
-    `absolute` is the sum of |W - W0|, nan or infinite for a broken weight, `squared` that of its square, `base_squared`
-    that of W0's; `singular_values` are the leading ones of W - W0, largest first, for matrices that moved. `layer` is
-    None outside the layers.
+    `absolute` sums |W - W0| (nan or infinite for a broken weight), `squared` sums its square, `base_squared` that of
+    W0. `singular_values` are the leading ones of W - W0, largest first, for matrices that changed. `layer` is None for
+    weights outside the layers.
     """
 
     name: str
@@ -80,7 +77,7 @@ class Change:
 
     @property
     def stable_rank(self) -> float:
-        """||dW||² / s1², between 1 and the rank; nan for what did not move and for what is no matrix."""
+        """||dW||² / s1², between 1 and the rank; nan for an unchanged weight and for one that is no matrix."""
         return self.squared / self.singular_values[0] ** 2 if self._has_spectrum else math.nan
 
     @property
@@ -103,7 +100,7 @@ class Deviation:
 
 
 def pooled(changes: Iterable[Change]) -> Deviation:
-    """Any set of weights as one. Zeros for no weights."""
+    """Any set of weights taken together. Zeros if the set is empty."""
     parts = list(changes)
     size, base = sum(part.size for part in parts), math.fsum(part.base_squared for part in parts)
     absolute, squared = math.fsum(part.absolute for part in parts), math.fsum(part.squared for part in parts)
@@ -111,16 +108,16 @@ def pooled(changes: Iterable[Change]) -> Deviation:
 
 
 def compare(base: Path, variant: Path) -> tuple[list[Change], list[str]]:
-    """The change of every weight of the model in `base`, and the names of weights in `variant` that have none there.
+    """The change of every weight of the model in `base`, and the names of weights that only `variant` has.
 
-    `variant` is a checkpoint of the same model or a LoRA adapter (DoRA too). Tied weights count once. Raises
-    ModelError for what cannot be compared: pickled weights, other kinds of adapters, other models.
+    `variant` is a checkpoint of the same model or a LoRA adapter (DoRA too). Tied weights count once. Raises ModelError
+    for pickled weights, other kinds of adapters and other models, which cannot be compared.
     """
-    ours, theirs = _stored(base), _stored(variant)
+    ours, theirs = _weights(base), _weights(variant)
     change_of, left = (_adapter if is_adapter(variant) else _checkpoint)(variant, theirs)
     changes = []
     for name, stored in ours.items():
-        before = _read(stored)
+        before = stored.read()
         delta = change_of(name, before)
         if delta is not None:
             changes.append(_change(name, before, delta))
@@ -132,8 +129,8 @@ def compare(base: Path, variant: Path) -> tuple[list[Change], list[str]]:
 def singular_values(matrix: Matrix, count: int = DIRECTIONS) -> Matrix:
     """The leading singular values, largest first, by subspace iteration (Halko, Martinsson and Tropp 2011, 4.4).
 
-    They are never too large. Where the spectrum falls off, they are right to three digits; where it is as flat as
-    noise's, the last of them come out a few per cent small.
+    They are never too large. If the spectrum falls off, they are right to three digits. If it is as flat as that of
+    noise, the last ones are a few per cent too small.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     start = np.random.default_rng(0).standard_normal((tall.shape[1], min(SUBSPACE, tall.shape[1])), dtype=np.float32)
@@ -144,12 +141,12 @@ def singular_values(matrix: Matrix, count: int = DIRECTIONS) -> Matrix:
 
 
 def module_of(name: str) -> str:
-    """What a weight is, from its name: q, k, v, o, gate, up, down, embed, norm, head and their like, or `other`."""
+    """The kind of a weight, from its name: one of MODULES (q, k, v, o, gate, up, down and so on), or `other`."""
     return next((module for module, pattern in MODULES if re.search(pattern, name)), "other")
 
 
 def layer_of(name: str) -> int | None:
-    """The number of a weight's layer: the first in its name."""
+    """The number of a weight's layer: the first number in its name."""
     found = re.search(r"(?:^|\.)(\d+)\.", name)
     return int(found[1]) if found else None
 
@@ -169,23 +166,23 @@ def _change(name: str, before: Matrix, delta: Matrix) -> Change:
     )
 
 
-# --- what changed: a checkpoint, an adapter -----------------------------------------------------------------------
+# --- changes of a checkpoint and of an adapter --------------------------------------------------------------------
 
 
-def _checkpoint(folder: Path, theirs: Mapping[str, _Stored]) -> tuple[Delta, set[str]]:
+def _checkpoint(folder: Path, theirs: Mapping[str, Stored]) -> tuple[Delta, set[str]]:
     left = set(theirs)
 
     def delta(name: str, before: Matrix) -> Matrix | None:
         if name not in theirs or theirs[name].shape != before.shape:
             return None
         left.discard(name)
-        return _read(theirs[name]) - before
+        return theirs[name].read() - before
 
     return delta, left
 
 
-def _adapter(folder: Path, theirs: Mapping[str, _Stored]) -> tuple[Delta, set[str]]:
-    """LoRA (Hu et al. 2021) as PEFT stores it: scale * B @ A, beside weights that are stored whole."""
+def _adapter(folder: Path, theirs: Mapping[str, Stored]) -> tuple[Delta, set[str]]:
+    """LoRA (Hu et al. 2021) as PEFT stores it: scale * B @ A, beside some weights that are stored whole."""
     config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     if config.get("peft_type") != "LORA":
         raise ModelError(f"an adapter of the kind {config.get('peft_type')} has no merged form here", where=str(folder))
@@ -195,7 +192,7 @@ def _adapter(folder: Path, theirs: Mapping[str, _Stored]) -> tuple[Delta, set[st
         for name in (f"{module}.lora_{kind}.weight", f"{module}.lora_{kind}"):
             if name in theirs:
                 left.discard(name)
-                return _read(theirs[name])
+                return theirs[name].read()
         return None
 
     def delta(name: str, before: Matrix) -> Matrix | None:
@@ -216,7 +213,7 @@ def _adapter(folder: Path, theirs: Mapping[str, _Stored]) -> tuple[Delta, set[st
 
 
 def _dora(before: Matrix, added: Matrix, magnitude: Matrix) -> Matrix:
-    """The change that DoRA makes (Liu et al. 2024): rows of W0 + dW brought to learned lengths; (out, in)."""
+    """The change that DoRA makes (Liu et al. 2024): it scales rows of W0 + dW to learned lengths; (out, in)."""
     moved = before + added
     return moved * (magnitude.reshape(-1) / np.linalg.norm(moved, axis=1))[:, None] - before
 
@@ -228,51 +225,23 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-# --- safetensors, a tensor at a time ------------------------------------------------------------------------------
+# --- the weights of a folder --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """Where a tensor lies on disk."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-
-def _stored(folder: Path) -> dict[str, _Stored]:
+def _weights(folder: Path) -> dict[str, Stored]:
     """The floating-point tensors of a folder, by name without wrappers; a head that is the embeddings is left out."""
     paths = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
-    found = {_own_name(name): stored for path in paths for name, stored in _header(path)}
+    every = [item for path in paths for item in stored_tensors(path).items()]
+    found = {_own_name(name): stored for name, stored in every if stored.is_float}
     if not found:
         raise ModelError("no safetensors to compare", where=str(folder))
     return {name: stored for name, stored in found.items() if not (name == "lm_head.weight" and _is_tied(found))}
 
 
-def _is_tied(found: Mapping[str, _Stored]) -> bool:
+def _is_tied(found: Mapping[str, Stored]) -> bool:
     head = found["lm_head.weight"]
     twins = [one for name, one in found.items() if module_of(name) == "embed" and one.shape == head.shape]
-    return any(np.array_equal(_read(head), _read(twin)) for twin in twins)
-
-
-def _header(path: Path) -> Iterator[tuple[str, _Stored]]:
-    with path.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__" and entry["dtype"] in FLOATS:
-            yield name, _Stored(path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-
-
-def _read(stored: _Stored) -> Matrix:
-    """A tensor as float32; one that is float32 already stays on disk until it is used."""
-    if 0 in stored.shape:
-        return np.zeros(stored.shape, dtype=np.float32)
-    raw = np.memmap(stored.path, mode="r", dtype=FLOATS[stored.dtype], offset=stored.offset, shape=stored.shape)
-    if stored.dtype == "BF16":
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return np.asarray(raw, dtype=np.float32)
+    return any(np.array_equal(head.read(), twin.read()) for twin in twins)
 
 
 def _own_name(name: str) -> str:

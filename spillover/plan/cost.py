@@ -13,7 +13,6 @@ and not subtracted here: the estimate is then too high.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from rich.text import Text
 from .. import models
 from ..disk import free_space
 from ..experiment.schema import Experiment
+from ..models.tensors import stored_tensors
 from ..run.progress import duration
 from ..store.store import Json, Store
 from .grid import Cell, Variant
@@ -88,13 +88,11 @@ def characters_a_token(plan: Plan) -> float:
 
 
 def weight_shapes(experiment: Experiment, base: Path) -> dict[str, tuple[int, ...]] | None:
-    """The base model's weights by name, from the headers of its files; None where they are not here yet."""
+    """The shapes of the base model's weights by name; None while the model is not here yet."""
     files = sorted(models.tokenizer_folder(experiment.model, base).glob(models.WEIGHTS))
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
-        with path.open("rb") as handle:
-            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        shapes |= {name: stored.shape for name, stored in stored_tensors(path).items()}
     return shapes or None
 
 

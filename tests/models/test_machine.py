@@ -14,7 +14,7 @@ from spillover import models
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     model_folder(tmp_path / "one")
     code = (
-        "import sys; from pathlib import Path; from spillover import encode, models;"
+        "import sys; from pathlib import Path; from spillover import models; from spillover.text import encode;"
         f"models.resolve('one', Path({str(tmp_path)!r})); models.versions();"
         "print([m for m in ('torch', 'transformers', 'huggingface_hub', 'jinja2') if m in sys.modules])"
     )
