@@ -26,12 +26,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ..data.rows import Part
 from ..text.task import Example, Task
 from .duplicates import MIN_WORDS, NORMALISERS, components, near_pairs, words
 
 TELLING = 1 / 20  # different texts a row that a field must have to tell rows apart
 
-Part = Literal["train", "test", "demos"]
 NOUNS: Mapping[Part, str] = {"train": "training rows", "test": "test rows", "demos": "demonstrations"}
 Kind = Literal["duplicate", "shared_field", "shared_target"]  # beside near_duplicate, which has no keys
 Near = Mapping[tuple[int, int], Mapping[int, int]]

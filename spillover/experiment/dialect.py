@@ -43,15 +43,15 @@ class _Resolver(VersionedResolver):
         return (1, 2)
 
 
-def read(text: str, where: str) -> Any:
-    """The value that a YAML text holds. Raises ExperimentError with the place and the line of the first mistake."""
+def read(text: str, where: str, *, lines: bool = True) -> Any:
+    """The value that a YAML text holds. Raises ExperimentError that names `where` and, for a text with `lines`, the line."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer, yaml.Resolver = _Composer, _Resolver
     try:
         return yaml.load(text)
     except (YAMLError, ValueError, LookupError, RecursionError) as error:  # not every wrong value is a YAMLError
         mark = getattr(error, "problem_mark", None)
-        where = f"{where}:{mark.line + 1}" if mark and "\n" in text else where
+        where = f"{where}:{mark.line + 1}" if mark and lines else where
         what = " ".join(str(getattr(error, "problem", None) or error).removeprefix("but ").split())
         raise ExperimentError(f"not valid YAML: {what}", where=where) from None
 

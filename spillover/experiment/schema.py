@@ -186,7 +186,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         at = at[key]
         if not isinstance(at, dict):
             raise ExperimentError(f"{key!r} is no mapping", where=f"--set {path}")
-    at[last] = dialect.read(text, f"--set {path}")
+    at[last] = dialect.read(text, f"--set {path}", lines=False)
 
 
 def _first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ExperimentError:

@@ -34,10 +34,9 @@ def test_yaml_1_2_is_read(text: str, value: Any) -> None:
         ("a:\n  [1]: 2", "x:2", "a key is one word"),
         ("? {a: 1}\n: 2", "x:1", "a key is one word"),
         ("a: 1\nb: [1,\n", "x:3", ""),
-        ("[1", "x", ""),  # in a text of one line, the number of the line says nothing
         ("a: 1\n---\nb: 2", "x:2", "another document"),
         ("a: *b\nb: 1", "x:1", "undefined alias 'b'"),
-        ("a: !!python/name:os.system", "x", "python/name:os.system"),
+        ("a: !!python/name:os.system", "x:1", "python/name:os.system"),
         ("a: \x01", "x", "special characters"),
         ("a: 2024-13-45", "x", "month"),
         ("a: !!bool maybe", "x", "maybe"),
@@ -50,6 +49,9 @@ def test_a_mistake_is_one_line_with_its_place(text: str, where: str, what: str) 
         read(text, "x")
     assert caught.value.where == where
     assert what in caught.value.what and "\n" not in str(caught.value)
+    with pytest.raises(ExperimentError) as caught:
+        read(text, "--set a", lines=False)
+    assert caught.value.where == "--set a"
 
 
 VALUES: list[Any] = [
