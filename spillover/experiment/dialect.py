@@ -44,7 +44,7 @@ class _Resolver(VersionedResolver):
 
 
 def read(text: str, where: str, *, lines: bool = True) -> Any:
-    """The value that a YAML text holds. Raises ExperimentError that names `where` and, for a text with `lines`, the line."""
+    """The value that a YAML text holds. Raises ExperimentError with `where` and, if the text has `lines`, the line."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer, yaml.Resolver = _Composer, _Resolver
     try:
