@@ -1,4 +1,4 @@
-"""Running an experiment from Python, and what comes back.
+"""Runs an experiment from Python, or opens a folder of results.
 
 `run` is the whole way: YAML to plan, plan to store, store to table and report. `load` opens a folder that has been
 run before, also a partial one. Both give a `Result`.

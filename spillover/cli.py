@@ -1,4 +1,4 @@
-"""The command line: one function a command, and nothing that a function elsewhere does not do.
+"""The command line: one short function for each command.
 
 Imports are inside the commands, so that `--help` answers at once and `plan`, `check`, `status` and `report` never load
 torch. Exit codes: 0 done, 1 a variant or unit failed and the others went on (or warnings under `check --strict`), 2 bad

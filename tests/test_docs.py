@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import typer
@@ -14,7 +18,7 @@ from spillover import cli, errors
 from spillover.analysis.table import columns
 from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, VariantSpec
-from spillover.experiment.strategy import Lora, Strategy
+from spillover.experiment.strategy import AXES, STRATEGIES, Strategy
 from spillover.experiment.suite import Choice, DatasetSpec, Source, Strict, Threshold
 from spillover.plan.grid import Grid
 
@@ -24,12 +28,27 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 KEYS = {  # heading in the reference -> whose keys stand under it
     "Top level": [Experiment],
     "`train`": [TrainSpec],
-    "A strategy with options": [Strategy, Lora],
+    "A strategy": [Strategy],
+    "Options of `demos`": AXES["demos"],
+    "Options of `weights`": AXES["weights"],
+    "Options of a strategy's `train`": AXES["train"],
     "`test`": [TestSpec],
     "`variants`, a list": [VariantSpec],
     "`datasets`, by name": [DatasetSpec],
     "A source": [Source, Choice, Threshold],
 }
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+map_of_rooms = script("map")
 
 
 def section(heading: str) -> str:
@@ -65,10 +84,30 @@ def written(value: Any) -> str:
 @pytest.mark.parametrize("heading", KEYS)
 def test_every_key_stands_in_the_reference_with_its_default(heading: str) -> None:
     expected = [
-        (f"`{key}`", written(field.default)) for model in KEYS[heading] for key, field in model.model_fields.items()
+        (f"`{key}`", written(field.default))
+        for model in KEYS[heading]
+        for key, field in model.model_fields.items()
+        if key != "kind"  # says which value of an axis it is
     ]
-    found = [(row[0], row[1]) for row in rows(section(heading))]
+    found = [(row[0], row[1]) for row in rows(section(heading)) if len(row) == 3]
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("axis", ["demos", "weights"])
+def test_every_value_of_an_axis_stands_in_the_reference(axis: str) -> None:
+    for value in AXES[axis]:
+        assert f"`kind: {value.model_fields['kind'].default}`" in section(f"Options of `{axis}`")
+
+
+def test_the_named_strategies_stand_in_the_reference() -> None:
+    found = {
+        row[0].strip("`"): (row[1].strip("`").partition("`")[0], row[2].strip("`"), row[4].strip("`"))
+        for row in rows(section("A strategy"))
+        if len(row) == 5
+    }
+    assert found == {
+        name: (one.demos.kind, one.weights.kind, one.against or "no strategy") for name, one in STRATEGIES.items()
+    }
 
 
 def test_the_exit_codes_mean_the_same_everywhere() -> None:
@@ -112,6 +151,26 @@ def test_no_relative_link_leads_nowhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", path.read_text("utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_the_map_is_drawn_from_the_present_code() -> None:
+    """Its rooms, their lines and the arrows between them."""
+    drawing = ElementTree.parse(ROOT / "docs" / "map.svg").getroot().iter()
+    drawn = [element.attrib for element in drawing]
+    mended = "run `python docs/map.py` and commit docs/map.svg"
+    assert [(a["data-room"], a["data-caption"]) for a in drawn if "data-room" in a] == [
+        *map_of_rooms.captions().items()
+    ], mended
+    assert [(a["data-from"], a["data-to"]) for a in drawn if "data-from" in a] == map_of_rooms.arrows(), mended
+
+
+def test_the_way_through_follows_imports() -> None:
+    """Of two neighbours on the way from YAML to report, one can use the other: by itself or through rooms between."""
+    below: dict[str, set[str]] = {}
+    for used, user in map_of_rooms.arrows():  # in the order of the rooms
+        below.setdefault(user, set()).update({used}, below.get(used, set()))
+    for one, other in pairwise(map_of_rooms.WAY):
+        assert one in below.get(other, ()) or other in below.get(one, ()), (one, other)
 
 
 def test_the_licence_is_the_whole_text() -> None:

