@@ -13,6 +13,15 @@ from spillover.errors import ModelError
 pytest_plugins = ["outputs"]  # tests/support
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one device, in this process: tests of several name them
+for name in ("COLUMNS", "FORCE_COLOR", "SPILLOVER_DEVICE"):  # what a user may have set, and would be seen in output
+    os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask for the real model have the marker `model`."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "smollm2" in item.fixturenames:
+            item.add_marker("model")
 
 
 @pytest.fixture(scope="session")

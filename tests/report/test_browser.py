@@ -18,6 +18,7 @@ import pytest
 from spillover.analysis import numbers, summaries, table
 from spillover.report import examples, page
 
+pytestmark = pytest.mark.browser
 pytest.importorskip("playwright", reason="Playwright is not installed (pip install '.[test]')")
 if browser.executable() is None:
     pytest.skip("no Chromium here (apt install chromium, or name it in CHROMIUM)", allow_module_level=True)

@@ -15,6 +15,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import children
 import pytest
 from fakes import Executed
 from insideworkers import (
@@ -153,7 +154,7 @@ def test_nor_a_parent_that_is_killed(tmp_path: Path, number: int) -> None:
     """Started as a user's script would be, without `if __name__ == "__main__"`."""
     script = tmp_path.with_suffix(".py")
     script.write_text("import sys\nfrom insideworkers import ask_and_wait\nask_and_wait(sys.argv[1])\n")
-    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.DEVNULL)
+    parent = children.start([sys.executable, str(script), str(tmp_path)], stderr=subprocess.DEVNULL)
     eventually(lambda: len(pids(tmp_path)) == 2)
     parent.send_signal(number)
     assert parent.wait() == -number
@@ -290,7 +291,7 @@ def workers_of(parent: int) -> list[int]:
 def start(place: Path, output: str, device: str) -> subprocess.Popen[str]:
     options = ["-o", output, "--device", device, "--set", "train.seeds=0"]
     command = [sys.executable, "-m", "spillover.cli", "run", "twice.yaml", *options]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return children.start(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def test_a_real_run_that_was_stopped_on_two_devices_ends_with_the_bytes_of_one(tmp_path: Path) -> None:
