@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import did_you_mean
@@ -223,13 +223,13 @@ def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:
 
 
 def _written(full: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    """The JSON schema of what `parse_strategy` reads: a name, a name with options, or a whole Strategy (`full`)."""
-    options = {**handler.resolve_ref_schema(full)["properties"]}
-    for name, (_, value) in OPTIONS.items():
-        options[name] = TypeAdapter(value).json_schema()["properties"][name]
-    changes = {"type": ["object", "null"], "properties": options, "additionalProperties": False}
-    named = {"type": "object", "properties": dict.fromkeys(STRATEGIES, changes), "additionalProperties": False}
-    return {"anyOf": [{"enum": [*STRATEGIES]}, {**named, "minProperties": 1, "maxProperties": 1}, full]}
+    """The JSON schema of what `parse_strategy` reads: a name, a name with options, or a strategy of one's own."""
+    options = dict(handler.resolve_ref_schema(full)["properties"])
+    options |= {name: value.model_json_schema()["properties"][name] for name, (_, value) in OPTIONS.items()}
+    fields = {"properties": options, "additionalProperties": False}
+    named = {"properties": {name: {"type": ["object", "null"], **fields} for name in STRATEGIES}}
+    one = {"type": "object", **named, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    return {"anyOf": [{"enum": [*STRATEGIES]}, one, {"type": "object", **fields, "required": ["name"]}]}
 
 
 Strategies = Annotated[tuple[Annotated[Strategy, BeforeValidator(parse_strategy)], ...], Listed(item=_written)]

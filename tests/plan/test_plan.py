@@ -15,9 +15,13 @@ from plans import experiment
 from prose import tells
 
 from spillover.errors import DataError, ExperimentError
+from spillover.experiment.recipe import NOT_IN_RECIPE, Recipe
 from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, load_experiment, parse_experiment
+from spillover.experiment.strategy import AXES, OPTIONS, AllWeights, FixedDemos, Lora, NoDemos, Strategy
 from spillover.experiment.suite import SUITES
-from spillover.plan.grid import Grid
+from spillover.fingerprint import fingerprint
+from spillover.plan.grid import Condition, Grid
+from spillover.plan.jobs import children
 from spillover.plan.plan import Plan, make_plan
 
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -54,9 +58,18 @@ TRAIN_FIELDS: dict[str, Any] = {  # another value for each; None: why it is in n
     "weight_decay": 0.1,
     "max_grad_norm": 0.5,
 }
-TRAIN_FIELDS_IN_NO_KEY = {
-    "gradient_checkpointing": "computes the same gradients in less memory",
-    "report_to": "a logger only watches",
+WITHOUT_A_KEY = {name.partition(".")[2] for name in NOT_IN_RECIPE if name.startswith("TrainSpec.")}
+# Another value for each option of each axis, beside a strategy that has it.
+OPTIONS_OF_AXES: dict[str, tuple[str, Any]] = {
+    "shots": ("fticl", 1),
+    "lora_r": ("lora", 4),
+    "lora_alpha": ("lora", 8),
+    "lora_target_modules": ("lora", ["q_proj"]),
+    "use_rslora": ("lora", True),
+    "use_dora": ("lora", True),
+    "learning_rate": ("ft", 1e-3),
+    "num_train_epochs": ("ft", 1),
+    "batch_size": ("ft", 4),
 }
 TEST_FIELDS: dict[str, Any] = {
     "datasets": ["deals"],
@@ -76,6 +89,57 @@ def test_each_training_field_changes_the_variants_key(name: str) -> None:
     assert cells == changed_cells  # the base was never trained
 
 
+@pytest.mark.parametrize("option", OPTIONS_OF_AXES)
+def test_each_option_of_each_axis_changes_the_variants_key(option: str) -> None:
+    strategy, value = OPTIONS_OF_AXES[option]
+    plain, changed = (
+        keys(plan_of(experiment(train__strategies=[written])))[0] for written in (strategy, {strategy: {option: value}})
+    )
+    assert not plain & changed
+
+
+def test_each_value_of_an_axis_has_a_key_of_its_own() -> None:
+    kinds = [value for axis in ("demos", "weights") for value in AXES[axis]]
+    recipes = [
+        Recipe(demos=demos, weights=weights, learning_rate=1e-4, num_train_epochs=1, batch_size=4)
+        for demos in (NoDemos(), FixedDemos(shots=(2,)))
+        for weights in (AllWeights(), Lora())
+    ]
+    assert {type(value) for recipe in recipes for value in (recipe.demos, recipe.weights)} == set(kinds)
+    assert len({fingerprint(recipe.content()) for recipe in recipes}) == len(recipes)
+
+
+def test_a_name_and_a_citation_of_a_strategy_change_no_key() -> None:
+    renamed = {"fticl": {"name": "mine", "source": "elsewhere", "against": None}}
+    plain, changed = (plan_of(experiment(train__strategies=[one])) for one in ("fticl", renamed))
+    assert keys(plain)[0] == keys(changed)[0]
+    assert [v.against for v in changed.grid.variants] == [None] * len(changed.grid.variants)
+
+
+def test_seeds_of_a_recipe_share_a_key_and_other_recipes_do_not() -> None:
+    plan = plan_of(experiment(train__seeds=[0, 1], train__strategies=["ft", "lora"]))
+    trained = plan.grid.variants[1:]
+    shared = {v.recipe_key: [w.seed for w in trained if w.recipe_key == v.recipe_key] for v in trained}
+    assert len(shared) == 2 and all(seeds == [0, 1] for seeds in shared.values())
+
+
+def test_a_strategy_has_its_own_epochs_and_batch() -> None:
+    own = {"lora": {"num_train_epochs": 3, "batch_size": 2}}
+    plan = plan_of(experiment(train__strategies=["ft", own], train__num_train_epochs=1, train__batch_size=4))
+    assert [(j.recipe.num_train_epochs, j.recipe.batch_size) for j in plan.trainings] == [(1, 4), (3, 2)]
+    assert [v.factors.get("num_train_epochs") for v in plan.grid.variants] == [None, None, 3]
+
+
+def test_parents_come_before_their_children() -> None:
+    plan = plan_of(experiment(train__strategies=["ft", "lora"]))
+    seen: set[str] = set()
+    for job in plan.jobs:
+        assert set(job.parents) <= seen
+        seen.add(job.variant.key)
+    base = plan.jobs[0].variant.key
+    assert children(plan.jobs, base) == list(plan.trainings)
+
+
 @pytest.mark.parametrize("name", TEST_FIELDS)
 def test_each_test_field_changes_the_cells_and_no_variant(name: str) -> None:
     raw = experiment(test__shots=[4])
@@ -85,7 +149,11 @@ def test_each_test_field_changes_the_cells_and_no_variant(name: str) -> None:
 
 
 def test_no_field_is_forgotten() -> None:
-    assert set(TrainSpec.model_fields) == set(TRAIN_FIELDS) | set(TRAIN_FIELDS_IN_NO_KEY)
+    in_key_by_texts_or_recipes = {"datasets", "sizes", "prompt", "strategies", "seeds"}
+    assert set(TrainSpec.model_fields) == set(TRAIN_FIELDS) | WITHOUT_A_KEY
+    assert WITHOUT_A_KEY & set(TRAIN_FIELDS) == in_key_by_texts_or_recipes
+    assert {f"Strategy.{name}" for name in set(Strategy.model_fields) - set(AXES)} <= set(NOT_IN_RECIPE)
+    assert set(OPTIONS) == set(OPTIONS_OF_AXES)
     assert set(TestSpec.model_fields) == set(TEST_FIELDS)
     top = {
         "model": "in every key",
@@ -276,7 +344,9 @@ def test_rows_are_held_back_only_where_demonstrations_are_shown(tmp_path: Path) 
         any(tells(line, "mine", "10 of 20", "not scored") for line in found(plan, "note")) for plan in (none, some)
     ]
     assert noted == [False, True]
-    before, after = ([row.prompt_hash for row in plan.sheets["mine", "p1", 0, 0].rows] for plan in (none, some))
+    before, after = (
+        [row.prompt_hash for row in plan.sheets[Condition("mine", "p1", 0, 0)].questions] for plan in (none, some)
+    )
     assert after == before[:10]  # the answers that are there are found again
 
 
@@ -307,9 +377,8 @@ def test_demonstrations_of_every_set_of_the_task_are_kept_out_of_training(tmp_pa
     sets = {"mine": mine(tmp_path), "other": other, "end": end, "stranger": stranger}
     plans = [own(tmp_path, sets, test={"datasets": tests, "shots": [0]}) for tests in (["mine"], ["mine", "other"])]
     assert keys(plans[0])[0] == keys(plans[1])[0]
-    train = plans[0].jobs[1].train
-    assert train is not None
-    assert [e.doc_id for e in train.examples] == [i for i in range(20) if i not in (5, 6, 7, 10, 11, 12, 13)]
+    (job,) = plans[0].trainings
+    assert [e.doc_id for e in job.rows.examples] == [i for i in range(20) if i not in (5, 6, 7, 10, 11, 12, 13)]
     assert any(tells(line, "mine, training rows", "7", "demonstrations") for line in found(plans[0], "note"))
 
 
