@@ -1,4 +1,4 @@
-"""What many tests share: the one real model, fetched once into the user's cache."""
+"""What many tests share: the one real model, fetched once into the user's cache, and nothing left to chance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from spillover import models
 from spillover.errors import ModelError
@@ -15,6 +16,12 @@ pytest_plugins = ["outputs"]  # tests/support
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one device, in this process: tests of several name them
 for name in ("COLUMNS", "FORCE_COLOR", "SPILLOVER_DEVICE"):  # what a user may have set, and would be seen in output
     os.environ.pop(name, None)
+
+# The same examples in every run, however busy the machine is.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -235,9 +234,8 @@ def test_a_hub_out_of_reach_is_a_quick_line_and_quicker_after(
         " the hub is out of reach: [Errno -2] Name or service not known"
     )
     assert one_line(load_test, "x", spec(test=snli()), SUMMARY, Places()) == line
-    begin = time.monotonic()
     assert one_line(load_test, "x", spec(test=snli()), SUMMARY, Places()) == line
-    assert time.monotonic() - begin < 1 and asked == [("some/set", 5.0)]
+    assert asked == [("some/set", 5.0)]  # once, and the second time nobody
     assert capfd.readouterr() == ("", "")
     write("t.jsonl", rows(2))
     test = load_test("x", spec(test=[snli(), "t.jsonl"]), SUMMARY, Places())

@@ -81,7 +81,7 @@ def test_gradients_of_random_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_module, "MERGE_TOKENS", 0.0)
     merged = 0
 
-    @settings(max_examples=40, deadline=None, derandomize=True)
+    @settings(max_examples=40)
     @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=30).map(tuple), min_size=1, max_size=8))
     def check(sequences: list[tuple[int, ...]]) -> None:
         nonlocal merged

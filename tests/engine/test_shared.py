@@ -91,7 +91,7 @@ def ask(engine: Any, asked: Sequence[Request]) -> dict[int, Answer]:
     return dict(answers)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(requests(), st.sampled_from([7, 23, 64, 4096]), st.sampled_from([10, 60, 24_576]))
 def test_random_requests(asked: list[Request], pack_tokens: int, decode_tokens: int) -> None:
     """Whatever the cut into passes and the rows held for decoding: the same answers."""
@@ -111,7 +111,7 @@ def test_random_requests_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "attend", lambda *args: rectangles.append(1) or attend(*args))
     plain, model = tinymodels.pair()
 
-    @settings(max_examples=20, deadline=None, derandomize=True)
+    @settings(max_examples=20)
     @given(requests(), st.sampled_from([23, 4096]))
     def check(asked: list[Request], pack_tokens: int) -> None:
         hold_against(

@@ -126,7 +126,7 @@ def test_documents_are_paired_not_lines(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_other_way_round_is_the_same_with_the_sign_changed(scores: list[tuple[bool, bool]]) -> None:
     with tempfile.TemporaryDirectory() as place:
         a, b = (

@@ -107,7 +107,7 @@ def test_generation_stops_at_a_blank_line_whatever_it_is_made_of(real: Encoder) 
 KNOWN = st.characters(exclude_categories=("Cc", "Cs", "Cn", "Co"), include_characters="\n\t")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(text=st.text(KNOWN, max_size=40))
 def test_nothing_is_lost_at_the_joint(real: Encoder, text: str) -> None:
     """One text, with the joint at every place in it: the same ids, and a start that only moves on."""
