@@ -54,7 +54,7 @@ class Unit:
 
     def requests(self) -> list[Any]:
         """Texts to requests, as `spillover run` makes them, but that rows with labels are scored and never decoded."""
-        from spillover.run.predict import requests_for
+        from spillover.plan.questions import requests_for
 
         sheets = {id(sheet): sheet for sheet, _ in self.work}
         made = [one for sheet in sheets.values() for one in requests_for(sheet, sheet.questions, self.encoder)]

@@ -159,7 +159,7 @@ def check(
     overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
     plan, store = _prepare(file, overrides, data_dir, output_path, aside=format == "json")
     with _working("looking at every row, prompt and sample"):
-        found = find(plan, store.folder, data_dir)
+        found = find(plan, store.folder, data_dir, store.done(plan.grid))
     if format == "json":
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:
@@ -181,15 +181,30 @@ def plan(
     seed: Seed = None,
     model: Model = None,
     sets: Set = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write", metavar="DIR", help="Make a folder that `spillover work` can work on.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Show variants and cells, which are there and which are missing, and what they will cost."""
-    from .plan.cost import estimate, render
+    from .plan.cost import estimate
+    from .report.plan import render
+    from .run.planned import write as write_plan
 
-    made, store = _prepare(file, _overrides(file, sets, limit, num_fewshot, seed, model), data_dir, output_path)
+    overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
+    made, store = _prepare(file, overrides, data_dir, write or output_path)
     with _working("counting"):
-        estimated = estimate(made, store)
-    _out().print(render(estimated))
-    _say(_next(context, "run"))
+        estimated = estimate(made, store.done(made.grid), (receipt for _, receipt in store.cell_receipts()))
+    _out().print(render(estimated, store.folder))
+    if write is None:
+        _say(_next(context, "run"))
+        return
+    store.create()
+    with store.lock(), _working("auditing the rows in use"):
+        write_plan(made, store)
+    _say(f"Next: spillover work {shlex.quote(str(write))} --next")
 
 
 @app.command()
@@ -213,7 +228,7 @@ def run(
     sets: Set = None,
 ) -> None:
     """Train and evaluate what is missing, then write table and report. Stop it at any time; run it again to go on."""
-    from .run.processes import choose
+    from .run.devices import choose
 
     path = file or config
     if path is None:
@@ -221,6 +236,52 @@ def run(
     if device is not None:
         choose(device)
     _run_and_show(path, _overrides(path, sets, limit, num_fewshot, seed, model), data_dir, output_path, None)
+
+
+@app.command()
+def work(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was planned.", show_default=False)],
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", metavar="NAME", help="Bring this variant to its end.", show_default=False),
+    ] = None,
+    next_one: Annotated[bool, typer.Option("--next", help="The next variant that nobody works on.")] = False,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda:N.", show_default=False)] = None,
+    relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
+) -> None:
+    """Train and evaluate one variant of a folder that `spillover plan --write` made. Many may work at once."""
+    from .run.devices import choose
+    from .run.execute import work as bring
+    from .run.execute import work_for_parent
+    from .run.progress import LiveReporter
+    from .store.store import Store
+
+    if next_one == (variant is not None):
+        raise SpilloverError("give either --variant NAME or --next", where="spillover work")
+    if device is not None and "," in device:
+        raise SpilloverError("one device only", where="--device", allowed="start a `work` for each")
+    if device is not None:
+        choose(device)
+    store = Store(folder)
+    if relay:
+        raise typer.Exit(work_for_parent(store, str(variant)))
+    try:
+        with LiveReporter(_out()) as reporter:
+            worked = bring(store, variant, reporter)
+    except KeyboardInterrupt:
+        _say("Stopped. Everything finished is kept: the same command goes on from here.")
+        raise typer.Exit(130) from None
+    if worked.failures:
+        raise typer.Exit(1)
+    place = shlex.quote(str(folder))
+    if worked.variant is not None:
+        _say(f"{worked.variant} is done.")
+    if not worked.left:
+        _say(f"Nothing is left. Next: spillover report {place}")
+    elif worked.variant is None:
+        _say(f"Nothing to take: others work on what is left, or it waits for them: {', '.join(worked.left)}")
+    else:
+        _say(f"Left: {', '.join(worked.left)}. Next: spillover work {place} --next")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from prose import tells
 
 from spillover import cli
 from spillover.run import execute
-from spillover.run.backend import Backend
+from spillover.run.backend import Torch
 from spillover.store.store import Store
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -72,7 +72,7 @@ def refused(call: Cli) -> Callable[..., str]:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Executed:
     """A run that computes nothing."""
     executed = Executed()
-    monkeypatch.setattr(execute, "Backend", executed.backend)
+    monkeypatch.setattr(execute, "Torch", executed.backend)
     return executed
 
 
@@ -389,8 +389,8 @@ def test_an_output_folder_that_is_there_and_read_only(
 def real(fake: Executed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that computes nothing, but asks the machine for its precision."""
     backend = fake.backend()
-    backend.precision = Backend().precision
-    monkeypatch.setattr(execute, "Backend", lambda: backend)
+    backend.precision = Torch().precision
+    monkeypatch.setattr(execute, "Torch", lambda: backend)
     for name in ("SPILLOVER_DEVICE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")  # so that what the command line sets goes again
 

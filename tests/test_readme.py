@@ -63,7 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Path) -> Pat
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     release(tmp_path / "paper-data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(execute, "Backend", Executed().backend)
+    monkeypatch.setattr(execute, "Torch", Executed().backend)
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     return tmp_path
 

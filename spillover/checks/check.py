@@ -23,15 +23,15 @@ from ..disk import free_space
 from ..errors import Finding, Level, StoreError
 from ..plan.cost import (
     CHECKPOINT_WEIGHTS,
+    NOTHING,
+    Done,
     cell_bytes,
     gigabytes,
-    is_there,
     stays,
     variant_bytes,
     weight_shapes,
 )
 from ..plan.plan import Plan
-from ..store.store import Store
 from .audit import Audit
 from .defects import as_counts, uneven
 from .found import Preflight, count
@@ -62,14 +62,14 @@ class Checked:
         }
 
 
-def check(plan: Plan, folder: Path, data_dir: Path | None = None) -> Checked:
-    """Everything worth knowing before a run into `folder`. Raises what a run would raise.
+def check(plan: Plan, folder: Path, data_dir: Path | None = None, done: Done = NOTHING) -> Checked:
+    """Everything worth knowing before a run into `folder`, where `done` is there. Raises what a run would raise.
 
     `data_dir` is the study's release, as `make_plan` was given it.
     """
     looked = preflight(plan)
     audited = audit_sources(plan, data_dir)
-    others = [*plan.grid.warnings, *looked.findings(), *_demonstrations(plan, audited), *disk(plan, folder)]
+    others = [*plan.grid.warnings, *looked.findings(), *_demonstrations(plan, audited), *disk(plan, folder, done)]
     lines = sorted([*audited.findings(), *_merged(others)], key=lambda finding: finding.level != "warning")
     return Checked(audited, looked, clean_split(plan), tuple(lines))
 
@@ -104,16 +104,13 @@ def _demonstrations(plan: Plan, audited: Audit) -> Iterator[Finding]:
 # --- disk -----------------------------------------------------------------------------------------
 
 
-def disk(plan: Plan, folder: Path, devices: int = 1) -> Iterator[Finding]:
+def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> Iterator[Finding]:
     """Weights that stay, answers, and what the trainings under way need, one on each device.
 
     Raises StoreError where the largest of them, as many as there are devices, do not fit.
     """
-    store = Store(folder)
-    coming = [job for job in plan.jobs if not is_there(job, store)]
-    cells = sum(
-        cell_bytes(plan.sheets[cell.condition]) for cell in plan.grid.cells if store.cell_receipt(cell.key) is None
-    )
+    coming = [job for job in plan.jobs if not done.is_made(job)]
+    cells = sum(cell_bytes(plan.sheets[cell.condition]) for cell in plan.grid.cells if cell.key not in done.cells)
     shapes = weight_shapes(plan.experiment, plan.base)
     if coming and shapes is None:
         yield Finding("note", "how much disk the variants need is known once the model's weights are here", str(folder))

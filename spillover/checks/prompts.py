@@ -22,8 +22,7 @@ from ..data.rows import TrainSet
 from ..errors import PromptError
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
-from ..plan.questions import Question, Sheet, answer_tokens
-from ..run.predict import requests_for
+from ..plan.questions import Question, Sheet, answer_tokens, requests_for
 from ..text.encode import BLANK_LINE, Encoder, Ids
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render

@@ -14,21 +14,14 @@ and not subtracted here: the estimate is then too high.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import Any
 
 from .. import models
-from ..disk import free_space
 from ..experiment.schema import Experiment
 from ..models.tensors import stored_tensors
-from ..run.progress import duration
-from ..store.store import Json, Store
 from .grid import Cell, Variant
 from .jobs import Job, TrainJob
 from .plan import Plan
@@ -40,10 +33,9 @@ CALIBRATION_TEXTS = 30
 WEIGHT_BYTES = 4  # variants are saved in float32
 CHECKPOINT_WEIGHTS = 3  # a checkpoint is the weights and the optimiser's two moments of them
 ROW_BYTES = 400  # of a stored answer, beside the row's own text
-DAY_S = 86_400.0
-NAME_WIDTH = 24  # of a variant in the table, before it is folded
 
 Parts = Sequence[tuple[Cell, Sheet]]
+Json = Mapping[str, Any]
 
 
 # --- cost in tokens -------------------------------------------------------------------------------
@@ -117,16 +109,26 @@ def cell_bytes(sheet: Sheet) -> int:
 # --- what is missing ------------------------------------------------------------------------------
 
 
-def is_there(job: Job, store: Store) -> bool:
-    """Whether a variant needs no training: it is none of ours, or its weights are still where they were put."""
-    return not isinstance(job, TrainJob) or any(store.variant_folder(job.variant.key).glob(models.WEIGHTS))
+@dataclass(frozen=True)
+class Done:
+    """What is there of a plan: `cells` that count and `trainings`, as receipts by key, and variants with `weights`."""
+
+    cells: Mapping[str, Json] = field(default_factory=dict)
+    trainings: Mapping[str, Json] = field(default_factory=dict)
+    weights: frozenset[str] = frozenset()
+
+    def is_made(self, job: Job) -> bool:
+        """Whether a variant needs no training: it was not trained here, or its weights are there."""
+        return not isinstance(job, TrainJob) or job.variant.key in self.weights
 
 
-def units(plan: Plan, store: Store, job: Job) -> Iterator[tuple[Parts, Parts]]:
+NOTHING = Done()
+
+
+def units(plan: Plan, done: Done, job: Job) -> Iterator[tuple[Parts, Parts]]:
     """For each unit of a variant, its cells that are there and its cells that are missing."""
     for _, parts in plan.units(job.variant):
-        there = [part for part in parts if store.is_valid(part[0])]
-        yield there, [part for part in parts if part not in there]
+        yield [part for part in parts if part[0].key in done.cells], [p for p in parts if p[0].key not in done.cells]
 
 
 # --- speed, from receipts -------------------------------------------------------------------------
@@ -170,35 +172,28 @@ class _Speed:
         return next((rate for rate in (self.training, self.labels, self.older, self.text) if rate.known), None)
 
 
-def _speed(plan: Plan, store: Store, a_token: float) -> _Speed:
+def _speed(plan: Plan, done: Done, older: Iterable[Json], a_token: float) -> _Speed:
     speed = _Speed()
     for job in plan.jobs:
-        receipt = store.variant_receipt(job.variant.key)
+        receipt = done.trainings.get(job.variant.key)
         if isinstance(job, TrainJob) and receipt and _is_comparable(receipt, plan.experiment):
             speed.training.add(receipt["seconds"], train_work(job, plan.experiment, a_token))
-        for there, _ in units(plan, store, job):
-            receipts = [store.cell_receipt(cell.key) or {} for cell, _ in there]
+        for there, _ in units(plan, done, job):
+            receipts = [done.cells[cell.key] for cell, _ in there]
             if there and all(_is_comparable(r, plan.experiment) for r in receipts):
                 rate = speed.labels if there[0][1].task.is_classification else speed.text
                 rate.add(sum(r["seconds"] for r in receipts), unit_work(there, a_token))
     if not speed.labels.known and not speed.text.known:
-        for receipt in _older_receipts(plan, store):
-            speed.older.add(receipt["seconds"], receipt["tokens"] + receipt["tokens_generated"])
+        variants = {job.variant.key for job in plan.jobs}  # the same model at the same place, whichever the cells
+        for receipt in older:
+            if receipt.get("variant") in variants and _is_comparable(receipt, plan.experiment):
+                speed.older.add(receipt["seconds"], receipt["tokens"] + receipt["tokens_generated"])
     return speed
 
 
 def _is_comparable(receipt: Json, experiment: Experiment) -> bool:
     """Made on this machine, in the precision that the experiment asks for."""
     return receipt.get("machine") == platform.node() and experiment.precision in ("auto", receipt.get("precision"))
-
-
-def _older_receipts(plan: Plan, store: Store) -> Iterator[Json]:
-    """Receipts of the plan's variants, whichever cells they are of: the same model at the same place."""
-    variants = {job.variant.key for job in plan.jobs}
-    for path in sorted((store.folder / "cells").glob("*/receipt.json")):
-        receipt = store.cell_receipt(path.parent.name)
-        if receipt and receipt.get("variant") in variants and _is_comparable(receipt, plan.experiment):
-            yield receipt
 
 
 # --- the estimate ---------------------------------------------------------------------------------
@@ -225,8 +220,6 @@ class Estimate:
 
     variants: tuple[VariantCost, ...]
     keep: str
-    folder: Path
-    bytes_free: int
 
     @property
     def cells(self) -> int:
@@ -259,22 +252,21 @@ class Estimate:
         return sum(known) if len(known) == len(self.variants) else None
 
 
-def estimate(plan: Plan, store: Store) -> Estimate:
-    """What of a plan is missing in the store and what that will cost. Reads receipts, computes nothing."""
+def estimate(plan: Plan, done: Done, older: Iterable[Json] = ()) -> Estimate:
+    """What of a plan is missing and what that will cost.
+
+    `older` are receipts of any cells in the folder. They are read if none of the plan's own says how fast this is.
+    """
     a_token = characters_a_token(plan)
-    speed = _speed(plan, store, a_token)
+    speed = _speed(plan, done, older, a_token)
     shapes = weight_shapes(plan.experiment, plan.base)
-    return Estimate(
-        variants=tuple(_variant(plan, store, job, a_token, speed, shapes) for job in plan.jobs),
-        keep=plan.experiment.keep,
-        folder=store.folder,
-        bytes_free=free_space(store.folder),
-    )
+    costs = tuple(_variant(plan, done, job, a_token, speed, shapes) for job in plan.jobs)
+    return Estimate(costs, plan.experiment.keep)
 
 
 def _variant(
     plan: Plan,
-    store: Store,
+    done: Done,
     job: Job,
     a_token: float,
     speed: _Speed,
@@ -284,7 +276,7 @@ def _variant(
     plain = tokens = 0.0
     engine = plan.experiment.engine
     seconds: list[float | None] = []
-    for have, want in units(plan, store, job):
+    for have, want in units(plan, done, job):
         there, missing = there + len(have), missing + len(want)
         if want:
             work = unit_work(want, a_token)
@@ -293,7 +285,7 @@ def _variant(
             rate = speed.scoring(want[0][1])
             seconds.append(rate(work) if rate else None)
     training = 0.0
-    if missing and isinstance(job, TrainJob) and not is_there(job, store):
+    if missing and isinstance(job, TrainJob) and not done.is_made(job):
         training = train_work(job, plan.experiment, a_token)
         rate = speed.train()
         seconds.append(rate(training) if rate else None)
@@ -309,67 +301,6 @@ def _variant(
         bytes_kept=variant_bytes(shapes, job) if made else 0,
         seconds=None if None in seconds else sum(s for s in seconds if s is not None),
     )
-
-
-# --- shown ----------------------------------------------------------------------------------------
-
-
-def render(estimate: Estimate) -> RenderableType:
-    """A row a variant, and what it comes to."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    longest = max(len(cost.variant.name) for cost in estimate.variants)
-    table.add_column("variant", overflow="fold", style="bold", min_width=min(longest, NAME_WIDTH))
-    table.add_column("how", overflow="fold")
-    for heading in ("cells\nthere", "tokens\nto train", "tokens\nto score"):
-        table.add_column(heading, justify="right")
-    for cost in estimate.variants:
-        table.add_row(
-            Text(cost.variant.name),
-            Text(cost.how),
-            f"{cost.cells - cost.missing:,} of {cost.cells:,}",
-            amount(cost.train_tokens) if cost.train_tokens else "",
-            amount(cost.tokens) if cost.missing else "",
-        )
-    return Group(table, *(Text(line) for line in closing(estimate)))
-
-
-def closing(estimate: Estimate) -> list[str]:
-    """The sum of it, in sentences."""
-    if not estimate.missing:
-        return [f"All {estimate.cells:,} cells are there: nothing is left to compute."]
-    unshared = ""
-    if estimate.tokens < estimate.tokens_plain:
-        unshared = f" ({amount(estimate.tokens_plain)} if shared prefixes were not computed once)"
-    lines = [
-        f"{estimate.missing:,} of {estimate.cells:,} cells are missing. Tokens to score: about "
-        f"{amount(estimate.tokens)}{unshared}; "
-        f"to train: {amount(estimate.train_tokens)}."
-    ]
-    if estimate.bytes_kept is None:
-        lines.append("Disk: known once the model's weights are here.")
-    elif estimate.train_tokens:
-        lines.append(
-            f"Weights that stay: {gigabytes(estimate.bytes_kept)} (keep: {estimate.keep}); "
-            f"{gigabytes(estimate.bytes_free)} are free for {estimate.folder}."
-        )
-    if estimate.seconds is None:
-        return [*lines, "Time: unknown until the first cell has been computed on this machine."]
-    lines.append(f"Time: about {duration(estimate.seconds)} of one device, at the speed of this machine so far.")
-    if estimate.seconds >= DAY_S:
-        lines.append(
-            "These are days: a smaller --limit, fewer test.shots or train.sizes make it shorter. "
-            "A run can be stopped and goes on."
-        )
-    return lines
-
-
-def amount(number: float) -> str:
-    """A count in three digits or so: 950, 12 k, 1.2 M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            scaled = number / size
-            return f"{scaled:.0f} {letter}" if scaled >= 10 else f"{scaled:.1f} {letter}"
-    return f"{number:.0f}"
 
 
 def gigabytes(size: float) -> str:

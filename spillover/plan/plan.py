@@ -40,6 +40,7 @@ class Plan:
     grid: Grid
     jobs: tuple[Job, ...]
     sheets: dict[Condition, Sheet] = field(repr=False)
+    data_dir: Path | None = None
 
     @property
     def trainings(self) -> list[TrainJob]:
@@ -90,7 +91,7 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
         labels_of_train_task=_labels(jobs, catalogue),
         warnings=tuple(catalogue.findings),
     )
-    return Plan(experiment, base, encoder, grid, tuple(jobs), sheets)
+    return Plan(experiment, base, encoder, grid, tuple(jobs), sheets, data_dir)
 
 
 def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:

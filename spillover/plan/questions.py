@@ -14,7 +14,7 @@ from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.rows import TestSet
-from ..errors import DataError, ExperimentError, did_you_mean
+from ..errors import DataError, ExperimentError, PromptError, did_you_mean
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
@@ -22,6 +22,7 @@ from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
 from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import query, render
+from ..text.request import Request
 from ..text.switches import format_in_test, joints_in_test
 from ..text.task import Example, PromptFormat, Task
 from .grid import Condition, TestInfo
@@ -69,6 +70,25 @@ class Sheet:
     @property
     def demo_characters(self) -> int:
         return sum(len(query(self.fmt, demo)) + len(demo.target) for demo in self.demos)
+
+
+def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) -> list[Request]:
+    """One request a question. Raises PromptError for a prompt that does not fit the model's context."""
+    texts, chat, limit = [question.text for question in questions], sheet.fmt.chat, sheet.max_new_tokens
+    if not sheet.task.is_classification:
+        requests = [Request(ids, (), limit) for ids in sheet.joints.prompts(encoder, texts, chat=chat)]
+    else:
+        split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=chat)
+        requests = [Request(ids, options, limit) for ids, options in split]
+    for question, request in zip(questions, requests, strict=True):
+        if request.reach > encoder.max_context:
+            raise PromptError(
+                f"row {question.example.doc_id} at {sheet.shots} shots needs {request.reach} tokens, "
+                f"the model has {encoder.max_context}",
+                where=f"{sheet.test}, prompt format {sheet.fmt.name}",
+                allowed="fewer test.shots, or a model with a longer context",
+            )
+    return requests
 
 
 @dataclass(frozen=True)

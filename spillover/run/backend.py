@@ -1,87 +1,114 @@
-"""The ports of a run: all that it asks of torch, in four functions.
+"""The port of a run to torch: training, loading, precision and devices.
 
-Nothing here imports torch before one of them is called, and none is called by a run that finds everything done. Tests
-put fakes in their place. With several devices they are pickled, and called in worker processes.
+Nothing here imports torch before one of the methods is called, and a run with nothing to compute calls none of them.
+Tests put fakes in its place.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from ..engine.hf import Precision
     from ..engine.port import Engine
     from ..experiment.schema import Experiment
     from ..plan.jobs import TrainJob
     from ..store.store import Json
+    from ..text.encode import Encoder
+    from ..text.samples import Samples
+
+EngineName = Literal["shared", "plain"]
+Steps = Callable[[int, int, float], None]
+"""Called with the step, the number of steps and the loss."""
 
 
-@dataclass
-class Backend:
-    """How to train a variant, load an engine, and find out what `precision: auto` means and which devices there are."""
+class HowToLoad(TypedDict):
+    """An adapter to put on top, whether code of the model's author may run, and the most tokens of a request."""
 
-    train: Callable[..., Any] = field(default_factory=lambda: _train)
-    load: Callable[..., tuple[Engine, str | None]] = field(default_factory=lambda: _load)
-    precision: Callable[[str], str] = field(default_factory=lambda: _precision)
-    devices: Callable[[], Sequence[str]] = field(default_factory=lambda: _devices)
+    adapter: Path | None
+    trust: bool
+    longest: int
 
 
-def _precision(asked: str) -> str:
-    from ..engine.hf import resolve_precision
+class Backend(Protocol):
+    """What a run needs of a machine that computes."""
 
-    return resolve_precision(asked)
+    def train(
+        self,
+        folder: Path,
+        built: Samples,
+        job: TrainJob,
+        experiment: Experiment,
+        out: Path,
+        precision: Precision,
+        steps: Steps,
+    ) -> Json:
+        """Train the model in `folder` on samples, and save it in `out`; returns what the receipt records of it."""
 
+    def load(
+        self, folder: Path, encoder: Encoder, precision: Precision, engine: EngineName, **how: Unpack[HowToLoad]
+    ) -> tuple[Engine, str | None]:
+        """An engine for a model, and why it is the plain one although `engine` is not."""
 
-def _devices() -> Sequence[str]:
-    from ..engine.hf import devices
+    def precision(self, requested: str) -> Precision:
+        """What the precision of an experiment means on this machine. Raises ModelError for a device that is absent."""
 
-    return devices()
-
-
-def _load(*args: Any, **kwargs: Any) -> tuple[Engine, str | None]:
-    _make_room()
-    from ..engine.hf import load_engine
-
-    return load_engine(*args, **kwargs)
-
-
-def _train(
-    folder: Path, built: Any, job: TrainJob, experiment: Experiment, out: Path, precision: str, progress: Any
-) -> Json:
-    _make_room()  # before the Trainer is imported: that allocates already
-    from ..train.trainer import train
-
-    spec = experiment.train
-    trained = train(
-        folder,
-        built.samples,
-        job.recipe,
-        out,
-        precision=precision,
-        share=experiment.engine == "shared",
-        gradient_checkpointing=spec.gradient_checkpointing,
-        report_to=spec.report_to,
-        checkpoint_every_s=float(os.environ.get("SPILLOVER_CHECKPOINT_S", "600")),
-        progress=progress,
-        trust=experiment.trust,
-    )
-    return asdict(trained)
+    def devices(self) -> Sequence[str]:
+        """The devices to use. Raises ModelError for a device that is absent."""
 
 
-def _make_room() -> None:
-    """Memory for a model: of the one before, with its gradients and the moments of AdamW, nothing stays.
+class Torch:
+    """The backend that computes."""
 
-    Modules, optimisers and tracebacks refer to themselves in circles, which Python breaks only now and then.
-    """
-    from ..engine.memory import reuse_memory
+    def train(
+        self,
+        folder: Path,
+        built: Samples,
+        job: TrainJob,
+        experiment: Experiment,
+        out: Path,
+        precision: Precision,
+        steps: Steps,
+    ) -> Json:
+        from ..engine.machine import free_memory
 
-    reuse_memory()
-    import torch
+        free_memory()  # before the Trainer is imported: that allocates already
+        from ..train.trainer import train
 
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        trained = train(
+            folder,
+            built.samples,
+            job.recipe,
+            out,
+            precision=precision,
+            share=experiment.engine == "shared",
+            gradient_checkpointing=experiment.train.gradient_checkpointing,
+            report_to=experiment.train.report_to,
+            checkpoint_every_s=float(os.environ.get("SPILLOVER_CHECKPOINT_S", "600")),
+            progress=steps,
+            trust=experiment.trust,
+        )
+        return asdict(trained)
+
+    def load(
+        self, folder: Path, encoder: Encoder, precision: Precision, engine: EngineName, **how: Unpack[HowToLoad]
+    ) -> tuple[Engine, str | None]:
+        from ..engine.hf import load_engine
+        from ..engine.machine import free_memory
+
+        free_memory()
+        return load_engine(folder, encoder, precision, engine, **how)
+
+    def precision(self, requested: str) -> Precision:
+        from ..engine.hf import resolve_precision
+
+        return resolve_precision(requested)
+
+    def devices(self) -> Sequence[str]:
+        from ..engine.hf import devices
+
+        return devices()

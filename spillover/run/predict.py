@@ -1,13 +1,14 @@
-"""From rows to requests, and from an engine's answers to predictions.
+"""From an engine's answers to predictions.
 
-Classification scores every label as a whole, by the log-probability of all its tokens given the prompt. Kept beside
-it, because published numbers use them: the first token alone, and the mean over the label's tokens. And since forced
-choice hides that a model no longer answers in the format at all, the model's own greedy first token is looked at:
-where it begins no label, a few tokens are decoded and kept as `free`. Generation decodes greedily up to a blank line,
-or, where the sheet does not stop there, up to its limit; then the answer is what stands before a blank line.
+Classification scores every label as a whole, by the log-probability of all its tokens given the prompt. Published
+numbers also use the first token alone, or the mean over the label's tokens, so both are kept beside it. A forced choice
+hides that a model no longer answers in the format at all. So the engine also looks at the model's own first token, the
+greedy one; if it begins no label, a few tokens are decoded and kept as `free`. Generation decodes greedily up to a
+blank line. If the sheet does not stop there, it decodes up to its limit, and the answer is what stands before the first
+blank line.
 
-A prediction is one JSON row of `predictions.jsonl`. It holds what metrics need, so that re-scoring needs no model, and
-nothing that they decide: a prediction serves every experiment that asks for it, whatever else that compares.
+A prediction is one JSON row of `predictions.jsonl`. It holds what metrics need, so that scoring again needs no model.
+It holds nothing that metrics decide, so that every experiment with the same question can use it.
 """
 
 from __future__ import annotations
@@ -16,33 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..engine.port import Answer, Engine
-from ..errors import PromptError
-from ..plan.questions import Question, Sheet
+from ..plan.questions import Question, Sheet, requests_for
 from ..text.encode import Encoder, cut
 from ..text.request import Request
 
 Prediction = dict[str, Any]
-
-
-def requests_for(sheet: Sheet, rows: Sequence[Question], encoder: Encoder) -> list[Request]:
-    """One request a row. Raises PromptError for a prompt that does not fit the model's context."""
-    texts = [row.text for row in rows]
-    if not sheet.task.is_classification:
-        prompts = sheet.joints.prompts(encoder, texts, chat=sheet.fmt.chat)
-        requests = [Request(ids, (), sheet.max_new_tokens) for ids in prompts]
-    else:
-        split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=sheet.fmt.chat)
-        requests = [Request(ids, options, sheet.max_new_tokens) for ids, options in split]
-    for row, request in zip(rows, requests, strict=True):
-        needed = request.reach
-        if needed > encoder.max_context:
-            raise PromptError(
-                f"row {row.example.doc_id} at {sheet.shots} shots needs {needed} tokens, "
-                f"the model has {encoder.max_context}",
-                where=f"{sheet.test}, prompt format {sheet.fmt.name}",
-                allowed="fewer test.shots, or a model with a longer context",
-            )
-    return requests
 
 
 def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Question]]) -> Iterator[Prediction]:

@@ -1,274 +1,215 @@
-"""Several devices: a worker process on each, which is given one variant after another.
+"""Several devices: a process of `spillover work DIR --variant NAME` on each of them, one after another.
 
-Variants need nothing of each other. So a grid of them is spread, whole variants at a time, over the devices there are:
-no gradient crosses a process, the effective batch stays what the YAML says, and a variant's numbers are those that it
-would have had alone. With one device there is no worker.
+A variant's numbers are those that it would have had alone: no gradient crosses a process. A process that dies costs its
+own variant, and the others go on.
 
-A worker sees its own device only. Through one pipe it is sent the call to make, pickled, then the numbers to make it
-with; back come what its `Reporter` was told and what each call returned. The pipe is also how either side learns that
-the other is gone. A worker whose parent has died exits at once, whatever it is at: nobody trains on unseen. A parent
-whose worker has died counts that call as failed and starts another worker. A worker that has nothing more to do is not
-waited for while others work, and is ended if it does not end by itself.
-
-Workers are started by `subprocess`: a process that `multiprocessing` spawns imports the parent's main script first, so
-`spillover.run` in a script without `if __name__ == "__main__"` would run once more in each of them. They have sessions
-of their own, so that Ctrl-C reaches the parent alone, which then ends them.
+The parent keeps the standard input of its processes open and writes nothing to it. A process ends at once when it
+closes, so none is left when the parent dies, however it dies. Each process writes a line of JSON for each call of its
+reporter (`Relay`), and the parent's reporter makes one display of them all. Processes have a session of their own, so
+that Ctrl-C reaches only the parent, which then ends them: what is stored is whole at any moment.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
+import signal
 import subprocess
 import sys
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from multiprocessing.reduction import ForkingPickler
-from queue import SimpleQueue
-from signal import Signals
+from queue import Empty, SimpleQueue
 from threading import Thread
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import ModelError, SpilloverError
+from .. import errors
+from ..errors import SpilloverError, StoreBusy
+from ..plan.jobs import Job
+from ..store.store import Store
+from .devices import environment
+from .failures import Failures
+from .left import Left
 from .progress import Reporter
 
-Call = Callable[[int, Reporter], Any]
-
-GRACE_S = 60.0  # for a worker to end in: loggers of trainings may have something to send yet
-
-START = "import sys; sys.path[:] = {path!r}; from spillover.run.processes import main; main({pipe})"
+GRACE_S = 60.0  # for a process that is done: loggers of trainings may have something to send yet
+CODE = "import sys; sys.path[:] = {path!r}; from spillover.cli import main; main()"  # the package of the parent
 
 
-def choose(devices: str) -> None:
-    """Take the devices that `--device` names: one for this process, several for its workers.
+def command(folder: str, variant: str) -> list[str]:
+    """The command that brings one variant to its end and reports to this process."""
+    return [sys.executable, "-c", CODE.format(path=sys.path), "work", folder, "--variant", variant, "--relay"]
 
-    Works as long as torch is not imported yet. Whether they are there is found once a model is needed
-    (`engine.hf.devices`): a run with nothing to do imports no torch.
+
+class Process:
+    """A process at work on one variant. Its messages go into `inbox`, then None when it has ended."""
+
+    def __init__(self, job: Job, device: str, store: Store, threads: int, inbox: SimpleQueue[Any]) -> None:
+        self.job, self.device, self.doing = job, device, f"{device} starting"
+        self.has_reported, self.deadline = False, inf
+        self.popen = subprocess.Popen(
+            command(str(store.folder.absolute()), job.variant.name),
+            env=environment(device, threads),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        Thread(target=self._listen, args=(inbox,), daemon=True).start()
+
+    def _listen(self, inbox: SimpleQueue[Any]) -> None:
+        assert self.popen.stdout is not None
+        with self.popen.stdout as lines:
+            for line in lines:
+                with suppress(ValueError):  # a process that is killed may leave half a line
+                    inbox.put((self, json.loads(line)))
+        inbox.put((self, None))
+
+    def kill(self) -> int:
+        """End the process, if it has not ended; returns its exit code."""
+        self.popen.kill()
+        return self.end()
+
+    def end(self) -> int:
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+        return self.popen.wait()
+
+
+class Pool:
+    """Processes on several devices, at most one on each at a time."""
+
+    def __init__(self, store: Store, devices: Sequence[str], reporter: Reporter, failures: Failures) -> None:
+        self.store, self.reporter, self.failures = store, reporter, failures
+        self.devices, self.free = devices, list(devices)
+        self.inbox: SimpleQueue[Any] = SimpleQueue()
+        self.running: list[Process] = []
+
+    def work_off(self, left: Left) -> list[Job]:
+        """Bring every job to its end; returns those that could not begin.
+
+        What a process refuses is raised here, such as a full disk. No process is left in any case.
+        """
+        waiting = left.jobs(longest_first=True)
+        at_once = min(len(self.devices), len(waiting))
+        try:
+            while True:
+                for job in [job for job in waiting if left.can_begin(job)][: len(self.free)]:
+                    waiting.remove(job)
+                    self.running.append(Process(job, self.free.pop(0), self.store, at_once, self.inbox))
+                if not self.running:
+                    return waiting
+                self._hear()
+                for late in self.running:
+                    if time.monotonic() > late.deadline:
+                        late.popen.kill()
+        finally:
+            for process in self.running:
+                process.kill()
+
+    def _hear(self) -> None:
+        """Wait for a message of any process, and act on it."""
+        try:
+            process, message = self.inbox.get(timeout=1.0)
+        except Empty:
+            return
+        if message is None:
+            self._ended(process)
+            return
+        kind, *values = message
+        match kind:
+            case "done":
+                process.has_reported, process.deadline = True, time.monotonic() + GRACE_S
+            case "refused":
+                process.has_reported = True
+                self._refused(process.job.variant.name, *values)
+            case "failed":
+                process.has_reported = True
+                self.failures.add(*values)
+            case "doing":
+                process.doing = f"{process.device} {values[0]}"
+                self.reporter.doing("\n".join(one.doing for one in self.running))
+            case "start":  # this process has reported all of the work at once
+                pass
+            case _:
+                getattr(self.reporter, kind)(*values)
+
+    def _ended(self, process: Process) -> None:
+        code = process.end()
+        self.running.remove(process)
+        self.free.append(process.device)
+        if not process.has_reported:
+            why = f"{process.device}: {_death(code)}"
+            self.failures.record(process.job.variant.name, why, why)
+
+    def _refused(self, variant: str, kind: str, what: str, where: str | None, allowed: str | None) -> None:
+        error = getattr(errors, kind)(what, where=where, allowed=allowed)
+        if not isinstance(error, StoreBusy):
+            raise error
+        self.failures.record(variant, what, str(error))
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    why = " (as Linux does where memory runs out: fewer devices at once need less)" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{why}"
+
+
+# --- in the process that was started ----------------------------------------------------------------------------------
+
+
+class Relay:
+    """A `Reporter` that writes each call as a line of JSON for the parent process.
+
+    It takes the standard output for itself: what libraries print goes to standard error. It ends this process when the
+    standard input closes, which is when the parent is gone.
     """
-    names = devices.split(",")
-    are_gpus = all(kind == "cuda" and number.isdigit() for kind, _, number in (name.partition(":") for name in names))
-    if not (are_gpus or devices == "cuda" or set(names) == {"cpu"}):
-        allowed = "cpu, cuda, cuda:0, cuda:1, ..., or several of one kind: cuda:0,cuda:1"
-        raise SpilloverError(f"unknown device {devices!r}", where="--device", allowed=allowed)
-    os.environ["SPILLOVER_DEVICE"] = devices
-    if "cpu" in names or (are_gpus and len(names) == 1):
-        os.environ["CUDA_VISIBLE_DEVICES"] = _visible(names[0])
 
+    def __init__(self) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent may ignore it, as background jobs do
+        self.out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        Thread(target=_end_with_parent, daemon=True).start()
 
-def _visible(device: str) -> str:
-    """CUDA_VISIBLE_DEVICES of a process that sees this device only. `cuda:N` counts those visible here, as in torch."""
-    number = device.partition(":")[2]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not number or visible is None:
-        return number
-    return dict(enumerate(visible.split(","))).get(int(number), "")
-
-
-def spread(
-    call: Call, numbers: Iterable[int], devices: Sequence[str], reporter: Reporter
-) -> Generator[tuple[int, Any], None, None]:
-    """Make call(number, reporter) for each number, on each device one at a time; yield (number, result) as they finish.
-
-    Calls begin in the order of `numbers`. Where a process died over one, or met a bug, its result is a ModelError that
-    says so, with the worker's traceback as a note. A SpilloverError or OSError that a call raises is raised here.
-    Closing this ends every process (`contextlib.closing`). Raises SpilloverError on Windows, whose processes inherit no
-    pipe by its number.
-    """
-    if sys.platform == "win32":
-        raise SpilloverError("several at once work on Linux and macOS", where="--device", allowed="one, as cuda:0")
-    waiting = deque(numbers)
-    devices = devices[: len(waiting)]
-    work, threads = bytes(ForkingPickler.dumps(call)), _threads(len(devices))
-    lanes = [_Lane(device, work, threads) for device in devices]
-    try:
-        for lane in lanes:
-            lane.begin(waiting.popleft())
-        while busy := {lane.pipe: lane for lane in lanes if lane.process}:
-            for pipe in wait(list(busy), timeout=1.0):
-                lane = busy[pipe]  # type: ignore[index]
-                match lane.hear():
-                    case "done", result:
-                        yield lane.number, result
-                        if waiting:
-                            lane.begin(waiting.popleft())
-                        else:
-                            lane.leave()
-                    case "refused", error:
-                        raise error
-                    case "left", _:
-                        pass
-                    case "doing", what:
-                        lane.doing = f"{lane.device} {what}"
-                        reporter.doing("\n".join(one.doing for one in lanes if one.is_working))
-                    case name, *told:
-                        getattr(reporter, name)(*told)
-            for lane in lanes:
-                if time.monotonic() > lane.deadline:
-                    lane.kill()
-    finally:
-        for lane in lanes:
-            lane.kill()
-
-
-class _Lane:
-    """A device with the process that works there. Where that dies, the next call gets another."""
-
-    def __init__(self, device: str, work: bytes, threads: str) -> None:
-        self.device, self.work = device, work
-        self.environment = {
-            "SPILLOVER_DEVICE": device,
-            "CUDA_VISIBLE_DEVICES": _visible(device),
-            "OMP_NUM_THREADS": threads,
-        }
-        self.number, self.doing = -1, f"{device} starting"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.deadline = inf  # finite once the process is asked to leave
-
-    @property
-    def is_working(self) -> bool:
-        return self.process is not None and self.deadline == inf
-
-    def begin(self, number: int) -> None:
-        self.number = number
-        is_new = self.process is None
-        if is_new:
-            self._start()
-        with suppress(OSError):  # one that is gone already: `hear` says so
-            if is_new:
-                self.pipe.send_bytes(self.work)
-            self.pipe.send(number)
-
-    def _start(self) -> None:
-        self.pipe, theirs = Pipe()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", START.format(path=sys.path, pipe=theirs.fileno())],
-                env=os.environ | self.environment,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-
-    def hear(self) -> tuple[Any, ...]:
-        """What the process says next; for one that died, the result of its call; for one that left, that it did."""
+    def _send(self, *message: Any) -> None:
         try:
-            return self.pipe.recv()
-        except (EOFError, OSError):
-            was_working = self.is_working
-            code = self._end()
-            return ("done", _death(self.device, code)) if was_working else ("left", code)
-
-    def leave(self) -> None:
-        """Ask the process to end: it has nothing more to do. That it did, `hear` says."""
-        if self.process:
-            with suppress(OSError):
-                self.pipe.send(None)
-            self.deadline = time.monotonic() + GRACE_S
-
-    def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self._end()
-
-    def _end(self) -> int:
-        assert self.process is not None
-        code = self.process.wait()
-        self.pipe.close()
-        self.process, self.deadline = None, inf
-        return code
-
-
-def _death(device: str, code: int) -> ModelError:
-    signal = Signals(-code).name if code < 0 else ""
-    how = f"was killed by {signal}" if signal else f"ended with exit code {code}"
-    why = "as Linux does where memory runs out: fewer devices at once need less" if signal == "SIGKILL" else None
-    return ModelError(f"its process {how}", where=device, allowed=why)
-
-
-def _threads(workers: int) -> str:
-    """A worker's share of the processor's cores, unless OMP_NUM_THREADS says otherwise."""
-    if asked := os.environ.get("OMP_NUM_THREADS"):
-        return asked
-    import torch
-
-    return str(max(1, torch.get_num_threads() // workers))
-
-
-def _frozen(items: dict[Any, Any]) -> MappingProxyType[Any, Any]:
-    return MappingProxyType(items)
-
-
-# Tasks hold mappings that nobody may change. Python does not pickle them by itself.
-ForkingPickler.register(MappingProxyType, lambda mapping: (_frozen, (dict(mapping),)))
-
-
-# --- in the worker ----------------------------------------------------------------------------------------------------
-
-
-def main(pipe: int) -> None:
-    """A worker's life: one call after another, until there are no more or the parent is gone."""
-    parent = Connection(pipe)
-    work = parent.recv_bytes()
-    call: Call | None = None
-    numbers: SimpleQueue[int | None] = SimpleQueue()
-    Thread(target=_listen, args=(parent, numbers), daemon=True).start()
-    relay = _Relay(parent)
-    while (number := numbers.get()) is not None:
-        try:
-            call = call or pickle.loads(work)
-            relay.send("done", call(number, relay))
-        except (SpilloverError, OSError) as error:
-            relay.send("refused", error)
-        except Exception as error:
-            relay.send("done", _bug(error))
-
-
-def _bug(error: Exception) -> ModelError:
-    """An exception as it can be sent, whatever it holds; its traceback is a note, which a traceback there prints."""
-    what = traceback.format_exception_only(error)[-1].strip()
-    told = ModelError(what, where=os.environ["SPILLOVER_DEVICE"])
-    told.add_note(traceback.format_exc())
-    return told
-
-
-def _listen(parent: Connection, numbers: SimpleQueue[int | None]) -> None:
-    try:
-        while True:
-            numbers.put(parent.recv())
-    except (EOFError, OSError):
-        os._exit(1)  # in the middle of whatever the other thread is at: what is stored is whole at any moment
-
-
-class _Relay:
-    """A `Reporter` that tells the parent's."""
-
-    def __init__(self, parent: Connection) -> None:
-        self.parent = parent
-
-    def send(self, *message: Any) -> None:
-        try:
-            self.parent.send(message)
-        except ConnectionError:
+            self.out.write(json.dumps(message) + "\n")
+            self.out.flush()
+        except OSError:
             os._exit(1)
 
     def start(self, cells: int, cells_done: int, work: float) -> None:
-        self.send("start", cells, cells_done, work)
+        self._send("start", cells, cells_done, work)
 
     def say(self, line: str) -> None:
-        self.send("say", line)
+        self._send("say", line)
 
     def doing(self, what: str) -> None:
-        self.send("doing", what)
+        self._send("doing", what)
 
     def worked(self, work: float) -> None:
-        self.send("worked", work)
+        self._send("worked", work)
 
     def cell(self) -> None:
-        self.send("cell")
+        self._send("cell")
+
+    def failed(self, line: str) -> None:
+        self._send("failed", line)
+
+    def done(self) -> None:
+        """Report that the variant is at its end, with or without failures."""
+        self._send("done")
+
+    def refused(self, error: SpilloverError) -> None:
+        """Report an error that the parent is to raise."""
+        self._send("refused", type(error).__name__, error.what, error.where, error.allowed)
+
+
+def _end_with_parent() -> NoReturn:
+    while os.read(0, 1):
+        pass
+    os._exit(1)  # in the middle of whatever the other threads do: what is stored is whole at any moment

@@ -33,12 +33,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import StoreError
+from ..experiment import dialect
 from ..experiment.claims import Claim, as_yaml
-from ..experiment.schema import load_claims
+from ..experiment.schema import Experiment, load_claims, load_experiment
 from ..fingerprint import fingerprint
+from ..plan.cost import Done
 from ..plan.grid import Cell, Grid
 from .cells import Cells
-from .folder import Folder, Json, line
+from .folder import Folder, Json, line, pretty
 from .variants import Variants
 
 __all__ = ["Folder", "Json", "Store"]
@@ -69,10 +71,21 @@ class Store(Cells, Variants):
         with self._disk_errors():
             grid.write(self.folder / "grid.json")
 
-    def write_experiment(self, text: str, precision: str) -> None:
-        """Keep the experiment as YAML, unless there is one and no precision was settled."""
-        if precision or not (self.folder / "experiment.yaml").exists():
-            self._write("experiment.yaml", text)
+    def experiment(self) -> tuple[Experiment, Path, Path | None]:
+        """The experiment, the folder that its paths start from, and its data folder. Raises StoreError without them."""
+        source = self._read("source.json")
+        if source is None:
+            advice = "make a plan: spillover plan FILE --write DIR"
+            raise StoreError("no plan here", where=str(self.folder), allowed=advice)
+        data_dir = source["data_dir"] and Path(source["data_dir"])
+        return load_experiment(self.folder / "experiment.yaml"), Path(source["base"]), data_dir
+
+    def write_experiment(self, experiment: Experiment, base: Path, data_dir: Path | None) -> None:
+        """Keep the experiment, with its overrides applied, and what its paths start from."""
+        source = {"base": str(base.absolute()), "data_dir": data_dir and str(data_dir.absolute())}
+        raw = experiment.model_dump(mode="json", exclude_unset=True)
+        self._write("experiment.yaml", f"# Its paths start from {source['base']}\n{dialect.write(raw)}")
+        self._write("source.json", pretty(source))
 
     def audit(self) -> Json | None:
         """The audit of the rows in use; None if it was not written."""
@@ -107,6 +120,13 @@ class Store(Cells, Variants):
             if receipt is not None and weights[cell.variant] in (None, receipt.get("weights")):
                 receipts[cell.key] = receipt
         return receipts
+
+    def done(self, grid: Grid) -> Done:
+        """What is there of a grid, for an estimate of what is left."""
+        trained = [variant.key for variant in grid.variants if variant.kind == "trained"]
+        receipts = {key: receipt for key in trained if (receipt := self.variant_receipt(key)) is not None}
+        weights = frozenset(key for key in trained if self.has_weights(key))
+        return Done(self.valid(grid), receipts, weights)
 
     def is_valid(self, cell: Cell) -> bool:
         """Whether one cell counts. For many cells `valid` is faster."""

@@ -29,10 +29,10 @@ from spillover.experiment.schema import Experiment, load_experiment, parse_exper
 from spillover.fingerprint import fingerprint
 from spillover.plan.grid import TestInfo
 from spillover.plan.plan import Plan, make_plan
-from spillover.plan.questions import Sheet, SheetMaker
+from spillover.plan.questions import Sheet, SheetMaker, requests_for
 from spillover.plan.rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
 from spillover.run.execute import execute
-from spillover.run.predict import predict, requests_for
+from spillover.run.predict import predict
 from spillover.store.store import Store
 from spillover.text.encode import Encoder
 from spillover.text.samples import Samples

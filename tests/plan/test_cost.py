@@ -11,22 +11,22 @@ import pytest
 from prose import tells
 from rich.console import Console
 
+from spillover import models
 from spillover.experiment.schema import parse_experiment
 from spillover.experiment.strategy import AllWeights, Lora
 from spillover.plan import cost as module
 from spillover.plan.cost import (
-    amount,
+    Estimate,
     characters_a_token,
-    closing,
-    duration,
     estimate,
     plain_work,
-    render,
     train_work,
     unit_work,
     weight_shapes,
 )
 from spillover.plan.plan import Job, Plan, make_plan
+from spillover.report.plan import amount, closing, render
+from spillover.run.progress import duration
 from spillover.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("smollm2")
@@ -60,14 +60,22 @@ def fill(store: Store, plan: Plan, job: Job, test: str, seconds: float, weights:
         store.write_cell(cell.key, [], {"variant": job.variant.key, "weights": weights, **work, **HERE, **receipt})
 
 
-def train(store: Store, job: Job, seconds: float) -> None:
-    (store.making_folder(job.variant.key) / "model.safetensors").write_bytes(b"")
-    store.finish_variant(job.variant.key, {"weights": "w", "seconds": seconds, "tokens": 1, **HERE})
+def train(store: Store, job: Job, seconds: float) -> str:
+    """A trained variant, as a run would leave it; returns the hash of its weights."""
+    making = store.making_folder(job.variant.key)
+    (making / "model.safetensors").write_bytes(b"")
+    weights = models.weights_sha256(making)
+    store.finish_variant(job.variant.key, {"weights": weights, "seconds": seconds, "tokens": 1, **HERE})
+    return weights
+
+
+def estimated(plan: Plan, store: Store) -> Estimate:
+    return estimate(plan, store.done(plan.grid), (receipt for _, receipt in store.cell_receipts()))
 
 
 def test_with_nothing_there_all_is_missing_and_time_unknown(store: Store) -> None:
     plan = plan_of()
-    found = estimate(plan, store)
+    found = estimated(plan, store)
     assert [(c.variant.name, c.cells, c.missing) for c in found.variants] == [
         ("base", 4, 4),
         ("reviews-ft", 4, 4),
@@ -81,22 +89,22 @@ def test_with_nothing_there_all_is_missing_and_time_unknown(store: Store) -> Non
     assert found.variants[0].train_tokens == 0 < found.variants[1].train_tokens
     assert 0 < found.tokens < found.tokens_plain
     assert found.seconds is None
-    assert tells(closing(found)[-1], "Time", "unknown")
+    assert tells(closing(found, store.folder)[-1], "Time", "unknown")
 
 
 def test_the_plain_engine_shares_nothing_and_says_no_tokens_saved(store: Store) -> None:
     strategies = {"datasets": ["reviews"], "sizes": [32], "strategies": [{"fticl": {"shots": 2}}]}
-    shared = estimate(plan_of(train=strategies), store)
-    plain = estimate(plan_of(train=strategies, engine="plain"), store)
+    shared = estimated(plan_of(train=strategies), store)
+    plain = estimated(plan_of(train=strategies, engine="plain"), store)
     assert plain.tokens == plain.tokens_plain == shared.tokens_plain > shared.tokens
     assert plain.train_tokens > shared.train_tokens, "each sample has its own demonstrations"
-    assert "shared prefixes" in closing(shared)[0]
-    assert "shared prefixes" not in closing(plain)[0]
+    assert "shared prefixes" in closing(shared, store.folder)[0]
+    assert "shared prefixes" not in closing(plain, store.folder)[0]
 
 
 def test_tokens_are_near_those_of_the_tokenizer(store: Store) -> None:
     plan = plan_of()
-    base = estimate(plan, store).variants[0]
+    base = estimated(plan, store).variants[0]
     texts = [row.text for sheet in plan.sheets.values() for row in sheet.questions]
     generated = sum(len(sheet.questions) * sheet.max_new_tokens for sheet in plan.sheets.values())
     counted = sum(len(plan.encoder.text_ids(text)) for text in texts) + generated
@@ -111,34 +119,34 @@ def test_time_comes_from_the_receipts_of_the_same_kind_of_cell(store: Store) -> 
     of = {cells[0][0].test: unit_work(cells, a_token) for _, cells in plan.units(base.variant)}
     fill(store, plan, base, "reviews", seconds=of["reviews"])  # a second a token
     fill(store, plan, base, "quiz", seconds=3 * of["quiz"])
-    found = estimate(plan, store)
+    found = estimated(plan, store)
     assert found.variants[0].missing == 0
     assert found.variants[0].seconds == 0
     training = train_work(ft, plan.experiment, a_token)
     assert found.variants[1].seconds == pytest.approx(of["reviews"] + 3 * of["quiz"] + training)
     train(store, ft, seconds=2 * training)
-    found = estimate(plan, store)
+    found = estimated(plan, store)
     assert found.variants[1].seconds == pytest.approx(of["reviews"] + 3 * of["quiz"])
     assert found.variants[2].seconds == pytest.approx(of["reviews"] + 3 * of["quiz"] + 2 * training)
-    assert tells(closing(found)[-1], "Time", duration(found.seconds or 0))
+    assert tells(closing(found, store.folder)[-1], "Time", duration(found.seconds or 0))
 
 
 def test_another_machine_s_receipts_say_nothing_of_this_one(store: Store) -> None:
     plan = plan_of()
     fill(store, plan, plan.jobs[0], "reviews", 10.0, machine="elsewhere")
-    found = estimate(plan, store)
+    found = estimated(plan, store)
     assert (found.variants[0].missing, found.seconds) == (2, None)
     fill(store, plan, plan.jobs[0], "reviews", 10.0)
-    assert estimate(plan, store).seconds is not None
+    assert estimated(plan, store).seconds is not None
     # in bfloat16 the same cells are others; those there are of another precision
-    assert estimate(plan_of(precision="bfloat16"), store).seconds is None
+    assert estimated(plan_of(precision="bfloat16"), store).seconds is None
 
 
 def test_cells_of_another_limit_tell_the_speed(store: Store) -> None:
     before = plan_of()
     fill(store, before, before.jobs[0], "reviews", 10.0)
     after = plan_of(test={"datasets": ["reviews"], "shots": [0], "prompts": "p1", "limit": 21})
-    found = estimate(after, store)
+    found = estimated(after, store)
     assert found.missing == found.cells
     assert found.seconds == pytest.approx(
         sum(c.tokens + 3 * c.train_tokens for c in found.variants) * 10 / 200, rel=0.02
@@ -148,13 +156,12 @@ def test_cells_of_another_limit_tell_the_speed(store: Store) -> None:
 def test_weights_that_changed_void_cells_and_weights_that_went_are_trained_again(store: Store) -> None:
     plan = plan_of()
     ft = plan.jobs[1]
-    train(store, ft, 5.0)
-    fill(store, plan, ft, "reviews", 1.0, weights="w")
+    fill(store, plan, ft, "reviews", 1.0, weights=train(store, ft, 5.0))
     fill(store, plan, ft, "quiz", 1.0, weights="other")
-    cost = estimate(plan, store).variants[1]
+    cost = estimated(plan, store).variants[1]
     assert (cost.missing, cost.train_tokens) == (2, 0)
     store.drop_weights(ft.variant.key)
-    cost = estimate(plan, store).variants[1]
+    cost = estimated(plan, store).variants[1]
     assert cost.missing == 2
     assert cost.train_tokens > 0
 
@@ -163,17 +170,17 @@ def test_all_there(store: Store) -> None:
     plan = plan_of(train={"strategies": []})
     for test in ("reviews", "quiz"):
         fill(store, plan, plan.jobs[0], test, 1.0)
-    (line,) = closing(estimate(plan, store))
+    (line,) = closing(estimated(plan, store), store.folder)
     assert tells(line, "4 cells")
 
 
 def test_bytes_by_what_is_kept(store: Store) -> None:
-    full = estimate(plan_of(), store).variants
+    full = estimated(plan_of(), store).variants
     assert full[0].bytes_kept == 0
     assert full[1].bytes_kept == pytest.approx(135e6 * 4, rel=0.01)
     assert full[2].bytes_kept is not None and full[2].bytes_kept < 25e6
-    assert [c.bytes_kept for c in estimate(plan_of(keep="adapter"), store).variants] == [0, 0, full[2].bytes_kept]
-    assert estimate(plan_of(keep="none"), store).bytes_kept == 0
+    assert [c.bytes_kept for c in estimated(plan_of(keep="adapter"), store).variants] == [0, 0, full[2].bytes_kept]
+    assert estimated(plan_of(keep="none"), store).bytes_kept == 0
 
 
 def test_an_adapter_has_two_thin_matrices_for_each_weight_it_adapts(smollm2: Path) -> None:
@@ -188,9 +195,9 @@ def test_an_adapter_has_two_thin_matrices_for_each_weight_it_adapts(smollm2: Pat
 def test_weights_that_are_not_here_yet_are_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of()
     monkeypatch.setattr(module.models, "tokenizer_folder", lambda spec, base: store.folder)
-    found = estimate(plan, store)
+    found = estimated(plan, store)
     assert found.bytes_kept is None
-    assert any(tells(line, "Disk", "weights") and not re.search(r"\d", line) for line in closing(found))
+    assert any(tells(line, "Disk", "weights") and not re.search(r"\d", line) for line in closing(found, store.folder))
 
 
 def test_work_counts_demonstrations_once() -> None:
@@ -206,7 +213,7 @@ def test_the_table_has_a_row_a_variant_and_says_days(store: Store) -> None:
     plan = plan_of()
     fill(store, plan, plan.jobs[0], "reviews", 2e5)
     console = Console(width=110, record=True, color_system=None)
-    console.print(render(estimate(plan, store)))
+    console.print(render(estimated(plan, store), store.folder))
     assert tells(console.export_text(), "base", "reviews-ft", "reviews-lora", "2 of 4", "10 of 12 cells", "days")
 
 

@@ -12,7 +12,7 @@ from plans import contents, plan_of
 from prose import tells
 
 from spillover.errors import StoreBusy
-from spillover.run import execute as execute_module
+from spillover.run import units
 from spillover.run.execute import execute
 from spillover.run.progress import Quiet
 from spillover.store.store import Store
@@ -61,7 +61,7 @@ def test_auto_goes_on_in_the_precision_in_which_the_folder_was_begun(tmp_path: P
 def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)  # two rows or so, each at both shot counts
+    monkeypatch.setattr(units, "CHUNK_TOKENS", 100.0)  # two rows or so, each at both shot counts
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     reference = Executed()
     execute(plan_of(), Store(whole), backend=reference.backend())
@@ -90,7 +90,7 @@ def test_what_a_killed_run_had_spent_is_in_the_receipts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str
 ) -> None:
     """A fake engine takes a millisecond an answer, so that seconds are exact too."""
-    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)
+    monkeypatch.setattr(units, "CHUNK_TOKENS", 100.0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     execute(plan_of(), Store(whole), backend=Executed().backend())
     first = Executed(die_at={"the first unit": 9, "a later unit": 37}.get(killed_in))
@@ -133,7 +133,7 @@ def test_weights_that_cannot_be_dropped_are_a_failure_of_their_variant_only(
 def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute_module, "CHUNK_TOKENS", 100.0)
+    monkeypatch.setattr(units, "CHUNK_TOKENS", 100.0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     execute(plan_of(), Store(whole), backend=Executed().backend())
     with pytest.raises(Killed):

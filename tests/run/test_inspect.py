@@ -23,7 +23,7 @@ from spillover.experiment.schema import parse_experiment
 from spillover.models.weights import Change, pooled
 from spillover.plan.plan import Plan, make_plan
 from spillover.run import inspect as inside
-from spillover.run.backend import Backend
+from spillover.run.backend import Torch
 from spillover.run.execute import execute
 from spillover.run.inspect import Divergence, Inside, Inspector, refuse_impostor
 from spillover.run.progress import Quiet
@@ -163,7 +163,7 @@ def test_a_variant_that_is_added_later_is_held_against_the_base(
     weights = load_file(tmp_path / "mine" / "model.safetensors")
     weights["model.norm.weight"] *= 1.01
     save_file(weights, tmp_path / "mine" / "model.safetensors", {"format": "pt"})
-    backend, loaded = Backend(), []
+    backend, loaded = Torch(), []
     real = backend.load
 
     def load(folder: Path, *arguments: Any, **options: Any) -> Any:
@@ -271,7 +271,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_proven_is_said_in_the_run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blind(monkeypatch)
     reporter = Said()
-    assert execute(plan_of(place), Store(tmp_path), reporter, Backend()) == ()
+    assert execute(plan_of(place), Store(tmp_path), reporter, Torch()) == ()
     (why,) = by_name(tmp_path)["words-ft"].unproven
     assert tells(why, "not proven", "its engine shows no hidden states")
     assert [said for said in reporter.lines if "not proven" in said] == [f"words-ft: {why}", f"words-lora: {why}"]
@@ -296,7 +296,7 @@ def test_an_adapter_of_which_nothing_is_proven_is_refused(
 
     monkeypatch.setattr(inside, "compare", cannot)
     plan, reporter = plan_of(place, trains=False, variants=[{"name": "mine", "path": str(tmp_path / "mine")}]), Said()
-    failed = execute(plan, Store(tmp_path / "out"), reporter, Backend())
+    failed = execute(plan, Store(tmp_path / "out"), reporter, Torch())
     if is_adapter:
         (line,) = failed
         assert tells(

@@ -8,8 +8,8 @@ import pytest
 
 from spillover.engine.port import Answer
 from spillover.errors import PromptError
-from spillover.plan.questions import Question, Sheet
-from spillover.run.predict import prediction, requests_for
+from spillover.plan.questions import Question, Sheet, requests_for
+from spillover.run.predict import prediction
 from spillover.text.encode import Encoder
 from spillover.text.request import Request
 from spillover.text.task import FIVE, Example

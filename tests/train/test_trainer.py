@@ -26,7 +26,7 @@ from spillover.errors import ModelError
 from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
 from spillover.experiment.strategy import Lora
-from spillover.run.backend import Backend
+from spillover.run.backend import Torch
 from spillover.text.samples import Sample
 from spillover.train.trainer import (
     PackedBatch,
@@ -464,7 +464,7 @@ def test_no_model_is_left_when_the_next_is_loaded(
         variant=SimpleNamespace(learning_rate=1e-3, seed=0), strategy=SimpleNamespace(lora=None), path=None
     )
     built = SimpleNamespace(samples=make_samples(20, 1))
-    backend = Backend()
+    backend = Torch()
     gc.disable()
     try:
         with suppress(Killed):

@@ -1,0 +1,75 @@
+"""What `spillover plan` prints: a row for each variant, and the cost of what is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..disk import free_space
+from ..plan.cost import Estimate, gigabytes
+from ..run.progress import duration
+
+DAY_S = 86_400.0
+NAME_WIDTH = 24  # of a variant in the table, before it is folded
+
+
+def render(estimate: Estimate, folder: Path) -> RenderableType:
+    """A row a variant, and what it comes to."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    longest = max(len(cost.variant.name) for cost in estimate.variants)
+    table.add_column("variant", overflow="fold", style="bold", min_width=min(longest, NAME_WIDTH))
+    table.add_column("how", overflow="fold")
+    for heading in ("cells\nthere", "tokens\nto train", "tokens\nto score"):
+        table.add_column(heading, justify="right")
+    for cost in estimate.variants:
+        table.add_row(
+            Text(cost.variant.name),
+            Text(cost.how),
+            f"{cost.cells - cost.missing:,} of {cost.cells:,}",
+            amount(cost.train_tokens) if cost.train_tokens else "",
+            amount(cost.tokens) if cost.missing else "",
+        )
+    return Group(table, *(Text(line) for line in closing(estimate, folder)))
+
+
+def closing(estimate: Estimate, folder: Path) -> list[str]:
+    """The sum of it, in sentences."""
+    if not estimate.missing:
+        return [f"All {estimate.cells:,} cells are there: nothing is left to compute."]
+    unshared = ""
+    if estimate.tokens < estimate.tokens_plain:
+        unshared = f" ({amount(estimate.tokens_plain)} if shared prefixes were not computed once)"
+    lines = [
+        f"{estimate.missing:,} of {estimate.cells:,} cells are missing. Tokens to score: about "
+        f"{amount(estimate.tokens)}{unshared}; "
+        f"to train: {amount(estimate.train_tokens)}."
+    ]
+    if estimate.bytes_kept is None:
+        lines.append("Disk: known once the model's weights are here.")
+    elif estimate.train_tokens:
+        lines.append(
+            f"Weights that stay: {gigabytes(estimate.bytes_kept)} (keep: {estimate.keep}); "
+            f"{gigabytes(free_space(folder))} are free for {folder}."
+        )
+    if estimate.seconds is None:
+        return [*lines, "Time: unknown until the first cell has been computed on this machine."]
+    lines.append(f"Time: about {duration(estimate.seconds)} of one device, at the speed of this machine so far.")
+    if estimate.seconds >= DAY_S:
+        lines.append(
+            "These are days: a smaller --limit, fewer test.shots or train.sizes make it shorter. "
+            "A run can be stopped and goes on."
+        )
+    return lines
+
+
+def amount(number: float) -> str:
+    """A count in three digits or so: 950, 12 k, 1.2 M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            scaled = number / size
+            return f"{scaled:.0f} {letter}" if scaled >= 10 else f"{scaled:.1f} {letter}"
+    return f"{number:.0f}"

@@ -1,0 +1,122 @@
+"""The weights of a variant: found, or trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from .. import models
+from ..errors import ModelError
+from ..plan.cost import train_work
+from ..plan.jobs import BaseJob, ExistingJob, Job, TrainJob
+from ..plan.plan import Plan
+from ..text.encode import Encoder
+from ..text.samples import build_samples
+from .context import Context
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+    "generation_config.json",
+)
+
+
+def find_or_train(run: Context, job: Job) -> tuple[Path, str]:
+    """The folder of a variant's weights, and their hash."""
+    if isinstance(job, BaseJob):
+        return run.model.folder, models.weights_sha256(run.model.folder, run.plan.experiment.trust)
+    if isinstance(job, ExistingJob):
+        folder = existing_folder(run.plan, job)
+        return folder, models.weights_sha256(folder, run.plan.experiment.trust)
+    key = job.variant.key
+    if run.store.were_changed(key):
+        run.reporter.say(f"{job.variant.name}: its weights have changed on disk; training it again")
+    elif run.store.has_weights(key):
+        return run.store.variant_folder(key), str(run.store.present_weights(key))
+    return _train(run, job)
+
+
+def existing_folder(plan: Plan, job: ExistingJob) -> Path:
+    """The folder of a checkpoint or adapter from elsewhere."""
+    return models.resolve(job.path, plan.base, None, plan.experiment.trust).folder
+
+
+def encoder_of(plan: Plan, job: Job, folder: Path) -> Encoder:
+    """The encoder of a variant. An existing checkpoint may bring its own tokenizer, such as one with another end token.
+
+    Raises ModelError if it turns prompts into other ids.
+    """
+    if not isinstance(job, ExistingJob) or not (folder / "tokenizer.json").exists():
+        return plan.encoder
+    own, texts = Encoder.load(folder), [sheet.questions[0].text for sheet in plan.sheets.values()]
+    if any(own.text_ids(text) != plan.encoder.text_ids(text) for text in texts):
+        raise ModelError(
+            "its tokenizer makes other tokens of the prompts than the base model's, so answers cannot be paired",
+            where=f"variants: {job.variant.name} ({folder})",
+            allowed="checkpoints of the model under `model`",
+        )
+    return own
+
+
+def _train(run: Context, job: TrainJob) -> tuple[Path, str]:
+    variant, name, experiment = job.variant, job.variant.name, run.plan.experiment
+    run.reporter.doing(f"{name}: training")
+    built = build_samples(
+        job.fmt,
+        job.demos,
+        job.rows.examples,
+        run.plan.encoder,
+        job.recipe.max_length,
+        job.recipe.overlong,
+        where=f"{name} ({job.rows.source})",
+        protocol=experiment.protocol,
+    )
+    if built.rows_shortened or built.rows_dropped:
+        run.reporter.say(
+            f"{name}: {built.rows_shortened} of {len(job.rows.examples)} samples were too long and lost "
+            f"{built.lost}; {built.rows_dropped} left out"
+        )
+    making = run.store.making_folder(variant.key)
+    cost = train_work(job, experiment)
+    done = 0
+
+    def steps(step: int, of: int, loss: float) -> None:
+        nonlocal done
+        run.reporter.doing(f"{name}: training, step {step} of {of}")
+        run.reporter.worked(cost * (step - done) / of)
+        done = step
+
+    trained = run.backend.train(run.model.folder, built, job, experiment, making, run.precision, steps)
+    if trained.get("why_plain"):
+        run.reporter.say(f"{name}: trained a sample at a time ({trained['why_plain']}), slower")
+    if trained.get("dropout_off"):
+        modules = ", ".join(trained["dropout_off"])
+        run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")
+    _copy_tokenizer(run.model.folder, making)
+    weights = models.weights_sha256(making)
+    receipt = {
+        "variant": variant.key,
+        "name": name,
+        "recipe": job.recipe.content(),
+        "factors": dict(variant.factors),
+        "base": run.model.identity,
+        "source": job.rows.source,
+        "rows": len(built.samples),
+        "rows_shortened": built.rows_shortened,
+        "rows_dropped": built.rows_dropped,
+        "demonstrations": [demo.doc_id for demo in job.demos],
+        "weights": weights,
+        **trained,
+        **run.receipt(),
+    }
+    return run.store.finish_variant(variant.key, receipt), weights
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """Complete a trained variant to an ordinary checkpoint, which has a tokenizer."""
+    for path in (path for pattern in TOKENIZER_FILES for path in source.glob(pattern)):
+        if path.is_file() and not (target / path.name).exists():
+            shutil.copy(path, target / path.name)
