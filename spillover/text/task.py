@@ -1,9 +1,7 @@
 """What a task is: the fields of a row, the labels if there are any, and how a row becomes a prompt.
 
-The five tasks of the study (`FIVE`) are ordinary `Task` values; a user's own data becomes one more.
-A task with labels is a classification task, one without is a generation task (`Task.kind`).
-
-Source: Yang et al. 2024 (arXiv 2403.09162), Tables 1, 4 and 5; fields and prompts as released.
+The five tasks of the study (`FIVE`) stand in `tasks.yaml`; a user's own data becomes one more. A task with labels is a
+classification task, one without is a generation task (`Task.kind`).
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from ..experiment import dialect
 from ..experiment.suite import Kind
 
 
@@ -85,84 +84,15 @@ CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "off_format")
 GENERATION_METRICS = ("rougeL", "bleu", "off_format")
 
 
-def prompt_formats(**templates: str) -> Mapping[str, PromptFormat]:
-    """Prompt formats by name, from `name=template`."""
-    return MappingProxyType({name: PromptFormat(name, text) for name, text in templates.items()})
+def _five() -> Mapping[str, Task]:
+    """The tasks of `tasks.yaml`, by name."""
+    tasks: dict[str, Task] = {}
+    for name, raw in dialect.shipped(__package__, "tasks.yaml").items():
+        metrics = CLASSIFICATION_METRICS if "labels" in raw else GENERATION_METRICS
+        prompts = {key: PromptFormat(key, template) for key, template in raw.pop("prompts").items()}
+        lists = {key: tuple(raw.pop(key)) for key in ("fields", "labels", "shots", "fticl_shots") if key in raw}
+        tasks[name] = Task(name, prompts=MappingProxyType(prompts), metrics=metrics, **{"labels": None, **lists, **raw})
+    return MappingProxyType(tasks)
 
 
-_SENTENCES = "### Input_1:\n{input_1}\n### Input_2:\n{input_2}\n"
-
-FIVE: Mapping[str, Task] = MappingProxyType(
-    {
-        task.name: task
-        for task in (
-            Task(
-                name="summarisation",
-                title="Summarisation",
-                fields=("input",),
-                labels=None,
-                prompts=prompt_formats(
-                    p1="### Input:\n{input}\n### Summary:",
-                    p2="Please read the following text:{input}\nProvide a summary:",
-                ),
-                metrics=GENERATION_METRICS,
-                shots=(0, 1, 2, 4),
-                fticl_shots=(1, 2),
-            ),
-            Task(
-                name="question_generation",
-                title="Question generation",
-                fields=("input", "answer"),
-                labels=None,
-                prompts=prompt_formats(
-                    p1="### Input:\n{input}\n### Answer:\n{answer}\n### Question:",
-                    p2="Given the context:{input}\nAnd the answer:{answer}\nGenerate a suitable question:",
-                ),
-                metrics=GENERATION_METRICS,
-                shots=(0, 1, 2, 4),
-                fticl_shots=(1, 2),
-                max_new_tokens=40,
-            ),
-            Task(
-                name="sentiment",
-                title="Sentiment",
-                fields=("input",),
-                labels=("positive", "negative"),
-                prompts=prompt_formats(
-                    p1="### Input:\n{input}\n### Sentiment:",
-                    p2="Analyze the sentiment of the following text:{input}\nSentiment:",
-                ),
-                metrics=CLASSIFICATION_METRICS,
-                shots=(0, 2, 4, 6),
-                fticl_shots=(2, 4),
-            ),
-            Task(
-                name="paraphrase",
-                title="Paraphrase",
-                fields=("input_1", "input_2"),
-                labels=("yes", "no"),
-                prompts=prompt_formats(
-                    p1=_SENTENCES + "### Paraphrase Classification:",
-                    p2="Let's compare the two sentences: Sentence_1:{input_1}\nSentence_2:{input_2}\n"
-                    "Are they paraphrasing?:",
-                ),
-                metrics=CLASSIFICATION_METRICS,
-                shots=(0, 2, 4, 6),
-                fticl_shots=(2, 4),
-            ),
-            Task(
-                name="inference",
-                title="Inference",
-                fields=("input_1", "input_2"),
-                labels=("entailment", "neutral", "contradiction"),
-                prompts=prompt_formats(
-                    p1=_SENTENCES + "### Inference:",
-                    p2="Consider the following texts: Text 1:{input_1}\nText 2:{input_2}\nThe relation is ",
-                ),
-                metrics=CLASSIFICATION_METRICS,
-                shots=(0, 3, 5, 7),
-                fticl_shots=(3, 5),
-            ),
-        )
-    }
-)
+FIVE: Mapping[str, Task] = _five()
