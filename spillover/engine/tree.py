@@ -1,29 +1,29 @@
-"""Token sequences as one tree, laid out in a line: what is shared is there once.
+"""Token sequences as one tree, laid out in a line: every shared token is there once.
 
-Few-shot prompts repeat themselves. Sixty-four test rows behind the same five demonstrations are
-sixty-four copies of one long beginning; the prompt with five demonstrations begins like the one
-with three; the labels of a row share the whole row. `Tree.of(sequences)` finds every common prefix
-by looking at the tokens (nobody has to declare a "context") and lays the distinct tokens out in one line:
+Few-shot prompts repeat themselves. Sixty-four test rows behind the same five demonstrations are sixty-four copies of
+one long beginning. The prompt with five demonstrations begins like the one with three. The labels of a row share the
+whole row. `Tree.of(sequences)` finds every common prefix in the tokens themselves, and lays the distinct tokens out
+in a line:
 
     sequences    a b c d      a b c e f      a b x
     line         a b c e f | d | x          (12 tokens, 7 of them distinct)
     positions    0 1 2 3 4   3   2
 
-On that line the attention of every token is a list of `Part`s, each a rectangle: queries `q0:q1`
-look at keys `k0:k1`, causally (a run of tokens looking at itself) or fully (everything below a
-branch looking at what is above it). The layout is a heavy-path decomposition: from each branch the heaviest
-child follows directly, so a path from the root crosses at most log2(N) light branches, and a token takes part
-in at most one rectangle more than that. No token is padded, no cache is copied.
+On that line the attention of every token is a list of `Part`s. Each is a rectangle: queries `q0:q1` attend to keys
+`k0:k1`, causally (a run of tokens attends to itself) or fully (all tokens below a branch attend to those above it).
+The layout is a heavy-path decomposition: each branch is followed directly by its heaviest child. So a path from the
+root crosses at most log2(N) light branches, and a token takes part in at most one rectangle more than that. No token
+is padded and no cache is copied.
 
-Because a line can be cut anywhere, a `Pack` (what one forward pass computes) is just an
-interval of it; keys of earlier packs that later queries still need are the pack's `past`.
+The line can be cut anywhere. One forward pass computes a `Pack`, which is an interval of the line. Keys of earlier
+packs that its queries attend to are the pack's `past`.
 
-Whether a branch is worth its rectangle is decided by a cost model in units of one token's forward pass:
-sharing `n` tokens between `c` children saves n*(c-1) tokens; the extra rectangle costs about
-`SPLIT_TOKENS` for the call and `MERGE_TOKENS` for each token below it, whose partial results must be merged.
+A cost model decides whether a branch is worth its rectangle, in units of one token's forward pass. Sharing `n` tokens
+between `c` children saves n*(c-1) tokens. The extra rectangle costs about `SPLIT_TOKENS` for the call, and
+`MERGE_TOKENS` for each token below it, whose partial results must be merged.
 
-Pure: plain integers and numpy, no torch. Compare tree attention in speculative decoding (SpecInfer, Miao
-et al. 2023) and cascade inference in FlashInfer (Ye et al. 2024), which do this for serving.
+The module uses integers and numpy only, no torch. Compare tree attention in speculative decoding (SpecInfer, Miao et
+al. 2023) and cascade inference in FlashInfer (Ye et al. 2024), which do the same for serving.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -128,7 +129,23 @@ class Tree:
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> Tree:
         """The tree of `sequences`, none of them empty. The order of the line does not depend on theirs."""
-        return _Builder(sequences).tree()
+        as_tuples = [tuple(sequence) for sequence in sequences]
+        ordered = sorted(set(as_tuples))
+        # A sequence that another one continues is a stretch of that one, and sorts directly before it.
+        kept = [one for one, following in zip(ordered, [*ordered[1:], ()], strict=True) if following[: len(one)] != one]
+        arrays = [np.asarray(sequence, dtype=np.int64) for sequence in kept]
+        nodes, leaves = _split(arrays)
+        _inline(nodes)
+        order, parts = _lay_out(nodes[0])
+        # Every prefix of a kept sequence sorts at or before it, and after the kept sequence before it.
+        ends = (bisect_right(kept, one, key=lambda other: other[: len(one)]) - 1 for one in as_tuples)
+        paths = {number: leaf.path for number, leaf in leaves.items()}
+        return cls(
+            tokens=np.concatenate([arrays[node.low][node.first : node.last] for node in order]),
+            positions=np.concatenate([np.arange(node.first, node.last) for node in order]),
+            parts=parts,
+            paths=tuple(paths[number] for number in ends),
+        )
 
 
 def merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -144,132 +161,102 @@ def merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-class _Builder:
-    """Sort, split at divergences, inline what is not worth a branch, lay out heavy paths first."""
+@dataclass(eq=False, slots=True)
+class _Node:
+    """A stretch that sequences share: positions `first:last` of the sequence number `low`, the first of them."""
 
-    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
-        as_tuples = [tuple(sequence) for sequence in sequences]
-        ordered = sorted(set(as_tuples))
-        # A sequence that another one continues is a stretch of that one: it sorts directly before it.
-        self.kept = [
-            current
-            for current, following in zip(ordered, [*ordered[1:], ()], strict=True)
-            if following[: len(current)] != current
-        ]
-        self.arrays = [np.asarray(sequence, dtype=np.int64) for sequence in self.kept]
-        # Every prefix of a kept sequence sorts at or before it, and after the kept sequence before it.
-        self.leaf_of = [
-            bisect_right(self.kept, sequence, key=lambda kept: kept[: len(sequence)]) - 1 for sequence in as_tuples
-        ]
-        self.parent: list[int] = []
-        self.first: list[int] = []  # position of a node's first token
-        self.last: list[int] = []  # position after its last token
-        self.low: list[int] = []  # a kept sequence that runs through it
-        self.children: list[list[int]] = []
-        self.node_of: dict[int, int] = {}  # kept sequence -> the node it ends in
+    parent: _Node | None
+    first: int
+    last: int
+    low: int
+    children: list[_Node] = field(default_factory=list)
+    weight: int = 0  # tokens of the stretch and of all below it
+    index: int = 0  # of its first token on the line
 
-    def tree(self) -> Tree:
-        self._split()
-        weights = self._inline()
-        return self._lay_out(weights)
+    def __len__(self) -> int:
+        return self.last - self.first
 
-    def _split(self) -> None:
-        """Nodes top-down: a range of sorted sequences shares what its first and last share."""
-        waiting = [(-1, 0, len(self.kept), 0)]
-        while waiting:
-            parent, low, high, first = waiting.pop()
-            a, b = self.arrays[low], self.arrays[high - 1]
-            if high - low == 1:
-                last = len(a)
-            else:
-                shared = min(len(a), len(b))
-                different = np.nonzero(a[first:shared] != b[first:shared])[0]
-                last = first + (int(different[0]) if len(different) else shared - first)
-            node = len(self.parent)
-            self.parent.append(parent)
-            self.first.append(first)
-            self.last.append(last)
-            self.low.append(low)
-            self.children.append([])
-            if parent >= 0:
-                self.children[parent].append(node)
-            if high - low == 1:
-                self.node_of[low] = node
-                continue
-            start = low
-            while start < high:
-                token = self.arrays[start][last]
-                stop = start + 1
-                while stop < high and self.arrays[stop][last] == token:
-                    stop += 1
-                waiting.append((node, start, stop, last))
-                start = stop
+    @property
+    def path(self) -> tuple[tuple[int, int], ...]:
+        """(first position, first index on the line) of each stretch from the root to this one."""
+        path, node = [], self
+        while True:
+            if len(node):
+                path.append((node.first, node.index))
+            if node.parent is None:
+                return tuple(reversed(path))
+            node = node.parent
 
-    def _inline(self) -> list[int]:
-        """Bottom-up: give a branch's tokens to its children where sharing them does not pay. Returns subtree sizes."""
-        weights = [0] * len(self.parent)
-        for node in reversed(range(len(self.parent))):  # children have higher numbers than their parents
-            children = self.children[node]
-            length = self.last[node] - self.first[node]
-            below = sum(weights[child] for child in children)
-            saved = length * (len(children) - 1)
-            parent = self.parent[node]
-            if children and parent >= 0 and saved <= SPLIT_TOKENS + MERGE_TOKENS * below:
-                for child in children:
-                    self.first[child] = self.first[node]
-                    self.parent[child] = parent
-                    weights[child] += length
-                siblings = self.children[parent]
-                at = siblings.index(node)
-                siblings[at : at + 1] = children
-                self.children[node] = []
-            else:
-                weights[node] = length + below
-        return weights
 
-    def _lay_out(self, weights: list[int]) -> Tree:
-        index: dict[int, int] = {}  # node -> where its first token stands on the line
-        order: list[int] = []
-        parts: list[Part] = []
-        size = 0
+def _split(arrays: Sequence[Ints]) -> tuple[list[_Node], dict[int, _Node]]:
+    """The nodes, parents before children, and the node in which each of the sorted sequences ends."""
+    nodes: list[_Node] = []
+    leaves: dict[int, _Node] = {}
+    waiting: list[tuple[_Node | None, int, int, int]] = [(None, 0, len(arrays), 0)]
+    while waiting:
+        parent, low, high, first = waiting.pop()
+        a, b = arrays[low], arrays[high - 1]  # a range of sorted sequences shares what its first and last share
+        shared = min(len(a), len(b))
+        different = np.nonzero(a[first:shared] != b[first:shared])[0]
+        node = _Node(parent, first, first + int(different[0]) if len(different) else shared, low)
+        nodes.append(node)
+        if parent is not None:
+            parent.children.append(node)
+        if high - low == 1:
+            leaves[low] = node
+            continue
+        start = low
+        while start < high:
+            token = arrays[start][node.last]
+            stop = start + 1
+            while stop < high and arrays[stop][node.last] == token:
+                stop += 1
+            waiting.append((node, start, stop, node.last))
+            start = stop
+    return nodes, leaves
 
-        def place(head: int) -> None:  # recursion only over light branches: at most log2(N) deep
-            nonlocal size
-            start, path = size, [head]
-            while self.children[path[-1]]:
-                path.append(max(self.children[path[-1]], key=lambda child: (weights[child], -self.low[child])))
-            for node in path:
-                index[node] = size
-                order.append(node)
-                size += self.last[node] - self.first[node]
-            if size > start:
-                parts.append(Part(start, size, start, size, True))
-            for node, heavy in zip(reversed(path[:-1]), reversed(path[1:]), strict=True):
-                below = size
-                for child in sorted(self.children[node], key=lambda child: self.low[child]):
-                    if child != heavy:
-                        place(child)
-                above = index[node] + self.last[node] - self.first[node]
-                if size > below and above > start:
-                    parts.append(Part(below, size, start, above, False))
 
-        if self.kept:
-            place(0)
-        pieces = [self.arrays[self.low[node]][self.first[node] : self.last[node]] for node in order]
-        where = [np.arange(self.first[node], self.last[node]) for node in order]
-        empty = np.empty(0, dtype=np.int64)
-        leaf_paths = [self._path(self.node_of[leaf], index) for leaf in range(len(self.kept))]
-        return Tree(
-            tokens=np.concatenate([empty, *pieces]),
-            positions=np.concatenate([empty, *where]),
-            parts=tuple(parts),
-            paths=tuple(leaf_paths[leaf] for leaf in self.leaf_of),
-        )
+def _inline(nodes: Sequence[_Node]) -> None:
+    """Weigh the nodes from the bottom up. A branch that is not worth sharing gives its tokens to its children."""
+    for node in reversed(nodes):
+        children, parent = node.children, node.parent
+        below = sum(child.weight for child in children)
+        saved = len(node) * (len(children) - 1)
+        if children and parent is not None and saved <= SPLIT_TOKENS + MERGE_TOKENS * below:
+            for child in children:
+                child.weight += len(node)
+                child.first, child.parent = node.first, parent
+            at = parent.children.index(node)
+            parent.children[at : at + 1] = children
+        else:
+            node.weight = len(node) + below
 
-    def _path(self, node: int, index: dict[int, int]) -> tuple[tuple[int, int], ...]:
-        path = []
-        while node >= 0:
-            if self.last[node] > self.first[node]:
-                path.append((self.first[node], index[node]))
-            node = self.parent[node]
-        return tuple(reversed(path))
+
+def _lay_out(root: _Node) -> tuple[list[_Node], tuple[Part, ...]]:
+    """The nodes in the order of the line, heavy paths first, and the rectangles of their attention."""
+    order: list[_Node] = []
+    parts: list[Part] = []
+    size = 0
+
+    def place(head: _Node) -> None:  # recursion only over light branches: at most log2(N) deep
+        nonlocal size
+        start, path = size, [head]
+        while path[-1].children:
+            path.append(max(path[-1].children, key=lambda child: (child.weight, -child.low)))
+        for node in path:
+            node.index = size
+            size += len(node)
+        order.extend(path)
+        if size > start:
+            parts.append(Part(start, size, start, size, True))
+        for heavy, node in pairwise(reversed(path)):
+            below = size
+            for child in sorted(node.children, key=lambda child: child.low):
+                if child is not heavy:
+                    place(child)
+            above = node.index + len(node)
+            if size > below and above > start:
+                parts.append(Part(below, size, start, above, False))
+
+    place(root)
+    return order, tuple(parts)
