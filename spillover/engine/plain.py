@@ -40,8 +40,7 @@ class PlainEngine:
             top = int(logits[0].argmax())
         if not request.options:
             top = int(self._logits(request.prompt)[-1].argmax())
-        decode = request.max_new_tokens > 0 and all(top != option[0] for option in request.options)
-        if not decode:
+        if not request.generates(top):
             return Answer(tuple(logprobs), top)
         generated, finished = self._generate(request, stop)
         return Answer(tuple(logprobs), top, generated, finished)

@@ -102,7 +102,7 @@ class SharedEngine:
             blocks.append(block)
             for number in self._read(hidden, pack.start, pack.stop, asked, rows):
                 row = rows[number]
-                if _wants_decoding(row):  # its context must stay, even while some of its options are still to come
+                if row.request.generates(row.top):  # its context must stay while options are still to come
                     row.keys = tree.keys_of(row.index)
                     waiting.append(number)
             for number in [number for number in reading if rows[number].open == 0]:
@@ -227,11 +227,6 @@ def _positions(tree: Tree, rows: list[_Row]) -> dict[int, list[tuple[int, int, i
 def _contexts(rows: list[_Row], waiting: Sequence[int]) -> list[Range]:
     """Key ranges that the rows waiting to be decoded attend to."""
     return merge_ranges(span for number in waiting for span in rows[number].keys or ())
-
-
-def _wants_decoding(row: _Row) -> bool:
-    request = row.request
-    return request.max_new_tokens > 0 and all(row.top != option[0] for option in request.options)
 
 
 def _answer(row: _Row, generated: tuple[int, ...] | None = None, finished: bool = True) -> Answer:

@@ -5,8 +5,8 @@ alike, over all weights of the model, changed or not. There are three measures:
 
 - the mean absolute change, as in the study (Yang et al. 2024, section 5: 7.95e-5 for FTICL, 8.54e-5 for FT);
 - the relative Frobenius norm ||W - W0|| / ||W0||, which does not depend on the scale of the weights;
-- the leading singular values of the change. They give its stable rank ||dW||² / s1² and the share of its energy in
-  the first 16 directions. LoRA changes few directions by construction; full fine-tuning may change all of them.
+- the 16 leading singular values s of the change, for its stable rank ||dW||² / s1² or the share of its energy in few
+  directions. LoRA changes few directions by construction; full fine-tuning may change all of them.
 
 Sums are kept, not means, because sums add up over any set of weights (`pooled`), such as a layer.
 Files are read a tensor at a time, so memory holds the largest tensor at most three times. Most time goes into the
@@ -74,20 +74,6 @@ class Change:
     squared: float
     base_squared: float
     singular_values: tuple[float, ...] = ()
-
-    @property
-    def stable_rank(self) -> float:
-        """||dW||² / s1², between 1 and the rank; nan for an unchanged weight and for one that is no matrix."""
-        return self.squared / self.singular_values[0] ** 2 if self._has_spectrum else math.nan
-
-    @property
-    def leading_share(self) -> float:
-        """Share of the change's energy in its first `DIRECTIONS` directions; nan as above."""
-        return sum(value**2 for value in self.singular_values) / self.squared if self._has_spectrum else math.nan
-
-    @property
-    def _has_spectrum(self) -> bool:
-        return bool(self.singular_values) and self.squared > 0
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ class Request:
     options: tuple[tuple[int, ...], ...] = ()
     max_new_tokens: int = 0
 
+    def generates(self, top: int) -> bool:
+        """Whether the request generates, given the model's greedy first token."""
+        return self.max_new_tokens > 0 and all(top != option[0] for option in self.options)
+
     @property
     def reach(self) -> int:
         """The longest context that the request needs, in tokens: its prompt with the longest possible answer."""
