@@ -316,7 +316,7 @@ def _channels(looks: Mapping[str, Look], *names: str, legend: bool = True) -> Sp
         name: {
             "field": "label",
             "type": "nominal",
-            "legend": {**shown, "labelLimit": 240, "columns": 6} if legend else None,
+            "legend": {**shown, "labelLimit": 240, "columns": 5, "columnPadding": 24} if legend else None,
             "scale": {"domain": list(looks), "range": [look[part[name]] for look in looks.values()]},
         }
         for name in names

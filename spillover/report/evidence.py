@@ -117,9 +117,9 @@ def table(judgements: Sequence[Judgement]) -> Group:
 
 
 NOTES = (
-    "Differences in points of 100 with 95 % intervals. Supported: within the range expected; contradicted: outside; "
-    "else insufficient evidence. Each also after Holm over the comparisons of its claim.",
-    "Margins are stated by whoever wrote the claim. Of 20 claims, chance alone decides about 1 at most.",
+    "Differences are in points of 100, with 95 % intervals. Supported: within the expected range. Contradicted: "
+    "outside it. Both must hold after Holm’s correction over the claim’s comparisons. Else: insufficient evidence.",
+    "The author of a claim chose its margins. Of 20 claims, at most about 1 is decided by chance alone.",
 )
 
 
@@ -133,7 +133,7 @@ def _evidence(judgement: Judgement) -> Text:
         for line in _places(ours):
             text.append(f"\n  {line}", style="not bold dim default")
     if judgement.fill:
-        text.append(f"\nmissing: to be had by\n{judgement.fill}", style="not bold dim italic default")
+        text.append(f"\nmissing; add\n{judgement.fill}", style="not bold dim italic default")
     return text
 
 

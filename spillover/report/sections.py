@@ -1,13 +1,12 @@
-"""What the page says, section by section, as plain values that its template lays out.
+"""The page's content, section by section, as plain values for its template.
 
-Each function takes what it speaks of and returns lists, dicts and strings; where there is nothing to say it returns
-something empty, and the template leaves the section out. Numbers are written here and nowhere in the template, except
-for scores and changes, which have filters of their own.
+Each function returns lists, dicts and strings. The template leaves out a section that is empty. Numbers are formatted
+here and not in the template, except for scores and changes, which have filters.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,19 @@ from ..text.task import FIVE
 from .evidence import MARKS, records
 from .examples import Tally, Written
 
-SMALL_N = 100  # documents a set, below which the page says what could not have been seen
-SHADES = (0.05, 0.15)  # changes of 5 and 15 points deepen a tile
+SMALL_N = 100  # with fewer documents in a test set, the page says which changes could not have been detected
+SHADES = (0.05, 0.15)  # from 5 and from 15 points on, a cell of the matrix is darker
 
 Table = dict[str, Any]
 
 
-def table(
-    id: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()
-) -> Table:
-    """A table for the template, without columns that say nothing; those named in `numeric` stand to the right."""
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> Table:
+    """A table for the template, without empty columns. Columns named in `numeric` are aligned to the right."""
     rows = [list(row) for row in rows]
     kept = [i for i in range(len(columns)) if any(row[i] != "" for row in rows)]
     columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
     right = {i for i, name in enumerate(columns) if name in numeric}
-    return {"id": id, "caption": caption, "columns": columns, "rows": rows, "numeric": right}
+    return {"caption": caption, "columns": columns, "rows": rows, "numeric": right}
 
 
 def everything(results: Results, folder: Path, answers: Written) -> dict[str, Any]:
@@ -71,31 +68,32 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
 
 
 def notes(results: Results) -> Iterator[str]:
-    """What a reader of the verdict and the matrix must know."""
+    """How to read the marks of the verdict and the matrix, and what so few rows cannot show."""
     compared = [entry for entry in matrix(results).values() if entry.change is not None]
     if compared:
         yield (
-            f"Marked is what is beyond chance after Holm’s correction over all changes shown together (p < {ALPHA}, "
-            f"{MIN_ROWS} independent documents or more). Intervals are those of single changes: one may exclude zero "
-            "and not be marked."
+            f"▲ and ▼ mark changes beyond chance: p < {ALPHA} after Holm’s correction over all changes shown together, "
+            f"and at least {MIN_ROWS} independent documents. Intervals are those of single changes, so an interval may "
+            "exclude zero where no change is marked."
         )
     least = min((entry.n for entry in compared), default=SMALL_N)
     found = sorted(e.change.mde for e in compared if e.change and e.change.clusters >= MIN_ROWS)
     if least < SMALL_N and found:
         mde = found[len(found) // 2]
-        seen = f"from about {points(mde)} points: smaller ones often go unseen" if mde < 1 else "at no size"
-        yield (
-            f"With {_count(least, 'document')} in the smallest set, a change on one test set is found with 80 % power "
-            f"after that correction {seen}."
+        yield f"The smallest test set has {_count(least, 'document')}. " + (
+            f"After that correction a change of about {points(mde)} points on one test set is detected with 80 % "
+            "power. Smaller changes often are not detected."
+            if mde < 1
+            else "After that correction no change on one test set is detected with 80 % power."
         )
     if any(entry.cells < entry.planned for entry in matrix(results).values()):
-        yield "Scores with * rest on part of their cells; changes always compare cells that both sides have."
+        yield "A score with * is the mean of a part of its cells. Changes compare only cells that both variants have."
 
 
 def small_print(grid: Grid) -> Iterator[str]:
-    """What the numbers are not."""
+    """Limits of the data, for the top of the page."""
     if any(test.source.startswith("builtin:") for test in grid.tests):
-        yield "Test sets of the suite builtin are templated text: they show the machinery and are no findings."
+        yield "Test sets of the suite builtin are generated from templates. Their scores show how the program works."
 
 
 def placer(results: Results) -> Callable[[float], str]:
@@ -159,7 +157,7 @@ def _tile(entry: MatrixEntry | None) -> dict[str, Any]:
 
 
 def _tile_title(entry: MatrixEntry) -> str:
-    """A tile in words."""
+    """A tile in words, for screen readers."""
     words = (
         f"{entry.variant} on {entry.test}: {entry.metric.title} {points(entry.score)}, 95 % interval "
         f"{points(entry.interval.low)} to {points(entry.interval.high)}, n {entry.n}, "
@@ -175,7 +173,7 @@ def _tile_title(entry: MatrixEntry) -> str:
 
 
 def claims(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
-    """The claims with their evidence; what has not run is named and not listed place by place."""
+    """The claims with their evidence. Comparisons that have not run are named but not listed place by place."""
     if not judgements:
         return None
     items = [
@@ -211,8 +209,7 @@ def data_sets(results: Results) -> Table:
             trains = roles[cell.test].setdefault(ROLE_TITLES[cell.role], [])
             trains += [train] if train not in trains else []
     return table(
-        "data-c",
-        "Test sets (Table 1 of the study): roles, cross-task to training sets not named, and where rows come from",
+        "Test sets, as Table 1 of the study. A set is cross-task for every training set that its role does not name",
         ["Test set", "Task", "Role", "Rows", "Left out", "Source", "Notes"],
         (
             [
@@ -234,9 +231,8 @@ def data_sets(results: Results) -> Table:
 def label_table(grid: Grid) -> Table:
     """Table 4 of the study."""
     labels = {test.task: ", ".join(test.labels) if test.labels else "free text" for test in grid.tests}
-    return table(
-        "labels-c", "Labels (Table 4 of the study)", ["Task", "Labels"], ([task_title(t), s] for t, s in labels.items())
-    )
+    rows = ([task_title(task), listed] for task, listed in labels.items())
+    return table("Labels, as Table 4 of the study", ["Task", "Labels"], rows)
 
 
 def data_examples(results: Results, answers: Written) -> list[dict[str, str]]:
@@ -249,21 +245,21 @@ def data_examples(results: Results, answers: Written) -> list[dict[str, str]]:
 
 
 def audit(folder: Path) -> dict[str, Any] | None:
-    """What `spillover check` found in the data, where it was kept."""
-    path = folder / "audit.json"
-    if not path.is_file():
+    """What the audit found in the data, if it was written."""
+    kept = Store(folder).audit()
+    if kept is None:
         return None
-    lists = json.loads(path.read_text("utf-8"))["lists"]
+    lists = kept["lists"]
     found = [(one, defect) for one in lists for defect in one["defects"]]
     warned = sum(defect["level"] == "warning" for _, defect in found)
-    said = f"{_count(len(found), 'finding')}, {_count(warned, 'warning')}"
-    text = f"{_count(len(lists), 'list')} of rows were looked at: {said}."
+    text = f"Checked: {_count(len(lists), 'list')} of rows. Found: {_count(len(found) - warned, 'note')}, "
+    text += f"{_count(warned, 'warning')}."
     rows = [
         [one["name"], defect["what"], defect["level"], defect["count"] or "–", defect["of"], defect["example"]]
         for one, defect in found
     ]
     columns = ["List", "What", "Level", "Rows", "Of", "For example"]
-    findings = table("audit-c", "Findings, list by list", columns, rows, ["Rows", "Of"]) if rows else None
+    findings = table("Findings, list by list", columns, rows, ["Rows", "Of"]) if rows else None
     return {"text": text, "table": findings}
 
 
@@ -271,19 +267,19 @@ def audit(folder: Path) -> dict[str, Any] | None:
 
 
 def findings(grid: Grid) -> Table | None:
-    """What was found before the run."""
+    """Warnings and notes from before the run."""
     if not grid.warnings:
         return None
     ranked = sorted(grid.warnings, key=lambda finding: finding.level != "warning")
     rows = ([finding.where, finding.level, finding.what] for finding in ranked)
-    return table("preflight-c", "Preflight: what was found before anything ran", ["Where", "Level", "What"], rows)
+    return table("Findings before the run", ["Where", "Level", "What"], rows)
 
 
-TRAINED = ["Samples", "Steps", "Loss", "Seconds", "Tokens", "One at a time", "Saved"]
+TRAINED = ["Samples", "Steps", "Loss", "Seconds", "Tokens", "Without sharing", "Saved"]
 
 
 def training(results: Results, folder: Path) -> Table | None:
-    """What training took, from the receipts of the variants."""
+    """The cost of training, from the receipts of the variants."""
     store = Store(folder)
     rows = []
     for variant in results.grid.variants:
@@ -296,15 +292,15 @@ def training(results: Results, folder: Path) -> Table | None:
             how = [variant.seed, receipt.get("precision", "–"), receipt.get("device", "–")]
             rows.append([variant.name, *learnt, *cost, *how])
     columns = ["Variant", *TRAINED, "Seed", "Precision", "Device"]
-    caption = "Training: tokens computed, and what samples one at a time would take"
-    return table("trained-c", caption, columns, rows, [*TRAINED, "Seed"]) if rows else None
+    caption = "Training: tokens computed, and tokens without shared prefixes"
+    return table(caption, columns, rows, [*TRAINED, "Seed"]) if rows else None
 
 
-SCORED = ["Cells", "Seconds", "Tokens", "One at a time", "Saved", "Generated"]
+SCORED = ["Cells", "Seconds", "Tokens", "Without sharing", "Saved", "Generated"]
 
 
 def scoring(results: Results) -> Table:
-    """What scoring took, from the receipts of the cells."""
+    """The cost of scoring, from the receipts of the cells."""
     missing = {cell.key for cell in results.missing}
     rows = []
     for variant in results.grid.variants:
@@ -318,21 +314,18 @@ def scoring(results: Results) -> Table:
             + [_said(receipt.get(name) for receipt in found) for name in ("precision", "engine", "device")]
         )
     columns = ["Variant", *SCORED, "Precision", "Engine", "Device"]
-    caption = "Scoring: tokens computed, and what requests one at a time would take"
-    return table("scored-c", caption, columns, rows, SCORED)
+    caption = "Scoring: tokens computed, and tokens without shared prefixes"
+    return table(caption, columns, rows, SCORED)
 
 
 def missing_cells(results: Results) -> list[str]:
-    """What has not run, a line for each variant and test set."""
-    counts: dict[tuple[str, str], int] = {}
-    for cell in results.missing:
-        key = results.variants[cell.variant].name, cell.test
-        counts[key] = counts.get(key, 0) + 1
+    """How many cells have not run, a line for each variant and test set."""
+    counts = Counter((results.variants[cell.variant].name, cell.test) for cell in results.missing)
     return [f"{variant} on {test}: {n}" for (variant, test), n in counts.items()]
 
 
 def versions(receipts: Iterable[Mapping[str, Any]]) -> str:
-    """Package versions; more than one of a package where cells were made at different times."""
+    """Package versions. A package has several if cells were computed at different times."""
     found: dict[str, dict[str, None]] = {}
     for receipt in receipts:
         for name, version in (receipt.get("versions") or {}).items():
@@ -353,5 +346,5 @@ def _total(receipts: Sequence[Mapping[str, Any]], name: str) -> float:
 
 
 def _said(values: Iterable[Any]) -> str:
-    """What the receipts say, once each."""
+    """The distinct values, joined."""
     return ", ".join(dict.fromkeys(str(value) for value in values if value)) or "–"

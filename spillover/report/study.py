@@ -1,11 +1,12 @@
 """The seven figures of the study (Yang et al. 2024) for any experiment: which panels, which lines, which bars.
 
-Panels are the study's where the experiment has any of them, else every pair of training and test set with the role that
-the figure is about. Scores are each test set's first metric; seeds and draws are averaged, scores and interval ends
-alike.
+A figure has the study's panels if the experiment has any of them. Else it has every pair of training and test set whose
+role the figure is about. Scores are by the first metric of each test set. Seeds and draws are averaged, the ends of
+intervals too.
 
-The study's bars took the best shot count on the test set itself. Here a bar shows what the model was trained for: FT
-with no demonstrations, FTICL with as many as in training. A ring marks the best over shots, which is too high.
+The study's bars took the best shot count on the test set itself. Here a bar shows the condition that the model was
+trained for: FT without demonstrations, FTICL with as many as in training. A ring marks the best shot count, which is
+biased upwards.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ STUDY: Mapping[int, tuple[Pair, ...]] = {  # the panels of the study's figures, 
 
 
 def every(data: Averages) -> Iterator[Figure]:
-    """All seven. One that cannot be drawn at all has no panels."""
+    """All seven. A figure without data has no panels."""
     yield over_shots(data, 1)
     yield over_shots(data, 2)
     yield across_tasks(data)
@@ -56,7 +57,7 @@ def every(data: Averages) -> Iterator[Figure]:
 
 
 def panels(data: Averages, number: int, pairs: Sequence[Pair]) -> tuple[list[Pair], tuple[str, ...]]:
-    """The panels to draw of those that there are, and what the study has beside them."""
+    """The panels to draw, and the study's panels that are not among `pairs`."""
     there = [pair for pair in STUDY[number] if pair in pairs]
     if not there:
         return list(pairs), ()
@@ -64,7 +65,7 @@ def panels(data: Averages, number: int, pairs: Sequence[Pair]) -> tuple[list[Pai
 
 
 def unfinished(results: Results) -> dict[int, dict[Pair, list[str]]]:
-    """By figure and planned panel, the variants that have not been asked all of it."""
+    """By figure and planned panel, the variants that still miss cells of it."""
     found: dict[int, dict[Pair, list[str]]] = {number: {} for number in STUDY}
     missing = {cell.key for cell in results.missing}
     for cell in results.grid.cells:
@@ -80,7 +81,7 @@ def unfinished(results: Results) -> dict[int, dict[Pair, list[str]]]:
 
 
 def _figures_of(grid: Grid, variant: Variant, cell: Cell) -> Iterator[int]:
-    """The figures that a variant's cell belongs to; the base's belong to all, and are not listed."""
+    """The figures that a variant's cell belongs to. Cells of the base belong to all and are not listed."""
     if cell.role and not variant.factors.get("train_shots"):
         yield {"in_domain": 1, "out_of_domain": 2, "cross_task": 3}[cell.role]
     if cell.role and variant.strategy:
@@ -131,8 +132,8 @@ def across_tasks(data: Averages) -> Figure:
         number=3,
         name="fig3-cross-task",
         title="Cross-task",
-        caption="The base and the models fine-tuned without demonstrations on the other tasks, each at its smallest "
-        "size; lines are named after the training set. Bars are 95 % intervals.",
+        caption="The base and models that were fine-tuned on other tasks, without demonstrations, each with its "
+        "smallest training size. Lines are named after the training set. Bars are 95 % intervals.",
         panels=tuple(drawn),
         lacking=lacking,
         columns=len(tests) if len(tests) in ROW else 4,
@@ -140,7 +141,7 @@ def across_tasks(data: Averages) -> Figure:
 
 
 def _own_tests(pairs: Sequence[Pair]) -> list[Pair]:
-    """Only tests on which something was trained too, as in the study; all where there is none such."""
+    """The pairs whose test set is also a training set, as in the study; all pairs if there are none."""
     trained = {train for train, _ in pairs}
     return [pair for pair in pairs if pair[1] in trained] or list(pairs)
 
@@ -173,8 +174,8 @@ BAR_LOOKS = {
 
 
 HOW = (
-    "Bk: the base with k demonstrations; FCk: FTICL with k in training, asked with k (or the nearest count tested); "
-    "FT: asked with none. Rings: the best shot count, chosen on the test set itself as in the study, which flatters."
+    "Bk: the base with k demonstrations. FCk: FTICL with k in training, tested with k or the nearest count. FT: tested "
+    "without. Rings mark the best shot count, chosen on the test set itself as in the study, and are biased upwards."
 )
 
 

@@ -1,16 +1,16 @@
 """Verdict and generalisation matrix on a terminal, as on the page.
 
-Variants that were trained on the same set share a table, since what is in-domain for one training set is cross-task for
-another. With room, rows are variants and columns test sets by role; without, the table is turned, rows test sets under
-a heading per role, and the variants go into as many tables as they need, each with the base for comparison.
+Variants that were trained on the same set share a table, since a test set that is in-domain for one training set is
+cross-task for another. Rows are test sets under a heading for each role. Where the terminal is too narrow for all
+variants there are several tables, each with the base.
 
-Colour is never needed: an arrow says the direction of a change that is beyond chance, and its absence that there is
-insufficient evidence. Blue and orange, which the common forms of colour-blindness keep apart, only repeat it.
+Colour is never needed. An arrow shows the direction of a change beyond chance; no arrow means insufficient evidence.
+Blue and orange, which colour-blind readers can tell apart, only repeat it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich import box
 from rich.console import Console
@@ -23,17 +23,18 @@ from ..analysis.effects import noise
 from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import Group, MatrixEntry, groups, matrix
+from ..analysis.summaries import Group, groups, matrix
 from ..analysis.verdict import caveats, verdicts
 from ..plan.grid import TestInfo, Variant
 
 UP, DOWN = "bold dodger_blue1", "bold dark_orange"
-CELL_WIDTH = 15  # "[−12.3, +45.6]" and a gap
+CELL_WIDTH = 14  # "[−12.3, +45.6]"
+GAP = 3  # between columns
 NAME_WIDTH = 24  # longer names are folded
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the verdict, the matrix, and what their figures are."""
+    """Print the verdict, the matrix, and how to read its numbers."""
     verdict(results, console)
     show_matrix(results, console)
 
@@ -51,7 +52,7 @@ def verdict(results: Results, console: Console) -> None:
 
 
 def show_matrix(results: Results, console: Console) -> None:
-    """Print the matrix of all variants, then what its figures are."""
+    """Print the matrix of all variants, then how to read its numbers."""
     for group in groups(results):
         console.print()
         console.print(Text(group.title, style="bold"))
@@ -63,51 +64,28 @@ def show_matrix(results: Results, console: Console) -> None:
 
 
 def _tables(results: Results, group: Group, width: int) -> Iterator[Table]:
+    """As many tables as the width needs. A heading and a rule separate the roles."""
     tests = [test for _, of_role in group.columns for test in of_role]
-    names = min(NAME_WIDTH, max(len(v.name) for v in results.grid.variants)) + 2
     base = [results.base] if results.base else []
-    if group.variants and names + CELL_WIDTH * len(tests) + 2 * len(group.columns) <= width:
-        yield _by_variant(results, group, [*base, *group.variants])
-        return
-    names = min(NAME_WIDTH, max(len(t.name) for t in tests)) + 2
-    room = max(1, (width - names - CELL_WIDTH * len(base)) // CELL_WIDTH)
+    names = min(NAME_WIDTH, max(max(len(test.name), len(_what(results, test))) for test in tests))
+    room = max(1, (width - names) // (CELL_WIDTH + GAP) - len(base))
     for start in range(0, len(group.variants) or 1, room):
-        yield _by_test(results, group, [*base, *group.variants[start : start + room]])
-
-
-def _by_variant(results: Results, group: Group, variants: Sequence[Variant]) -> Table:
-    """Rows are variants; the columns of a role stand together under its name."""
-    table = Table(Column("", overflow="fold", max_width=NAME_WIDTH), box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for role, tests in group.columns:
-        for i, test in enumerate(tests):
-            head = Text(ROLE_TITLES[role] if i == 0 else "", style="italic")
-            head.append(f"\n{test.name}", style="bold not italic").append(
-                f"\n{_what(results, test)}", style="dim not italic"
-            )
-            table.add_column(head, overflow="fold", min_width=CELL_WIDTH - 2)
-    for variant in variants:
-        cells = [_cell(results, variant, test) for _, tests in group.columns for test in tests]
-        table.add_row(Text(variant.name, style="bold"), *cells)
-    return table
-
-
-def _by_test(results: Results, group: Group, variants: Sequence[Variant]) -> Table:
-    """Rows are test sets; a heading and a rule set the roles apart."""
-    table = Table(Column("", overflow="fold", max_width=NAME_WIDTH), box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for variant in variants:
-        table.add_column(Text(variant.name, style="bold"), overflow="fold", min_width=CELL_WIDTH - 2)
-    for role, tests in group.columns:
-        if role:
-            table.add_row(Text(ROLE_TITLES[role], style="italic"))
-        for i, test in enumerate(tests):
-            name = Text(test.name, style="bold").append(f"\n{_what(results, test)}", style="dim not bold")
-            cells = [_cell(results, variant, test) for variant in variants]
-            table.add_row(name, *cells, end_section=i == len(tests) - 1)
-    return table
+        variants = [*base, *group.variants[start : start + room]]
+        table = Table(Column("", overflow="fold", max_width=NAME_WIDTH), box=box.SIMPLE_HEAD, pad_edge=False)
+        for variant in variants:
+            table.add_column(Text(variant.name, style="bold"), overflow="fold", min_width=CELL_WIDTH)
+        for role, of_role in group.columns:
+            if role:
+                table.add_row(Text(ROLE_TITLES[role], style="italic"))
+            for test in of_role:
+                name = Text(test.name, style="bold").append(f"\n{_what(results, test)}", style="dim not bold")
+                cells = [_cell(results, variant, test) for variant in variants]
+                table.add_row(name, *cells, end_section=test is of_role[-1])
+        yield table
 
 
 def _what(results: Results, test: TestInfo) -> str:
-    """The metric and how many documents it rests on."""
+    """The metric and the number of documents."""
     counts = {entry.n for (_, name), entry in matrix(results).items() if name == test.name}
     n = f"{min(counts)}–{max(counts)}" if len(counts) > 1 else str(*counts or {test.n})
     return f"{METRICS[test.metrics[0]].title}, n {n}"
@@ -120,22 +98,12 @@ def _cell(results: Results, variant: Variant, test: TestInfo) -> Text:
     text = Text(points(entry.score) + ("" if entry.cells == entry.planned else "*"))
     if entry.delta is None or entry.delta_interval is None:
         return text.append(f"\n[{points(entry.interval.low)}, {points(entry.interval.high)}]", style="dim")
-    text.append(f" {_change(entry)}", style=_style(entry))
+    gains = entry.delta > 0
+    arrow = (" ▲" if gains else " ▼") if entry.is_clear else "  "
+    text.append(f"{arrow} {signed(entry.delta)}", style=(UP if gains else DOWN) if entry.is_clear else "")
     text.append(f"\n{signed_interval(entry.delta_interval)}", style="dim")
     floor = noise(entry.change) if entry.change else ""
     return text.append(f"\nseeds {floor}", style="dim") if floor else text
-
-
-def _change(entry: MatrixEntry) -> str:
-    assert entry.delta is not None
-    arrow = ("▲" if entry.delta > 0 else "▼") if entry.is_clear else " "
-    return f"{arrow} {signed(entry.delta)}"
-
-
-def _style(entry: MatrixEntry) -> str:
-    if not entry.is_clear or entry.delta is None:
-        return ""
-    return UP if entry.delta > 0 else DOWN
 
 
 def notes(results: Results) -> list[str]:
@@ -143,19 +111,19 @@ def notes(results: Results) -> list[str]:
     settings = sorted({entry.planned for entry in matrix(results).values()}) or [0]
     many = str(settings[0]) if len(settings) == 1 else f"{settings[0]} to {settings[-1]}, by test set,"
     lines = [
-        f"Scores of 100, each the mean over shots and prompts ({many} settings); n is documents, "
-        "and brackets are 95 % intervals, each for itself.",
+        f"Scores are of 100, each the mean over shots and prompts ({many} settings). n counts documents. Brackets are "
+        "95 % intervals of single numbers.",
     ]
     compared = [entry for entry in matrix(results).values() if entry.delta is not None]
     if compared:
         lines.append(
-            "The base shows its score's interval; the others their change from the base on the same rows, and its "
-            f"interval. ▲ ▼ beyond chance: p < {ALPHA} after Holm over the {len(compared)} changes; no arrow: "
-            "insufficient evidence."
+            "The base has the interval of its score. The others have their change from the base on the same rows and "
+            f"its interval. ▲ ▼: beyond chance, p < {ALPHA} after Holm’s correction over the {len(compared)} changes. "
+            "No arrow: insufficient evidence."
         )
     if any(entry.cells != entry.planned for entry in matrix(results).values()):
         lines.append(
-            "* not all cells have run: the score is over those that have, the change over those the base has too."
+            "*: not all cells have run. The score is over those that have, the change over those that the base has too."
         )
     if results.missing:
         lines.append(f"{len(results.missing)} of {len(results.grid.cells)} cells are missing.")

@@ -1,13 +1,13 @@
-"""Why scores changed: what stayed with the domain, what prompts do, answers that left the format, what moved inside.
+"""Why scores changed: what stayed in the domain, what prompts do, answers that left the format, what moved inside.
 
-Each part is a title, a sentence, and a table or a figure, as plain values for the page; one without anything to show
-is left out. Contrasts come from `effects`, a family to a table, counts of answers from `examples.Tally`, and changes
+Each part is a title, a text, and a table or a figure, as plain values for the page. A part without content is left out.
+Contrasts come from `effects`, one family for each table; counts of answers come from `examples.Tally`, and changes
 inside a model from `spillover.run.inspect`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..analysis.contrasts import slope
@@ -19,86 +19,70 @@ from ..run.inspect import Divergence, Inside
 from .examples import Tally
 from .sections import table
 
-LISTED, SHOWN = 0.02, 16  # off-format rates below are not listed, and no more of them
+LISTED, SHOWN = 0.02, 16  # the smallest off-format rate that is listed, and the most rows
 Part = dict[str, Any]
 
 
 def parts(
     results: Results, inside: Mapping[str, Inside], tallies: Mapping[tuple[str, str], Tally], weights: Part
 ) -> list[Part]:
-    """Everything there is to say, in reading order. `weights` is the figure of that name as the page takes it."""
-    effects = families(results)
+    """All parts with content, in reading order. `weights` is the figure of that name as the page takes it."""
     found = [
-        stayed(effects.get("interaction", ())),
-        demonstrations(results, effects.get("slope", ())),
-        with_demonstrations(effects.get("fticl", ())),
-        prompts(results, effects.get("prompt", ())),
+        *_contrasts(results),
         off_format(results, tallies),
         confusion(results, tallies),
-        moved(weights),
+        {"figure": weights} if weights["drawing"] else None,
         divergence(results, inside),
         unproven(inside),
     ]
     return [part for part in found if part]
 
 
-# --- effects ----------------------------------------------------------------------------------------------------------
+# --- contrasts --------------------------------------------------------------------------------------------------------
 
-CAPTION = "Points with 95 % intervals; ▲ ▼ beyond chance after Holm over this table, the rest insufficient evidence"
+CAPTION = "Points with 95 % intervals. ▲ ▼: beyond chance after Holm’s correction over this table"
 
 
-def stayed(rows: Sequence[EffectRow]) -> Part | None:
-    """Whether the gain stayed in the domain."""
-    return _effects(
-        rows,
-        "What stayed with the domain",
-        "The change from the base in-domain less that elsewhere. Above zero, what was learned did not reach there, or "
-        "was paid for there; around zero, the change is the same everywhere.",
-        "interactions-c",
+def _contrasts(results: Results) -> Iterator[Part | None]:
+    """A table for each family of effects."""
+    effects = families(results)
+    yield _effects(
+        effects.get("interaction", ()),
+        "What stayed in the domain",
+        "The change from the base in-domain minus the change elsewhere. Above zero, the gain did not carry over, or it "
+        "was paid for elsewhere. Around zero, the change is the same everywhere.",
         lambda row: (row.name, row.where),
     )
-
-
-def demonstrations(results: Results, rows: Sequence[EffectRow]) -> Part | None:
-    """What is left of in-context learning."""
     text = (
-        "What each further demonstration adds (the slope over shots), less what it adds for the base. Below zero, "
-        "fine-tuning took away in-context learning."
+        "What each further demonstration adds to the score (the slope over shots), minus what it adds for the base. "
+        "Below zero, fine-tuning has weakened in-context learning."
     )
-    of_base = slope(results, results.cells_of_base)
-    if of_base is not None:
-        text += f" For the base it is {signed(of_base.value)} {signed_interval(of_base.interval)} over all test sets."
-    return _effects(rows, "What is left of in-context learning", text, "slopes-c", lambda row: (row.name, row.where))
-
-
-def with_demonstrations(rows: Sequence[EffectRow]) -> Part | None:
-    """FTICL less FT."""
-    return _effects(
-        rows,
-        "FTICL less FT",
-        "What training with demonstrations in each sample changed, against plain fine-tuning on the same rows, by the "
-        "demonstrations in the prompt.",
-        "fticl-c",
+    base = slope(results, results.cells_of_base)
+    if base is not None:
+        text += f" For the base it adds {signed(base.value)} {signed_interval(base.interval)} over all test sets."
+    yield _effects(
+        effects.get("slope", ()), "What is left of in-context learning", text, lambda row: (row.name, row.where)
+    )
+    yield _effects(
+        effects.get("fticl", ()),
+        "FTICL minus FT",
+        "How training with demonstrations in each sample differs from plain fine-tuning on the same rows, by the "
+        "number of demonstrations in the prompt.",
         lambda row: (f"{row.name} − {row.less}, {row.where}", f"{row.shots} shots"),
     )
-
-
-def prompts(results: Results, rows: Sequence[EffectRow]) -> Part | None:
-    """How much the prompt format matters."""
     first, *others = formats(results)
-    return _effects(
-        rows,
+    yield _effects(
+        effects.get("prompt", ()),
         "How much the prompt format matters",
-        f"Score in the format {first} less that in {' or '.join(others)}.",
-        "prompts-c",
+        f"Score in prompt format {first} minus the score in {' or '.join(others)}.",
         lambda row: (row.name if len(others) == 1 else f"{row.name}, {first} − {row.less}", row.where),
     )
 
 
 def _effects(
-    rows: Sequence[EffectRow], title: str, text: str, id: str, place: Callable[[EffectRow], tuple[str, str]]
+    rows: Sequence[EffectRow], title: str, text: str, place: Callable[[EffectRow], tuple[str, str]]
 ) -> Part | None:
-    """A family as a table: `place` names an effect's line and column. Effects carry what they rest on as a note."""
+    """A family as a table. `place` names an effect's line and column; a note says which data an effect rests on."""
     if not rows:
         return None
     lines: dict[tuple[str, str], dict[str, Any]] = {}  # two recipes may share a name
@@ -110,7 +94,7 @@ def _effects(
     found_columns = dict.fromkeys(place(row)[1] for row in rows)
     columns = sorted(found_columns, key=lambda name: roles.index(name) if name in roles else len(roles))
     cells = [[line, *(found.get(column, "") for column in columns)] for (_, line), found in lines.items()]
-    return {"title": title, "text": text, "table": table(id, CAPTION, ["Variant", *columns], cells, columns)}
+    return {"title": title, "text": text, "table": table(CAPTION, ["Variant", *columns], cells, columns)}
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -131,9 +115,9 @@ def off_format(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Pa
     numbers = ["Rate", "Answers", "Of", "Labels of the training task"]
     return {
         "title": "Answers that left the format",
-        "text": "Left to itself the model gave no label of the task, or in free text nothing or a label. Forced choice "
-        "hides this: the score is then that of an answer which the model would not have given.",
-        "table": table("off-c", f"Off-format rates{more}", ["Variant", "Test set", *numbers], rows, numbers),
+        "text": "When it generated freely, the model gave no label of the task; for free text, nothing or a label. "
+        "Forced choice hides this, because it scores a label that the model would not have generated.",
+        "table": table(f"Off-format rates{more}", ["Variant", "Test set", *numbers], rows, numbers),
     }
 
 
@@ -143,7 +127,7 @@ def _rates(tally: Tally, has_labels: bool) -> list[str]:
 
 
 def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Part | None:
-    """Which label was said for which."""
+    """How often each label was given for each reference."""
     matrices = []
     for (variant, test), tally in tallies.items():
         info = results.tests[test]
@@ -156,9 +140,9 @@ def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Par
     if not matrices:
         return None
     return {
-        "title": "Which label for which",
-        "text": "Answers over all shots and prompts. A column that takes everything is a model that says one label "
-        "whatever it is asked.",
+        "title": "Confusion of labels",
+        "text": "Answers over all shots and prompts. If one column holds nearly all of them, the model gives that "
+        "label for any row.",
         "confusion": matrices,
     }
 
@@ -166,15 +150,8 @@ def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Par
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 
-def moved(weights: Part) -> Part | None:
-    """How far weights moved, where that was looked at."""
-    if not weights["drawing"]:
-        return None
-    return {"figure": weights}
-
-
 def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
-    """How far predictions moved: KL from the base, on plain text and at the answers of the test sets by role."""
+    """How far predictions moved: KL from the base, on plain text and on the answers of the test sets, by role."""
     roles = {(results.variants[c.variant].name, c.test): c.role for c in results.grid.cells}
     rows = []
     for name, seen in inside.items():
@@ -190,15 +167,15 @@ def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
     numbers = ["Plain text", "95 % interval", *(f"Answers, {ROLE_TITLES[role]}" for role in ROLES)]
     return {
         "title": "How far predictions moved",
-        "text": "KL(base || variant) in nats a token, over the whole vocabulary. At the answers of the test sets it is "
-        "what was trained for, or spilled over. On a plain English text that no training set has anything to do with, "
-        "it is change that nobody asked for.",
-        "table": table("kl-c", "KL from the base", ["Variant", *numbers], rows, numbers),
+        "text": "KL(base || variant) in nats per token, over the whole vocabulary. On the answers of the test sets it "
+        "measures what was trained for, or what spilled over. Plain text is English prose that is unrelated to every "
+        "training set: a change there was not intended.",
+        "table": table("KL from the base", ["Variant", *numbers], rows, numbers),
     }
 
 
 def unproven(inside: Mapping[str, Inside]) -> Part | None:
-    """Variants of which the weights, or the predictions, could not be held against the base's."""
+    """Variants whose weights or predictions could not be compared with the base's."""
     rows = [
         [name, what, why]
         for name, seen in inside.items()
@@ -209,7 +186,7 @@ def unproven(inside: Mapping[str, Inside]) -> Part | None:
         return None
     return {
         "title": "Not proven to differ from the base",
-        "text": "A variant whose weights were not loaded answers as the base does, without an error. Weights and "
-        "predictions are therefore held against the base’s before a variant is asked; here that could not be done.",
-        "table": table("unproven-c", "What could not be held against the base", ["Variant", "What", "Why"], rows),
+        "text": "A variant whose weights were not loaded answers like the base, without an error. Therefore weights "
+        "and predictions are compared with the base’s before a variant is tested. Here that was not possible.",
+        "table": table("What could not be compared with the base", ["Variant", "What", "Why"], rows),
     }

