@@ -79,6 +79,7 @@ def release(place: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_all_of_it_on_a_tiny_model(
     script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

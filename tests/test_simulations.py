@@ -26,6 +26,7 @@ def scripts() -> Iterator[dict[str, Any]]:
         sys.modules.pop(name)
 
 
+@pytest.mark.slow
 def test_nothing_is_claimed_where_nothing_is(scripts: dict[str, Any]) -> None:
     """Of 60 families, 5 % would be 3; more than 8 come by chance once in two hundred times."""
     for name in ("one checkpoint twice, 24 rows", "2 seeds each, 24 rows"):
@@ -33,11 +34,13 @@ def test_nothing_is_claimed_where_nothing_is(scripts: dict[str, Any]) -> None:
         assert families <= 8 / 60 < without_holm
 
 
+@pytest.mark.slow
 def test_one_seed_read_as_the_recipe_is_often_wrong(scripts: dict[str, Any]) -> None:
     families, _, _ = scripts["aa"].failures(scripts["aa"].WRONG["1 seed each, 100 rows"], grids=15, seed=1)
     assert families > 0.4
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_found_as_often_as_promised(scripts: dict[str, Any]) -> None:
     power = scripts["power"]
     design, contrast = power.CASES["checkpoints, one set of 24 texts"]

@@ -12,6 +12,8 @@ from tinyruns import write_experiment
 
 import spillover
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(spillover.__file__).resolve().parent
 
 
