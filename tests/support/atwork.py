@@ -98,8 +98,8 @@ def work(folder: str, variant: str) -> int:
 
 def run(folder: str, file: str) -> None:
     """A whole run with these processes, as a user's script would start it."""
-    import spillover.run.processes as processes
     from spillover.api import prepare
+    from spillover.run import processes
     from spillover.run.execute import execute
 
     processes.command = command
