@@ -3,5 +3,6 @@
 Comes in: training and test files, or nothing. Goes out: an experiment YAML with comments (`spillover init`), or the
 demo's (`spillover demo`).
 
-To change what `init` recognises or writes, go to `init.py`. The demo's experiment is `demo.yaml`.
+To change what `init` recognises, go to `init.py`. To change what it writes, go to `init.yaml.jinja`. The demo's
+experiment is `demo.yaml`.
 """
