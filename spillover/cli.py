@@ -198,19 +198,12 @@ def work(
 @app.command()
 def status(folder: Folder) -> None:
     """Show how many cells of each variant are there."""
-    from rich.table import Table
-
+    from .report.plan import standing
     from .store.store import Store
 
     store = Store(folder)
     grid = store.grid()
-    valid = store.valid(grid)
-    table = Table("variant", "cells there", "missing", box=None, header_style="bold", pad_edge=False)
-    for variant in grid.variants:
-        cells = [cell for cell in grid.cells if cell.variant == variant.key]
-        there = sum(cell.key in valid for cell in cells)
-        table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
-    _out().print(table)
+    _out().print(standing(grid, store.valid(grid)))
 
 
 @app.command()

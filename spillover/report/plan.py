@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from rich import box
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from ..disk import free_space
 from ..plan.cost import Estimate, gigabytes
+from ..plan.grid import Grid
 from ..run.progress import duration
 
 DAY_S = 86_400.0
@@ -73,3 +75,13 @@ def amount(number: float) -> str:
             scaled = number / size
             return f"{scaled:.0f} {letter}" if scaled >= 10 else f"{scaled:.1f} {letter}"
     return f"{number:.0f}"
+
+
+def standing(grid: Grid, valid: Container[str]) -> RenderableType:
+    """How many cells of each variant are there. `valid` are the keys of the cells that count."""
+    table = Table("variant", "cells there", "missing", box=None, header_style="bold", pad_edge=False)
+    for variant in grid.variants:
+        cells = [cell for cell in grid.cells if cell.variant == variant.key]
+        there = sum(cell.key in valid for cell in cells)
+        table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
+    return table
