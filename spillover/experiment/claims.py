@@ -1,4 +1,4 @@
-"""A claim about results, as data: what is compared with what, where, and what is expected of it.
+"""A claim about results, as data: what is compared with what, where, and which difference is expected.
 
     - id: keeps
       text: support-ft loses no more than 2 points on any cross-task test.
@@ -8,12 +8,9 @@
           each: test_dataset
           expect: {at_least: -2}
 
-A side selects by columns of `results.csv` (and `train_task`, `train_kind`, `kind`). `theirs` says only in what it
-differs from `ours`: a cell of ours is compared with those cells of theirs that are its equals in all the rest. What is
-not in `each` is averaged, every test set counting the same. What is expected is a range for the difference, in points
-of 100; the verdict asks where the difference's interval lies (`spillover.analysis.judge`).
-
-Nothing here reads results. The study's own claims are written in this language, in `suites/paper_claims.yaml`.
+A side selects variants by their factors and cells by their condition. `theirs` names only how it differs from `ours`; in
+all other columns the cells on both sides are equal. Columns that are not in `each` are averaged, with the same weight
+for each test set. The expected range is in points of 100. `analysis.judge` compares it with the interval.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
-"""Two ways to run the study, and every way between them.
+"""Two protocols for a study, and every mixture of them.
 
-`protocol: sound` is what this package holds to be right. `protocol: paper` repeats the choices of the study's released
-code, for any tokenizer, so that published figures can be compared. Each difference is one switch of `Protocol`, so
-that what it moves can be measured alone:
+`sound` is what this package considers right. `paper` repeats the choices of the study's released code for any
+tokenizer. Each difference is one switch, so that its effect can be measured alone:
 
     protocol: paper
     protocol: {base: sound, label_scoring: first_token}
-    protocol: sound + label_scoring=first_token          # the same; how the results name it
+    protocol: sound + label_scoring=first_token          # the same, as results name it
 
-A switch is no part of any key. It acts through what it changes (rows, rendered text, ids, samples), and that is:
-where it changes nothing, answers are found again. The default of every field is `sound`, so that `Protocol()` is it.
-Switches, sources and effects: docs/protocols.md.
+Switches are in no key. They change rows, texts, ids or samples, and those are. The default of each field is `sound`.
+`text.switches` applies them; docs/protocols.md lists their sources and effects.
 """
 
 from __future__ import annotations

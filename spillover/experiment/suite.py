@@ -1,13 +1,9 @@
 """Data sets and their roles, as written in YAML.
 
-A suite is a mapping of data sets. Each names its task and where its training rows, test rows and
-demonstrations come from: an ordered list of sources, of which the first available one is used. A test set is in-domain
-for the training set of its own name and for those in `in_domain`, out-of-domain for the others of its task
-and those in `out_of_domain`, and cross-task for the rest. Two suites ship with the package (`suites/`):
-`paper`, the study's Table 1, and `builtin`, templated text that needs no download.
-
-An experiment's `datasets:` has the same shape, so a user's own data is a suite of one or two. One item may stand
-wherever a list of them is meant (`Listed`), and the JSON schema for editors knows it.
+A suite maps names to data sets. A data set names its task and lists sources for its training rows, test rows and
+demonstrations; the first source that is available is used. `role_of` decides whether a test set is in-domain,
+out-of-domain or cross-task for a training set. The package ships two suites: `paper` (Table 1 of the study) and
+`builtin` (templated text, no download). The `datasets:` of an experiment have the same form.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """What an experiment will cost, before anything is computed.
 
-Work is counted in tokens, and tokens are estimated from characters: a run wants to know its time left at every row, and
-`spillover plan` wants to answer at once, so neither encodes everything first. Two counts stand beside each
-other: every prompt in full, and what is left when the demonstrations that a test set's rows share are computed once.
+Work is counted in tokens, which are estimated from characters, since encoding everything first would take too long. Two
+counts stand side by side: every prompt in full, and with shared demonstrations computed once.
 
-Time is never guessed from hardware. Cells and trainings leave receipts with their seconds; the receipts of this
-machine, in this output folder, say how many seconds a token of our own estimate took, and so correct the estimate along
-with the speed. Scoring labels and writing text differ too much to share a rate, so each has its own where it has been
-measured. Without a receipt the time is unknown until the first cell. Answers that a smaller `limit` left are used again
-and not subtracted here: the estimate is then too high.
+Time is measured, not guessed. The receipts of this machine in this output folder tell how many seconds an estimated
+token took, with a rate each for training, for scoring labels and for writing text. Without receipts the time is
+unknown. Answers that are used again after `limit` was raised are not subtracted, so the estimate is then too high.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""From an experiment to what must exist: variants, cells, and the text of every row.
+"""From an experiment to all that must exist: variants, cells, and the text of every row.
 
-Pure, but for reading data and the tokenizer: nothing is trained, torch is not imported. Every key is known here. A
-variant's key is its recipe (`spillover.plan.jobs`). A cell's key is the variant's key with the rendered texts and their
-targets (`spillover.plan.questions`), the tokenizer, and a version number for each rule. Not in a key: batch sizes on
-the device, device, paths, names, metrics, and the order in which a YAML lists things. `engine` and `precision` enter
-only where the YAML asks for something other than the default, because then the point is to compute again.
+The plan reads data and the tokenizer and does nothing else. All keys are known here. A variant's key comes from its
+recipe (`plan.jobs`). A cell's key comes from its variant's key and its questions (`plan.questions`). Devices, batch
+sizes on a device, paths, names and metrics are in no key. `engine` and `precision` are in keys only where the YAML asks
+for a value other than the default.
 
-Adding a shot count, a data set or a strategy to a finished experiment therefore adds keys and changes none. (One
-exception: a test file without a list of demonstrations that was asked at 0 shots alone. At the first shot count the
-rows at its end become demonstrations; cells with the rows that remain are new, their answers are found again.)
+A shot count, data set or strategy that is added to a finished experiment adds keys and changes none. There is one
+exception: a test set without its own demonstrations. When it is first asked with demonstrations, its last rows serve
+as such and are no longer scored.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Sheets: the rows of a test set as text, once for every shot count, prompt format and draw of the demonstrations.
+"""Questions: the rows of a test set as text, once for every shot count, prompt format and draw of the demonstrations.
 
-A sheet is the same for every variant; a cell of the grid is one sheet answered by one variant. A row's `prompt_hash`
-covers all that decides a model's response to it and nothing else: the text, the labels, how many tokens may be
-generated, the tokenizer, and a version number for each rule. So answers are found again whatever asked for them. Of
-the protocol it covers what departs from the sound one in how this text becomes ids and where its answer ends.
+A `Sheet` holds the questions of one condition. It is the same for every variant. A question's `prompt_hash` covers all
+that decides a model's response to it and nothing else: the text, the labels, the token limit, the tokenizer, the
+versions of the rules, and the switches of the protocol that depart from the sound one. So a stored answer is found
+again, whichever experiment asks for it.
 """
 
 from __future__ import annotations
