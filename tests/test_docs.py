@@ -17,7 +17,8 @@ from pydantic_core import PydanticUndefined
 from spillover import cli, errors
 from spillover.analysis.table import columns
 from spillover.experiment import dialect
-from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, VariantSpec
+from spillover.experiment.recipe import TrainSpec
+from spillover.experiment.schema import Experiment, TestSpec, VariantSpec
 from spillover.experiment.strategy import AXES, STRATEGIES, Strategy
 from spillover.experiment.suite import Choice, DatasetSpec, Source, Strict, Threshold
 from spillover.plan.grid import Grid

@@ -8,9 +8,9 @@
           each: test_dataset
           expect: {at_least: -2}
 
-A side selects variants by their factors and cells by their condition. `theirs` names only how it differs from `ours`; in
-all other columns the cells on both sides are equal. Columns that are not in `each` are averaged, with the same weight
-for each test set. The expected range is in points of 100. `analysis.judge` compares it with the interval.
+A side selects variants by their factors and cells by their condition. `theirs` names only how it differs from `ours`;
+in all other columns the cells on both sides are equal. Columns that are not in `each` are averaged, with the same
+weight for each test set. The expected range is in points of 100. `analysis.judge` compares it with the interval.
 """
 
 from __future__ import annotations

@@ -56,3 +56,4 @@ Names = Annotated[tuple[str, ...], Listed()]
 # Negative shots would slice from the end of a list. numpy refuses negative seeds.
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Listed()]
 Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Listed()]
+AtLeastOne = Annotated[Counts, Field(min_length=1)]

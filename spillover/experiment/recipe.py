@@ -1,4 +1,6 @@
-"""A recipe: a strategy with every value resolved, which is how the weights of one variant are moved.
+"""What is trained (`TrainSpec`), and the recipes that follow from it.
+
+A recipe is a strategy with every value resolved: how the weights of one variant are moved.
 
 A recipe's dump is part of its variant's key, defaults included, so that a default that changes later never finds old
 weights. What is left out of it does not decide the weights (`NOT_IN_RECIPE` says why, field by field; a test holds both
@@ -8,21 +10,46 @@ together). Names of fields are those of transformers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from .factors import Value
-from .fields import Strict
-from .strategy import AllWeights, Demos, NoDemos, Strategy, Weights
-
-if TYPE_CHECKING:
-    from .schema import TrainSpec
+from .fields import AtLeastOne, Listed, Names, Rates, Strict
+from .strategy import STRATEGIES, AllWeights, Demos, NoDemos, Strategies, Strategy, Weights
 
 # Those of transformers that need no options of their own.
 Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]
+
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Listed()]
+
+
+class TrainSpec(Strict):
+    """What is trained: data sets x sizes x strategies x seeds (x learning rates). Names are those of transformers."""
+
+    datasets: Literal["all"] | Names = Field(
+        (), description="training sets; default: the data sets defined in this file"
+    )
+    sizes: Sizes = Field((), description="training rows; empty: all there are")
+    strategies: Strategies = Field((STRATEGIES["ft"],), description="ft, fticl, lora, or a mapping with options")
+    seeds: AtLeastOne = (0,)
+    learning_rate: Annotated[Rates, Field(min_length=1)] = Field((2e-5,), description="a number or a list")
+    num_train_epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(16, ge=1, description="samples an optimiser step: the effective batch")
+    max_length: int = Field(
+        1024, ge=8, description="tokens a sample; demonstrations are dropped first, answers never cut"
+    )
+    overlong: Literal["error", "drop"] = Field("error", description="a sample that does not fit even alone")
+    prompt: str = Field("p1", description="prompt format of the training samples")
+    lr_scheduler_type: Schedule = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    gradient_checkpointing: bool = False
+    report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
+
 
 NOT_IN_RECIPE: Mapping[str, str] = {
     "Strategy.name": "a name",

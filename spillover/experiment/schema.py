@@ -22,44 +22,15 @@ from pydantic_core import ErrorDetails
 from ..errors import ExperimentError, did_you_mean
 from . import dialect
 from .claims import Claim, ClaimFile, Claims
-from .fields import Counts, Listed, Names, Rates, Strict, as_list
+from .fields import AtLeastOne, Listed, Names, Strict, as_list
 from .protocol import SOUND, Protocol
-from .recipe import Schedule
-from .strategy import STRATEGIES, Strategies
+from .recipe import TrainSpec
 from .suite import DatasetSpec, load_suite
 
 Model = TypeVar("Model", bound=BaseModel)
 
-AtLeastOne = Annotated[Counts, Field(min_length=1)]
-Size = Annotated[int, Field(ge=1)]
-Sizes = Annotated[tuple[Size, ...], Listed()]
 Pick = Literal["first", "balanced"]
 """How demonstrations are taken from their list (`text.demos`)."""
-
-
-class TrainSpec(Strict):
-    """What is trained: data sets x sizes x strategies x seeds (x learning rates). Names are those of transformers."""
-
-    datasets: Literal["all"] | Names = Field(
-        (), description="training sets; default: the data sets defined in this file"
-    )
-    sizes: Sizes = Field((), description="training rows; empty: all there are")
-    strategies: Strategies = Field((STRATEGIES["ft"],), description="ft, fticl, lora, or a mapping with options")
-    seeds: AtLeastOne = (0,)
-    learning_rate: Annotated[Rates, Field(min_length=1)] = Field((2e-5,), description="a number or a list")
-    num_train_epochs: float = Field(2.0, gt=0)
-    batch_size: int = Field(16, ge=1, description="samples an optimiser step: the effective batch")
-    max_length: int = Field(
-        1024, ge=8, description="tokens a sample; demonstrations are dropped first, answers never cut"
-    )
-    overlong: Literal["error", "drop"] = Field("error", description="a sample that does not fit even alone")
-    prompt: str = Field("p1", description="prompt format of the training samples")
-    lr_scheduler_type: Schedule = "linear"
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, ge=0)
-    gradient_checkpointing: bool = False
-    report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
 
 
 class TestSpec(Strict):

@@ -15,8 +15,8 @@ from plans import experiment
 from prose import tells
 
 from spillover.errors import DataError, ExperimentError
-from spillover.experiment.recipe import NOT_IN_RECIPE, Recipe
-from spillover.experiment.schema import Experiment, TestSpec, TrainSpec, load_experiment, parse_experiment
+from spillover.experiment.recipe import NOT_IN_RECIPE, Recipe, TrainSpec
+from spillover.experiment.schema import Experiment, TestSpec, load_experiment, parse_experiment
 from spillover.experiment.strategy import AXES, OPTIONS, AllWeights, FixedDemos, Lora, NoDemos, Strategy
 from spillover.experiment.suite import SUITES
 from spillover.fingerprint import fingerprint
