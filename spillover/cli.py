@@ -3,7 +3,7 @@
 Imports are inside the commands, so that `--help` answers at once and `plan`, `check`, `status` and `report` never load
 torch. Exit codes: 0 done, 1 a variant or unit failed and the others went on (or warnings under `check --strict`), 2 bad
 input or a file the system refuses (one line says what, where and what is allowed), 3 another run holds the output
-folder, 130 stopped by Ctrl-C. A traceback is a bug.
+folder, or another process the variant, 130 stopped by Ctrl-C. A traceback is a bug.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def demo(
     path = write_demo(output_path, model)
     _run_and_show(
         Given(path),
-        f"Next: open {output_path / 'report.html'}, then try your own data:\n"
+        "Next: open that page, then try your own data:\n"
         "  spillover init --train train.jsonl --test test.jsonl\n"
         "or a larger demo (trains again, then scores the new rows):\n"
         f"  spillover run {path} --limit 48 --set keep=weights",
@@ -229,7 +229,7 @@ def report(
     with _working("scoring what is there, drawing"):
         page = result.write(figures=True)
     show(result.table, _out())
-    _say(f"Wrote {page}, {folder / 'results.csv'}, effects.csv and figures/")
+    _say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it")
 
 
 @app.command()
@@ -346,7 +346,7 @@ def _run_and_show(given: Given, next_step: str | None = None) -> None:
         result = Result(store.folder)
         page = result.write()
     show(result.table, console)
-    _say(f"Wrote {page}, {store.folder / 'results.csv'} and effects.csv")
+    _say(f"Wrote {page}, and results.csv and effects.csv beside it")
     for failure in failures:
         _say(failure, style="bold")
     if failures:

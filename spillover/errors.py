@@ -11,7 +11,7 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
     ├── ModelError             2   model, adapter or tokenizer: missing, gated, unsafe, too short
     ├── PromptError            2   prompts: too long, labels the tokenizer cannot tell apart
     └── StoreError             2   the output folder: other version, no disk
-        └── StoreBusy          3   another run holds the folder
+        └── StoreBusy          3   another run holds the folder, or another process the variant
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class StoreError(SpilloverError):
 
 
 class StoreBusy(StoreError):
-    """Another run holds the output folder."""
+    """Another run holds the output folder, or another process holds the variant."""
 
     exit_code = 3
 

@@ -160,7 +160,7 @@ def test_run_from_python_writes_everything(tmp_path: Path, smollm2: Path) -> Non
     assert {"results.csv", "report.html", "experiment.yaml", "grid.json", "cells", "variants"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }
-    assert "precision: float32" in (tmp_path / "out" / "experiment.yaml").read_text()
+    assert json.loads((tmp_path / "out" / "precision.json").read_text()) == {"auto": "float32"}
 
 
 def test_no_results_is_one_line(tmp_path: Path) -> None:
