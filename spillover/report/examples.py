@@ -1,16 +1,16 @@
-"""Every answer beside its prompt: what was asked, what each variant said, how it scored, packed for the page.
+"""Every answer with its prompt and score, packed for the page.
 
-A page of a few megabytes cannot hold the answers of thousands of cells. They are packed by condition (test set, prompt
-format, shots, draw), since answers are only compared within one. The packs that matter first go into the page; each of
-the rest becomes a script file beside it, which the page loads when asked. A script and not JSON, because a page that
-was opened from disk may not fetch, while it may add a script element. Such a file is named after everything that it
-follows from, and one that is there is not made again: reading all answers is what takes time in a large folder.
+A page of a few megabytes cannot hold the answers of thousands of cells. They are packed by condition, since answers are
+only compared within one. The first packs go into the page. Each of the others becomes a script file beside it, which
+the page loads when it is needed: a page that was opened from disk may not fetch JSON, but it may add a script element.
+The name of a file is a hash of its inputs, and a file that exists is not made again, because reading all answers of a
+large folder takes long.
 
-Texts that repeat are written once: what stands before every row (the demonstrations), a label by its number.
-Numbers are integers: scores in points of 100, log-probabilities in thousandths of a nat.
+Texts that repeat are written once: the demonstrations before every row, and a label by its number. Numbers are
+integers: scores in points of 100, log-probabilities in thousandths of a nat.
 
-The same pass over the answers counts what scores hide (`Tally`): which label was said for which, how many answers left
-the format, and how many of those are labels of the task that the variant was trained on.
+The same pass over the answers counts what scores do not show (`Tally`): which label was given for which, how many
+answers left the format, and how many of those are labels of the task that the variant was trained on.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ from typing import Any, NamedTuple
 from ..analysis.metrics import Prediction, begins_with_label, off_format, rescored
 from ..analysis.results import Results
 from ..analysis.rows import METRICS_VERSION
-from ..disk import file_sha256, write_whole
+from ..disk import write_whole
 from ..experiment.protocol import Protocol
 from ..fingerprint import fingerprint
-from ..plan.grid import Cell, TestInfo
-from ..store.store import prompts_name, read_rows
+from ..plan.grid import Cell, Condition, TestInfo
+from ..store.store import Store
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD = "spillover("  # of a pack's file: the page's function
-PACK_VERSION = 1  # to be raised when the same answers are packed or counted otherwise
+PACK_VERSION = 1  # raise it when the same answers are packed or counted differently
 
 Pack = dict[str, Any]
-Condition = tuple[str, str, int, int]  # test set, prompt format, shots, draw
 
 
 @dataclass
 class Tally:
-    """Answers of one variant on one test set, over all its conditions. `said` counts (target, answer) of labels."""
+    """Counts of one variant's answers on one test set, over all conditions. `said` counts pairs (target, answer)."""
 
     n: int = 0
     off_format: int = 0
@@ -70,9 +69,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class Asked:
-    """One condition with the answers of every variant that was asked, by the variant's number in the grid.
+    """One condition with the answers of every variant, by the variant's number in the grid.
 
-    `scores` are those of the test set's first metric, by variant and document.
+    `scores` are by the test set's first metric, for each variant and document.
     """
 
     test: TestInfo
@@ -83,34 +82,31 @@ class Asked:
 
 
 def conditions(results: Results) -> list[tuple[Condition, list[Cell]]]:
-    """What has been asked, with the cells that were: few shots and the first prompt format first."""
+    """The conditions that have cells, with these: the first prompt format and few shots first."""
     by_condition: dict[Condition, list[Cell]] = {}
     for cell in results.grid.cells:
         if cell.key in results.first_metric:
-            by_condition.setdefault((cell.test, cell.prompt, cell.shots, cell.draw), []).append(cell)
+            by_condition.setdefault(cell.condition, []).append(cell)
     formats = list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
-    return sorted(by_condition.items(), key=lambda one: (formats.index(one[0][1]), one[0][2:]))
+    return sorted(by_condition.items(), key=lambda one: (formats.index(one[0].prompt), one[0].shots, one[0].draw))
 
 
 def read(results: Results, folder: Path, condition: Condition, cells: Sequence[Cell]) -> Asked:
     """The answers of one condition."""
-    label_scoring = Protocol.named(results.grid.protocol).label_scoring
+    store, label_scoring = Store(folder), Protocol.named(results.grid.protocol).label_scoring
     answers, scores = {}, {}
     for cell in cells:
         number, first = results.variant_numbers[cell.variant], results.first_metric[cell.key]
-        path = folder / "cells" / cell.key / "predictions.jsonl"
-        answers[number] = rescored(read_rows(path), label_scoring)
+        answers[number] = rescored(store.predictions(cell.key), label_scoring)
         scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
-    path = folder / prompts_name(*condition)
-    prompts = json.loads(path.read_text("utf-8")) if path.exists() else None
-    return Asked(results.tests[condition[0]], condition, answers, scores, prompts)
+    return Asked(results.tests[condition.test], condition, answers, scores, store.prompts(condition))
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
 
 
 def pack(asked: Asked) -> Pack:
-    """A condition for the page. Prompts that were not kept (folders of earlier versions) are shown by their fields."""
+    """A condition for the page. Where a prompt was not kept, the fields of the row stand in its place."""
     rows = {row["doc_id"]: row for some in asked.answers.values() for row in some}
     ids = sorted(rows)
     after = asked.prompts["after"] if asked.prompts else {}
@@ -131,7 +127,7 @@ def _fields(row: Prediction) -> str:
 
 
 def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], scores: Mapping[int, float]) -> Pack:
-    """One variant's answers, in the order of `ids`; a document that it was not asked has null."""
+    """One variant's answers, in the order of `ids`; null for a document that it has not answered."""
     place = {row["doc_id"]: i for i, row in enumerate(rows)}
     order = [place.get(i) for i in ids]
     number = {label: i for i, label in enumerate(test.labels or ())}
@@ -176,9 +172,9 @@ def count(results: Results, asked: Asked) -> dict[str, Tally]:
 
 @dataclass(frozen=True)
 class Written:
-    """Packs in the page (`embedded`, JSON by number in `index`), files for the rest, and what was seen on the way.
+    """Packs in the page (`embedded`, JSON by number in `index`), and what else the answers show.
 
-    `first_rows` are a text and its target by test set, `formats` the templates by task and prompt format.
+    `first_rows` has a text and its target by test set, `formats` the templates by task and prompt format.
     """
 
     index: list[dict[str, Any]]
@@ -189,7 +185,7 @@ class Written:
 
 
 class Made(NamedTuple):
-    """A condition packed, as JSON, with what the report says of it elsewhere."""
+    """A condition packed, as JSON, and what other sections of the report need of it."""
 
     pack: str
     tallies: dict[str, Tally]
@@ -198,7 +194,7 @@ class Made(NamedTuple):
 
 
 def write(results: Results, folder: Path, beside: Path) -> Written:
-    """Pack every condition of an output folder; `beside` takes the files, and holds no others afterwards."""
+    """Pack every condition of an output folder. Files go to `beside`, where all others are deleted."""
     done = Written([], {}, {}, {}, [])
     room = EMBEDDED
     kept = set()
@@ -206,8 +202,8 @@ def write(results: Results, folder: Path, beside: Path) -> Written:
         path = beside / f"{_identity(results, folder, condition, cells)}.js"
         known = _kept(path)
         made = known or _make(results, read(results, folder, condition, cells))
-        _note(done, results.tests[condition[0]], condition[1], made)
-        entry: dict[str, Any] = dict(zip(("test", "prompt", "shots", "draw"), condition, strict=True))
+        _note(done, results.tests[condition.test], condition.prompt, made)
+        entry = condition._asdict()
         room -= len(made.pack)
         if room >= 0:
             done.embedded[number] = made.pack
@@ -225,9 +221,8 @@ def write(results: Results, folder: Path, beside: Path) -> Written:
 
 
 def _identity(results: Results, folder: Path, condition: Condition, cells: Sequence[Cell]) -> str:
-    """A hash of all that a condition's pack and counts follow from."""
-    grid, prompts = results.grid, folder / prompts_name(*condition)
-    test = results.tests[condition[0]]
+    """A hash of the inputs of a condition's pack and counts. Answers carry the hash of their prompt."""
+    grid, test = results.grid, results.tests[condition.test]
     variants = [results.variants[cell.variant] for cell in cells]
     trained = [grid.labels_of_train_task.get(variant.train_dataset or "") for variant in variants]
     return fingerprint(
@@ -235,7 +230,7 @@ def _identity(results: Results, folder: Path, condition: Condition, cells: Seque
             [PACK_VERSION, METRICS_VERSION, grid.protocol, condition, test.labels, test.metrics, grid.labels_for(test)],
             [results.digests[cell.key] for cell in cells],
             [[[results.variant_numbers[variant.key], variant.name] for variant in variants], trained],
-            file_sha256(prompts) if prompts.exists() else None,
+            Store(folder).prompts(condition) is not None,
         ]
     )
 
