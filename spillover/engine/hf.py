@@ -51,9 +51,9 @@ def device() -> torch.device:
 
 
 def devices() -> list[str]:
-    """Where a run may train and ask, a variant on each: what `--device` names, else all GPUs, else the CPU.
+    """The devices of a run, with one variant on each at a time: as `--device` names them, else all GPUs, else the CPU.
 
-    Raises ModelError for a GPU that is not there.
+    Raises ModelError if it names a GPU that does not exist.
     """
     asked = os.environ.get("SPILLOVER_DEVICE", "")
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
@@ -61,7 +61,7 @@ def devices() -> list[str]:
         return gpus or ["cpu"]
     names = asked.split(",")
     unknown = set(names) - {*gpus, "cpu"}
-    if unknown and len(names) > 1:  # one that was asked for alone is the only one this process sees: `device`
+    if unknown and len(names) > 1:  # a single GPU is the only one that this process sees: `device`
         raise ModelError("no such GPU here", where=f"--device {min(unknown)}", allowed=f"there are {', '.join(gpus)}")
     return names
 
