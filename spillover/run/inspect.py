@@ -1,25 +1,25 @@
 """What changed inside a variant, and proof that it is the one that was trained.
 
-Scores can be right about the wrong weights: an adapter that was not applied answers like the base, without an error and
-with a row in every table. So each variant is looked into once, after it is loaded and before it is asked, and refused
-where
+Scores can be right about the wrong weights. An adapter that was not applied answers like the base: there is no error,
+and the table has its rows. So each variant is inspected once, after it is loaded and before it is evaluated. It is
+refused if
 
 - its weights are the base's, or are not finite;
-- it predicts what the base predicts: over all positions below, no token's log-probability moved by `MOVED` nats;
-- its adapter answers otherwise when it is merged into the weights;
-- it was trained here, or is an adapter, and neither its weights nor its predictions can be held against the base's.
+- it predicts what the base predicts: at the positions below, no token's log-probability moved by more than `MOVED`
+  nats;
+- its adapter answers differently when it is merged into the weights;
+- it was trained here, or is an adapter, and neither its weights nor its predictions can be compared with the base's.
 
-What cannot be held against the base's is otherwise said in the run and on the report's page (`Inside.unproven`).
+In other cases what cannot be compared is reported in the run and on the report's page (`Inside.unproven`).
 
-The same look says what fine-tuning did there. How far the weights moved (`train.weights`), and how far the predictions
-did (`engine.divergence`): KL(base || variant) in nats a token, exactly over the vocabulary, at the reference answers of
-`ROWS` scored rows of each test set, asked at its fewest shots in its first prompt format, and on a plain English text
-that ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL on that text is change that nobody asked for.
+The inspection also measures what fine-tuning did: how far the weights moved (`models.weights`), and how far the
+predictions did (`engine.divergence`). The latter is KL(base || variant) in nats a token, exact over the vocabulary, at
+two kinds of positions. One is the reference answers of `ROWS` scored rows of each test set, at its fewest shots in its
+first prompt format. The other is a plain English text that ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL
+on that text is a change that nobody asked for.
 
-    DIR/inside/<variant's key>.json    one `Inside`, in the fields of the dataclass
-
-The base's side is its hidden states at those positions, kept in memory while a run lasts. A run that goes on with a new
-variant asks the base again: a second or two, and no number depends on what another machine rounded.
+The base's side is its hidden states at those positions, kept in memory as long as the process runs. Another process
+computes them again: this takes a second or two, and no number depends on what another machine rounded.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Inside:
-    """What was seen inside a variant, with the base as its measure.
+    """What was measured inside a variant, compared with the base.
 
-    `changes` are its weights', `left_out` the names of those that have no counterpart; `neutral` and, by test set,
-    `answers` are divergences. Where one could not be had, `why_no_changes` or `why_no_divergence` says why. `largest`
-    is the largest change of any token's log-probability at all these positions, `merge_gap` the mean change when an
-    adapter is merged (None without one), both in nats. `weights` and `sample` are hashes of what was compared.
+    `changes` are those of its weights, `left_out` the names of weights without a counterpart. `neutral` and, by test
+    set, `answers` are divergences. If one could not be computed, `why_no_changes` or `why_no_divergence` says why.
+    `largest` is the largest change of any token's log-probability at all these positions, `merge_gap` the mean change
+    when an adapter is merged (None without one), both in nats. `weights` and `sample` are hashes of what was compared.
     """
 
     variant: str
@@ -111,8 +111,9 @@ class Inside:
     def unproven(self) -> tuple[str, ...]:
         """What is not proven to differ from the base, and why."""
         reasons = {"weights": self.why_no_changes, "predictions": self.why_no_divergence}
-        said = "are not proven to differ from the base's"
-        return tuple(f"its {what} {said}: {why}" for what, why in reasons.items() if why)
+        return tuple(
+            f"its {what} are not proven to differ from the base's: {why}" for what, why in reasons.items() if why
+        )
 
 
 def read(folder: Path) -> dict[str, Inside]:
@@ -138,7 +139,7 @@ def _divergence(raw: dict[str, Any]) -> Divergence:
 
 
 class Inspector:
-    """Looks into the variants of a run, once each. `base` is the folder of the base's weights."""
+    """Inspects the variants of a run, once each. `base` is the folder of the base's weights."""
 
     def __init__(self, plan: Plan, store: Store, base: Path, precision: str) -> None:
         self.plan, self.store, self.base, self.precision = plan, store, base, precision
@@ -153,23 +154,23 @@ class Inspector:
         return max(len(ids) for ids, _ in self._every)
 
     def knows(self, variant: Variant, weights: str | None = None) -> bool:
-        """Whether a variant was looked into already, with these weights (None: any) and at these positions."""
+        """Whether a variant was inspected already, with these weights (None: any) and at these positions."""
         try:
             raw = self.store.inside_of(variant.key)
             seen = None if raw is None else _parse(variant.key, raw)
-        except StoreError:  # broken: it is made anew
+        except StoreError:  # broken: it is measured again
             return False
         return seen is not None and seen.sample == self.sample and weights in (None, seen.weights)
 
     def prepare(self, variant: Variant, weights: str, load_base: Callable[[], Engine]) -> None:
-        """Before a variant is loaded: take down what the base predicts, where that will be needed and is not known."""
+        """Before a variant is loaded: compute what the base predicts, if that will be needed and is not known yet."""
         if variant.kind != "base" and self._base is None and not self.knows(variant, weights):
             self._base = self._distributions(load_base())
 
-    def look(self, variant: Variant, folder: Path, weights: str, engine: Engine) -> tuple[str, ...]:
-        """Look into a loaded variant and store what is seen; what of it is `Inside.unproven`.
+    def inspect(self, variant: Variant, folder: Path, weights: str, engine: Engine) -> tuple[str, ...]:
+        """Inspect a loaded variant and store the measurements; returns what of it is `Inside.unproven`.
 
-        Raises ModelError where it is not what it should be.
+        Raises ModelError if it is not what it should be.
         """
         if variant.kind == "base":
             if any(job.variant.kind != "base" and not self.knows(job.variant) for job in self.plan.jobs):
@@ -178,9 +179,9 @@ class Inspector:
             began = time.perf_counter()
             seen = {**self._changes(folder, weights), **self._divergences(engine)}
             inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
-            refuse_impostor(inside, variant.factors.get("learning_rate"))
+            check_variant_changed(inside, variant.factors.get("learning_rate"))
             if variant.kind == "trained" or is_adapter(folder):
-                refuse_unproven(inside)
+                check_comparable(inside)
             inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
             self.store.write_inside(variant.key, asdict(inside))
             return inside.unproven
@@ -189,7 +190,7 @@ class Inspector:
     def _changes(self, folder: Path, weights: str) -> dict[str, Any]:
         try:
             changes, left_out = compare(self.base, folder)
-        except ModelError as error:  # files of another kind; whether it answers otherwise is seen all the same
+        except ModelError as error:  # files of another kind; its answers are compared all the same
             if weights == weights_sha256(self.base, self.plan.experiment.trust):
                 raise ModelError(f"{UNMOVED}; its weights are the base's, byte by byte") from None
             return {"why_no_changes": error.what}
@@ -220,8 +221,8 @@ class Inspector:
         return {"neutral": found.pop(""), "answers": found, "largest": largest, "merge_gap": gap}
 
 
-def refuse_impostor(seen: Inside, learning_rate: Value | None) -> None:
-    """Raises ModelError for a variant that is the base in all but name, or whose adapter is not what it seems."""
+def check_variant_changed(seen: Inside, learning_rate: Value | None) -> None:
+    """Raises ModelError for a variant that does not differ from the base, or whose adapter changes when merged."""
     rate = None if learning_rate is None else f"its learning rate is {learning_rate:g}"
     broken = [change.name for change in seen.changes if not math.isfinite(change.absolute)]
     if broken:
@@ -236,12 +237,12 @@ def refuse_impostor(seen: Inside, learning_rate: Value | None) -> None:
         weights = f"; its weights moved by {moved / size:.1g} on average" if size else ""
         raise ModelError(f"{UNMOVED}{weights}, no log-probability by more than {seen.largest:.1g} nats", allowed=rate)
     if seen.merge_gap is not None and not seen.merge_gap <= MERGE_GAP[seen.precision]:
-        what = f"its adapter answers otherwise when merged into the weights, by {seen.merge_gap:.2g} nats a token"
+        what = f"its adapter answers differently when merged into the weights, by {seen.merge_gap:.2g} nats a token"
         raise ModelError(what, allowed=f"at most {MERGE_GAP[seen.precision]:g} is rounding")
 
 
-def refuse_unproven(seen: Inside) -> None:
-    """Raises ModelError where neither weights nor predictions could be held against the base's."""
+def check_comparable(seen: Inside) -> None:
+    """Raises ModelError if neither weights nor predictions could be compared with the base's."""
     if seen.why_no_changes and seen.why_no_divergence:
         what = f"not proven to differ from the base: {seen.why_no_changes}; {seen.why_no_divergence}"
         raise ModelError(what, allowed="weights in safetensors, of the base too, show it")

@@ -1,7 +1,7 @@
-"""What a running experiment shows: what it is doing, how many of how many cells, and the time left.
+"""The progress of a run: what it is doing, how many cells are there, and the time left.
 
-On a terminal it is one live line; in a log it is a line now and then. The time left is the work left (tokens to
-be trained, scored and generated, as the plan estimates them) at the speed so far.
+On a terminal this is one live line, or a line for each device. In a log it is a line every `LOG_EVERY_S` seconds. The
+time left is the work left (tokens to be trained, scored and generated, as the plan estimates them) at the speed so far.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOG_EVERY_S = 15.0
 
 
 class Reporter(Protocol):
-    """Where a run says what it is doing. `work` is in tokens, for the time left; `what` has a line for each device."""
+    """What a run reports to. `work` is in tokens, for the time left; `what` has a line for each device."""
 
     def start(self, cells: int, cells_done: int, work: float) -> None: ...
     def say(self, line: str) -> None: ...
@@ -28,7 +28,7 @@ class Reporter(Protocol):
 
 
 class Quiet:
-    """Says nothing."""
+    """A `Reporter` that shows nothing."""
 
     def start(self, cells: int, cells_done: int, work: float) -> None: ...
     def say(self, line: str) -> None: ...

@@ -75,7 +75,7 @@ class Session:
         if why_plain:
             run.reporter.say(f"{name}: no shared prefixes ({why_plain}); the plain engine answers, slower")
         run.reporter.doing(f"{name}: what changed inside")
-        for line in self.inspector.look(job.variant, folder, weights, engine):
+        for line in self.inspector.inspect(job.variant, folder, weights, engine):
             run.reporter.say(f"{name}: {line}")
         who = Respondent(engine, encoder, weights, why_plain, run.store.known_rows(job.variant.key, weights))
         for unit, parts in run.plan.units(job.variant):

@@ -25,7 +25,7 @@ from spillover.plan.plan import Plan, make_plan
 from spillover.run import inspect as inside
 from spillover.run.backend import Torch
 from spillover.run.execute import execute
-from spillover.run.inspect import Divergence, Inside, Inspector, refuse_impostor
+from spillover.run.inspect import Divergence, Inside, Inspector, check_variant_changed
 from spillover.run.progress import Quiet
 from spillover.store.store import Store
 from spillover.text.encode import Encoder
@@ -243,10 +243,10 @@ SEEN = Inside("key", "mine", "w", "s", "float32", changes=(Change("w", None, "q"
     ],
 )
 def test_what_is_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
-    refuse_impostor(SEEN, 1e-4)
-    refuse_impostor(replace(SEEN, merge_gap=0.01, precision="bfloat16"), 1e-4)
+    check_variant_changed(SEEN, 1e-4)
+    check_variant_changed(replace(SEEN, merge_gap=0.01, precision="bfloat16"), 1e-4)
     with pytest.raises(ModelError) as refused:
-        refuse_impostor(replace(SEEN, **changes), 1e-4)
+        check_variant_changed(replace(SEEN, **changes), 1e-4)
     assert tells(str(refused.value), *words)
 
 
