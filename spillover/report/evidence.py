@@ -1,7 +1,7 @@
-"""Judged claims as something to read: records for the page and for programs, a table for the terminal.
+"""Judged claims for readers: records for the page and for programs, a table for the terminal.
 
-Both say the same: the ruling, the range that was expected (with the margin that a claim's author chose), and for every
-place the difference with its interval, its p-value after Holm, n and seeds. A number never stands without them.
+Both contain the ruling, the expected range (with the margin that the claim's author chose), and for every place the
+difference with its interval, its p-value after Holm's correction, n and seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHOWN = 4  # places of a comparison that the terminal lists
 
 
 def records(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """One plain dict a claim, as JSON can hold it; a number that is not finite is None. Scores are from 0 to 1."""
+    """One dict for each claim, for JSON: a number that is not finite is None. Scores are from 0 to 1."""
     return [
         {
             "id": judgement.claim.id,
@@ -84,7 +84,7 @@ def expected(comparison: Comparison) -> str:
 
 
 def written(evidence: Evidence) -> str:
-    """The difference and its interval, and the noise floor: points of 100 where it is one of scores."""
+    """The difference, its interval and the noise floor. A difference of scores is in points of 100."""
     found = evidence.effect
     if found is None:
         return "missing"
@@ -98,7 +98,7 @@ def written(evidence: Evidence) -> str:
 
 
 def table(judgements: Sequence[Judgement]) -> Group:
-    """For the terminal: the claims of which something has run, then those of which nothing has, then how to read it."""
+    """For the terminal: the claims with results, then those without, then how to read them."""
     judged = [one for one in judgements if one.ruling != "missing"]
     grid = Table(
         Column("", no_wrap=True), Column("claim", ratio=2), Column("evidence", ratio=3), box=box.SIMPLE, expand=True
@@ -138,7 +138,7 @@ def _evidence(judgement: Judgement) -> Text:
 
 
 def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
-    """What decides comes first: contradicted, unclear, supported; then what is missing, in a line."""
+    """Contradicted places first, then unclear and supported ones; the missing ones share a line."""
     order = ["contradicted", "insufficient evidence", "supported"]
     there = sorted((e for e in evidence if e.effect is not None), key=lambda e: order.index(e.ruling))
     for one in there[:SHOWN]:

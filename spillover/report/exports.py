@@ -1,10 +1,10 @@
 """What goes into papers: figures as files, tables as CSV, LaTeX and Markdown.
 
-    DIR/figures/fig1-in-domain.svg .pdf .png    the drawing, in words that can be searched and set in the reader's font
+    DIR/figures/fig1-in-domain.svg .pdf .png    the drawing; its text can be searched
     DIR/figures/fig1-in-domain.csv .tex .md     the rows behind it
 
-`latex` and `markdown` write any table. `printed` is what `spillover report --format` prints: verdict and matrix in the
-two formats for reading, the tidy rows of results.csv in the two for programs.
+`latex` and `markdown` write any table. `printed` is what `spillover report --format` prints: verdict and matrix as
+Markdown or LaTeX, and the tidy rows of results.csv as CSV or JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Cells = Sequence[Sequence[Any]]
 
 
 def write(figures: Iterable[Figure], folder: Path) -> list[Path]:
-    """Every figure and the rows behind it, in six files each; returns their paths. One without panels has none."""
+    """Write each figure and the rows behind it as six files, and return the paths. A figure without panels has none."""
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def write(figures: Iterable[Figure], folder: Path) -> list[Path]:
 
 
 def there(figure: Figure, folder: Path) -> list[Path]:
-    """The files of a figure in a folder; none where they were written of other numbers."""
+    """The files of a figure in a folder; none if they show other numbers."""
     table = folder / f"{figure.name}.csv"
     if not figure.panels or not table.is_file() or table.read_bytes() != as_bytes(_csv(figure)):
         return []
@@ -87,7 +87,7 @@ def _rounded(df: pd.DataFrame) -> list[list[str]]:
 
 
 def markdown(columns: Sequence[str], rows: Cells) -> str:
-    """A pipe table. Pipes and line breaks within a cell are written so that they stay there."""
+    """A pipe table. Pipes and line breaks within a cell are escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines) + "\n"
 
@@ -131,8 +131,8 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
 
 
 NOTES = (
-    "Score of 100 and its change from the base with the 95 % interval; of the base the score's interval. ▲ ▼ beyond "
-    "chance after Holm over the matrix; * not all cells have run.",
+    "Scores are of 100, with the change from the base and its 95 % interval; the base has the interval of its score. "
+    "▲ ▼: beyond chance after Holm's correction over the matrix. *: not all cells have run.",
 )
 
 

@@ -1,10 +1,10 @@
-"""The report: one HTML file that needs no network, and beside it, where answers are many, script files with the rest.
+"""The report: one HTML file that needs no network. Where answers are many, script files with the rest stand beside it.
 
-`write` gathers what the page says into plain values (`sections`, `why`, `figures`, `examples`, `payload`) and leaves
-how it looks to `page.html` and `page.css`, and what can be worked on it to `page.js`. Everything that came from data
-passes through the template's escaping, or stands as JSON in which no tag can begin; the only markup put in as it stands
-are charts, whose text Vega has escaped. A content security policy allows the page's own style sheet and script, by
-hash, what that script adds itself ('strict-dynamic': the files beside), and nothing else: no network, no eval.
+`write` collects the page's content as plain values (`sections`, `why`, `figures`, `examples`, `payload`). `page.html`
+and `page.css` lay it out, and `page.js` makes it interactive. All text from data passes through the template's
+escaping, or stands as JSON in which no tag can begin. Only charts are inserted as markup, and Vega has escaped their text. A content
+security policy allows the page's own style sheet and script, by hash, and the files that this script adds
+('strict-dynamic'). It allows nothing else: no network, no eval.
 
 Figures are SVG that Vega draws here (`charts`). Vega is not in the page, since its run time is a megabyte. A short
 script shows what Vega wrote about each mark.
@@ -42,10 +42,10 @@ def write(
     today: date | None = None,
     exported: bool = False,
 ) -> list[Figure]:
-    """Write the report of an output folder to `path`, beside and then renamed; returns the figures on it.
+    """Write the report of an output folder to `path`, and return the figures on it.
 
-    `exported`: its figures also as files in `figures/` beside it (`exports`). Files there of the same numbers are
-    linked.
+    `exported`: write its figures also as files, in `figures/` beside it (`exports`). The page links files there that
+    show the same numbers.
     """
     import jinja2
     from markupsafe import Markup
