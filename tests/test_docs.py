@@ -15,6 +15,7 @@ import typer
 from pydantic_core import PydanticUndefined
 
 from spillover import cli, errors
+from spillover.analysis import effects
 from spillover.analysis.table import columns
 from spillover.experiment import dialect
 from spillover.experiment.recipe import TrainSpec
@@ -145,6 +146,10 @@ def test_every_command_stands_in_the_reference() -> None:
 
 def test_every_column_of_the_results_stands_in_the_reference() -> None:
     assert [row[0].strip("`") for row in rows(section("results.csv"))] == list(columns(Grid("", "sound", (), (), ())))
+
+
+def test_every_column_of_the_effects_stands_in_the_reference() -> None:
+    assert tuple(row[0].strip("`") for row in rows(section("effects.csv"))) == effects.COLUMNS
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
