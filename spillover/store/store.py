@@ -218,11 +218,7 @@ def _prompts(condition: Sequence[str | int]) -> str:
     return f"prompts/{fingerprint(list(condition))}.json"
 
 
-# Two names for rooms that still build paths of their own; they go once those rooms ask the store.
-
-
-def prompts_name(test: str, prompt: str, shots: int, draw: int) -> str:
-    return _prompts((test, prompt, shots, draw))
+# A name for a room that still builds paths of its own; it goes once that room asks the store.
 
 
 def read_rows(path: Path) -> list[Json]:

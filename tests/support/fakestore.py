@@ -22,7 +22,7 @@ from spillover.fingerprint import fingerprint
 from spillover.models.weights import Change
 from spillover.plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from spillover.run.inspect import Divergence, Inside
-from spillover.store.store import prompts_name
+from spillover.store.store import Store
 from spillover.text.task import FIVE
 
 NOUNS = [
@@ -185,15 +185,13 @@ def inside_of(variant: Variant, layers: int) -> Inside:
 
 
 def _write_prompts(folder: Path, cell: Cell, rows: list[dict[str, Any]], spice: str) -> None:
-    path = folder / prompts_name(cell.test, cell.prompt, cell.shots, cell.draw)
-    path.parent.mkdir(exist_ok=True)
     demo = f"### Input:\na demonstration{spice}\n### Answer: yes\n\n"
     kept = {
         "template": "### Input:\n{input}\n### Answer:",
         "before": demo * cell.shots,
         "after": {row["prompt_hash"]: f"### Input:\n{row['doc']['input']}\n### Answer: " for row in rows},
     }
-    path.write_text(json.dumps(kept), "utf-8")
+    Store(folder).write_prompts(cell.condition, kept)
 
 
 def _chance(cell: Cell, variant: Variant) -> float:
