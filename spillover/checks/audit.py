@@ -1,12 +1,12 @@
-"""The audit of an experiment's data: every list of rows for itself, and against those that it must not overlap with.
+"""The audit of an experiment's data: each list of rows alone, and against the lists that it must not overlap with.
 
-`audit` is pure: it takes lists of rows in memory and reads nothing. It looks at each list for itself (`defects`), then
-(`leaks`) at test rows against the demonstrations shown before them and against every training set at its largest size,
-and at demonstrations against every training set of their task. What it finds is a `Defect` of the list that has it,
-with row numbers; what is neither right nor wrong, such as how long texts are, stands beside.
+`audit` is pure: it takes lists of rows in memory and reads nothing. It checks each list alone (`defects`). Then it
+compares (`overlap`) test rows with the demonstrations shown before them and with every training set at its largest
+size, and demonstrations with every training set of their task. Each problem is a `Defect` of a list, with row numbers.
+Properties that are no problem, such as the length of texts, are in `Audited`.
 
 Rows should come as their source has them (`load.load_untouched`), so that the counts are those of the data and not of
-what a reader left of them. Which of the rows an experiment scores is said with each defect.
+the rows that a reader has kept. Each defect tells which of its rows the experiment scores.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import Finding
 from . import defects
 from .defects import Defect
-from .leaks import between, within
-from .overlap import NOUNS, RowSet, near_rows
+from .overlap import NOUNS, RowSet, between, near_rows, within
 
-FAR = 1.5  # medians this many times apart are another length,
-LONG = 10  # if the longer one has as many tokens
-MEASURED = 1000  # rows of a list whose lengths are taken
+FAR = 1.5  # two medians are another length if one is so many times the other
+LONG = 10  # and the longer one has at least so many tokens
+MEASURED = 1000  # the lengths of so many rows of a list are measured
 
-Tokens = Callable[[Sequence[str]], Sequence[int]]
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 
-@dataclass(frozen=True)
-class Lengths:
+class Lengths(NamedTuple):
     """Tokens of one field, over the first `MEASURED` rows."""
 
     median: float
@@ -40,7 +38,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Audited:
-    """A list and what was found in it. `labels`: how many rows have each, those of the task first."""
+    """A list and its defects. `labels`: how many rows have each label, those of the task first."""
 
     rows: RowSet
     lengths: Mapping[str, Lengths]
@@ -58,10 +56,10 @@ class Audited:
             "part": self.rows.part,
             "task": self.rows.task.name,
             "rows": len(self.rows.rows),
-            "asked": self.rows.asked,
+            "requested": self.rows.requested,
             "scored": len(self.rows.scored),
             "labels": self.labels,
-            "tokens": {name: asdict(lengths) for name, lengths in self.lengths.items()},
+            "tokens": {name: lengths._asdict() for name, lengths in self.lengths.items()},
             "defects": [
                 {**asdict(defect), "count": len(defect.rows), "scored": self.scored(defect)} for defect in self.defects
             ],
@@ -73,11 +71,6 @@ class Audit:
     """All lists, in the order in which they were given."""
 
     lists: tuple[Audited, ...]
-
-    def defects(self, name: str, kind: str, against: str = "") -> list[Defect]:
-        """The defects of one kind in the list of this name; `against`: with the list of that name."""
-        found = [defect for audited in self.lists if audited.rows.name == name for defect in audited.defects]
-        return [defect for defect in found if defect.kind == kind and against in ("", defect.against)]
 
     def findings(self) -> list[Finding]:
         """Every defect as a line."""
@@ -91,11 +84,11 @@ class Audit:
         return [audited.to_json() for audited in self.lists]
 
 
-def audit(lists: Sequence[RowSet], tokens: Tokens) -> Audit:
-    """Look at every list, and at all that must not overlap. `tokens` counts the tokens of texts.
+def audit(lists: Sequence[RowSet], tokens: CountTokens) -> Audit:
+    """Check each list, and every two lists that must not overlap.
 
-    Demonstrations belong to the test set of the same data set. Of a training set at several sizes the largest is
-    looked at as a whole, the others for their number of rows and for demonstrations among them.
+    Demonstrations belong to the test set of the same data set. Of a training set at several sizes, the largest is
+    checked completely. For the smaller ones, rows are counted and demonstrations are compared with them.
     """
     largest = _largest(lists)
     whole = [n for n, one in enumerate(lists) if one.part != "train" or n in largest]
@@ -105,10 +98,10 @@ def audit(lists: Sequence[RowSet], tokens: Tokens) -> Audit:
     found: dict[int, list[Defect]] = {n: list(_short(one)) for n, one in enumerate(lists)}
     for n in whole:
         found[n] += [*_alone(lists[n]), *within(lists[n], near[n, n])]
-    for n, other in pairs:
-        found[n] += between(lists[n], lists[other], near[n, other])
-        if lists[n].part == "test" and lists[n].task.name == lists[other].task.name and other in largest:
-            found[n] += _other_length(lists[n], lengths[n], lists[other], lengths[other])
+    for n, m in pairs:
+        found[n] += between(lists[n], lists[m], near[n, m])
+        if lists[n].part == "test" and lists[n].task.name == lists[m].task.name and m in largest:
+            found[n] += _other_length(lists[n], lengths[n], lists[m], lengths[m])
     for defects_of_one in found.values():
         defects_of_one.sort(key=lambda defect: defect.level != "warning")
     return Audit(tuple(Audited(one, lengths.get(n, {}), _counts(one), tuple(found[n])) for n, one in enumerate(lists)))
@@ -118,13 +111,13 @@ def _largest(lists: Sequence[RowSet]) -> set[int]:
     """The number of each training set's longest list."""
     found: dict[str, int] = {}
     for n, one in enumerate(lists):
-        if one.part == "train" and len(one.rows) > len(lists[found.setdefault(one.dataset, n)].rows):
-            found[one.dataset] = n
+        if one.part == "train":
+            found[one.dataset] = max(found.get(one.dataset, n), n, key=lambda each: len(lists[each].rows))
     return set(found.values())
 
 
 def _pairs(lists: Sequence[RowSet], largest: set[int]) -> Iterator[tuple[int, int]]:
-    """Which list is looked at against which."""
+    """The numbers of the lists that are compared: each list with another one."""
     for n, one in enumerate(lists):
         for m, other in enumerate(lists):
             shown = one.part == "test" and other.part == "demos" and other.dataset == one.dataset
@@ -134,20 +127,19 @@ def _pairs(lists: Sequence[RowSet], largest: set[int]) -> Iterator[tuple[int, in
 
 
 def _short(one: RowSet) -> Iterator[Defect]:
-    if one.asked and len(one.rows) < one.asked:
-        yield Defect("short", f"{len(one.rows):,} rows, {one.asked:,} were asked for", len(one.rows))
+    if one.requested and len(one.rows) < one.requested:
+        yield Defect("short", f"{len(one.rows):,} rows, {one.requested:,} were requested", len(one.rows))
 
 
 def _alone(one: RowSet) -> Iterator[Defect]:
     yield from defects.empty(one.rows)
     yield from defects.damage(one.rows)
-    if not one.task.labels:
-        return
-    yield from defects.outside(one.rows, one.task.labels)
-    if one.part == "demos":
-        yield from defects.balance(one.rows, one.task.labels, one.task.shots)
-    else:
-        yield from defects.absent(one.rows, one.task.labels, one.scored)
+    if labels := one.task.labels:
+        yield from defects.outside(one.rows, labels)
+        if one.part == "demos":
+            yield from defects.balance(one.rows, labels, one.task.shots)
+        else:
+            yield from defects.absent(one.rows, labels, one.scored)
 
 
 def _counts(one: RowSet) -> dict[str, int] | None:
@@ -155,7 +147,7 @@ def _counts(one: RowSet) -> dict[str, int] | None:
     return {label: counts[label] for label in dict.fromkeys([*one.task.labels, *counts])} if one.task.labels else None
 
 
-def _lengths(one: RowSet, tokens: Tokens) -> dict[str, Lengths]:
+def _lengths(one: RowSet, tokens: CountTokens) -> dict[str, Lengths]:
     rows = one.rows[:MEASURED]
     texts = {name: [row.fields[name] for row in rows] for name in (rows[0].fields if rows else ())}
     if rows and not one.task.labels:
@@ -167,10 +159,10 @@ def _lengths(one: RowSet, tokens: Tokens) -> dict[str, Lengths]:
 def _other_length(
     one: RowSet, ours: Mapping[str, Lengths], other: RowSet, theirs: Mapping[str, Lengths]
 ) -> Iterator[Defect]:
-    """Texts much longer or shorter than those of the task's training set: a shift of length beside that of domain."""
-    for name in (name for name in ours if name in theirs):
+    """Texts much longer or shorter than in the task's training set: they differ in length as well as in domain."""
+    for name in [name for name in ours if name in theirs]:
         a, b = ours[name].median, theirs[name].median
         if max(a, b) >= max(FAR * min(a, b), LONG):
-            what = f"{name}: {a:g} tokens in the middle, {b:g} in {other.noun}"
+            what = f"{name}: a median of {a:g} tokens, {b:g} in {other.noun}"
             figures = {"field": name, "median": a, "median_against": b}
             yield Defect("length", what, len(one.rows), against=other.name, figures=figures)

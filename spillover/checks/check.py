@@ -1,14 +1,14 @@
-"""What a plan will run into, found before anything is computed: in its data, its prompts and its resources.
+"""What may go wrong in a plan, found before anything is computed: in its data, its prompts and on the disk.
 
-`make_plan` has read data and tokenizer already and refused what cannot be. What is left are things that are possible
-and yet change what a number means. Three rooms look for them, and `check` puts together what they find:
+`make_plan` has read data and tokenizer and has refused what is impossible. Left are things that are possible but change
+the meaning of a number. `check` collects them:
 
-    data.audit   every row that the sources hold, also beyond `test.limit`: duplicates, leaks, labels, damaged text
-    preflight    what the tokenizer makes of prompts, labels, samples and answers, by the functions that a run uses
-    here         labels that demonstrations do not show evenly, and disk
+    checks.rows      every row of the sources, also beyond `test.limit`: duplicates, leaks, labels, damaged text
+    checks.prompts   what the tokenizer does with prompts, labels and answers, by the functions that a run uses
+    checks.training  the same for training samples
+    here             demonstrations that do not show the labels evenly, and disk
 
-What is found is a warning or a note (`spillover.plan.grid.Finding`). What makes a run impossible is raised as the error
-that the run would raise.
+Each is a `Finding`: a warning or a note. What makes a run impossible is raised as the error of the run.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from ..plan.cost import (
 from ..plan.plan import Plan
 from .audit import Audit
 from .defects import as_counts, uneven
-from .found import Preflight, count
-from .prompts import preflight
+from .prompts import Preflight, preflight
 from .rows import audit_sources, clean_split
+from .training import count
 
 
 @dataclass(frozen=True)
 class Checked:
-    """All that was found. `findings` are its lines, warnings first, those of audit and preflight among them."""
+    """The results of all checks. `findings` are their lines, those of audit and preflight included, warnings first."""
 
     audit: Audit
     preflight: Preflight
@@ -63,19 +63,18 @@ class Checked:
 
 
 def check(plan: Plan, folder: Path, data_dir: Path | None = None, done: Done = NOTHING) -> Checked:
-    """Everything worth knowing before a run into `folder`, where `done` is there. Raises what a run would raise.
+    """All checks before a run into `folder`, in which `done` exists already. Raises the errors of a run.
 
-    `data_dir` is the study's release, as `make_plan` was given it.
+    `data_dir` is the study's release, as for `make_plan`.
     """
-    looked = preflight(plan)
-    audited = audit_sources(plan, data_dir)
-    others = [*plan.grid.warnings, *looked.findings(), *_demonstrations(plan, audited), *disk(plan, folder, done)]
+    prompts, audited = preflight(plan), audit_sources(plan, data_dir)
+    others = [*plan.grid.warnings, *prompts.findings(), *_demonstrations(plan, audited), *disk(plan, folder, done)]
     lines = sorted([*audited.findings(), *_merged(others)], key=lambda finding: finding.level != "warning")
-    return Checked(audited, looked, clean_split(plan), tuple(lines))
+    return Checked(audited, prompts, clean_split(plan), tuple(lines))
 
 
 def _merged(findings: Iterable[Finding]) -> list[Finding]:
-    """The same of several places, said once."""
+    """Findings with the same text become one, with all their places."""
     places: dict[tuple[Level, str], list[str]] = {}
     for finding in findings:
         places.setdefault((finding.level, finding.what), []).append(finding.where)
@@ -83,17 +82,13 @@ def _merged(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _demonstrations(plan: Plan, audited: Audit) -> Iterator[Finding]:
-    """Labels that are not shown evenly, where other demonstrations are shown than the first of the set's own list.
-
-    Of those the audit has told.
-    """
+    """Demonstrations that do not show the labels evenly. The audit reports those that begin the set's own list."""
     own = {one.rows.dataset: [row.doc_id for row in one.rows.rows] for one in audited.lists if one.rows.part == "demos"}
     found: dict[tuple[str, int], dict[int, str]] = {}
     for sheet in plan.sheets.values():
-        told = [demo.doc_id for demo in sheet.demos] == own.get(sheet.test, [])[: sheet.shots]
-        labels = sheet.task.labels if sheet.demos and not told else None
-        counts = uneven([demo.target for demo in sheet.demos], labels) if labels else None
-        if counts:
+        reported = [demo.doc_id for demo in sheet.demos] == own.get(sheet.test, [])[: sheet.shots]
+        labels = sheet.task.labels if sheet.demos and not reported else None
+        if labels and (counts := uneven([demo.target for demo in sheet.demos], labels)):
             found.setdefault((sheet.test, sheet.draw), {})[sheet.shots] = as_counts(counts)
     for (test, draw), by_shots in found.items():
         listed = "; ".join(f"{listed} at {count(shots, 'shot')}" for shots, listed in sorted(by_shots.items()))
@@ -105,15 +100,15 @@ def _demonstrations(plan: Plan, audited: Audit) -> Iterator[Finding]:
 
 
 def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> Iterator[Finding]:
-    """Weights that stay, answers, and what the trainings under way need, one on each device.
+    """The disk space for weights that stay, for answers, and for trainings at work, one on each device.
 
-    Raises StoreError where the largest of them, as many as there are devices, do not fit.
+    Raises StoreError if there is not enough for the largest trainings, one on each device.
     """
     coming = [job for job in plan.jobs if not done.is_made(job)]
     cells = sum(cell_bytes(plan.sheets[cell.condition]) for cell in plan.grid.cells if cell.key not in done.cells)
     shapes = weight_shapes(plan.experiment, plan.base)
     if coming and shapes is None:
-        yield Finding("note", "how much disk the variants need is known once the model's weights are here", str(folder))
+        yield Finding("note", "the disk space for variants is unknown until the model's weights are here", str(folder))
     sizes = [(job, variant_bytes(shapes, job) or 0) for job in coming]
     at_once = nlargest(devices, sizes, key=lambda pair: pair[1])
     training = sum(size for _, size in at_once) * (1 + CHECKPOINT_WEIGHTS)

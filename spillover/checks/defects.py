@@ -1,15 +1,15 @@
-r"""What is wrong inside one list of rows, whatever it is compared with.
+r"""What is wrong inside one list of rows.
 
 Labels that the task does not list or that never occur; demonstrations that show one label more than another; empty
-fields; and text that is not what its author wrote:
+fields; and damaged text:
 
     mojibake   UTF-8 read as Windows-1252: `Â£` for £, `â€™` for ’, and the replacement character
     markup     tags in angle brackets: `<br />`, `<lb>`
     entity     `&amp;`, `&#39;`
-    escape     a backslash and a letter where a character was meant: a literal `\n` or `\"`
+    escape     a backslash and a letter in place of a character: a literal `\n` or `\"`
 
-Mojibake is told from letters by its bytes: `Ã©` is a whole UTF-8 sequence when written as Windows-1252, `é—` is not.
-A `Defect` names the rows by `doc_id`, with its figures and one example, and is a line of the audit.
+The bytes distinguish mojibake from letters: `Ã©` is a complete UTF-8 sequence if it is written as Windows-1252, `é—` is
+not. To add a check of one list, write a function like these and call it in `audit.audit`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..text.task import Example
 
 SHOWN = 80  # characters of an example
 LISTED = 5  # sequences in a line
-UNEVEN = 2  # demonstrations of one label more than of another
+UNEVEN = 2  # labels are shown unevenly if one has so many demonstrations more than another
 
 
 def _bytes(first: int, last: int) -> str:
-    """The characters that bytes from `first` to `last` are read as: Latin-1's, and Windows-1252's where it has any."""
+    """The characters for the bytes from `first` to `last`, in Latin-1 and in Windows-1252."""
     latin = bytes(range(first, last + 1))
     return f"[{re.escape(latin.decode('latin-1') + latin.decode('cp1252', errors='ignore'))}]"
 
@@ -50,9 +50,9 @@ NAMES = {"mojibake": "mojibake", "markup": "markup", "entity": "HTML entities", 
 class Defect:
     """Something wrong with a list of rows.
 
-    `rows` are the doc_ids of those concerned, of `of` in all; `what` goes on after "458 of 500 test rows", or says it
-    all where no row is to be named. `against` is the other list, where there is one; `figures` are the counts behind
-    it, as JSON; for `level` see `grid.Finding`.
+    `rows` are the doc_ids of the rows concerned, of `of` rows in all. `what` follows "458 of 500 test rows", or is a
+    whole line if it names no rows. `against` is the other list, if there is one. `figures` are the counts behind it,
+    as JSON. `level` is that of the finding.
     """
 
     kind: str
@@ -88,7 +88,7 @@ def outside(rows: Sequence[Example], allowed: Sequence[str]) -> Iterator[Defect]
 
 
 def absent(rows: Sequence[Example], allowed: Sequence[str], scored: Collection[int]) -> Iterator[Defect]:
-    """Labels that are no row's, or none of the `scored` ones', if any are."""
+    """Labels that no row has; if any rows are `scored`, labels that no scored row has."""
     counts = Counter(row.target for row in rows)
     answered = {row.target for row in rows if not scored or row.doc_id in scored}
     missing = [label for label in allowed if label not in answered]
@@ -101,9 +101,9 @@ def absent(rows: Sequence[Example], allowed: Sequence[str], scored: Collection[i
 
 
 def balance(demos: Sequence[Example], allowed: Sequence[str], shots: Sequence[int]) -> Iterator[Defect]:
-    """Beginnings of a list of demonstrations that show one label more often than another, or one not at all.
+    """Beginnings of a list of demonstrations that show a label more often than another, or do not show a label.
 
-    All are in the figures; the line has those at the usual `shots`.
+    The figures have all of them, the line those at the usual `shots`.
     """
     targets = [demo.target for demo in demos]
     prefixes = {k: counts for k in range(1, len(targets) + 1) if (counts := uneven(targets[:k], allowed))}
@@ -114,7 +114,7 @@ def balance(demos: Sequence[Example], allowed: Sequence[str], shots: Sequence[in
 
 
 def uneven(targets: Sequence[str], allowed: Sequence[str]) -> dict[str, int] | None:
-    """How often each label is shown, if one is missing that there was room for, or one stands out by `UNEVEN`."""
+    """How often each label is shown, if the labels differ by `UNEVEN`, or if one is missing although it had room."""
     counts = {label: list(targets).count(label) for label in allowed}
     missing = len(targets) >= len(allowed) and not all(counts.values())
     return counts if missing or max(counts.values()) - min(counts.values()) >= UNEVEN else None
@@ -128,9 +128,8 @@ def as_counts(counts: Mapping[str, int]) -> str:
 
 
 def empty(rows: Sequence[Example]) -> Iterator[Defect]:
-    """Rows with an input or a target of nothing but white space."""
-    found = [(row, [name for name, text in _texts(row) if not text.strip()]) for row in rows]
-    bad = [(row, names) for row, names in found if names]
+    """Rows with an input or a target that is empty or white space."""
+    bad = [(row, names) for row in rows if (names := [name for name, text in _texts(row) if not text.strip()])]
     if bad:
         counts = dict(Counter(name for _, names in bad for name in names))
         what = f"have an empty field: {_listed(counts)}"
@@ -138,15 +137,16 @@ def empty(rows: Sequence[Example]) -> Iterator[Defect]:
 
 
 def damage(rows: Sequence[Example]) -> Iterator[Defect]:
-    """Rows with damaged text, by kind of damage. The figures say in how many rows each sequence stands."""
+    """Rows with damaged text, by kind of damage. The figures count the rows with each sequence."""
     for kind, pattern in DAMAGE.items():
-        found = [(row, [match for _, text in _texts(row) for match in pattern.finditer(text)]) for row in rows]
+        found = ((row, [match for _, text in _texts(row) for match in pattern.finditer(text)]) for row in rows)
         bad = [(row, matches) for row, matches in found if matches]
         if bad:
             names = Counter(name for _, matches in bad for name in dict.fromkeys(map(_name, matches)))
             counts = dict(names.most_common())
             what = f"hold {NAMES[kind]}: {_listed(counts)}"
-            example = excerpt(bad[0][0], _around(bad[0][1][0]))
+            row, (match, *_) = bad[0]
+            example = excerpt(row, match.string[max(0, match.start() - SHOWN // 2) :])
             ids = _ids([row for row, _ in bad])
             yield Defect(kind, what, len(rows), ids, figures={"sequences": counts}, example=example)
 
@@ -157,13 +157,9 @@ def _texts(row: Example) -> Iterator[tuple[str, str]]:
 
 
 def _name(match: re.Match[str]) -> str:
-    """What is damaged; of a tag its name alone."""
+    """The damaged sequence; a tag without its attributes."""
     tag = match.groupdict().get("tag")
     return f"<{tag.lower()}>" if tag else match.group()
-
-
-def _around(match: re.Match[str]) -> str:
-    return match.string[max(0, match.start() - SHOWN // 2) :]
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -174,10 +170,7 @@ def _ids(rows: Sequence[Example]) -> tuple[int, ...]:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    """The most frequent, with how many rows have them."""
-    shown = [f"{_printable(name)} {n:,}" for name, n in list(counts.items())[:LISTED]]
-    return ", ".join(shown) + (", …" if len(counts) > LISTED else "")
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else repr(name)[1:-1]
+    """The most frequent sequences, each with its number of rows."""
+    names = [name if name.isprintable() else repr(name)[1:-1] for name in counts]
+    listed = [f"{name} {n:,}" for name, n in zip(names[:LISTED], counts.values(), strict=False)]
+    return ", ".join(listed) + (", …" if len(counts) > LISTED else "")

@@ -1,153 +1,283 @@
-"""Preflight: what the tokenizer makes of an experiment's prompts, labels, joints, samples and answers.
+"""Preflight: what the tokenizer does with an experiment's prompts, labels, joints, samples and answers.
 
-Published comparisons have been wrong by six points for one beginning-of-sequence token. So before anything is computed,
-every label set is tried in every prompt format by the very functions that a run uses (`requests_for`, `build_samples`,
-a sheet's `joints`), and what comes out is kept as data: the tokens of each label, labels that only a later token tells
-apart, joints at which prompt and answer merge into one token, how often BOS stands at the beginning of each text, the
-longest prompt, answers that the token limit cuts, samples that are too long.
+Published comparisons were wrong by six points because of one beginning-of-sequence token. So before anything is
+computed, every label set is tried in every prompt format by the functions that a run uses, and the results are kept as
+data. Each class knows its findings: a warning, or a note where the program has handled the matter.
 
-What cannot be is raised (`longest_prompts`: a prompt beyond the context, labels that are the same tokens). What can
-be, and yet changes what a number means, is a finding: a warning, or a note where it is taken care of.
+A prompt that exceeds the context and labels with the same tokens are errors (`longest_prompts`).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import repeat
-from math import ceil
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
-from ..data.rows import TrainSet
-from ..errors import PromptError
+from ..errors import Finding, PromptError
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
-from ..plan.questions import Question, Sheet, answer_tokens, requests_for
-from ..text.encode import BLANK_LINE, Encoder, Ids
+from ..plan.questions import Sheet, answer_tokens, requests_for, shared_first_tokens
+from ..text.encode import BLANK_LINE, Encoder
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render
-from ..text.request import Request
-from ..text.samples import build_samples
 from ..text.switches import joints_in_training
 from ..text.task import Example, PromptFormat, Task
-from .found import Cut, Joint, Preflight, PromptCheck, TrainingCheck, count
+from .training import TrainingCheck, check_training, count, count_bos, largest, without_bos
 
-LONGEST = 20  # texts of a sheet that are encoded: those with the most bytes have the most tokens, near enough
-JOINTS = 50  # rows of a set whose joint of prompt and answer is looked at
+LONGEST = 20  # so many texts of a sheet are encoded: those with the most bytes, which have about the most tokens
+JOINTS = 50  # so many rows of a set are checked for the joint of prompt and answer
+CUT_SHARE = 0.01  # a warning if a larger share of the test answers exceeds max_new_tokens
 
-Group = tuple[str, tuple[str, ...] | None, str]
 
-
-@dataclass(frozen=True)
-class Probe:
-    """The longest prompt of a sheet: in tokens with its answer, and as a request."""
+class LongestPrompt(NamedTuple):
+    """A sheet, and the tokens of its longest prompt with its answer."""
 
     sheet: Sheet
     tokens: int
-    request: Request
+
+
+def longest_prompts(plan: Plan) -> list[LongestPrompt]:
+    """The longest prompt of every test set in every format and draw, at the most shots, which holds the others.
+
+    Raises PromptError where one exceeds the model's context, or where labels have the same tokens.
+    """
+    most_shots = {(sheet.test, sheet.fmt.name, sheet.draw): sheet for sheet in _by_shots(plan)}
+    found = []
+    for sheet in most_shots.values():
+        rows = heapq.nlargest(LONGEST, sheet.questions, key=lambda row: len(row.text.encode(errors="replace")))
+        try:
+            requests = requests_for(sheet, rows, plan.encoder)
+        except PromptError as error:  # the encoder does not know whose labels it encodes
+            raise PromptError(error.what, where=error.where or _where(sheet), allowed=error.allowed) from None
+        found.append(LongestPrompt(sheet, max(request.reach for request in requests)))
+    return found
+
+
+# --- one check ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Rows (by doc_id, of `of` checked) with other tokens before the answer than in prompt and answer encoded together.
+
+    `apart`: the protocol encodes the prompt alone.
+    """
+
+    where: str
+    of: int
+    rows: tuple[int, ...]
+    free_text: bool
+    apart: bool
+
+    def findings(self) -> Iterator[Finding]:
+        if not self.rows:
+            return
+        such = f"for {len(self.rows)} of {count(self.of, 'row')} (such as row {self.rows[0]})"
+        if self.apart:
+            what = f"{such} the prompt alone ends in other tokens than with its answer (protocol.answer_joint)"
+        elif self.free_text:
+            what = f"{such} generation starts from other tokens than stand before the answer in training"
+            what += r'; answer_delimiter: "\n" may avoid it'
+        else:
+            what = f"{such} a label shares a token with the prompt; it is scored from that token on"
+        yield Finding("warning" if self.apart or self.free_text else "note", what, self.where)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Reference answers of a test set that cannot be generated: longer than `limit` tokens, or with a blank line,
+    which ends generation. Rows by doc_id.
+    """
+
+    test: str
+    of: int
+    limit: int
+    too_long: tuple[int, ...]
+    blank_line: tuple[int, ...]
+
+    def findings(self) -> Iterator[Finding]:
+        if n := len(self.too_long):
+            what = f"{n:,} of {self.of:,} reference answers are longer than max_new_tokens={self.limit}"
+            yield Finding("warning" if n > CUT_SHARE * self.of else "note", what, self.test)
+        if n := len(self.blank_line):
+            what = f"{n:,} of {self.of:,} reference answers hold a blank line, at which a generated answer ends"
+            yield Finding("warning", what, self.test)
+
+
+@dataclass(frozen=True)
+class PromptCheck:
+    """One label set, or free text, in one prompt format, over the tests and trainings that use it.
+
+    `labels` has the tokens of each label, `shared_first` labels that begin with the same token. `bos` counts
+    beginning-of-sequence tokens at `0 shots`, `2 shots`, `training`. `longest` is in tokens, with the answer.
+    """
+
+    task: str
+    prompt: str
+    chat: bool
+    tests: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]] | None
+    shared_first: tuple[tuple[str, ...], ...]
+    trailing_space: bool
+    bos: Mapping[str, int]
+    longest: int
+    longest_in: str
+    joints: tuple[Joint, ...]
+    cut: tuple[Cut, ...]
+
+    def findings(self, whole_labels: bool) -> Iterator[Finding]:
+        where = f"{self.task}, {self.prompt}"
+        if self.trailing_space:
+            yield Finding("note", "the template ends in a space, which becomes part of the answer's first token", where)
+        if not whole_labels:  # the plan has its own warning about shared first tokens
+            return
+        labels = self.labels or {}
+        if len(set(map(len, labels.values()))) > 1:
+            listed = ", ".join(f"{label.strip()} {len(tokens)}" for label, tokens in labels.items())
+            what = f"labels differ in length ({listed} tokens); each is scored whole"
+            yield Finding("note", f"{what}, and the mean over its tokens is kept too", where)
+        for shared in self.shared_first:
+            what = f"labels {' and '.join(shared)} begin with the same token"
+            yield Finding("note", f"{what}; scoring whole labels distinguishes them", where)
+
+
+# --- all of it ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All checks. `bos` is the token, if there is one. `adds_bos`: the tokenizer puts it before plain text."""
+
+    bos: str | None
+    adds_bos: bool
+    context: int
+    whole_labels: bool
+    prompts: tuple[PromptCheck, ...]
+    training: tuple[TrainingCheck, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def findings(self) -> Iterator[Finding]:
+        longest = max(self.prompts, key=lambda check: check.longest)
+        what = f"the longest prompt takes {longest.longest:,} tokens with its answer, the model has {self.context:,}"
+        yield Finding("note", what, longest.longest_in)
+        for check in self.prompts:
+            yield from check.findings(self.whole_labels)
+        joints = [joint for check in self.prompts for joint in check.joints]
+        if not any(joint.rows for joint in joints):
+            what = "the same tokens stand before an answer in training, scoring and generation"
+            yield Finding("note", f"{what} ({sum(joint.of for joint in joints):,} rows tried)", "joint")
+        for joint in joints:
+            yield from joint.findings()
+        yield from self._bos()
+        for training in self.training:
+            yield from training.findings(self.context)
+        for cut in {cut.test: cut for check in self.prompts for cut in check.cut}.values():
+            yield from cut.findings()
+
+    def _bos(self) -> Iterator[Finding]:
+        """Whether each text begins with BOS once, or each without."""
+        of_chat = {n for check in self.prompts if check.chat for n in check.bos.values()}
+        of_text = {n for check in self.prompts if not check.chat for n in check.bos.values()}
+        alike = "at 0 and at k shots, in training and in test alike"
+        if max(of_chat, default=0) > 1:
+            what = "chat texts begin with more than one beginning-of-sequence token (BOS)"
+            yield Finding("warning", what, "tokenizer")
+        if not of_text:
+            yield Finding("note", "the chat template decides how a sequence begins", "tokenizer")
+        elif max(of_text) > 1 or len(of_text) > 1:
+            what = f"plain texts begin with {min(of_text)} to {max(of_text)} beginning-of-sequence tokens (BOS)"
+            yield Finding("warning", f"{what}, not with the same number {alike}", "tokenizer")
+        else:
+            added = "one" if self.adds_bos else "the tokenizer adds no"
+            to = "" if self.adds_bos else " to plain text,"
+            yield Finding("note", f"{added} beginning-of-sequence token (BOS){to} {alike}", "tokenizer")
 
 
 def preflight(plan: Plan) -> Preflight:
-    """Try every label set in every prompt format, and every training set. Raises what a run would raise."""
-    encoder = plan.encoder
-    groups: dict[Group, list[Probe]] = {}
-    for probe in longest_prompts(plan):
-        groups.setdefault(_group(probe.sheet.task, probe.sheet.fmt), []).append(probe)
-    for train, fmt in _train_sets(plan):
-        groups.setdefault(_group(train.task, fmt), [])
+    """Try every label set in every prompt format, and every training set. Raises the errors of a run."""
+    encoder, longest = plan.encoder, longest_prompts(plan)
+    jobs = largest(plan.trainings, lambda job: (job.rows.name, len(job.demos)))
+    trainings = {job.variant.key: check_training(plan, job) for job in jobs}
+    groups: dict[Hashable, _Group] = {}
+    for sheet in _by_shots(plan):
+        groups.setdefault(_key(sheet.task, sheet.fmt), _Group([], [])).sheets.append(sheet)
+    for job in jobs:
+        groups.setdefault(_key(job.rows.task, job.fmt), _Group([], [])).jobs.append(job)
     return Preflight(
         bos=None if encoder.bos_id is None else encoder.tokenizer.id_to_token(encoder.bos_id),
         adds_bos=bool(encoder.prefix),
         context=encoder.max_context,
         whole_labels=plan.experiment.protocol.label_scoring == "whole",
-        prompts=tuple(_prompt_check(plan, group, probes) for group, probes in groups.items()),
-        training=tuple(map(_training_check, repeat(plan), _largest(plan))),
+        prompts=tuple(_check_prompt(plan, group, longest, trainings) for group in groups.values()),
+        training=tuple(trainings.values()),
     )
 
 
-def longest_prompts(plan: Plan) -> list[Probe]:
-    """The longest prompt of every test set in every format and draw, at the most shots.
+class _Group(NamedTuple):
+    """The sheets, those with the fewest shots first, and the trainings of one label set in one prompt format."""
 
-    Raises PromptError where one exceeds the model's context, or where labels are the same tokens.
-    """
-    probes = []
-    for sheet in _most_shots(plan):
-        requests = _requests(sheet, _most_bytes(sheet.questions), plan.encoder)
-        longest = max(requests, key=lambda request: request.reach)
-        probes.append(Probe(sheet, longest.reach, longest))
-    return probes
+    sheets: list[Sheet]
+    jobs: list[TrainJob]
 
 
-def _prompt_check(plan: Plan, group: Group, probes: Sequence[Probe]) -> PromptCheck:
-    """`probes` are those of the group; there are none where it is trained in and not asked."""
-    encoder = plan.encoder
-    sheets = [sheet for sheet in plan.sheets.values() if _group(sheet.task, sheet.fmt) == group]
-    trained = [(train, fmt) for train, fmt in _train_sets(plan) if _group(train.task, fmt) == group]
-    fmt = sheets[0].fmt if sheets else trained[0][1]
-    asked = {sheet.test: sheet for sheet in sorted(sheets, key=lambda sheet: sheet.shots, reverse=True)}  # fewest shots
-    longest = max(probes, key=lambda probe: probe.tokens, default=None)
-    labels = _label_tokens(probes[0], encoder) if probes and probes[0].sheet.task.labels else None
+def _check_prompt(
+    plan: Plan, group: _Group, longest_of: Sequence[LongestPrompt], trainings: Mapping[str, TrainingCheck]
+) -> PromptCheck:
+    encoder, sheets = plan.encoder, group.sheets
+    task, fmt = (sheets[0].task, sheets[0].fmt) if sheets else (group.jobs[0].rows.task, group.jobs[0].fmt)
+    by_test = {sheet.test: sheet for sheet in sorted(sheets, key=lambda sheet: -sheet.shots)}  # with the fewest shots
+    trained = largest(group.jobs, lambda job: job.rows.name)
+    first = [requests_for(sheet, sheet.questions[:1], encoder)[0] for sheet in sheets]
+    bos: dict[str, int] = {}
+    for sheet, request in zip(sheets, first, strict=True):
+        where = count(sheet.shots, "shot")
+        bos[where] = max(bos.get(where, 0), count_bos(request.prompt, encoder))
+    if group.jobs:
+        bos["training"] = max(trainings[job.variant.key].bos for job in group.jobs)
+    labels = None
+    if sheets and task.labels:
+        options = zip(task.labels, first[0].options, strict=True)
+        labels = {label: tuple(encoder.decode([token]) for token in option) for label, option in options}
+    key = _key(task, fmt)
+    own = [one for one in longest_of if _key(one.sheet.task, one.sheet.fmt) == key]
+    longest = max(own, key=lambda one: one.tokens, default=None)
     return PromptCheck(
-        task=group[0],
+        task=task.name,
         prompt=fmt.name,
         chat=fmt.chat,
-        tests=tuple(sorted(asked)),
+        tests=tuple(sorted(by_test)),
         labels=labels,
-        shared_first=_shared_first(probes[0]) if labels else (),
+        shared_first=tuple(shared_first_tokens(sheets[0], encoder)) if sheets else (),
         trailing_space=fmt.template.endswith(" "),
-        bos=_bos(plan, sheets, group),
+        bos=bos,
         longest=longest.tokens if longest else 0,
-        longest_in=f"{_of(longest.sheet)}, {count(longest.sheet.shots, 'shot')}" if longest else "",
+        longest_in=f"{_where(longest.sheet)}, {count(longest.sheet.shots, 'shot')}" if longest else "",
         joints=(
-            *(_joint_in_test(sheet, encoder) for sheet in asked.values()),
-            *(_joint_in_training(plan, train, fmt) for train, fmt in trained),
+            *(_joint_in_test(sheet, encoder) for sheet in by_test.values()),
+            *(_joint_in_training(plan, job) for job in trained),
         ),
-        cut=tuple(_cut(sheet, encoder) for sheet in asked.values() if not sheet.task.is_classification),
+        cut=tuple(_cut(sheet, encoder) for sheet in by_test.values() if not task.is_classification),
     )
 
 
-def _most_bytes(rows: Sequence[Question]) -> list[Question]:
-    return heapq.nlargest(LONGEST, rows, key=lambda row: len(row.text.encode(errors="replace")))
-
-
-def _requests(sheet: Sheet, rows: Sequence[Question], encoder: Encoder) -> list[Request]:
-    try:
-        return requests_for(sheet, rows, encoder)
-    except PromptError as error:
-        # What the encoder finds wrong with labels it finds without knowing whose they are.
-        raise PromptError(error.what, where=error.where or _of(sheet), allowed=error.allowed) from None
-
-
-# --- labels ---------------------------------------------------------------------------------------
-
-
-def _label_tokens(probe: Probe, encoder: Encoder) -> dict[str, tuple[str, ...]]:
-    options = zip(probe.sheet.task.labels or (), probe.request.options, strict=True)
-    return {label: tuple(encoder.decode([token]) for token in option) for label, option in options}
-
-
-def _shared_first(probe: Probe) -> tuple[tuple[str, ...], ...]:
-    by_first: dict[int, list[str]] = {}
-    for label, option in zip(probe.sheet.task.labels or (), probe.request.options, strict=True):
-        by_first.setdefault(option[0], []).append(label)
-    return tuple(tuple(shared) for shared in by_first.values() if len(shared) > 1)
-
-
-# --- the joint of prompt and answer ---------------------------------------------------------------
+# --- joints and answers ---------------------------------------------------------------------------
 
 
 def _joint_in_test(sheet: Sheet, encoder: Encoder) -> Joint:
     rows = sheet.questions[:JOINTS]
     texts, examples = [row.text for row in rows], [row.example for row in rows]
-    return _joint(_of(sheet), texts, examples, sheet.task, sheet.fmt, encoder, asked=sheet.joints)
+    return _joint(_where(sheet), texts, examples, sheet.task, sheet.fmt, encoder, sheet.joints, AS_ONE)
 
 
-def _joint_in_training(plan: Plan, train: TrainSet, fmt: PromptFormat) -> Joint:
-    examples = train.examples[:JOINTS]
-    texts = [render(fmt, (), example, plan.encoder.chat_template) for example in examples]
-    joints = joints_in_training(plan.experiment.protocol, plan.encoder, fmt, 0)
-    where = f"{train.name}, training, {fmt.name}"
-    return _joint(where, texts, examples, train.task, fmt, plan.encoder, learnt=joints)
+def _joint_in_training(plan: Plan, job: TrainJob) -> Joint:
+    examples = job.rows.examples[:JOINTS]
+    texts = [render(job.fmt, (), example, plan.encoder.chat_template) for example in examples]
+    joints = joints_in_training(plan.experiment.protocol, plan.encoder, job.fmt, 0)
+    where = f"{job.rows.name}, training, {job.fmt.name}"
+    return _joint(where, texts, examples, job.rows.task, job.fmt, plan.encoder, AS_ONE, joints)
 
 
 def _joint(
@@ -157,81 +287,22 @@ def _joint(
     task: Task,
     fmt: PromptFormat,
     encoder: Encoder,
-    asked: Joints = AS_ONE,
-    learnt: Joints = AS_ONE,
+    in_test: Joints,
+    in_training: Joints,
 ) -> Joint:
-    """What stands before the answer as it is learnt, against that behind which the model is asked."""
-    together = learnt.samples(encoder, texts, [example.target for example in examples], fmt.chat)
-    if not task.is_classification:
-        alone = asked.prompts(encoder, texts, fmt.chat)
+    """Compares the tokens before the answer in a sample with the prompt of a request."""
+    samples = in_training.samples(encoder, texts, [example.target for example in examples], fmt.chat)
+    if task.is_classification:
+        prompts = [ids for ids, _ in in_test.options(encoder, texts, task.labels or (), fmt.chat)]
     else:
-        alone = [ids for ids, _ in asked.options(encoder, texts, task.labels or (), fmt.chat)]
+        prompts = in_test.prompts(encoder, texts, fmt.chat)
     differ = [
         example.doc_id
-        for example, (ids, start), prompt in zip(examples, together, alone, strict=True)
-        if _without_bos(ids[:start], encoder) != _without_bos(prompt, encoder)
+        for example, (ids, start), prompt in zip(examples, samples, prompts, strict=True)
+        if without_bos(ids[:start], encoder) != without_bos(prompt, encoder)
     ]
-    apart = asked.answer_apart or learnt.answer_apart
+    apart = in_test.answer_apart or in_training.answer_apart
     return Joint(where, len(examples), tuple(differ), not task.is_classification, apart)
-
-
-# --- the beginning of a sequence ------------------------------------------------------------------
-
-
-def _bos(plan: Plan, sheets: Sequence[Sheet], group: Group) -> dict[str, int]:
-    """Beginning-of-sequence tokens before the first row at each shot count and before the first training sample."""
-    times: dict[str, int] = {}
-    for sheet in sorted(sheets, key=lambda sheet: sheet.shots):
-        (request,) = _requests(sheet, sheet.questions[:1], plan.encoder)
-        where = count(sheet.shots, "shot")
-        times[where] = max(times.get(where, 0), _count_bos(request.prompt, plan.encoder))
-    for job in _largest(plan):
-        fmt = job.fmt
-        if _group(job.rows.task, fmt) != group:
-            continue
-        first = job.rows.examples[0]
-        text = render(fmt, job.demos, first, plan.encoder.chat_template)
-        head = len(text) - len(render(fmt, (), first, plan.encoder.chat_template))
-        joints = joints_in_training(plan.experiment.protocol, plan.encoder, fmt, head)
-        ((ids, _),) = joints.samples(plan.encoder, [text], [first.target], fmt.chat)
-        times["training"] = max(times.get("training", 0), _count_bos(ids, plan.encoder))
-    return times
-
-
-def _count_bos(ids: Ids, encoder: Encoder) -> int:
-    return next((n for n, token in enumerate(ids) if token != encoder.bos_id), len(ids))
-
-
-def _without_bos(ids: Ids, encoder: Encoder) -> Ids:
-    return ids[_count_bos(ids, encoder) :]
-
-
-# --- training samples -----------------------------------------------------------------------------
-
-
-def _training_check(plan: Plan, job: TrainJob) -> TrainingCheck:
-    recipe, rows = job.recipe, job.rows.examples
-    where = f"{job.rows.name}, training"
-    built = build_samples(
-        job.fmt, job.demos, rows, plan.encoder, recipe.max_length, recipe.overlong, where, plan.experiment.protocol
-    )
-    an_epoch = ceil(len(built.samples) / recipe.batch_size)
-    return TrainingCheck(
-        dataset=job.rows.name,
-        shots=len(job.demos),
-        of=len(rows),
-        samples=len(built.samples),
-        shortened=built.rows_shortened,
-        lost=built.lost,
-        dropped=built.rows_dropped,
-        longest=max(len(sample.ids) for sample in built.samples),
-        limit=recipe.max_length,
-        steps_an_epoch=an_epoch,
-        steps=ceil(an_epoch * recipe.num_train_epochs),
-    )
-
-
-# --- answers to generate --------------------------------------------------------------------------
 
 
 def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
@@ -246,40 +317,16 @@ def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
     )
 
 
-# --- which sheets and jobs ------------------------------------------------------------------------
+# --- sheets ---------------------------------------------------------------------------------------
 
 
-def _group(task: Task, fmt: PromptFormat) -> Group:
+def _by_shots(plan: Plan) -> list[Sheet]:
+    return sorted(plan.sheets.values(), key=lambda sheet: sheet.shots)
+
+
+def _key(task: Task, fmt: PromptFormat) -> Hashable:
     return task.name, task.labels, fmt.name
 
 
-def _largest(plan: Plan) -> list[TrainJob]:
-    """One training for each data set and number of demonstrations: the one with the most rows."""
-    largest: dict[tuple[str, int], TrainJob] = {}
-    for job in plan.trainings:
-        known = largest.get((job.rows.name, len(job.demos)))
-        if known is None or len(known.rows.examples) < len(job.rows.examples):
-            largest[job.rows.name, len(job.demos)] = job
-    return list(largest.values())
-
-
-def _train_sets(plan: Plan) -> list[tuple[TrainSet, PromptFormat]]:
-    """Each training set once, at its largest."""
-    by_name: dict[str, tuple[TrainSet, PromptFormat]] = {}
-    for job in _largest(plan):
-        known = by_name.get(job.rows.name)
-        if known is None or len(known[0].examples) < len(job.rows.examples):
-            by_name[job.rows.name] = job.rows, job.fmt
-    return list(by_name.values())
-
-
-def _most_shots(plan: Plan) -> list[Sheet]:
-    """The sheets with the most demonstrations: fewer are the first of more, so these hold the longest prompts."""
-    found: dict[tuple[str, str, int], Sheet] = {}
-    for sheet in sorted(plan.sheets.values(), key=lambda sheet: sheet.shots):
-        found[sheet.test, sheet.fmt.name, sheet.draw] = sheet
-    return list(found.values())
-
-
-def _of(sheet: Sheet) -> str:
+def _where(sheet: Sheet) -> str:
     return f"{sheet.test}, {sheet.fmt.name}"

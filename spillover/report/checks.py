@@ -11,7 +11,7 @@ from rich.text import Text
 from ..checks.audit import Audit, Audited
 from ..checks.check import Checked
 from ..checks.defects import as_counts
-from ..checks.found import Preflight, PromptCheck
+from ..checks.prompts import Preflight, PromptCheck
 from ..errors import Finding, Level
 
 SUCH = 4  # row numbers in a table

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from audits import defects
 from hypothesis import given
 from hypothesis import strategies as st
 from prose import tells
@@ -47,19 +48,19 @@ def test_set(rows: Sequence[Example], task: Task = REVIEWS, scored: Sequence[int
     return RowSet("mine", "test", task, rows, scored=frozenset(scored))
 
 
-def train_set(rows: Sequence[Example], task: Task = REVIEWS, asked: int | None = None) -> RowSet:
-    return RowSet("mine", "train", task, rows, asked)
+def train_set(rows: Sequence[Example], task: Task = REVIEWS, requested: int | None = None) -> RowSet:
+    return RowSet("mine", "train", task, rows, requested)
 
 
 test_set.__test__ = False  # type: ignore[attr-defined]
 
 
-def looked(*lists: RowSet) -> Audit:
+def audit_of(*lists: RowSet) -> Audit:
     return audit(lists, lambda texts: [len(text.split()) for text in texts])
 
 
 def one(found: Audit, name: str, kind: str) -> Defect:
-    (defect,) = found.defects(name, kind)
+    (defect,) = defects(found, name, kind)
     return defect
 
 
@@ -74,7 +75,7 @@ def test_a_sound_data_set_has_no_defect() -> None:
     test, train = [travel(i, town) for i, town in enumerate(TOWNS[:6])], [travel(i, t) for i, t in enumerate(TOWNS[6:])]
     for rows in (test, train):
         rows[0] = replace(rows[0], target="negative")
-    assert kinds(looked(test_set(test), train_set(train))) == set()
+    assert kinds(audit_of(test_set(test), train_set(train))) == set()
 
 
 def test_training_rows_in_the_test_set_are_found_under_each_normaliser() -> None:
@@ -86,7 +87,7 @@ def test_training_rows_in_the_test_set_are_found_under_each_normaliser() -> None
         review(13, train[3].fields["input"].replace(" and", ", and") + "!"),
         travel(14, "Cairo"),
     ]
-    found = one(looked(test_set(test, scored=[13, 14]), train_set(train, asked=4)), "mine test", "duplicate")
+    found = one(audit_of(test_set(test, scored=[13, 14]), train_set(train, requested=4)), "mine test", "duplicate")
     assert found.rows == (10, 11, 13) and found.of == 5 and found.against == "mine train 4"
     assert found.figures["by"] == {"raw": 1, "lower": 2, "words": 3}
     assert tells(found.line("test rows"), "3 of 5 test rows", "training rows of mine", "4", "1", "2")
@@ -95,7 +96,7 @@ def test_training_rows_in_the_test_set_are_found_under_each_normaliser() -> None
 
 def test_a_leak_that_touches_no_scored_row_is_a_note() -> None:
     lists = test_set([travel(0, "Paris"), travel(1, "Rome")], scored=[1]), train_set([travel(7, "Paris")])
-    assert one(looked(*lists), "mine test", "duplicate").level == "note"
+    assert one(audit_of(*lists), "mine test", "duplicate").level == "note"
 
 
 def test_nearly_the_same_is_eight_tenths_of_the_word_trigrams() -> None:
@@ -104,7 +105,7 @@ def test_nearly_the_same_is_eight_tenths_of_the_word_trigrams() -> None:
     train = train_set([review(0, " ".join(letters))])
     last, middle = [*letters[:-1], "other"], [*letters[:10], "other", *letters[11:]]
     test = test_set([review(0, " ".join(last)), review(1, " ".join(middle))])
-    assert one(looked(test, train), "mine test", "near_duplicate").rows == (0,)
+    assert one(audit_of(test, train), "mine test", "near_duplicate").rows == (0,)
     assert 18 / 20 >= NEAR > 16 / 22
 
 
@@ -122,8 +123,8 @@ def test_rows_that_share_a_sentence_alone_or_through_others() -> None:
         pair(4, "Yes.", sentence("Basel")),  # short: "Yes." is in two places by chance
         pair(5, "Yes.", sentence("Kyoto")),
     ]
-    found = looked(test_set(test, PAIRS, scored=[0]), train_set(train, PAIRS))
-    inside, across = found.defects("mine test", "shared_field", "")[::-1]
+    found = audit_of(test_set(test, PAIRS, scored=[0]), train_set(train, PAIRS))
+    inside, across = defects(found, "mine test", "shared_field", "")[::-1]
     assert (inside.rows, inside.figures) == ((0, 1, 2), {"components": 1, "largest": 3})
     assert (across.rows, across.against, across.level) == ((0, 1), "mine train", "warning")
     assert across.figures["by"] == {"raw": 1, "lower": 2, "words": 2}
@@ -140,7 +141,7 @@ def test_a_field_that_hardly_differs_tells_nothing() -> None:
         for i in range(60)
     ]
     test, train = RowSet("mine", "test", task, rows[:30]), RowSet("mine", "train", task, rows[30:])
-    assert "shared_field" not in kinds(looked(test, train))
+    assert "shared_field" not in kinds(audit_of(test, train))
     assert clusters(test) == list(range(30))
 
 
@@ -151,7 +152,7 @@ def test_targets_that_stand_in_the_training_targets() -> None:
     train = [asks(i, i, text) for i, text in enumerate(["What will they do next?", "Why?", "How do they feel now?"])]
     test = [asks(0, 5, "what will they do next"), asks(1, 6, "Why?"), asks(2, 7, "Who would go there again?")]
     found = one(
-        looked(test_set(test, QUESTIONS, scored=[0]), train_set(train, QUESTIONS)), "mine test", "shared_target"
+        audit_of(test_set(test, QUESTIONS, scored=[0]), train_set(train, QUESTIONS)), "mine test", "shared_target"
     )
     assert found.rows == (0,) and found.level == "warning"  # "Why?" is too short to have been learnt by heart
     assert found.figures == {
@@ -159,18 +160,21 @@ def test_targets_that_stand_in_the_training_targets() -> None:
         "distinct_targets": {"raw": 3, "lower": 3, "words": 3},
     }
     labels = [review(0, "one"), review(1, "two")]
-    assert "shared_target" not in kinds(looked(test_set(labels), train_set([review(5, "three")])))
+    assert "shared_target" not in kinds(audit_of(test_set(labels), train_set([review(5, "three")])))
 
 
 def test_demonstrations_among_test_rows_and_training_rows() -> None:
     demos = RowSet("mine", "demos", REVIEWS, [travel(0, "Oslo"), replace(travel(1, "Lima"), target="negative")])
     test = test_set([travel(4, "Oslo"), travel(5, "Rome")], scored=[4])
-    small, large = train_set([travel(0, "Lima")], asked=1), train_set([travel(0, "Oslo"), travel(1, "Lima")], asked=2)
-    found = looked(test, demos, small, large)
-    shown = found.defects("mine test", "duplicate", "mine demos")[0]
+    small, large = (
+        train_set([travel(0, "Lima")], requested=1),
+        train_set([travel(0, "Oslo"), travel(1, "Lima")], requested=2),
+    )
+    found = audit_of(test, demos, small, large)
+    shown = defects(found, "mine test", "duplicate", "mine demos")[0]
     assert (shown.rows, shown.level) == ((4,), "warning")
-    assert found.defects("mine demos", "duplicate", "mine train 1")[0].rows == (1,)
-    assert found.defects("mine demos", "duplicate", "mine train 2")[0].rows == (0, 1)
+    assert defects(found, "mine demos", "duplicate", "mine train 1")[0].rows == (1,)
+    assert defects(found, "mine demos", "duplicate", "mine train 2")[0].rows == (0, 1)
 
 
 # --- within a list --------------------------------------------------------------------------------
@@ -178,14 +182,14 @@ def test_demonstrations_among_test_rows_and_training_rows() -> None:
 
 def test_duplicates_within_a_list_and_the_labels_they_contradict() -> None:
     rows = [travel(0, "Paris"), replace(travel(1, "Paris"), target="negative"), travel(2, "Rome"), review(3, "")]
-    found = one(looked(test_set([*rows, review(4, " ")])), "mine test", "duplicate")
+    found = one(audit_of(test_set([*rows, review(4, " ")])), "mine test", "duplicate")
     assert found.rows == (0, 1)  # rows of nothing are empty, not duplicates
     assert found.figures["conflicting"] == 2
     assert tells(found.what, "more than once", "2", "different targets")
 
 
 def test_labels_outside_the_list_and_labels_that_never_occur() -> None:
-    found = looked(test_set([travel(0, "Paris"), replace(travel(1, "Rome"), target="-")]))
+    found = audit_of(test_set([travel(0, "Paris"), replace(travel(1, "Rome"), target="-")]))
     assert one(found, "mine test", "label_outside").rows == (1,)
     assert one(found, "mine test", "label_outside").figures == {"labels": {"-": 1}}
     assert one(found, "mine test", "label_absent").figures["absent"] == ["negative"]
@@ -193,14 +197,14 @@ def test_labels_outside_the_list_and_labels_that_never_occur() -> None:
 
 def test_demonstrations_may_show_what_is_no_label() -> None:
     demos = RowSet("mine", "demos", REVIEWS, [travel(0, "Oslo"), replace(travel(1, "Lima"), target="good")])
-    assert one(looked(demos), "mine demos", "label_outside").figures == {"labels": {"good": 1}}
+    assert one(audit_of(demos), "mine demos", "label_outside").figures == {"labels": {"good": 1}}
 
 
 def test_a_label_may_be_there_and_yet_not_among_the_scored_rows() -> None:
     rows = [travel(0, "Paris"), replace(travel(1, "Rome"), target="negative")]
-    found = one(looked(test_set(rows, scored=[0])), "mine test", "label_absent")
+    found = one(audit_of(test_set(rows, scored=[0])), "mine test", "label_absent")
     assert tells(found.what, "scored", "label 'negative'")
-    assert not looked(test_set(rows)).defects("mine test", "label_absent")
+    assert not defects(audit_of(test_set(rows)), "mine test", "label_absent")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_uneven_means_missing_or_two_more(shown: str, said: dict[str, int] | Non
 def test_every_beginning_of_the_demonstrations_is_counted() -> None:
     targets = ["positive", "negative", "positive", "positive", "positive", "positive"]
     demos = [replace(travel(i, TOWNS[i]), target=target) for i, target in enumerate(targets)]
-    found = one(looked(RowSet("mine", "demos", REVIEWS, demos)), "mine demos", "unbalanced")
+    found = one(audit_of(RowSet("mine", "demos", REVIEWS, demos)), "mine demos", "unbalanced")
     assert found.figures["prefixes"] == {
         4: {"positive": 3, "negative": 1},
         5: {"positive": 4, "negative": 1},
@@ -248,7 +252,7 @@ def test_damaged_text(kind: str, text: str, sequences: list[str]) -> None:
 
 def test_damage_is_counted_by_row_and_sequence() -> None:
     rows = [review(0, "£"), review(4, "Â£ and Â£ or Ã©"), review(5, "<br><br/> Â£"), review(9, r"a\nb")]
-    found = looked(test_set(rows))
+    found = audit_of(test_set(rows))
     mojibake = one(found, "mine test", "mojibake")
     assert (mojibake.rows, mojibake.figures) == ((4, 5), {"sequences": {"Â£": 2, "Ã©": 1}})
     assert tells(mojibake.example, "row 4", '"Â£ and Â£ or Ã©"')
@@ -258,29 +262,29 @@ def test_damage_is_counted_by_row_and_sequence() -> None:
 
 def test_empty_fields_and_targets() -> None:
     rows = [question(3, " \n", "a", "b"), question(4, "x", "", ""), question(5, "x", "y", "z")]
-    found = one(looked(test_set(rows, QUESTIONS)), "mine test", "empty")
+    found = one(audit_of(test_set(rows, QUESTIONS)), "mine test", "empty")
     assert found.rows == (3, 4)
     assert found.figures == {"fields": {"input": 1, "answer": 1, "target": 1}}
 
 
-def test_fewer_rows_than_asked_for_at_every_size() -> None:
-    lists = [train_set([travel(i, town) for i, town in enumerate(TOWNS[:n])], asked=16) for n in (15, 16)]
-    assert tells(looked(lists[0]).defects("mine train 16", "short")[0].what, "15 rows", "16")
-    assert not looked(lists[1]).defects("mine train 16", "short")
+def test_fewer_rows_than_requested_at_every_size() -> None:
+    lists = [train_set([travel(i, town) for i, town in enumerate(TOWNS[:n])], requested=16) for n in (15, 16)]
+    assert tells(defects(audit_of(lists[0]), "mine train 16", "short")[0].what, "15 rows", "16")
+    assert not defects(audit_of(lists[1]), "mine train 16", "short")
 
 
 def test_texts_of_another_length_than_those_trained_on() -> None:
     train = train_set([question(i, "short " * 4, "a", f"{town} " * 10) for i, town in enumerate(TOWNS)], QUESTIONS)
     test = test_set([question(i, "short " * 8, "a", f"{town} " * 15) for i, town in enumerate(TOWNS)], QUESTIONS)
-    found = looked(test, train)
-    (only,) = found.defects("mine test", "length")  # 8 tokens to 4 is nothing to speak of
+    found = audit_of(test, train)
+    (only,) = defects(found, "mine test", "length")  # 8 tokens to 4 is nothing to speak of
     assert only.figures == {"field": "target", "median": 15, "median_against": 10}
     assert found.lists[0].lengths["target"].longest == 15
 
 
 def test_the_audit_as_json_names_the_rows_that_are_scored() -> None:
-    found = looked(
-        test_set([travel(3, "Paris"), travel(4, "Rome")], scored=[4]), train_set([travel(0, "Rome")], asked=1)
+    found = audit_of(
+        test_set([travel(3, "Paris"), travel(4, "Rome")], scored=[4]), train_set([travel(0, "Rome")], requested=1)
     )
     listed: dict[str, Any] = found.to_json()[0]
     assert (listed["name"], listed["rows"], listed["scored"], listed["labels"]["negative"]) == ("mine test", 2, 1, 0)

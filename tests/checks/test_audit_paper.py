@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audits import defects
 from paths import PAPER_DATA
 
 from spillover.checks.audit import Audit, audit
@@ -55,7 +56,7 @@ def found(release: list[RowSet]) -> Audit:
 
 
 def one(found: Audit, name: str, kind: str, against: str = "") -> Defect:
-    (defect,) = found.defects(name, kind, against)
+    (defect,) = defects(found, name, kind, against)
     return defect
 
 
@@ -176,7 +177,7 @@ def test_targets_are_of_another_length_too(found: Audit, release: list[RowSet], 
 def test_near_duplicates_and_groups_of_rows_that_depend_on_each_other(found: Audit) -> None:
     assert one(found, "socialqa test", "near_duplicate").rows == (95,)  # 19 training rows but for a name
     assert len(one(found, "paws test", "near_duplicate", "paws train 6000").rows) == 116
-    own = [defect for defect in found.defects("paws test", "shared_field") if not defect.against]
+    own = [defect for defect in defects(found, "paws test", "shared_field") if not defect.against]
     assert own[0].figures == {"components": 47, "largest": 5} and len(own[0].rows) == 104
     assert one(found, "pdfs test", "markup").figures["sequences"]["<lb>"] == 11
 

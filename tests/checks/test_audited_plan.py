@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audits import defects
 from fakes import Executed
 
 from spillover.checks.overlap import RowSet
@@ -65,7 +66,7 @@ def test_only_scored_rows_are_in_it(tmp_path: Path) -> None:
 
 def test_the_sources_are_audited_as_a_whole(tmp_path: Path) -> None:
     found = audit_sources(plan_of(tmp_path, [(15, 24), (11, 30)], [2], limit=3), None)
-    (shared,) = found.defects("mine test", "shared_field", "mine train 2")
+    (shared,) = defects(found, "mine test", "shared_field", "mine train 2")
     assert (shared.rows, shared.of, shared.level) == ((1, 4), 6, "warning")
     test: RowSet = found.lists[0].rows
     assert (len(test.rows), test.scored) == (6, {0, 1, 2})

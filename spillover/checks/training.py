@@ -1,0 +1,96 @@
+"""Training sets as samples: how many, how long, and what it took to make them fit.
+
+The samples are made by the function that a training uses. What is wrong with them is a finding; rows that cannot be
+trained on are the error that the training would raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from ..errors import Finding
+from ..plan.jobs import TrainJob
+from ..plan.plan import Plan
+from ..text.encode import Encoder, Ids
+from ..text.samples import build_samples
+
+
+@dataclass(frozen=True)
+class TrainingCheck:
+    """The largest training on a data set with one number of demonstrations. `of` rows; `longest` and `limit` in tokens.
+
+    `bos` counts beginning-of-sequence tokens at the beginning of a sample.
+    """
+
+    dataset: str
+    shots: int
+    of: int
+    samples: int
+    shortened: int
+    lost: str
+    dropped: int
+    longest: int
+    limit: int
+    bos: int
+    steps_an_epoch: int
+    steps: int
+
+    def findings(self, context: int) -> Iterator[Finding]:
+        where = f"{self.dataset}, training" + (f" with {count(self.shots, 'shot')}" if self.shots else "")
+        limit = f"samples exceed the train.max_length of {self.limit:,} tokens"
+        if self.shortened:
+            yield Finding("warning", f"{self.shortened:,} of {self.of:,} {limit} and lose {self.lost}", where)
+        if self.dropped:
+            yield Finding("warning", f"{self.dropped:,} of {self.of:,} {limit} and are dropped", where)
+        if self.longest > context:
+            what = f"the longest sample has {self.longest:,} tokens, the model has {context:,}: lower train.max_length"
+            yield Finding("warning", what, where)
+        steps = f"{count(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all"
+        what = f"{count(self.samples, 'sample')}, {steps}; the longest has {self.longest:,} tokens"
+        yield Finding("note", what, where)
+
+
+def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
+    """The samples of a training. Raises DataError where the training would."""
+    recipe, rows = job.recipe, job.rows.examples
+    where, protocol = f"{job.rows.name}, training", plan.experiment.protocol
+    built = build_samples(job.fmt, job.demos, rows, plan.encoder, recipe.max_length, recipe.overlong, where, protocol)
+    an_epoch = ceil(len(built.samples) / recipe.batch_size)
+    return TrainingCheck(
+        dataset=job.rows.name,
+        shots=len(job.demos),
+        of=len(rows),
+        samples=len(built.samples),
+        shortened=built.rows_shortened,
+        lost=built.lost,
+        dropped=built.rows_dropped,
+        longest=max(len(sample.ids) for sample in built.samples),
+        limit=recipe.max_length,
+        bos=count_bos(built.samples[0].ids, plan.encoder),
+        steps_an_epoch=an_epoch,
+        steps=ceil(an_epoch * recipe.num_train_epochs),
+    )
+
+
+def largest(jobs: Iterable[TrainJob], key: Callable[[TrainJob], Hashable]) -> list[TrainJob]:
+    """Of the trainings with the same key, the one with the most rows."""
+    found: dict[Hashable, TrainJob] = {}
+    for job in jobs:
+        found[key(job)] = max(found.get(key(job), job), job, key=lambda each: len(each.rows.examples))
+    return list(found.values())
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def count_bos(ids: Ids, encoder: Encoder) -> int:
+    """How many beginning-of-sequence tokens a text begins with."""
+    return next((n for n, token in enumerate(ids) if token != encoder.bos_id), len(ids))
+
+
+def without_bos(ids: Ids, encoder: Encoder) -> Ids:
+    return ids[count_bos(ids, encoder) :]
