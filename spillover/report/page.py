@@ -2,9 +2,9 @@
 
 `write` collects the page's content as plain values (`sections`, `why`, `figures`, `examples`, `payload`). `page.html`
 and `page.css` lay it out, and `page.js` makes it interactive. All text from data passes through the template's
-escaping, or stands as JSON in which no tag can begin. Only charts are inserted as markup, and Vega has escaped their text. A content
-security policy allows the page's own style sheet and script, by hash, and the files that this script adds
-('strict-dynamic'). It allows nothing else: no network, no eval.
+escaping, or stands as JSON in which no tag can begin. Only charts are inserted as markup, and Vega has escaped
+their text. A content security policy allows the page's own style sheet and script, by hash, and the files that this
+script adds ('strict-dynamic'). It allows nothing else: no network, no eval.
 
 Figures are SVG that Vega draws here (`charts`). Vega is not in the page, since its run time is a megabyte. A short
 script shows what Vega wrote about each mark.
