@@ -4,7 +4,7 @@ Comes in: a YAML file and `--set` overrides. Goes out: an `Experiment` with its 
 claims. Nothing here looks at data or models.
 
 To add a strategy, add an entry to `STRATEGIES` in `strategy.py`. To add a new kind of training, add a value to an
-axis there (`demos`, `weights`); what it does is written in `text/samples.py` (samples) or `train/axes.py` (weights).
-To add a factor by which variants differ, add an entry to `factors.py`. To add a key to the YAML, add a field in
-`schema.py` or `suite.py`. The two suites of the study and of generated rows are in `suites/`.
+axis there; it acts in `plan/jobs.py` (`demos`) or `train/axes.py` (`weights`). To add a factor by which variants
+differ, add an entry to `factors.py`. To add a key to the YAML, add a field in `schema.py` or `suite.py`. The suites
+`paper` and `builtin` are in `suites/`.
 """

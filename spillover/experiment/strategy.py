@@ -13,7 +13,8 @@ The axes so far:
     train    the strategy's own learning rate, epochs and batch, where they differ from the experiment's
 
 To add a strategy, add an entry to `STRATEGIES`. To add a value to an axis, add a class here, with its `kind`, its
-options, its factors and what it costs; what it does to samples or weights is told in `text.samples` or `train.axes`.
+options, its factors and what it costs; what it does to samples or weights is in `plan.jobs` (`demos`)
+or `train.axes` (`weights`).
 """
 
 from __future__ import annotations
