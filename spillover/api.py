@@ -60,20 +60,21 @@ class Result:
         """What the results say of the claims in `path`; without it of the experiment's own and the study's."""
         from .analysis.judge import judge, judge_all
 
-        return judge(self.table, load_claims(Path(path)), self.folder) if path else judge_all(self.table, self.folder)
+        store = Store(self.folder)
+        return judge(self.table, load_claims(Path(path)), store) if path else judge_all(self.table, store)
 
     def write(self, figures: bool = False) -> Path:
         """Write results.csv, effects.csv and report.html, with `figures` also each figure as files; returns the page's
         path."""
         from .analysis import effects
-        from .analysis.table import write_csv
+        from .analysis.table import as_csv
         from .report import page
 
-        write_csv(self.table.df, self.folder / "results.csv")
-        write_csv(effects.tidy(self.table), self.folder / "effects.csv")
-        path = self.folder / "report.html"
-        page.write(self.table, self.folder, path, exported=figures)
-        return path
+        store = Store(self.folder)
+        store.write_report_file("results.csv", as_csv(self.table.df))
+        store.write_report_file("effects.csv", as_csv(effects.tidy(self.table)))
+        page.write(self.table, self.folder, store.page, exported=figures)
+        return store.page
 
 
 def output_folder(experiment: Experiment, yaml_path: Path, output_path: Path | None) -> Path:

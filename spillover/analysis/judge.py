@@ -24,13 +24,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
-from pathlib import Path
 from typing import Literal
 
 from ..experiment.claims import MEASURES_OF_A_VARIANT, Claim, Comparison, Holds, study_claims
-from ..experiment.schema import load_claims
 from ..plan.grid import Grid
 from ..stats import CONFIDENCE, MIN_ROWS, ROUNDING, Interval
+from ..store.store import Store
 from .contrasts import Effect, adjusted
 from .measures import Pairs, Rates, numbers_of, off_format, off_format_rates, over_seeds, score
 from .points import (
@@ -102,37 +101,36 @@ class Judgement:
 
 
 def judge(
-    results: Results, claims: Iterable[Claim], folder: Path | None = None, whole: Whole | None = None
+    results: Results, claims: Iterable[Claim], store: Store | None = None, whole: Whole | None = None
 ) -> list[Judgement]:
     """Every claim with its ruling over these results.
 
-    `folder` is where they came from, for what is measured of variants; without it that is missing. `whole` makes the
-    grid, for training sizes, that the claims are about (`comparisons.study_grid`), so that what it has and the results
-    lack is listed; without it the claims are about the experiment at hand.
+    `store` holds what is measured of variants; without it such claims are missing. `whole` makes the grid that the
+    claims are about from training sizes (`points.study_grid`), so that the cells which the results lack are listed.
+    Without it the claims are about the experiment at hand.
     """
-    judging = ClaimJudge(results, folder, whole)
+    judging = ClaimJudge(results, store, whole)
     return [judging.judge(claim) for claim in claims]
 
 
-def judge_all(results: Results, folder: Path) -> list[Judgement]:
-    """The experiment's own claims (`claims.yaml` in its folder), then the study's.
+def judge_all(results: Results, store: Store) -> list[Judgement]:
+    """The experiment's own claims, then the study's.
 
-    Where no test set is the study's, of its claims only those that can be judged here, without what they lack. Raises
-    ExperimentError for a broken file of claims.
+    If no test set is the study's, only those of its claims that can be judged here are listed. Raises ExperimentError
+    for a broken file of claims.
     """
-    own = load_claims(folder / "claims.yaml") if (folder / "claims.yaml").exists() else ()
     is_study = not {test.name for test in study_grid().tests}.isdisjoint(results.tests)
-    study = judge(results, study_claims(), folder, study_grid if is_study else None)
+    study = judge(results, study_claims(), store, study_grid if is_study else None)
     if not is_study:
         study = [replace(one, fill="") for one in study if one.ruling != "missing"]
-    return judge(results, own, folder) + study
+    return judge(results, store.claims(), store) + study
 
 
 class ClaimJudge:
     """Results as points, made once for all claims."""
 
-    def __init__(self, results: Results, folder: Path | None, whole: Whole | None) -> None:
-        self.results, self.grid, self.folder, self.whole = results, results.grid, folder, whole
+    def __init__(self, results: Results, store: Store | None, whole: Whole | None) -> None:
+        self.results, self.grid, self.store, self.whole = results, results.grid, store, whole
         self.cells = points_of(self.grid, self.grid.cells)
         self.variants = variants_of(self.grid, self.grid.variants)
         self.here = {point.identity for point in (*self.cells, *self.variants)}
@@ -143,10 +141,8 @@ class ClaimJudge:
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:
         """What is recorded of variants, by measure and variant's key."""
-        folder = self.folder
-        if folder is None:
-            return {measure: {} for measure in MEASURES_OF_A_VARIANT}
-        return {measure: numbers_of(measure, folder, self.variants) for measure in MEASURES_OF_A_VARIANT}
+        store, variants = self.store, self.variants
+        return {measure: numbers_of(measure, store, variants) if store else {} for measure in MEASURES_OF_A_VARIANT}
 
     @cached_property
     def off_format(self) -> Rates:

@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
-from pathlib import Path
 from statistics import NormalDist, fmean, stdev
+
+import numpy as np
 
 from ..experiment.claims import Measure
 from ..plan.grid import Cell
+from ..run.inspect import Divergence
 from ..run.inspect import read as read_inside
-from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value
+from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value, percentile_interval, replicates
 from ..store.store import Store
 from .contrasts import Effect, Term, effect
 from .points import Point, Weights, contrast
@@ -122,12 +124,12 @@ def _seeds(points: Iterable[Point]) -> int:
     return min(map(len, seeds.values()), default=0)
 
 
-def numbers_of(measure: Measure, folder: Path, variants: Iterable[Point]) -> dict[str, float]:
+def numbers_of(measure: Measure, store: Store, variants: Iterable[Point]) -> dict[str, float]:
     """What is recorded of variants, by key: the mean loss over their training, the mean |change| of their weights."""
     if measure == "training_loss":
-        receipts = {point.key: Store(folder).variant_receipt(point.key) or {} for point in variants}
+        receipts = {point.key: store.variant_receipt(point.key) or {} for point in variants}
         return {key: float(receipt["loss"]) for key, receipt in receipts.items() if receipt.get("loss") is not None}
-    seen = {key: inside.changes for key, inside in read_inside(folder).items() if inside.changes}
+    seen = {key: inside.changes for key, inside in read_inside(store.folder).items() if inside.changes}
     return {key: sum(c.absolute for c in changes) / sum(c.size for c in changes) for key, changes in seen.items()}
 
 
@@ -149,3 +151,12 @@ def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) ->
         interval, p, chance = Interval(value - half, value + half), p_value(value - null, levels), (levels,)
     names = dict.fromkeys(point.variant.name for _, weights in pairs for point in weights)
     return Effect(value, interval, p, 0, 0, (), seeds, 0, chance, None, tuple(names))
+
+
+def divergence_interval(divergence: Divergence) -> Interval:
+    """95 % bootstrap interval of `nats` over passages, because tokens of one passage are not independent.
+
+    It is rough: there are few passages.
+    """
+    draws = replicates(np.array(divergence.passages), lambda sums: sums[..., 0] / sums[..., 1])
+    return percentile_interval(draws, len(divergence.passages))

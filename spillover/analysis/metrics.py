@@ -20,7 +20,6 @@ Choices, since published figures differ by them:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -71,13 +70,6 @@ def rescored(predictions: Sequence[Prediction], label_scoring: str) -> list[Pred
         {**p, "response": max(p["logprobs_first"], key=p["logprobs_first"].__getitem__)} if "logprobs_first" in p else p
         for p in predictions
     ]
-
-
-def per_row(metric: str, predictions: Sequence[Prediction]) -> Array:
-    """One score a row, for the metrics that are means of rows. Raises ValueError for the others."""
-    if not METRICS[metric].is_mean:
-        raise ValueError(f"{metric} is a score of the whole set, not a mean of rows")
-    return METRICS[metric].statistics(predictions, None)[:, 0]
 
 
 # --- the ratio of two sums: accuracy, off-format rate, ROUGE-L --------------------------------------------------------
@@ -235,68 +227,3 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 accuracy, macro_f1, rougeL, bleu, off_format = METRICS.values()
-
-
-# --- why a score fell: what the answers were -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What became of `n` answers. Each is one of the five: in the format and right or wrong, or outside it.
-
-    Outside the format it is a label of the training task (`train_label`), nothing (`empty`), or `other`. `forced` of
-    those outside are right all the same, by the forced choice between labels that accuracy counts. Free text is right
-    where it is the target word for word; most of the wrong ones are partly right, of which ROUGE-L tells.
-    """
-
-    right: int
-    wrong: int
-    train_label: int
-    empty: int
-    other: int
-    forced: int
-
-    @property
-    def off_format(self) -> int:
-        return self.train_label + self.empty + self.other
-
-    @property
-    def n(self) -> int:
-        return self.right + self.wrong + self.off_format
-
-
-def outcomes(predictions: Sequence[Prediction], labels: Labels, train_labels: Sequence[str] = ()) -> Outcomes:
-    """Split answers by what they were. `labels` as for `off_format`; `train_labels` are the training task's.
-
-    An answer that has left the format is looked at in the model's own words, not in those it was forced to.
-    """
-    is_off = _off_format_statistics(predictions, labels)[:, 0].astype(bool) if predictions else ()
-    kinds = Counter(
-        _off_format_kind(p, train_labels) if off else "right" if p["response"] == p["target"] else "wrong"
-        for p, off in zip(predictions, is_off, strict=True)
-    )
-    forced = sum(bool(off) and p["response"] == p["target"] for p, off in zip(predictions, is_off, strict=True))
-    return Outcomes(kinds["right"], kinds["wrong"], kinds["train_label"], kinds["empty"], kinds["other"], forced)
-
-
-def _off_format_kind(prediction: Prediction, train_labels: Sequence[str]) -> str:
-    said = prediction.get("free", prediction["response"])
-    if not _bare(said):
-        return "empty"
-    return "train_label" if begins_with_label(said, train_labels) else "other"
-
-
-def confusion(predictions: Sequence[Prediction], labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Counts (labels, labels + 1): the true label by what was said, off-format answers in the last column.
-
-    Rows whose target is none of the labels have no place in it. Raises ValueError without labels.
-    """
-    if not labels:
-        raise ValueError("a confusion matrix needs the task's labels")
-    at = {label: i for i, label in enumerate(labels)}
-    counts = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
-    for p in predictions:
-        if p["target"] in at:
-            is_off = p["response"] not in at or ("free" in p and _left_format(p, labels))
-            counts[at[p["target"]], -1 if is_off else at[p["response"]]] += 1
-    return counts

@@ -1,10 +1,10 @@
-"""What each row of a cell adds to each metric: read from its predictions, or from what was computed of them before.
+"""What each test row of a cell adds to each metric: computed from its predictions, or kept from an earlier time.
 
-Turning answers into row statistics (`spillover.analysis.metrics`) is what takes time when a large folder is opened: a
-longest common subsequence and n-gram counts for each answer. So a cell's statistics are kept beside its predictions, in
-a file whose name is the hash of everything they follow from: the bytes of the predictions, metrics, labels, how labels
-are scored, and `METRICS_VERSION`. Whatever changes, the name is another and the file is made anew. It can be deleted at
-any time.
+To turn answers into row statistics (`spillover.analysis.metrics`) is what takes time when a large folder is opened: a
+longest common subsequence and n-gram counts for each answer. So the store keeps the statistics of a cell beside its
+predictions. Their name is a hash of everything that they follow from: the bytes of the predictions, the metrics, the
+labels, how labels are scored, and `METRICS_VERSION`. If any of these changes, the name changes and they are computed
+again. They can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from ..disk import write_whole
-from ..errors import StoreError
 from ..fingerprint import fingerprint
+from ..store.store import Store
 from .metrics import Array, Metric, Prediction, rescored
 
-METRICS_VERSION = 1  # to be raised when a metric gives the same answers other statistics
+METRICS_VERSION = 1  # raise it when a metric gives other statistics for the same answers
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Answered:
 
 
 def same_documents(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Mostly they are one array: see `_documents`."""
+    """In most cases both are the same array: see `_documents`."""
     return ours is theirs or np.array_equal(ours, theirs)
 
 
@@ -86,69 +83,53 @@ def pool(parts: Sequence[RowStatistics]) -> RowStatistics:
 
 
 def read_rows(
-    folder: Path, metrics: Sequence[Metric], labels: Sequence[str] | None, label_scoring: str, rescore: bool = False
+    store: Store,
+    key: str,
+    metrics: Sequence[Metric],
+    labels: Sequence[str] | None,
+    label_scoring: str,
+    rescore: bool = False,
 ) -> Answered | None:
-    """The rows of the cell in `folder` by metric; None where it has no predictions.
+    """The rows of a cell by metric; None if it has no predictions.
 
-    `label_scoring` is the protocol's. `rescore`: from the predictions, whatever was computed of them before. Raises
-    StoreError for a line that is not JSON.
+    `label_scoring` is the protocol's. `rescore`: compute them again, even if they were kept. Raises StoreError for a
+    line that is not JSON.
     """
-    path = folder / "predictions.jsonl"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    content = store.predictions_file(key)
+    if not content:
         return None
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    follows_from = [METRICS_VERSION, digest, [metric.name for metric in metrics], labels, label_scoring]
-    kept = folder / f"rows-{fingerprint(follows_from)}"
-    if not rescore and (rows := _kept_rows(kept)):
+    name = fingerprint([METRICS_VERSION, digest, [metric.name for metric in metrics], labels, label_scoring])
+    kept = None if rescore else store.statistics(key, name)
+    if kept and (rows := _unpacked(kept)):
         return Answered(digest, rows)
-    predictions = rescored(_parse(content, path), label_scoring)
+    predictions = rescored(sorted(store.predictions(key), key=lambda row: row["doc_id"]), label_scoring)
     if not predictions:
         return None
     doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
     rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
-    with suppress(OSError):  # a folder that cannot be written is read all the same
-        _keep_rows(kept, rows)
+    store.keep_statistics(key, name, _packed(rows))
     return Answered(digest, rows)
 
 
-def _parse(content: bytes, path: Path) -> list[Prediction]:
-    """The rows of a cell, by document."""
-    rows: list[Prediction] = []
-    for number, line in enumerate(content.split(b"\n"), 1):  # not splitlines: texts may hold U+2028 and its like
-        if line:
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                raise StoreError(
-                    f"not JSON: {what}", where=f"{path}:{number}", allowed="remove the cell's folder and run again"
-                ) from None
-    return sorted(rows, key=lambda row: row["doc_id"])
+def _packed(rows: Mapping[str, RowStatistics]) -> bytes:
+    """A line of JSON (each metric and its count of numbers a row), then documents and numbers, row by row."""
+    head = json.dumps([(name, part.statistics.shape[1]) for name, part in rows.items()])
+    doc_ids = next(iter(rows.values())).doc_ids
+    table = np.column_stack([doc_ids, *(part.statistics for part in rows.values())]).astype(np.float64)
+    return head.encode() + b"\n" + table.tobytes()
 
 
-def _kept_rows(path: Path) -> dict[str, RowStatistics] | None:
-    """A line of JSON, the metrics and how many numbers a row each has, then documents and numbers, row by row."""
+def _unpacked(content: bytes) -> dict[str, RowStatistics] | None:
+    """What `_packed` wrote; None if it was cut off."""
+    head, _, body = content.partition(b"\n")
     try:
-        head, _, body = path.read_bytes().partition(b"\n")
         widths = dict(json.loads(head))
         table = np.frombuffer(body).reshape(-1, 1 + sum(widths.values()))
-    except (OSError, ValueError):  # not there, or cut off: it is made anew
+    except ValueError:
         return None
     doc_ids, rows, end = _documents(table[:, 0].astype(np.int64).tobytes()), {}, 1
     for name, width in widths.items():
         rows[name] = RowStatistics(doc_ids, table[:, end : end + width])
         end += width
     return rows
-
-
-def _keep_rows(path: Path, rows: Mapping[str, RowStatistics]) -> None:
-    """Keep the rows of these predictions; those of earlier predictions of the cell are deleted."""
-    head = json.dumps([(name, part.statistics.shape[1]) for name, part in rows.items()])
-    doc_ids = next(iter(rows.values())).doc_ids
-    table = np.column_stack([doc_ids, *(part.statistics for part in rows.values())]).astype(np.float64)
-    write_whole(path, head.encode() + b"\n" + table.tobytes())
-    for old in path.parent.glob("rows-*"):
-        if old != path and not old.suffix:  # one with a suffix is still being written
-            old.unlink(missing_ok=True)

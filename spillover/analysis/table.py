@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..disk import write_whole
 from ..errors import StoreError, did_you_mean
 from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
 from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from ..store.store import Store
-from .clean_split import CleanSplit, read_clean_split
+from .clean_split import CleanSplit
 from .metrics import METRICS, Metric
 from .results import Results
 from .rows import RowStatistics, read_rows
@@ -61,15 +60,14 @@ def columns(grid: Grid) -> dict[str, str]:
 
 
 def load(folder: Path, rescore: bool = False) -> Results:
-    """Read and score what is in an output folder. `rescore`: from the predictions, not from what is kept beside them.
+    """Read and score what is in an output folder. `rescore`: compute row statistics again, even if they were kept.
 
-    Raises StoreError where it holds no grid or a broken file.
+    Raises StoreError for a folder without a grid, or with a broken file.
     """
-    if not (folder / "grid.json").is_file():
-        raise StoreError("no grid.json: not an output folder, or a run that has not begun", where=str(folder))
-    grid, store = Grid.read(folder / "grid.json"), Store(folder)
-    audit, receipts = read_clean_split(folder / "audit.json"), _whole_cells(store, grid.cells)
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=audit.clusters)  # for its lookups only
+    store = Store(folder)
+    grid, split = store.grid(), CleanSplit.of(store.audit())
+    receipts = store.valid(grid)
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters)  # for its look-ups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []
@@ -80,15 +78,15 @@ def load(folder: Path, rescore: bool = False) -> Results:
         metrics, labels = _metrics(test), grid.labels_for(test)
         done: dict[Cell, Mapping[str, RowStatistics]] = {}
         for cell in cells:
-            place = folder / "cells" / cell.key
-            found = read_rows(place, metrics, labels, label_scoring, rescore) if cell.key in receipts else None
+            valid = cell.key in receipts
+            found = read_rows(store, cell.key, metrics, labels, label_scoring, rescore) if valid else None
             if found is None:
                 missing.append(cell)
             else:
                 done[cell], digests[cell.key] = found.rows, found.digest
         first_metric |= {cell.key: rows[test.metrics[0]] for cell, rows in done.items()}
         records += _records(results, done, metrics, "all")
-        records += _clean_records(results, done, metrics, audit)
+        records += _clean_records(results, done, metrics, split)
     order = {v.name: i for i, v in enumerate(grid.variants)}
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
     types = columns(grid)
@@ -96,13 +94,12 @@ def load(folder: Path, rescore: bool = False) -> Results:
     return replace(results, df=df, missing=tuple(missing), first_metric=first_metric, digests=digests)
 
 
-def write_csv(rows: pd.DataFrame, path: Path) -> None:
-    """Rows as CSV, replaced as a whole."""
-    write_whole(path, rows.to_csv(index=False, lineterminator="\n"))
+def as_csv(rows: pd.DataFrame) -> str:
+    return str(rows.to_csv(index=False, lineterminator="\n"))
 
 
 def _by_condition(cells: Sequence[Cell], results: Results) -> Iterable[list[Cell]]:
-    """Cells that are compared with each other, the base first: no more than one condition is held in memory."""
+    """Cells that are compared with each other, the base first. Only one condition is held in memory."""
     order: dict[Condition, int] = {}
     for cell in cells:
         order.setdefault(cell.condition, len(order))
@@ -118,29 +115,21 @@ def _metrics(test: TestInfo) -> list[Metric]:
     return [METRICS[name] for name in test.metrics]
 
 
-def _whole_cells(store: Store, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """The receipts, by key, of the cells that are whole and were made with their variant's present weights."""
-    trained = {key: store.variant_receipt(key) for key in {cell.variant for cell in cells}}
-    receipts = {}
-    for cell in cells:
-        receipt, of_variant = store.cell_receipt(cell.key), trained[cell.variant]
-        if receipt is not None and (of_variant is None or receipt.get("weights") == of_variant["weights"]):
-            receipts[cell.key] = receipt
-    return receipts
-
-
 def _clean_records(
-    results: Results, done: Mapping[Cell, Mapping[str, RowStatistics]], metrics: Sequence[Metric], audit: CleanSplit
+    results: Results, done: Mapping[Cell, Mapping[str, RowStatistics]], metrics: Sequence[Metric], split: CleanSplit
 ) -> list[dict[str, Any]]:
-    """The same of one condition without what leaks; rows without a value where nothing is left, or it is not known."""
+    """The records of one condition without the rows that leak.
+
+    They have no value if no row is left, or if it is not known which rows leak.
+    """
     base: list[Cell] = []
     by_training: dict[str | None, list[Cell]] = {}
-    for cell in done if audit.leaked is not None else ():
+    for cell in done if split.leaked is not None else ():
         variant = results.variants[cell.variant]
         (base if variant.kind == "base" else by_training.setdefault(variant.train_dataset, [])).append(cell)
     records: list[dict[str, Any]] = []
     for train_dataset, cells in by_training.items():
-        gone = audit.leaking(train_dataset, cells[0].test)
+        gone = split.leaking(train_dataset, cells[0].test)
         if gone is None:
             records += _unscored(results, cells, metrics, None)
         elif len(gone):
@@ -151,7 +140,7 @@ def _clean_records(
 
 
 def _without(rows: Mapping[str, RowStatistics], gone: np.ndarray) -> dict[str, RowStatistics] | None:
-    """A cell's rows without some documents: empty where none is left, None where all are."""
+    """A cell's rows without some documents: empty if none is left, None if all are left."""
     doc_ids = next(iter(rows.values())).doc_ids
     clean = doc_ids[~np.isin(doc_ids, gone)]
     if len(clean) == len(doc_ids):
@@ -169,7 +158,7 @@ def _unscored(
 def _records(
     results: Results, done: Mapping[Cell, Mapping[str, RowStatistics]], metrics: Sequence[Metric], rows: str
 ) -> list[dict[str, Any]]:
-    """The table's rows of one condition; on clean rows the base is there to be compared with, and has none."""
+    """The table's records of one condition. On clean rows the base is only compared with and has no record."""
     variants = [results.variants[cell.variant] for cell in done]
     has_base = any(variant.kind == "base" for variant in variants)
     facts = [_facts(results.grid, variant, cell) for variant, cell in zip(variants, done, strict=True)]

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.clean_split import read_clean_split
+from ..analysis.clean_split import CleanSplit
 from ..analysis.metrics import METRICS, Array, Metric, rescored
 from ..analysis.scoring import Clusters
 from ..data.files import Table, open_table
 from ..errors import DataError, StoreError, did_you_mean
 from ..experiment.protocol import Protocol
-from ..plan.grid import Cell, Grid
-from ..store.store import Store, read_rows
+from ..plan.grid import Cell
+from ..store.store import Store
 
 Json = dict[str, Any]
 Setting = tuple[tuple[str, str | int], ...]
@@ -79,49 +79,45 @@ def prompt(row: Mapping[str, Any]) -> Any:
 
 
 def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
-    """The whole cells of an output folder, by `metric` or else the first of each test set.
+    """The valid cells of an output folder, by `metric` or else by the first metric of each test set.
 
-    With a `variant` named, its alone, and it is no part of the condition. Raises StoreError for a folder without
-    results, or without that variant or metric.
+    If a `variant` is named, only its cells, and the setting does not name it. Raises StoreError for a folder without
+    results, and for an unknown variant or metric.
     """
     store = Store(folder)
-    if not (folder / "grid.json").is_file():
+    if not store.has_grid():
         raise StoreError("no results here", where=str(folder), allowed=READABLE)
-    grid = Grid.read(folder / "grid.json")
+    grid = store.grid()
     names, tests = {v.key: v.name for v in grid.variants}, {t.name: t for t in grid.tests}
     metrics = dict.fromkeys(name for test in grid.tests for name in test.metrics)
-    for what, wanted, there in (("variant", variant, names.values()), ("metric", metric, metrics)):
-        if wanted is not None and wanted not in there:
-            raise StoreError(f"no {what} {wanted!r}", where=str(folder), allowed=did_you_mean(wanted, there))
-    clusters = read_clean_split(folder / "audit.json").clusters
+    for what, wanted, known in (("variant", variant, names.values()), ("metric", metric, metrics)):
+        if wanted is not None and wanted not in known:
+            raise StoreError(f"no {what} {wanted!r}", where=str(folder), allowed=did_you_mean(wanted, known))
+    receipts, clusters = store.valid(grid), CleanSplit.of(store.audit()).clusters
+    label_scoring = Protocol.named(grid.protocol).label_scoring
     answers: dict[Setting, Callable[[], Answers]] = {}
     for cell in grid.cells:
         test, name = tests[cell.test], names[cell.variant]
         chosen = metric or test.metrics[0]
-        if variant in (None, name) and chosen in test.metrics and store.is_valid(cell):
+        if variant in (None, name) and chosen in test.metrics and cell.key in receipts:
             scored_by = METRICS[chosen], grid.labels_for(test), clusters.get(test.name, {})
-            condition = _condition(cell) if variant else (("variant", name), *_condition(cell))
-            answers[condition] = partial(_cell, store, cell, grid.protocol, *scored_by)
-    made_with = ", ".join([grid.model, f"protocol {grid.protocol}", *_machines(store, grid.cells)])
+            setting = _setting(cell) if variant else (("variant", name), *_setting(cell))
+            answers[setting] = partial(_cell, store, cell.key, label_scoring, *scored_by)
+    # Close answers depend on the last digits, which differ between machines and precisions.
+    machines = sorted({f"{receipt['precision']} on {receipt['device']}" for receipt in receipts.values()})
+    made_with = ", ".join([grid.model, f"protocol {grid.protocol}", *machines])
     return Side(f"{folder}{f':{variant}' if variant else ''} ({made_with})", answers)
 
 
-def _condition(cell: Cell) -> Setting:
+def _setting(cell: Cell) -> Setting:
     return ("test_dataset", cell.test), ("shots", cell.shots), ("prompt", cell.prompt), ("draw", cell.draw)
 
 
 def _cell(
-    store: Store, cell: Cell, protocol: str, metric: Metric, labels: tuple[str, ...], clusters: Clusters
+    store: Store, key: str, label_scoring: str, metric: Metric, labels: tuple[str, ...], clusters: Clusters
 ) -> Answers:
-    read = read_rows(store.folder / "cells" / cell.key / "predictions.jsonl")
-    rows = sorted(rescored(read, Protocol.named(protocol).label_scoring), key=lambda row: row["doc_id"])
+    rows = sorted(rescored(store.predictions(key), label_scoring), key=lambda row: row["doc_id"])
     return Answers(metric, labels, clusters, {document(row): dict(row) for row in rows})
-
-
-def _machines(store: Store, cells: Sequence[Cell]) -> list[str]:
-    """What the cells were computed in and on: where that differs, last digits do, and with them close answers."""
-    receipts = [receipt for cell in cells if (receipt := store.cell_receipt(cell.key))]
-    return sorted({f"{receipt['precision']} on {receipt['device']}" for receipt in receipts})
 
 
 # --- sample files of lm-evaluation-harness ----------------------------------------------------------------------------

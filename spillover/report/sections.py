@@ -49,7 +49,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "verdicts": (found := verdicts(results)),
         "notes": [*caveats(results, found), *notes(results)],
         "matrices": matrices(results, answers.tallies),
-        "claims": claims(judge_all(results, folder)),
+        "claims": claims(judge_all(results, Store(folder))),
         "has_examples": bool(answers.index),
         "data_sets": data_sets(results),
         "data_examples": data_examples(results, answers),

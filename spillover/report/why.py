@@ -12,6 +12,7 @@ from typing import Any
 
 from ..analysis.contrasts import slope
 from ..analysis.effects import EffectRow, details, families, formats, written
+from ..analysis.measures import divergence_interval
 from ..analysis.numbers import signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.suite import Role
@@ -156,12 +157,12 @@ def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
     rows = []
     for name, seen in inside.items():
         if seen.neutral:
-            low, high = seen.neutral.interval.low, seen.neutral.interval.high
+            ends = divergence_interval(seen.neutral)
             by_role: dict[Role | None, list[tuple[float, int]]] = {}
             for test, one in (seen.answers or {}).items():
                 by_role.setdefault(roles.get((name, test)), []).extend(one.passages)
             answers = [f"{Divergence(tuple(by_role[role])).nats:.2f}" if role in by_role else "" for role in ROLES]
-            rows.append([name, f"{seen.neutral.nats:.4f}", f"[{low:.4f}, {high:.4f}]", *answers])
+            rows.append([name, f"{seen.neutral.nats:.4f}", f"[{ends.low:.4f}, {ends.high:.4f}]", *answers])
     if not rows:
         return None
     numbers = ["Plain text", "95 % interval", *(f"Answers, {ROLE_TITLES[role]}" for role in ROLES)]

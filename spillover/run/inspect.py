@@ -28,20 +28,16 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from importlib import resources
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..errors import ModelError, StoreError
 from ..experiment.factors import Value
 from ..fingerprint import fingerprint
 from ..models import is_adapter, weights_sha256
 from ..models.weights import Change, compare
-from ..stats import Interval, percentile_interval, replicates
 from ..store.store import Store
 
 if TYPE_CHECKING:
@@ -74,12 +70,6 @@ class Divergence:
     def nats(self) -> float:
         """Mean over tokens."""
         return sum(nats for nats, _ in self.passages) / self.tokens
-
-    @cached_property
-    def interval(self) -> Interval:
-        """95 % bootstrap interval of `nats` over passages, whose tokens are not independent. Rough: they are few."""
-        draws = replicates(np.array(self.passages), lambda sums: sums[..., 0] / sums[..., 1])
-        return percentile_interval(draws, len(self.passages))
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ class Inside:
 
 
 def read(folder: Path) -> dict[str, Inside]:
-    """What was seen inside the variants of an output folder, by variant key. Raises StoreError for a broken file."""
+    """What was measured inside the variants of an output folder, by key. Raises StoreError for a broken file."""
     return {key: _parse(key, raw) for key, raw in Store(folder).inside().items()}
 
 

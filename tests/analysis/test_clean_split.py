@@ -31,8 +31,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SAID = (
-    "No clean scores of what was trained on shop on film: every row leaks.",
-    "No clean scores of mine: which rows leak into an unknown training set is not known.",
+    "No clean scores on film after training on shop: every row leaks.",
+    "No clean scores of mine: the training rows are not known, so neither are the rows that leak.",
 )
 
 

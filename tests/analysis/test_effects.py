@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -16,13 +17,15 @@ from spillover.analysis.contrasts import Effect, by_shots, interaction, slope
 from spillover.report import why
 from spillover.stats import Interval, Level, holm
 
+Families = dict[str, list[effects.EffectRow]]
+
 
 @pytest.fixture(scope="module")
-def found(results: table.Results) -> dict[str, list[effects.Row]]:
+def found(results: table.Results) -> Families:
     return effects.families(results)
 
 
-def row(rows: list[effects.Row], name: str, where: str, shots: int | None = None) -> effects.Row:
+def row(rows: list[effects.EffectRow], name: str, where: str, shots: int | None = None) -> effects.EffectRow:
     (one,) = [row for row in rows if (row.name, row.where, row.shots) == (name, where, shots)]
     return one
 
@@ -35,7 +38,7 @@ def cells(results: table.Results, *names: str, role: str | None = None) -> list[
 # --- families ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_family_has_what_it_is_named_for(results: table.Results, found: dict[str, list[effects.Row]]) -> None:
+def test_each_family_has_what_it_is_named_for(results: table.Results, found: Families) -> None:
     """Four recipes on two training sets, three roles, two shot counts, two prompt formats."""
     assert {name: len(rows) for name, rows in found.items()} == {
         "test_set": 4 * 7,
@@ -47,7 +50,7 @@ def test_each_family_has_what_it_is_named_for(results: table.Results, found: dic
     }
 
 
-def test_they_are_the_contrasts_of_these_names(results: table.Results, found: dict[str, list[effects.Row]]) -> None:
+def test_they_are_the_contrasts_of_these_names(results: table.Results, found: Families) -> None:
     ft, base = cells(results, "shop-ft"), cells(results, "base")
     far = interaction(results, ft, base, "cross_task")
     assert far is not None
@@ -63,7 +66,7 @@ def test_they_are_the_contrasts_of_these_names(results: table.Results, found: di
         assert (one.effect.value, one.less) == (effect.value, "shop-ft")
 
 
-def test_interaction_is_the_difference_of_the_changes_by_role(found: dict[str, list[effects.Row]]) -> None:
+def test_interaction_is_the_difference_of_the_changes_by_role(found: Families) -> None:
     for name in ("news-ft", "news-fticl", "shop-ft", "shop-fticl"):
         inside, outside = (row(found["role"], name, where).effect.value for where in ("in-domain", "out-of-domain"))
         gap = row(found["interaction"], name, "in-domain − out-of-domain").effect.value
@@ -71,7 +74,7 @@ def test_interaction_is_the_difference_of_the_changes_by_role(found: dict[str, l
 
 
 @pytest.mark.parametrize("family", ["test_set", "role", "interaction", "slope", "fticl", "prompt"])
-def test_a_family_is_corrected_in_itself(found: dict[str, list[effects.Row]], family: str) -> None:
+def test_a_family_is_corrected_in_itself(found: Families, family: str) -> None:
     those = [one.effect for one in found[family]]
     assert [effect.p_adjusted for effect in those] == pytest.approx(holm([effect.p for effect in those]))
     assert {effect.compared for effect in those} == {len(those)}
@@ -149,9 +152,8 @@ def test_details_say_what_it_rests_on() -> None:
     assert effects.details(replace(EFFECT, chance=())).endswith("80 % power for no effect")
 
 
-def test_tidy_rows_have_all_of_it(results: table.Results, found: dict[str, list[effects.Row]], tmp_path: Path) -> None:
-    table.write_csv(effects.tidy(results), tmp_path / "effects.csv")
-    back = pd.read_csv(tmp_path / "effects.csv")
+def test_tidy_rows_have_all_of_it(results: table.Results, found: Families) -> None:
+    back = pd.read_csv(io.StringIO(table.as_csv(effects.tidy(results))))
     assert list(back.columns) == list(effects.COLUMNS) and len(back) == sum(map(len, found.values()))
     one = row(found["role"], "news-ft", "cross-task").effect
     (told,) = back.query("family == 'role' and recipe == 'news-ft' and where == 'cross-task'").to_dict("records")

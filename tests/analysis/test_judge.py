@@ -28,6 +28,7 @@ from spillover.experiment.suite import Role
 from spillover.plan.grid import Cell, Grid, Variant
 from spillover.report import evidence
 from spillover.stats import Interval, wilson
+from spillover.store.store import Store
 
 # --- from an interval to a verdict ------------------------------------------------------------------------------------
 
@@ -386,8 +387,8 @@ def world(level: Callable[[Variant, Cell], float], labels_said: float, n: int = 
     return results_of(replace(STUDY, cells=tuple(replace(cell, n=n) for cell in STUDY.cells)), rows, said)
 
 
-def verdicts(results: Results, folder: Path | None = None) -> dict[str, str]:
-    return {found.claim.id: found.ruling for found in judge(results, study_claims(), folder, study_grid)}
+def rulings(results: Results, store: Store | None = None) -> dict[str, str]:
+    return {found.claim.id: found.ruling for found in judge(results, study_claims(), store, study_grid)}
 
 
 def three_trainings(folder: Path, results: Results, fticl: dict[str, float]) -> Results:
@@ -421,19 +422,19 @@ def study_judged(study_world: Results) -> list[Judgement]:
 
 def test_in_a_world_as_the_study_says_all_twenty_are_supported(study_world: Results, tmp_path: Path) -> None:
     results = three_trainings(tmp_path, study_world, {"loss": 1.5, "moved": 0.5})
-    found = verdicts(results, tmp_path)
+    found = rulings(results, Store(tmp_path))
     assert found == dict.fromkeys([f"C{number}" for number in range(1, 21)], "supported")
 
 
 def test_in_a_world_the_other_way_round_none_is(study_world: Results, tmp_path: Path) -> None:
     results = three_trainings(tmp_path, world(the_other_way_round, labels_said=0.0), {"loss": 0.5, "moved": 1.5})
-    found = verdicts(results, tmp_path)
+    found = rulings(results, Store(tmp_path))
     # where the study sees no difference or no direction, there is none the other way round either
     assert {claim for claim, verdict in found.items() if verdict != "contradicted"} == {"C5", "C11", "C19"}
 
 
 def test_where_nothing_changed_no_change_is_supported() -> None:
-    found = verdicts(world(as_the_base, labels_said=0.0))
+    found = rulings(world(as_the_base, labels_said=0.0))
     assert {claim for claim, verdict in found.items() if verdict == "supported"} <= {"C5", "C11", "C12"}
     for claim in ("C4", "C6", "C13", "C14", "C16", "C19", "C20"):
         assert found[claim] == "insufficient evidence", claim
@@ -459,7 +460,7 @@ def test_a_claim_that_models_often_lose_is_not_true_where_they_lose_nothing() ->
 def test_one_training_has_a_number_and_no_interval(study_world: Results, tmp_path: Path) -> None:
     results = three_trainings(tmp_path, study_world, {"loss": 1.5, "moved": 0.5})
     once = replace(results, grid=STUDY)
-    (found,) = [one for one in judge(once, study_claims(), tmp_path, study_grid) if one.claim.id == "C15"]
+    (found,) = [one for one in judge(once, study_claims(), Store(tmp_path), study_grid) if one.claim.id == "C15"]
     assert found.ruling == "insufficient evidence"
     assert evidence.written(found.evidence[0]) == "−0.5 (no interval)"
     assert found.seeds == 1 and "of these checkpoints only" in found.text
@@ -504,12 +505,12 @@ def test_the_experiments_own_claims_come_first(study_world: Results, tmp_path: P
     own = [Claim.model_validate(KEEPS)]
     (tmp_path / "claims.yaml").write_text(as_yaml(own))
     assert load_claims(tmp_path / "claims.yaml") == tuple(own)
-    found = judge_all(support({"news": 0.0, "quiz": 0.0}), tmp_path)
+    found = judge_all(support({"news": 0.0, "quiz": 0.0}), Store(tmp_path))
     assert [one.claim.id for one in found] == ["keeps", "C11"]  # on tests of another kind, the study's have no cells
     (tmp_path / "claims.yaml").unlink()
     cells = tuple(cell for cell in STUDY.cells if cell.test == "rte" and cell.variant == "base")
     some = replace(study_world, grid=replace(STUDY, cells=cells))
-    assert [one.claim.id for one in judge_all(some, tmp_path)] == [f"C{number}" for number in range(1, 21)]
+    assert [one.claim.id for one in judge_all(some, Store(tmp_path))] == [f"C{number}" for number in range(1, 21)]
 
 
 # --- as something to read ---------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ def sentence(rng: random.Random) -> str:
 def test_accuracy_is_a_share() -> None:
     said = rows(("a", "a"), ("b", "a"), ("a", "-"))
     assert metrics.accuracy(said) == pytest.approx(1 / 3)
-    assert metrics.per_row("accuracy", said).tolist() == [1, 0, 0]
 
 
 def test_labels_by_their_first_token() -> None:
@@ -72,11 +71,9 @@ def test_macro_f1_by_hand() -> None:
     assert metrics.macro_f1(said, ("yes", "no", "maybe")) == pytest.approx((2 / 3 + 4 / 5) / 3)  # never right: 0
 
 
-def test_macro_f1_needs_labels_and_is_no_mean_of_rows() -> None:
+def test_macro_f1_needs_labels() -> None:
     with pytest.raises(ValueError, match="labels"):
         metrics.macro_f1(rows(("a", "b")))
-    with pytest.raises(ValueError, match="whole set"):
-        metrics.per_row("macro_f1", rows(("a", "b")))
 
 
 def test_rouge_by_hand() -> None:
@@ -122,59 +119,11 @@ def classified(target: str, response: str, free: str | None = None) -> metrics.P
     return {"target": target, "response": response, "free": free}
 
 
-SENTIMENT, INFERENCE = ("positive", "negative"), ("entailment", "neutral")
-ANSWERS = [
-    classified("positive", "positive"),
-    classified("positive", "negative"),
-    classified("negative", "negative", "Negative."),  # its own first token began no label, its first word is one
-    classified("positive", "positive", "Neutral, I think"),  # right by force, said with a label of the training task
-    classified("negative", "positive", "entailment"),
-    classified("negative", "negative", " ."),
-    classified("positive", "negative", "The film is"),
-]
-
-
-def test_answers_are_split_by_what_they_were() -> None:
-    split = metrics.outcomes(ANSWERS, SENTIMENT, train_labels=INFERENCE)
-    assert split == metrics.Outcomes(right=2, wrong=1, train_label=2, empty=1, other=1, forced=2)
-    assert (split.off_format, split.n) == (4, 7)
-    assert split.off_format / split.n == metrics.off_format(ANSWERS, SENTIMENT)
-
-
-def test_trained_on_the_task_itself_no_off_format_answer_is_one_of_its_labels() -> None:
-    assert metrics.outcomes(ANSWERS, SENTIMENT, train_labels=SENTIMENT).train_label == 0
-
-
-def test_free_text_is_split_alike() -> None:
-    said = rows(("A cat.", "A cat."), ("A dog.", "A cat."), ("", "A cat."), ("Neutral.", "A cat."), ("yes", "A cat."))
-    every = (*INFERENCE, "yes", "no")  # what the experiment's tasks have for labels
-    split = metrics.outcomes(said, every, train_labels=INFERENCE)
-    assert split == metrics.Outcomes(right=1, wrong=1, train_label=1, empty=1, other=1, forced=0)
-
-
-def test_no_answers_have_no_outcomes() -> None:
-    assert metrics.outcomes([], SENTIMENT) == metrics.Outcomes(0, 0, 0, 0, 0, forced=0)
-
-
-def test_a_confusion_matrix_has_a_column_for_answers_outside_the_format() -> None:
-    assert metrics.confusion(ANSWERS, SENTIMENT).tolist() == [[1, 1, 2], [0, 1, 2]]
-    with_another_target = [*ANSWERS, classified("-", "positive")]
-    assert metrics.confusion(with_another_target, SENTIMENT).sum() == len(ANSWERS)
-
-
-def test_a_confusion_matrix_of_answers_without_a_look_at_the_model_s_own_words() -> None:
-    said = rows(("positive", "negative"), ("maybe", "negative"))  # as other programs store them
-    assert metrics.confusion(said, SENTIMENT).tolist() == [[0, 0, 0], [1, 0, 1]]
-    with pytest.raises(ValueError, match="labels"):
-        metrics.confusion(said, ())
-
-
-@given(
-    st.lists(st.tuples(*[st.sampled_from(SENTIMENT)] * 2, st.sampled_from([None, "", "neutral", "Positive!", "so"])))
-)
-def test_the_two_splits_agree(answers: list[tuple[str, str, str | None]]) -> None:
-    said = [classified(*answer) for answer in answers]
-    split, counts = metrics.outcomes(said, SENTIMENT, INFERENCE), metrics.confusion(said, SENTIMENT)
-    assert (counts[:, -1].sum(), counts.sum()) == (split.off_format, len(said))
-    assert np.trace(counts[:, :-1]) == split.right
-    assert split.right + split.forced == sum(target == response for target, response, _ in answers)
+def test_the_off_format_rate_is_the_share_of_answers_that_begin_with_no_label() -> None:
+    answers = [
+        classified("positive", "positive"),
+        classified("negative", "negative", "Negative."),  # its own first token began no label, its first word is one
+        classified("positive", "positive", "Neutral, I think"),
+        classified("negative", "negative", " ."),
+    ]
+    assert metrics.off_format(answers, ("positive", "negative")) == 2 / 4
