@@ -79,7 +79,12 @@ def make_grid(
 ) -> Grid:
     cells = tuple(
         Cell(
-            fingerprint([v.key, *(at := Condition(test, prompt, k, 0))]), v.key, at, TESTS[test][1], role(v, test), rows
+            fingerprint([v.key, test, k, prompt]),
+            v.key,
+            Condition(test, prompt, k, 0),
+            TESTS[test][1],
+            role(v, test),
+            rows,
         )
         for v in variants
         for test in TESTS
@@ -128,10 +133,6 @@ def study_grid(
     )
     tests = tuple(replace(test, source=f"release:{test.name}", n=rows) for test in bare.tests)
     return replace(bare, model="org/model", variants=variants, cells=cells, tests=tests)
-
-
-def _with_seed(v: Variant, seed: int) -> Variant:
-    return replace(v, key=f"{v.key}-s{seed}", name=f"{v.name}-s{seed}", seed=seed, recipe_key=v.key)
 
 
 def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0, spice: str = "") -> Path:
