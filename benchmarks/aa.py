@@ -52,7 +52,7 @@ def family(results: Results, grid: Grid) -> list[Effect]:
     a, b = of_recipe(grid, "A"), of_recipe(grid, "B")
     found = [
         difference(results, of_recipe(grid, "A", **where), of_recipe(grid, "B", **where))
-        for where in [*({"test_dataset": test.name} for test in grid.tests), *({"role": role} for role in ROLES)]
+        for where in [*({"test": test.name} for test in grid.tests), *({"role": role} for role in ROLES)]
     ]
     found += [interaction(results, a, b), slope(results, a, b), *by_shots(results, a, b).values()]
     return adjusted([effect for effect in found if effect is not None])

@@ -42,7 +42,7 @@ def in_less_out(results: Results, grid: Grid) -> Effect | None:
 
 ONE = Design(by_seed=0.0, by_seed_and_set=0.0, by_draw=0.0, sets_per_role=2, by_set=0.0)
 SEVERAL = Design(rows=100, seeds=3, recipes="ABCD", by_set=0.0)
-RIGHT, FREE, ROLE = on(test_dataset="in_domain0"), on(test_dataset="in_domain1"), on(role="in_domain")
+RIGHT, FREE, ROLE = on(test="in_domain0"), on(test="in_domain1"), on(role="in_domain")
 CASES: dict[str, tuple[Design, Contrast]] = {
     "checkpoints, one set of 24 right or wrong": (ONE, RIGHT),
     "checkpoints, one set of 24 texts": (ONE, FREE),
@@ -112,7 +112,7 @@ def by_bootstrap(results: Results, grid: Grid, effect: Effect) -> np.ndarray:
 
 def _scores(results: Results, grid: Grid, used: set[str], recipe: str, test: str) -> np.ndarray:
     """(rows, seeds, draws): the mean over shots and prompts. Without demonstrations all draws are one."""
-    cells = [cell for cell in of_recipe(grid, recipe, test_dataset=test) if cell.key in used]
+    cells = [cell for cell in of_recipe(grid, recipe, test=test) if cell.key in used]
     draws = range(1 + max(cell.draw for cell in cells))
     seeds = sorted({cell.variant for cell in cells})
     scores = [

@@ -1,15 +1,15 @@
-"""Every statement of the report as one thing: a contrast, with its interval, its p-value and what it could have missed.
+"""Every statement of the report is a contrast, with its interval, its p-value and what it could have missed.
 
 A contrast is a weighted sum of mean scores of cells, by each test set's first metric. Variant minus base on one cell is
-one; so are a role change, the change in-domain minus that out-of-domain, FTICL minus FT at some number of shots, what a
-demonstration adds, and p1 minus p2. Weights are all that differ, so how sure a contrast is can be worked out once. On
-each document the weighted sum of its answers is a single number, and the contrast is the mean of those. So a document
-that was asked in ten prompts is one piece of evidence, what makes it hard for both sides cancels, and documents that
-hang together (`Results.clusters`) count as one.
+a contrast. So are the change over a role, the change in-domain minus that out-of-domain, FTICL minus FT at some number
+of shots, what a demonstration adds, and p1 minus p2. They differ in their weights alone, so uncertainty is worked out
+in one place. On each document the weighted sum of its answers is a single number, and the contrast is the mean of
+these. So a document that was asked in ten prompts is one piece of evidence, what makes it hard for both sides cancels,
+and documents that depend on each other (`Results.clusters`) count as one.
 
 Cells of one recipe with other seeds are replicates: their mean is the recipe's score, their spread the level of the
-seeds; likewise the draws of the demonstrations (`uncertainty`). Where a recipe was trained once, the contrast speaks of
-that checkpoint: `Effect.seeds` is 1, and no number of rows changes that.
+seeds. The draws of the demonstrations are treated alike (`uncertainty`). If a recipe was trained once, the contrast
+speaks of that checkpoint: `Effect.seeds` is 1, and no number of rows changes that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import inf
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -26,19 +26,12 @@ from ..experiment.suite import Role
 from ..plan.grid import Cell, Condition
 from ..stats import MIN_ROWS, Interval, Level, half_width, holm, p_value, slope_weights, smallest_detectable
 from .results import Results
-from .uncertainty import (
-    SetPart,
-    draw_levels,
-    noise_floor_of,
-    row_level,
-    seed_levels,
-    set_parts,
-    trainings,
-)
+from .uncertainty import SetPart, draw_levels, noise_floor_of, row_level, seed_levels, set_parts, trainings
 
 ALPHA = 0.05
 
-Outcome = Literal["higher", "lower", "no difference", "insufficient evidence"]
+Outcome = Literal["higher", "lower", "insufficient evidence"]
+HasEffect = TypeVar("HasEffect", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -53,15 +46,17 @@ class Term:
 class Effect:
     """A contrast with all that must travel with it. Scores are from 0 to 1.
 
-    `interval`: 95 %, over documents, draws and seeds at their own levels; `interval_over_sets` takes the test sets for
-    a sample of such sets as well (None where a term has only one). `p`: two-sided; `p_adjusted`: after Holm over the
-    `compared` effects that are claimed together. `n`: documents of all `tests`; `clusters`: how many of them are
-    independent, a component of documents that hang together being one. `seeds` per trained recipe, the least of the
-    arms: 1 says something of these checkpoints only, 0 that nothing trained is in it. `draws` of the demonstrations,
-    the least of the test sets; 0 where none are shown. `chance`: the levels that the value has its uncertainty from, in
-    one or more ways to look at it, of which the least certain counts. `noise_floor`: what two trainings of one recipe
-    with other seeds differ by, at most, 95 % of the time; None where no recipe on the same training set has two.
-    `cells`: their keys.
+    interval            95 %, over documents, draws and seeds at their own levels
+    interval_over_sets  the same, with test sets taken for a sample too; None if a term has only one
+    p, p_adjusted       two-sided; after Holm over the `compared` effects that are claimed together
+    n, clusters         documents of all `tests`; how many are independent (documents that depend on each other are one)
+    seeds               per trained recipe, the fewest of the arms: 1 says something of these checkpoints only, 0 that
+                        nothing was trained
+    draws               of the demonstrations, the fewest of the test sets; 0 if none are shown
+    chance              the levels of uncertainty, in one or more views, of which the least certain counts
+    noise_floor         what two trainings of one recipe with other seeds differ by, at most, 95 % of the time; None if
+                        no recipe on the same training set has two
+    cells               keys
     """
 
     value: float
@@ -78,11 +73,10 @@ class Effect:
     p_adjusted: float | None = None
     compared: int = 1
     interval_over_sets: Interval | None = None
-    name: str = ""
 
     @property
     def is_clear(self) -> bool:
-        """Whether it may be claimed: beyond chance after the correction, and from more than a handful of documents."""
+        """Whether it may be claimed: beyond chance after the correction, and from enough documents."""
         p = self.p if self.p_adjusted is None else self.p_adjusted
         return p < ALPHA and self.clusters >= MIN_ROWS and self.interval.excludes_zero
 
@@ -90,27 +84,18 @@ class Effect:
     def mde(self) -> float:
         """The smallest true effect that this design finds with 80 % power, after the correction.
 
-        At the level that Holm asks of the first of those compared, 5 % / `compared`: of the others it asks less, so
-        that they are found at least as often.
+        At the level that Holm asks of the first of those compared, 5 % / `compared`. The level of the others is less
+        strict, so they are found at least as often.
         """
         level = ALPHA / self.compared
         return max((smallest_detectable(levels, confidence=1 - level) for levels in self.chance), default=inf)
 
 
-def outcome(effect: Effect | None, margin: float | None = None) -> Outcome:
-    """What may be said. "no difference" (larger than `margin`, a score from 0 to 1) needs the whole interval within it.
-
-    The margin says which differences matter; without one, absence of a difference is never claimed. It is asked first:
-    a difference that is clear but within the margin is none that matters. (Schuirmann 1987 asks it of the 90 %
-    interval; here it is the 95 % one, which is stricter.)
-    """
-    if effect is None or effect.clusters < MIN_ROWS:
+def outcome(effect: Effect | None) -> Outcome:
+    """What may be said of an effect. That there is no difference is never said; a claim states a margin for that."""
+    if effect is None or not effect.is_clear:
         return "insufficient evidence"
-    if margin is not None and effect.interval.is_within(margin):
-        return "no difference"
-    if effect.is_clear:
-        return "higher" if effect.value > 0 else "lower"
-    return "insufficient evidence"
+    return "higher" if effect.value > 0 else "lower"
 
 
 def adjusted(effects: Sequence[Effect]) -> list[Effect]:
@@ -119,25 +104,31 @@ def adjusted(effects: Sequence[Effect]) -> list[Effect]:
     return [replace(e, p_adjusted=float(p), compared=len(effects)) for e, p in zip(effects, values, strict=True)]
 
 
+def together(rows: Iterable[HasEffect], name: str = "effect") -> list[HasEffect]:
+    """Dataclasses whose effects, in the field `name`, are claimed together: each with its effect corrected.
+
+    A row without an effect stays as it is.
+    """
+    rows = list(rows)
+    corrected = iter(adjusted([effect for row in rows if (effect := getattr(row, name)) is not None]))
+    return [row if getattr(row, name) is None else replace(row, **{name: next(corrected)}) for row in rows]
+
+
 # --- the contrasts that are asked for ---------------------------------------------------------------------------------
 
 
-def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], *, name: str = "") -> Effect | None:
+def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Effect | None:
     """Mean score of `ours` less that of `theirs` over the conditions and documents that both have."""
-    return effect(results, _difference(*paired(results, ours, theirs)), name=name)
+    return effect(results, _difference(*paired(results, ours, theirs)))
 
 
 def interaction(
-    results: Results,
-    ours: Sequence[Cell],
-    theirs: Sequence[Cell],
-    elsewhere: Role = "out_of_domain",
-    *,
-    name: str = "",
+    results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], elsewhere: Role = "out_of_domain"
 ) -> Effect | None:
     """The difference on test sets that are in-domain for `ours`, less that on its sets `elsewhere`.
 
-    Above zero: what was learned stayed with the domain, or was paid for elsewhere. None where one of the two lacks.
+    Above zero: what was learned stayed with the domain, or was paid for elsewhere. None if either of the two is
+    missing.
     """
     ours, theirs = paired(results, ours, theirs)
     signs: dict[Role, float] = {"in_domain": 1.0, elsewhere: -1.0}
@@ -146,32 +137,32 @@ def interaction(
     for role, sign in signs.items():
         a, b = (tuple(c for c in side if c.test in tests[role]) for side in (ours, theirs))
         terms += _difference(a, b, weight=sign)
-    return effect(results, terms, name=name)
+    return effect(results, terms)
 
 
-def by_shots(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], *, name: str = "") -> dict[int, Effect]:
+def by_shots(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> dict[int, Effect]:
     """The difference at each number of shots, as FTICL minus FT."""
     found = {}
     for shots in sorted({cell.shots for cell in ours}):
         a, b = ([cell for cell in side if cell.shots == shots] for side in (ours, theirs))
-        if (change := difference(results, a, b, name=f"{name} at {shots} shots".strip())) is not None:
+        if (change := difference(results, a, b)) is not None:
             found[shots] = change
     return found
 
 
-def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = (), *, name: str = "") -> Effect | None:
-    """What one demonstration more adds to the score of `ours`: the least-squares slope over shots, within each prompt
+def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = ()) -> Effect | None:
+    """What one more demonstration adds to the score of `ours`: the least-squares slope over shots, within each prompt
     format of each test set, mean over formats, then over test sets.
 
-    With `theirs`, less their slope: what fine-tuning left of in-context learning. Formats and draws that were not asked
-    at all the set's numbers of shots are left out: what makes them easier would pass for a slope. Sets without any
-    others are passed over.
+    With `theirs`, less their slope: what fine-tuning left of in-context learning. Formats and draws that lack one of
+    the set's numbers of shots are left out: if they are easier, that would look like a slope. Sets without any others
+    are left out too.
     """
     sides = paired(results, ours, theirs) if theirs else (finished(results, ours),)
     by_test: dict[str, list[Cell]] = {}
     for cell in (cell for side in sides for cell in side):
         by_test.setdefault(cell.test, []).append(cell)
-    draws = {test: found for test, cells in sorted(by_test.items()) if (found := _asked_throughout(cells))}
+    draws = {test: found for test, cells in sorted(by_test.items()) if (found := _at_all_shots(cells))}
     terms = []
     for test, formats in draws.items():
         shots = sorted({cell.shots for cell in by_test[test]})
@@ -182,36 +173,34 @@ def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = (), *
                 of_draws = of_prompt if k else {0}
                 at_shots = ([c for c in side if c.shots == k and c.draw in of_draws] for side in at_prompt)
                 terms += _difference(*at_shots, weight=float(weight))
-    return effect(results, terms, name=name)
+    return effect(results, terms)
 
 
-def _asked_throughout(cells: Sequence[Cell]) -> dict[str, set[int]]:
-    """The draws, by prompt format, with which every variant was asked at every number of shots that a test set has.
+def _at_all_shots(cells: Sequence[Cell]) -> dict[str, set[int]]:
+    """The draws, by prompt format, that every variant has at every number of shots of a test set.
 
-    Without demonstrations nothing is drawn: its one cell serves all draws.
+    Without demonstrations nothing is drawn: that cell serves all draws.
     """
     variants, shots = {cell.variant for cell in cells}, {cell.shots for cell in cells}
-    asked = {(cell.variant, cell.shots, cell.prompt, cell.draw) for cell in cells}
+    present = {(cell.variant, cell.shots, cell.prompt, cell.draw) for cell in cells}
     found: dict[str, set[int]] = {}
     if len(shots) > 1:
         for prompt, draw in sorted({(cell.prompt, cell.draw) for cell in cells if cell.shots}):
-            if all((v, k, prompt, draw if k else 0) in asked for v, k in product(variants, shots)):
+            if all((v, k, prompt, draw if k else 0) in present for v, k in product(variants, shots)):
                 found.setdefault(prompt, set()).add(draw)
     return found
 
 
-def prompt_gap(
-    results: Results, cells: Sequence[Cell], first: str = "p1", second: str = "p2", *, name: str = ""
-) -> Effect | None:
-    """The score in the prompt format `first` less that in `second`, over what was asked in both."""
+def prompt_gap(results: Results, cells: Sequence[Cell], first: str = "p1", second: str = "p2") -> Effect | None:
+    """The score in the prompt format `first` less that in `second`, over the conditions that have both."""
     other = {(c.variant, c.test, c.shots, c.draw): c for c in finished(results, cells) if c.prompt == second}
     ours = [c for c in finished(results, cells) if c.prompt == first]
     pairs = [(c, other[key]) for c in ours if (key := (c.variant, c.test, c.shots, c.draw)) in other]
-    return effect(results, _difference([a for a, _ in pairs], [b for _, b in pairs]), name=name)
+    return effect(results, _difference([a for a, _ in pairs], [b for _, b in pairs]))
 
 
 def _difference(ours: Iterable[Cell], *theirs: Iterable[Cell], weight: float = 1.0) -> list[Term]:
-    """`ours` less `theirs`, where there are any."""
+    """`ours` less `theirs`, if there are any."""
     return [Term(weight, tuple(ours)), *(Term(-weight, tuple(side)) for side in theirs)]
 
 
@@ -219,7 +208,7 @@ def _difference(ours: Iterable[Cell], *theirs: Iterable[Cell], weight: float = 1
 
 
 def finished(results: Results, cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Those that have run."""
+    """The cells that have run."""
     return tuple(cell for cell in cells if cell.key in results.first_metric)
 
 
@@ -233,20 +222,20 @@ def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tu
 def _of_all_seeds(results: Results, cells: Iterable[Cell]) -> list[Cell]:
     """Finished cells without those that another seed of the same recipe lacks, of the seeds that have any."""
     seeds: dict[str, set[str]] = {}
-    asked: dict[tuple[str, Condition], set[str]] = {}
+    present: dict[tuple[str, Condition], set[str]] = {}
     recipes = {cell: results.variants[cell.variant].recipe_key for cell in finished(results, cells)}
     for cell, recipe in recipes.items():
         seeds.setdefault(recipe, set()).add(cell.variant)
-        asked.setdefault((recipe, cell.condition), set()).add(cell.variant)
-    return [cell for cell, recipe in recipes.items() if asked[recipe, cell.condition] == seeds[recipe]]
+        present.setdefault((recipe, cell.condition), set()).add(cell.variant)
+    return [cell for cell, recipe in recipes.items() if present[recipe, cell.condition] == seeds[recipe]]
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------
 
 
-def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: float = 0.0) -> Effect | None:
-    """The sum of `terms` with all that must be known of it. None where a term has no finished cell, or the cells of a
-    test set no common document. `p` is that of a true value of `null`.
+def effect(results: Results, terms: Sequence[Term], null: float = 0.0) -> Effect | None:
+    """The sum of `terms` with all that must be known of it. None if a term has no finished cell, or the cells of a
+    test set have no common document. `p` is that of a true value of `null`.
     """
     terms = [Term(term.weight, finished(results, term.cells)) for term in terms]
     if not terms or not all(term.cells for term in terms):
@@ -255,13 +244,13 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: flo
     if parts is None:
         return None
     rows, centre, p_of_swaps = row_level(parts)
-    draws, fewest_draws, seen_by_draw = draw_levels(parts)
+    draws, fewest_draws, rows_of_draws = draw_levels(parts)
     trained = trainings(results, parts)
     seeds = seed_levels(trained)
-    # What rows show of one draw's or one seed's errors is in the levels of draws and seeds already.
-    rest = Level(max(0.0, rows.variance - seen_by_draw - sum(t.seen_by_rows for t in trained)), rows.df)
+    # The levels of draws and seeds already hold what rows show of the errors of one draw or seed.
+    rest = Level(max(0.0, rows.variance - rows_of_draws - sum(t.by_rows for t in trained)), rows.df)
     levels = (rest, *draws, *seeds)
-    chance = levels, (rows,)  # few draws or seeds that happen to agree make no one surer than rows alone
+    chance = levels, (rows,)  # few draws or seeds may agree by luck: never surer than by rows alone
     half = max(map(half_width, chance))
     return Effect(
         value=float(sum(part.values.mean() for part in parts)),
@@ -276,12 +265,11 @@ def effect(results: Results, terms: Sequence[Term], *, name: str = "", null: flo
         noise_floor=noise_floor_of(trained),
         cells=tuple(cell.key for part in parts for cell in part.cells),
         interval_over_sets=_over_sets(terms, parts, centre, half, seeds),
-        name=name,
     )
 
 
 def _weights(terms: Sequence[Term]) -> dict[Cell, float]:
-    """What each cell counts."""
+    """The weight of each cell."""
     weights: dict[Cell, float] = {}
     for term in terms:
         by_test: dict[str, list[Cell]] = {}
@@ -294,7 +282,7 @@ def _weights(terms: Sequence[Term]) -> dict[Cell, float]:
 
 
 def _interval(parts: Sequence[SetPart], centre: float, half: float) -> Interval:
-    """No further than scores from 0 to 1 can bring the contrast."""
+    """Within what scores from 0 to 1 can give."""
     weights = np.concatenate([part.weights for part in parts])
     low, high = float(weights[weights < 0].sum()), float(weights[weights > 0].sum())
     return Interval(max(centre - half, low), min(centre + half, high))
@@ -303,15 +291,15 @@ def _interval(parts: Sequence[SetPart], centre: float, half: float) -> Interval:
 def _over_sets(
     terms: Sequence[Term], parts: Sequence[SetPart], centre: float, half: float, seeds: Sequence[Level]
 ) -> Interval | None:
-    """The interval that takes test sets for a sample: of those that stand in the same terms, how they differ.
+    """The interval that takes test sets for a sample, from how sets in the same terms differ.
 
-    Never narrower than the one that takes them as they are.
+    It is never narrower than the one for these sets alone.
     """
     alike: dict[tuple[int, ...], list[float]] = {}
     tests = [{cell.test for cell in term.cells} for term in terms]
     for part in parts:
-        stands_in = tuple(i for i, of_term in enumerate(tests) if part.test in of_term)
-        alike.setdefault(stands_in, []).append(float(part.values.mean()))
+        in_terms = tuple(i for i, of_term in enumerate(tests) if part.test in of_term)
+        alike.setdefault(in_terms, []).append(float(part.values.mean()))
     if any(len(values) < 2 for values in alike.values()):
         return None
     of_sets = [Level(len(values) * float(np.var(values, ddof=1)), len(values) - 1) for values in alike.values()]

@@ -1,23 +1,22 @@
-"""Every effect that the report shows, family by family, and how one is written wherever it stands.
+"""Every effect that the report shows, family by family.
 
 | family | what it is |
 | --- | --- |
 | `test_set` | a variant less the base on one test set: the matrix |
-| `role` | a recipe less the base, mean over the test sets of a role: what the outcome rests on |
+| `role` | a recipe less the base, mean over the test sets of a role: the basis of the verdict |
 | `interaction` | that change in-domain less the one out-of-domain, and less the one cross-task |
-| `slope` | points for each further demonstration, less what the base has from it: in-context learning that is left |
-| `fticl` | FTICL less FT on the same training rows, by role and number of shots |
+| `slope` | points for each further demonstration, less what the base gains: in-context learning that is left |
+| `fticl less ft`, and so on | a strategy less the one that it is compared with, by role and number of shots |
 | `prompt` | the first prompt format less another, by role |
 
-A family stands together on the page, so it is corrected together (Holm). An effect is never written without its
-interval, nor without the noise floor where one is known: a change smaller than what two trainings of one recipe differ
-by may be the seed's doing. `tidy` has all that an effect knows of itself, a row each: effects.csv.
+A family is shown together, so it is corrected together (Holm). `tidy` has a row for each effect with all that is known
+of it: effects.csv.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -25,8 +24,7 @@ import pandas as pd
 
 from ..experiment.factors import FACTORS, Value
 from ..plan.grid import Cell, Variant
-from .contrasts import Effect, adjusted, by_shots, interaction, outcome, prompt_gap, slope
-from .numbers import points, signed, signed_interval
+from .contrasts import Effect, by_shots, interaction, outcome, prompt_gap, slope, together
 from .points import comparable_rates
 from .results import ROLE_TITLES, ROLES, Results, recipe_name
 from .summaries import matrix, recipe_changes
@@ -34,8 +32,10 @@ from .summaries import matrix, recipe_changes
 
 @dataclass(frozen=True)
 class EffectRow:
-    """One effect: of the `variants` that are the trainings of a recipe, less what is named by `less`, and `where` (a
-    role's title, two of them, or a test set), at a number of shots or over all (None)."""
+    """One effect of a recipe, whose trainings are `variants`.
+
+    `less` names what is subtracted. `where` is a role's title, two of them, or a test set. `shots`: None for all.
+    """
 
     family: str
     variants: tuple[Variant, ...]
@@ -51,16 +51,26 @@ class EffectRow:
 
 @lru_cache(maxsize=1)  # the page and effects.csv ask for the same
 def families(results: Results) -> dict[str, list[EffectRow]]:
-    """The families that there is anything of, each corrected in itself."""
+    """The families that have any effect, each corrected in itself."""
     found = {
         "test_set": list(_test_sets(results)),  # these two are corrected already
         "role": list(_roles(results)),
-        "interaction": _together(_interactions(results)),
-        "slope": _together(_slopes(results)),
-        "fticl": _together(_fticl(results)),
-        "prompt": _together(_prompts(results)),
+        "interaction": together(_interactions(results)),
+        "slope": together(_slopes(results)),
+        **{family_of(*pair): together(_against(results, *pair)) for pair in compared_strategies(results).items()},
+        "prompt": together(_prompts(results)),
     }
     return {name: rows for name, rows in found.items() if rows}
+
+
+def compared_strategies(results: Results) -> dict[str, str]:
+    """By strategy, the strategy that it is compared with, of those that have one."""
+    return {v.strategy: v.against for v in results.grid.variants if v.strategy and v.against}
+
+
+def family_of(strategy: str, other: str) -> str:
+    """The name of the family in which a strategy is compared with another."""
+    return f"{strategy} less {other}"
 
 
 def _arms(results: Results) -> list[tuple[Variant, ...]]:
@@ -74,12 +84,6 @@ def _by_role(results: Results) -> Iterator[tuple[tuple[Variant, ...], str, list[
         yield variants, ROLE_TITLES[role], results.cells_of(variants, role)
 
 
-def _together(rows: Iterable[EffectRow]) -> list[EffectRow]:
-    rows = list(rows)
-    effects = adjusted([row.effect for row in rows])
-    return [replace(row, effect=effect) for row, effect in zip(rows, effects, strict=True)]
-
-
 def _test_sets(results: Results) -> Iterator[EffectRow]:
     for entry in matrix(results).values():
         if entry.change is not None:
@@ -87,14 +91,13 @@ def _test_sets(results: Results) -> Iterator[EffectRow]:
 
 
 def _roles(results: Results) -> Iterator[EffectRow]:
-    for (recipe, role), change in recipe_changes(results).items():
-        yield EffectRow("role", results.recipes[recipe], "base", ROLE_TITLES[role], None, change.change)
+    for change in recipe_changes(results).values():
+        yield EffectRow("role", results.recipes[change.recipe], "base", change.where, None, change.effect)
 
 
 def _interactions(results: Results) -> Iterator[EffectRow]:
-    base = results.cells_of_base
     for variants, role in product(_arms(results), ROLES[1:]):
-        effect = interaction(results, results.cells_of(variants), base, role)
+        effect = interaction(results, results.cells_of(variants), results.cells_of_base, role)
         if effect is not None:
             where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
             yield EffectRow("interaction", variants, "base", where, None, effect)
@@ -108,38 +111,35 @@ def _slopes(results: Results) -> Iterator[EffectRow]:
             yield EffectRow("slope", variants, "base", where, None, effect)
 
 
-def _fticl(results: Results) -> Iterator[EffectRow]:
+def _against(results: Results, strategy: str, other: str) -> Iterator[EffectRow]:
+    """A strategy less the one that it is compared with, on the same training rows."""
     for variants in _arms(results):
-        plain = _partners(results, variants[0]) if variants[0].strategy == "fticl" else []
-        less = _named(plain, _rate(variants[0]))
-        for role in ROLES if plain else ():
-            theirs = [cell for twin in plain for cell in results.cells_of(twin, role)]
+        partners = _partners(results, variants[0]) if variants[0].strategy == strategy else []
+        less = _named(partners, _rate(variants[0]))
+        for role in ROLES if partners else ():
+            theirs = [cell for partner in partners for cell in results.cells_of(partner, role)]
             for shots, effect in by_shots(results, results.cells_of(variants, role), theirs).items():
-                yield EffectRow("fticl", variants, less, ROLE_TITLES[role], shots, effect)
+                yield EffectRow(family_of(strategy, other), variants, less, ROLE_TITLES[role], shots, effect)
 
 
 def _partners(results: Results, ours: Variant) -> list[tuple[Variant, ...]]:
-    """What a variant is compared with: its partner strategy on the same rows, at the rates that a claim would take."""
-    twins = [
-        variants
-        for variants in _arms(results)
-        if variants[0].strategy == ours.against and _rows(variants[0]) == _rows(ours)
-    ]
-    rates = comparable_rates(_rate(ours), [_rate(twin[0]) for twin in twins])
-    return [twin for twin in twins if _rate(twin[0]) in rates]
+    """The recipes that a variant is compared with, at the learning rates that a claim would compare with."""
+    partners = [arm for arm in _arms(results) if arm[0].strategy == ours.against and _rows(arm[0]) == _rows(ours)]
+    rates = comparable_rates(_rate(ours), [_rate(arm[0]) for arm in partners])
+    return [arm for arm in partners if _rate(arm[0]) in rates]
 
 
 def _rows(variant: Variant) -> dict[str, Value]:
+    """What says which rows a variant was trained on."""
     return {name: value for name, value in variant.factors.items() if FACTORS[name].of_rows}
 
 
-def _rate(variant: Variant) -> float | None:
-    found = variant.factors.get("learning_rate")
-    return None if found is None else float(found)
+def _rate(variant: Variant) -> Value | None:
+    return variant.factors.get("learning_rate")
 
 
-def _named(recipes: Iterable[tuple[Variant, ...]], rate: float | None) -> str:
-    """What is subtracted, with its learning rate where that is another than `rate`."""
+def _named(recipes: list[tuple[Variant, ...]], rate: Value | None) -> str:
+    """What is subtracted, with its learning rate if that is not `rate`."""
     others = [(recipe_name(variants), _rate(variants[0])) for variants in recipes]
     return " and ".join(name if other == rate else f"{name} (learning rate {other})" for name, other in others)
 
@@ -158,45 +158,6 @@ def formats(results: Results) -> list[str]:
     return list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
 
 
-# --- in words ---------------------------------------------------------------------------------------------------------
-
-
-def written(effect: Effect) -> str:
-    """`▲ +4.1 [+1.0, +7.2; seeds ±2.0]`; without an arrow there is insufficient evidence."""
-    arrow = ("▲ " if effect.value > 0 else "▼ ") if effect.is_clear else ""
-    return f"{arrow}{signed(effect.value)} {bounds(effect)}"
-
-
-def bounds(effect: Effect) -> str:
-    """The interval, and the noise floor where it is known."""
-    ends = signed_interval(effect.interval)
-    return f"{ends[:-1]}; seeds {floor}]" if (floor := noise(effect)) else ends
-
-
-def noise(effect: Effect) -> str:
-    """What two trainings of one recipe with other seeds differ by, as `±2.0`."""
-    return "" if effect.noise_floor is None else f"±{points(effect.noise_floor)}"
-
-
-def documents(effect: Effect) -> str:
-    """`n 24`, and how many of them are independent where some hang together."""
-    return f"n {effect.n}" + (f" in {effect.clusters} components" if effect.clusters < effect.n else "")
-
-
-def details(effect: Effect) -> str:
-    """What an effect rests on, and what else is to be known of it."""
-    count = len(effect.tests)
-    parts = [f"{count} test {'set' if count == 1 else 'sets'}, {documents(effect)}"]
-    if effect.seeds:
-        parts.append(f"{effect.seeds} training {'seed' if effect.seeds == 1 else 'seeds'}")
-    if (over_sets := effect.interval_over_sets) is not None:
-        parts.append(f"{signed_interval(over_sets)} for test sets like these, not these alone")
-    if effect.noise_floor is not None:
-        parts.append(f"noise floor {points(effect.noise_floor)}")
-    parts.append(f"80 % power from {points(effect.mde)}" if effect.mde < 1 else "80 % power for no effect")
-    return "; ".join(parts)
-
-
 # --- as rows ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,8 +169,10 @@ COLUMNS = (
 
 
 def tidy(results: Results) -> pd.DataFrame:
-    """A row for each effect, in scores from 0 to 1. `sets_ci_low` and `sets_ci_high` end the interval that takes test
-    sets for a sample of such sets."""
+    """A row for each effect, in scores from 0 to 1.
+
+    `sets_ci_low` and `sets_ci_high` end the interval that takes test sets for a sample of such sets.
+    """
     rows = [_values(row) for family in families(results).values() for row in family]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"shots": "Int64"})
 

@@ -1,6 +1,8 @@
-"""How numbers are written, wherever they stand: on the page, in the terminal, in Markdown and LaTeX.
+"""How numbers and effects are written, wherever they stand: on the page, in the terminal, in Markdown and LaTeX.
 
 Scores are kept from 0 to 1 and written as points of a hundred with one decimal. A change has a sign and a real minus.
+An effect is never written without its interval, nor without its noise floor if one is known: a change smaller than
+what two trainings of one recipe differ by may come from the seed.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..stats import Interval
+from .contrasts import Effect
 
 
 def points(value: float | None) -> str:
@@ -16,10 +19,63 @@ def points(value: float | None) -> str:
 
 
 def signed(value: float) -> str:
-    """A change in points, with a sign and a real minus; what rounds to nothing has no sign."""
+    """A change in points, with a sign and a real minus. A change that rounds to nothing has no sign."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def signed_interval(interval: Interval) -> str:
     return f"[{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(parts: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+# --- effects ----------------------------------------------------------------------------------------------------------
+
+
+def written(effect: Effect) -> str:
+    """`▲ +4.1 [+1.0, +7.2; seeds ±2.0]`. Without an arrow there is insufficient evidence."""
+    arrow = ("▲ " if effect.value > 0 else "▼ ") if effect.is_clear else ""
+    return f"{arrow}{without_arrow(effect)}"
+
+
+def without_arrow(effect: Effect) -> str:
+    """`+4.1 [+1.0, +7.2; seeds ±2.0]`."""
+    return f"{signed(effect.value)} {bounds(effect)}"
+
+
+def bounds(effect: Effect) -> str:
+    """The interval, and the noise floor if it is known."""
+    ends = signed_interval(effect.interval)
+    return f"{ends[:-1]}; seeds {floor}]" if (floor := noise(effect)) else ends
+
+
+def noise(effect: Effect) -> str:
+    """What two trainings of one recipe with other seeds differ by, as `±2.0`."""
+    return "" if effect.noise_floor is None else f"±{points(effect.noise_floor)}"
+
+
+def documents(effect: Effect) -> str:
+    """`n 24`, and how many documents are independent if some depend on each other."""
+    return f"n {effect.n}" + (f" in {effect.clusters} components" if effect.clusters < effect.n else "")
+
+
+def details(effect: Effect) -> str:
+    """What an effect rests on, and what else a reader must know of it."""
+    parts = [f"{counted(len(effect.tests), 'test set')}, {documents(effect)}"]
+    if effect.seeds:
+        parts.append(counted(effect.seeds, "training seed"))
+    if (over_sets := effect.interval_over_sets) is not None:
+        parts.append(f"{signed_interval(over_sets)} for test sets like these, not these alone")
+    if effect.noise_floor is not None:
+        parts.append(f"noise floor {points(effect.noise_floor)}")
+    parts.append(f"80 % power from {points(effect.mde)}" if effect.mde < 1 else "80 % power for no effect")
+    return "; ".join(parts)

@@ -140,7 +140,7 @@ def _columns(grid: Grid, variant: Variant) -> dict[str, Any]:
     return {"variant": variant.name, **dict.fromkeys(FACTORS), **variant.factors, "seed": variant.seed}
 
 
-def comparable_rates(rate: float | None, there: Collection[float | None]) -> Collection[float | None]:
+def comparable_rates(rate: Value | None, there: Collection[Value | None]) -> Collection[Value | None]:
     """The learning rates at which another strategy is set against one trained at `rate`, of those that are `there`.
 
     The same rate, so that a difference is the strategy's and not the rate's; where the other was not trained at it, as
@@ -204,7 +204,7 @@ class _Side:
         self.by_columns: dict[tuple[Any, ...], list[Point]] = {}
         for point in points.where(wanted):
             self.by_columns.setdefault(self._of(point), []).append(point)
-        self.rates: dict[tuple[Any, ...], set[float | None]] = {}  # by columns, where the strategy alone leaves it open
+        self.rates: dict[tuple[Any, ...], set[Value | None]] = {}  # by columns, where the strategy alone leaves it open
         if "strategy" in side.given and side.given.keys().isdisjoint({"variant", "learning_rate"}):
             for point in planned.where(wanted):
                 self.rates.setdefault(self._of(point), set()).add(point.columns["learning_rate"])

@@ -8,16 +8,17 @@ shown together, so their p-values are corrected together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from ..experiment.suite import Role
 from ..plan.grid import Cell, TestInfo, Variant
 from ..stats import Interval
-from .contrasts import Effect, adjusted, difference
+from .contrasts import Effect, difference, together
 from .metrics import METRICS, Metric
-from .results import ROLE_TITLES, ROLES, Results, recipe_name
+from .numbers import counted, details, documents, noise
+from .results import ROLE_TITLES, ROLES, Results
 from .rows import pool
 from .scoring import pooled_interval
 
@@ -26,7 +27,7 @@ from .scoring import pooled_interval
 class MatrixEntry:
     """One variant on one test set by the set's first metric, pooled over `cells` of `planned` cells.
 
-    `n` documents. The `change` is against the base over the cells both have; None where there are none.
+    `n` documents. The `change` is against the base over the cells that both have; None if there are none.
     """
 
     variant: str
@@ -56,23 +57,28 @@ class MatrixEntry:
 
 @dataclass(frozen=True)
 class RoleChange:
-    """Mean change of a recipe, all its seeds together, over the test sets of one role, each counting the same."""
+    """The mean change of a recipe over the test sets of one role (None: over all), each set counting the same.
+
+    `recipe` is the recipe's key. All its seeds are taken together.
+    """
 
     recipe: str
-    role: Role
-    metrics: tuple[str, ...]
-    change: Effect
+    role: Role | None
+    effect: Effect
 
     @property
-    def delta(self) -> float:
-        return self.change.value
+    def where(self) -> str:
+        return ROLE_TITLES[self.role] if self.role else "over all test sets"
 
     @property
-    def interval(self) -> Interval:
-        return self.change.interval
+    def basis(self) -> str:
+        """What it rests on, in a few words, and what seeds differ by."""
+        parts = [counted(len(self.effect.tests), "set"), documents(self.effect)]
+        return ", ".join(parts + ([f"seeds {floor}"] if (floor := noise(self.effect)) else []))
 
-
-_Entry = TypeVar("_Entry", MatrixEntry, RoleChange)
+    @property
+    def details(self) -> str:
+        return details(self.effect)
 
 
 @dataclass(frozen=True)
@@ -84,23 +90,16 @@ class Group:
     columns: tuple[tuple[Role | None, tuple[TestInfo, ...]], ...]
 
 
-def _together(entries: list[_Entry]) -> list[_Entry]:
-    """The entries with their changes corrected for one another."""
-    changes = adjusted([entry.change for entry in entries if entry.change is not None])
-    waiting = iter(changes)
-    return [entry if entry.change is None else replace(entry, change=next(waiting)) for entry in entries]
-
-
 @lru_cache(maxsize=1)
 def matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
     """The matrix, by variant name and test set. Pairs without a finished cell are left out."""
-    return {(entry.variant, entry.test): entry for entry in _together(list(_entries(results)))}
+    return {(entry.variant, entry.test): entry for entry in together(_entries(results), "change")}
 
 
 @lru_cache(maxsize=1)
 def recipe_changes(results: Results) -> Mapping[tuple[str, Role], RoleChange]:
-    """The mean change from the base by recipe, all its seeds together, and role."""
-    return {(change.recipe, change.role): change for change in _together(list(_role_changes(results)))}
+    """The mean change from the base by recipe key, all its seeds together, and role."""
+    return {(one.recipe, one.role): one for one in together(_role_changes(results)) if one.role}
 
 
 def _entries(results: Results) -> Iterable[MatrixEntry]:
@@ -110,34 +109,31 @@ def _entries(results: Results) -> Iterable[MatrixEntry]:
     base = results.base.name if results.base else ""
     for (variant, test), planned in cells.items():
         done = [cell for cell in planned if cell.key in results.first_metric]
-        if not done:
-            continue
-        metric = METRICS[results.tests[test].metrics[0]]
-        rows = pool([results.first_metric[cell.key] for cell in done])
-        theirs = [] if variant == base else cells.get((base, test), [])
-        yield MatrixEntry(
-            variant=variant,
-            test=test,
-            role=done[0].role,
-            metric=metric,
-            n=len(rows.doc_ids),
-            cells=len(done),
-            planned=len(planned),
-            score=float(metric.score(rows.statistics.sum(axis=0))),
-            interval=pooled_interval(metric, rows, results.clusters.get(test, {})),
-            change=difference(results, done, theirs, name=f"{variant} on {test}"),
-        )
+        if done:
+            metric = METRICS[results.tests[test].metrics[0]]
+            rows = pool([results.first_metric[cell.key] for cell in done])
+            theirs = [] if variant == base else cells.get((base, test), [])
+            yield MatrixEntry(
+                variant=variant,
+                test=test,
+                role=done[0].role,
+                metric=metric,
+                n=len(rows.doc_ids),
+                cells=len(done),
+                planned=len(planned),
+                score=float(metric.score(rows.statistics.sum(axis=0))),
+                interval=pooled_interval(metric, rows, results.clusters.get(test, {})),
+                change=difference(results, done, theirs),
+            )
 
 
 def _role_changes(results: Results) -> Iterable[RoleChange]:
     base = results.cells_of_base
     for recipe, variants in results.recipes.items():
         for role in ROLES:
-            name = f"{recipe_name(variants)} {ROLE_TITLES[role]}"
-            change = difference(results, results.cells_of(variants, role), base, name=name)
-            if change is not None:
-                titles = dict.fromkeys(METRICS[results.tests[test].metrics[0]].title for test in change.tests)
-                yield RoleChange(recipe, role, tuple(titles), change)
+            effect = difference(results, results.cells_of(variants, role), base)
+            if effect is not None:
+                yield RoleChange(recipe, role, effect)
 
 
 def groups(results: Results) -> list[Group]:

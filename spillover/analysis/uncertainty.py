@@ -1,10 +1,13 @@
 """How sure a weighted sum of cells is: its documents, its draws, its seeds.
 
-A contrast comes here as a weight for every cell. On each document of a test set the weighted sum of its answers is one
-number, and the set's part of the contrast is their mean: a `SetPart` holds what that needs. From the parts follow the
-levels of chance that `spillover.stats.levels` puts together. Rows: how those numbers vary from document to document.
-Draws: how the part of each list of demonstrations differs from the others'. Seeds: how much the contrast moves with one
-training of a recipe, which few seeds hardly show, so that all recipes on the same training set are asked.
+A contrast is a weight for every cell. On each document of a test set the weighted sum of its answers is one number,
+and the set's part of the contrast is the mean of these numbers (`SetPart`). From the parts follow the levels of chance
+that `spillover.stats.levels` puts together:
+
+rows   how those numbers vary from document to document
+draws  how the part of each list of demonstrations differs from the others'
+seeds  how much the contrast changes with one training of a recipe. A few seeds hardly show it, so the spread is
+       estimated from all recipes on the same training set.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class SetPart:
 
     @property
     def is_score(self) -> bool:
-        """Whether nothing is subtracted here."""
+        """Whether nothing is subtracted."""
         return _of_one_sign(self.weights)
 
     @cached_property
@@ -64,7 +67,7 @@ class SetPart:
         return np.asarray(self.scores @ self.weights)
 
     def values_of(self, units: Mask) -> Array:
-        """The same of some of the cells for each of several units, (units, cells) to (documents, units)."""
+        """The same for several units, each with some of the cells: (units, cells) to (documents, units)."""
         return np.asarray(self.scores @ (units * self.weights).T)
 
     def by_cluster(self, values: Array) -> Array:
@@ -72,12 +75,12 @@ class SetPart:
         return cluster_sums(values / len(values), self.clusters)
 
     def variance_of(self, units: Mask) -> tuple[float, float]:
-        """The variance of this part from units that each have some of the cells, and the share that rows have of it."""
+        """The variance of this part from units, each with some of the cells, and the share of it that rows show."""
         return unit_variance(self.by_cluster(self.values_of(units)).T, self.by_cluster(np.ones(len(self.scores))))
 
 
 def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] | None:
-    """The parts of a contrast, by test set; None where the cells of one have no common document."""
+    """The parts of a contrast, by test set; None if the cells of a set have no common document."""
     by_test: dict[str, list[Cell]] = {}
     for cell in weights:
         by_test.setdefault(cell.test, []).append(cell)
@@ -105,9 +108,9 @@ def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
     """The level of the rows, the centre of the interval, and the p-value of swapping sides document by document.
 
     Test sets are independent of each other: their errors below add up on their own, and so do those above (Zou and
-    Donner 2008); the centre is the middle between the ends. Before swapping, each set's numbers are moved to where the
-    contrast would be zero, by as much as it is uncertain: sets may differ though their mean is zero. Where nothing is
-    subtracted there are no sides to swap: p is 0, so that the interval's decides.
+    Donner 2008); the centre is the middle between the ends. Before swapping, each set's numbers are shifted so that the
+    contrast is zero, each set by its share of the uncertainty: sets may differ though their mean is zero. If nothing is
+    subtracted, there are no sides to swap: p is 0, so that the interval's p decides.
     """
     middles, below, above, dfs = np.array([_errors_by_rows(part) for part in parts]).T
     variances = ((below + above) / 2) ** 2
@@ -127,8 +130,8 @@ def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
 def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
     """What a test set adds to the contrast, its standard error below that and above, and their degrees of freedom.
 
-    Where answers are right or wrong and nothing is subtracted, the errors are those of Wilson's interval, which reaches
-    further to one side. In any other case they are equal, and about the centre of `mean_change`.
+    If answers are right or wrong and nothing is subtracted, the errors are those of Wilson's interval, which reaches
+    further to one side. In any other case they are equal, and lie about the centre of `mean_change`.
     """
     if not (part.is_score and part.right_or_wrong):
         one_answer = float(np.abs(part.weights).max())
@@ -136,8 +139,8 @@ def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
         error = max(sqrt(change.variance[0]), ROUNDING)
         return float(change.centre[0]), error, error, change.df
     weight, p = float(part.weights.sum()), float(part.values.mean() / part.weights.sum())
-    asked = np.full(len(part.values), float(len(part.cells)))
-    n, df = effective_rows(part.values / weight, asked, part.clusters)
+    answers = np.full(len(part.values), float(len(part.cells)))
+    n, df = effective_rows(part.values / weight, answers, part.clusters)
     interval, t = wilson(n * p, n), half_width([Level(1.0, df)])
     below, above = sorted([weight * (interval.low - p) / t, weight * (interval.high - p) / t])
     return weight * p, -below, above, df
@@ -151,11 +154,11 @@ def _of_one_sign(weights: Array) -> bool:
 
 
 def draw_levels(parts: Sequence[SetPart]) -> tuple[list[Level], int, float]:
-    """A level for the demonstration draws of each test set, where all with demonstrations have two or more; the fewest
-    that one has; and the share of their variance that rows have already.
+    """A level for the draws of each test set, if all sets with demonstrations have two or more; the fewest that a set
+    has; and the share of their variance that rows show already.
 
-    Draws of different test sets have nothing in common, least of all how much they matter: one set may be sensitive to
-    its demonstrations and four not, and then two degrees of freedom are all that is known, not ten.
+    Draws of different test sets are not pooled, because sets differ in how much they depend on their demonstrations.
+    If one set does and four do not, two degrees of freedom are known, not ten.
     """
     counts, levels, seen = [], [], 0.0
     for part in parts:
@@ -175,21 +178,21 @@ def draw_levels(parts: Sequence[SetPart]) -> tuple[list[Level], int, float]:
 
 @dataclass(frozen=True)
 class Training:
-    """One arm of a contrast: how many seeds it has, and how much the contrast moves with one training of it.
+    """One arm of a contrast: its number of seeds, and how much the contrast changes with one training of it.
 
     `variance`, of a single training, is known with `df` degrees of freedom from all recipes on the same training set;
-    None where none has two seeds. `seen_by_rows` is the share of the arm's variance by seeds that rows have already.
+    None if none has two seeds. `by_rows` is the share of the arm's variance by seeds that rows show already.
     """
 
     train_dataset: str | None
     seeds: int
     variance: float | None
     df: int
-    seen_by_rows: float
+    by_rows: float
 
 
 def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
-    """The arms of a contrast but for the base, whose weights are given."""
+    """The arms of a contrast but for the base, which is not trained."""
     variants = {variant.key: variant for part in parts for variant in part.variants if variant.kind != "base"}
     arms: dict[str, list[Variant]] = {}
     for variant in variants.values():
@@ -200,35 +203,35 @@ def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
 def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Variant]) -> Training:
     units = [np.array([[v.key == seed.key for v in part.variants] for seed in seeds]) for part in parts]
     several = len(seeds) > 1
-    squares, df, seen = 0.0, 0, 0.0
+    squares, df, by_rows = 0.0, 0, 0.0
     if several:
         totals = np.sum([s.values_of(own).mean(axis=0) for s, own in zip(parts, units, strict=True)], axis=0)
         squares, df = len(seeds) ** 3 * float(np.var(totals)), len(seeds) - 1  # a seed's part is 1 / seeds of the arm's
-        seen = sum(s.variance_of(own)[1] for s, own in zip(parts, units, strict=True))
-    asked: dict[Condition, float] = {}  # the arm's weight at each condition, all its seeds together
+        by_rows = sum(s.variance_of(own)[1] for s, own in zip(parts, units, strict=True))
+    of_arm: dict[Condition, float] = {}  # the arm's weight at each condition, all its seeds together
     for part, own in zip(parts, units, strict=True):
         for i in np.flatnonzero(own.any(axis=0)):
             place = part.cells[i].condition
-            asked[place] = asked.get(place, 0.0) + float(part.weights[i])
+            of_arm[place] = of_arm.get(place, 0.0) + float(part.weights[i])
     for other, siblings in results.recipes.items():
         is_known = several and other == seeds[0].recipe_key
         if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:
-            values = [_if_trained(results, sibling, asked) for sibling in siblings]
+            values = [_as_arm(results, sibling, of_arm) for sibling in siblings]
             if None not in values:
                 squares += len(values) * float(np.var(np.array(values, dtype=np.float64)))
                 df += len(values) - 1
-    return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, seen)
+    return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, by_rows)
 
 
-def _if_trained(results: Results, variant: Variant, asked: Mapping[Condition, float]) -> float | None:
-    """What an arm would add to the contrast were it this one training; None where cells lack."""
-    keys = [results.places.get((variant.key, place)) for place in asked]
+def _as_arm(results: Results, variant: Variant, weights: Mapping[Condition, float]) -> float | None:
+    """What this one training would add to the contrast in place of the arm; None if cells are missing."""
+    keys = [results.places.get((variant.key, place)) for place in weights]
     means = [results.means.get(key or "") for key in keys]
-    return None if None in means else float(np.dot(list(asked.values()), np.array(means, dtype=np.float64)))
+    return None if None in means else float(np.dot(list(weights.values()), np.array(means, dtype=np.float64)))
 
 
 def seed_levels(trained: Sequence[Training]) -> list[Level]:
-    """A level for each training set whose recipes have several seeds: arms on it share one estimate of their spread."""
+    """A level for each training set whose recipes have several seeds: its arms share one estimate of their spread."""
     levels: dict[str | None, Level] = {}
     for t in trained:
         if t.seeds > 1 and t.variance is not None:
@@ -238,6 +241,6 @@ def seed_levels(trained: Sequence[Training]) -> list[Level]:
 
 
 def noise_floor_of(trained: Sequence[Training]) -> float | None:
-    """What two trainings of one recipe differ by; None where no recipe has two."""
+    """What two trainings of one recipe differ by; None if no recipe has two."""
     known = [(t.variance, t.df) for t in trained if t.variance is not None]
     return noise_floor([variance for variance, _ in known], min(df for _, df in known)) if known else None

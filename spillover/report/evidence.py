@@ -15,9 +15,8 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..analysis.effects import documents, noise
 from ..analysis.judge import RULINGS, Evidence, Judgement
-from ..analysis.numbers import points, signed
+from ..analysis.numbers import documents, noise, points, signed
 from ..experiment.claims import Comparison
 from ..stats import Interval
 

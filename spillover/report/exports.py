@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..analysis.effects import written
 from ..analysis.metrics import METRICS
-from ..analysis.numbers import points
+from ..analysis.numbers import points, written
 from ..analysis.results import ROLE_TITLES, Results
 from ..analysis.summaries import MatrixEntry, groups, matrix
 from ..analysis.verdict import caveats, verdicts

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from ..analysis.averages import BASE, Averages, HasTable, Source, means, recipes, results_of, tidy, titles_of
-from ..analysis.effects import bounds
-from ..analysis.numbers import signed
+from ..analysis.numbers import without_arrow
 from ..analysis.results import ROLE_TITLES, Results, recipe_name
 from ..analysis.summaries import RoleChange, recipe_changes
 from ..experiment.suite import Role
@@ -142,7 +141,7 @@ def _trade_offs(results: Results) -> pd.DataFrame:
             panel = {"train_dataset": arm[0].train_dataset, "role": role, "where": where}
             if not any(panel.items() <= row.items() for row in rows):
                 rows.append({**panel, "variant": BASE, "label": BASE, "tip": "the base", **dict.fromkeys(ENDS, 0.0)})
-            tip = f"{name}: in-domain {_said(gain)}, {where} {_said(kept)}"
+            tip = f"{name}: in-domain {without_arrow(gain.effect)}, {where} {without_arrow(kept.effect)}"
             ends = dict(zip(ENDS, [*_ends(gain), *_ends(kept)], strict=True))
             rows.append({**panel, "variant": name, "label": labels[arm[0].name], "tip": tip, **ends})
     table = pd.DataFrame(rows, columns=["train_dataset", "role", "where", "variant", "label", "tip", *ENDS])
@@ -156,11 +155,7 @@ ENDS = ("gain", "gain_low", "gain_high", "kept", "kept_low", "kept_high")
 
 
 def _ends(change: RoleChange) -> tuple[float, float, float]:
-    return 100 * change.delta, 100 * change.interval.low, 100 * change.interval.high
-
-
-def _said(change: RoleChange) -> str:
-    return f"{signed(change.delta)} {bounds(change.change)}"
+    return 100 * change.effect.value, 100 * change.effect.interval.low, 100 * change.effect.interval.high
 
 
 def _on_front(row: Any, table: pd.DataFrame) -> bool:

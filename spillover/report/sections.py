@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.contrasts import ALPHA
-from ..analysis.effects import details, noise, written
 from ..analysis.judge import RULINGS, Judgement, judge_all
 from ..analysis.metrics import METRICS
-from ..analysis.numbers import points
+from ..analysis.numbers import details, noise, points, written
 from ..analysis.results import ROLE_TITLES, Results
 from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes
 from ..analysis.verdict import caveats, verdicts
@@ -98,7 +97,9 @@ def small_print(grid: Grid) -> Iterator[str]:
 
 def placer(results: Results) -> Callable[[float], str]:
     """A change's place on the common scale of the interval bars, -100 to 100."""
-    ends = [abs(end) for c in recipe_changes(results).values() for end in (c.interval.low, c.interval.high)]
+    ends = [
+        abs(end) for c in recipe_changes(results).values() for end in (c.effect.interval.low, c.effect.interval.high)
+    ]
     reach = max(ends, default=0.0) or 1.0
     return lambda value: f"{100 * value / reach:.1f}"
 

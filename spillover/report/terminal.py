@@ -19,9 +19,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ..analysis.contrasts import ALPHA
-from ..analysis.effects import noise
 from ..analysis.metrics import METRICS
-from ..analysis.numbers import points, signed, signed_interval
+from ..analysis.numbers import noise, points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, Results
 from ..analysis.summaries import Group, groups, matrix
 from ..analysis.verdict import caveats, verdicts

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..analysis.contrasts import slope
-from ..analysis.effects import EffectRow, details, families, formats, written
+from ..analysis.effects import EffectRow, compared_strategies, families, family_of, formats
 from ..analysis.measures import divergence_interval
-from ..analysis.numbers import signed, signed_interval
+from ..analysis.numbers import details, signed, signed_interval, written
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.suite import Role
 from ..run.inspect import Divergence, Inside
@@ -64,13 +64,14 @@ def _contrasts(results: Results) -> Iterator[Part | None]:
     yield _effects(
         effects.get("slope", ()), "What is left of in-context learning", text, lambda row: (row.name, row.where)
     )
-    yield _effects(
-        effects.get("fticl", ()),
-        "FTICL minus FT",
-        "How training with demonstrations in each sample differs from plain fine-tuning on the same rows, by the "
-        "number of demonstrations in the prompt.",
-        lambda row: (f"{row.name} − {row.less}, {row.where}", f"{row.shots} shots"),
-    )
+    for strategy, other in compared_strategies(results).items():
+        yield _effects(
+            effects.get(family_of(strategy, other), ()),
+            f"{strategy.upper()} minus {other.upper()}",
+            f"How {strategy.upper()} differs from {other.upper()} on the same training rows, by the number of "
+            "demonstrations in the prompt.",
+            lambda row: (f"{row.name} − {row.less}, {row.where}", f"{row.shots} shots"),
+        )
     first, *others = formats(results)
     yield _effects(
         effects.get("prompt", ()),

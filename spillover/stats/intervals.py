@@ -45,10 +45,6 @@ class Interval:
     def excludes_zero(self) -> bool:
         return self.low > ROUNDING or self.high < -ROUNDING
 
-    def is_within(self, margin: float) -> bool:
-        """Whether no value in it is further from zero than `margin`."""
-        return -margin <= self.low and self.high <= margin
-
 
 def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
     """Wilson's score interval for a proportion: stays within 0 and 1 and has a width at 0 of n. Source: Wilson 1927.

@@ -12,7 +12,7 @@ import grids
 import pandas as pd
 import pytest
 
-from spillover.analysis import effects, table
+from spillover.analysis import effects, numbers, table
 from spillover.analysis.contrasts import Effect, by_shots, interaction, slope
 from spillover.report import why
 from spillover.stats import Interval, Level, holm
@@ -45,7 +45,7 @@ def test_each_family_has_what_it_is_named_for(results: table.Results, found: Fam
         "role": 4 * 3,
         "interaction": 4 * 2,
         "slope": 4 * 3,
-        "fticl": 2 * 3 * 2,
+        "fticl less ft": 2 * 3 * 2,
         "prompt": 4 * 3,
     }
 
@@ -62,7 +62,7 @@ def test_they_are_the_contrasts_of_these_names(results: table.Results, found: Fa
         results, cells(results, "shop-fticl", role="cross_task"), cells(results, "shop-ft", role="cross_task")
     )
     for shots, effect in more.items():
-        one = row(found["fticl"], "shop-fticl", "cross-task", shots)
+        one = row(found["fticl less ft"], "shop-fticl", "cross-task", shots)
         assert (one.effect.value, one.less) == (effect.value, "shop-ft")
 
 
@@ -73,7 +73,7 @@ def test_interaction_is_the_difference_of_the_changes_by_role(found: Families) -
         assert gap == pytest.approx(inside - outside)
 
 
-@pytest.mark.parametrize("family", ["test_set", "role", "interaction", "slope", "fticl", "prompt"])
+@pytest.mark.parametrize("family", ["test_set", "role", "interaction", "slope", "fticl less ft", "prompt"])
 def test_a_family_is_corrected_in_itself(found: Families, family: str) -> None:
     those = [one.effect for one in found[family]]
     assert [effect.p_adjusted for effect in those] == pytest.approx(holm([effect.p for effect in those]))
@@ -89,7 +89,7 @@ def test_fticl_is_set_against_plain_fine_tuning_of_the_same_rows(tmp_path: Path)
     variants = (base, small, hot, ft, fticl, alone)
     grid = fakestore.make_grid(variants=variants, shots=(0,), prompts=("p1",), rows=12)
     found = effects.families(table.load(fakestore.write_store(tmp_path, grid)))
-    assert {(one.name, one.less) for one in found["fticl"]} == {("shop-fticl", "shop-ft")}
+    assert {(one.name, one.less) for one in found["fticl less ft"]} == {("shop-fticl", "shop-ft")}
     assert "slope" not in found and "prompt" not in found  # one shot count, one format
 
 
@@ -99,7 +99,7 @@ def test_fticl_against_other_learning_rates_names_them(tmp_path: Path) -> None:
     hot, cool = (grids.other(ft, f"{rate}", f"shop-ft-lr{rate}", learning_rate=rate) for rate in (1e-3, 1e-6))
     grid = fakestore.make_grid(variants=(base, hot, cool, fticl), shots=(0,), prompts=("p1",), rows=12)
     results = table.load(fakestore.write_store(tmp_path, grid))
-    found = effects.families(results)["fticl"]
+    found = effects.families(results)["fticl less ft"]
     assert {one.less for one in found} == {
         "shop-ft-lr0.001 (learning rate 0.001) and shop-ft-lr1e-06 (learning rate 1e-06)"
     }
@@ -133,23 +133,23 @@ EFFECT = Effect(
 
 
 def test_an_effect_is_written_with_its_interval_and_the_noise_floor() -> None:
-    assert effects.written(EFFECT) == "▲ +4.1 [+1.0, +7.2; seeds ±2.0]"
-    assert effects.written(replace(EFFECT, noise_floor=None)) == "▲ +4.1 [+1.0, +7.2]"
-    assert effects.written(replace(EFFECT, p_adjusted=0.2)) == "+4.1 [+1.0, +7.2; seeds ±2.0]"
+    assert numbers.written(EFFECT) == "▲ +4.1 [+1.0, +7.2; seeds ±2.0]"
+    assert numbers.written(replace(EFFECT, noise_floor=None)) == "▲ +4.1 [+1.0, +7.2]"
+    assert numbers.written(replace(EFFECT, p_adjusted=0.2)) == "+4.1 [+1.0, +7.2; seeds ±2.0]"
 
 
 def test_documents_and_components_are_told_apart() -> None:
-    assert effects.documents(EFFECT) == "n 48 in 40 components"
-    assert effects.documents(replace(EFFECT, clusters=48)) == "n 48"
+    assert numbers.documents(EFFECT) == "n 48 in 40 components"
+    assert numbers.documents(replace(EFFECT, clusters=48)) == "n 48"
 
 
 def test_details_say_what_it_rests_on() -> None:
     """z of 97.5 % and z of 80 % are 2.80 standard errors of a point each."""
-    assert effects.details(EFFECT) == (
+    assert numbers.details(EFFECT) == (
         "2 test sets, n 48 in 40 components; 2 training seeds; [−5.0, +13.2] for test sets like these, not these "
         "alone; noise floor 2.0; 80 % power from 2.8"
     )
-    assert effects.details(replace(EFFECT, chance=())).endswith("80 % power for no effect")
+    assert numbers.details(replace(EFFECT, chance=())).endswith("80 % power for no effect")
 
 
 def test_tidy_rows_have_all_of_it(results: table.Results, found: Families) -> None:
@@ -179,8 +179,8 @@ def test_the_page_has_a_table_for_each_contrast(results: table.Results) -> None:
     assert by_shots["columns"] == ["Variant", "0 shots", "2 shots"]
     first = by_shots["rows"][0]
     assert first[0] == "news-fticl − news-ft, in-domain"
-    effect = row(effects.families(results)["fticl"], "news-fticl", "in-domain", 0).effect
-    assert first[1] == {"text": effects.written(effect), "note": effects.details(effect)}
+    effect = row(effects.families(results)["fticl less ft"], "news-fticl", "in-domain", 0).effect
+    assert first[1] == {"text": numbers.written(effect), "note": numbers.details(effect)}
     assert "For the base it adds" in parts["What is left of in-context learning"]["text"]
 
 

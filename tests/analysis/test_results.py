@@ -156,14 +156,17 @@ def test_what_stands_together_is_corrected_together(results: table.Results) -> N
 def test_role_changes_weigh_sets_alike(results: table.Results) -> None:
     recipe = results.variants["news-ft"].recipe_key
     change = summaries.recipe_changes(results)[recipe, "cross_task"]
-    deltas = [summaries.matrix(results)["news-ft", test].delta for test in change.change.tests]
-    assert len(deltas) == 5 and change.change.n == 5 * 24
-    assert change.delta == pytest.approx(np.mean(deltas))
-    assert change.change.is_clear and change.delta < 0
-    assert change.metrics == ("ROUGE-L", "accuracy")
-    over_sets = change.change.interval_over_sets
-    assert over_sets is not None and over_sets.low <= change.interval.low and over_sets.high >= change.interval.high
-    alone = summaries.recipe_changes(results)[recipe, "in_domain"].change
+    deltas = [summaries.matrix(results)["news-ft", test].delta for test in change.effect.tests]
+    assert len(deltas) == 5 and change.effect.n == 5 * 24
+    assert change.effect.value == pytest.approx(np.mean(deltas))
+    assert change.effect.is_clear and change.effect.value < 0
+    over_sets = change.effect.interval_over_sets
+    assert (
+        over_sets is not None
+        and over_sets.low <= change.effect.interval.low
+        and over_sets.high >= change.effect.interval.high
+    )
+    alone = summaries.recipe_changes(results)[recipe, "in_domain"].effect
     assert alone.interval_over_sets is None  # one set is no sample of sets
 
 
@@ -174,7 +177,7 @@ def test_seeds_of_a_recipe_are_one_recipe(tmp_path: Path) -> None:
     results = table.load(fakestore.write_store(tmp_path, grid))
     assert set(summaries.recipe_changes(results)) == {(ft.recipe_key, role) for role in ROLES}
     for test in ("news", "papers"):
-        change = summaries.recipe_changes(results)[ft.recipe_key, fakestore.role(ft, test)].change
+        change = summaries.recipe_changes(results)[ft.recipe_key, fakestore.role(ft, test)].effect
         checkpoints = [summaries.matrix(results)[seed.name, test].change for seed in seeds]
         assert change.value == pytest.approx(np.mean([one.value for one in checkpoints]))
         assert (change.seeds, [one.seeds for one in checkpoints]) == (3, [1, 1, 1])

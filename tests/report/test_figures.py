@@ -90,8 +90,10 @@ def test_the_plane_has_the_role_changes_and_the_front(results: Results) -> None:
     rows = figures.gain_and_retention(results).table
     one = rows[(rows.variant == "shop-ft") & (rows.panel == "shop, cross_task")].iloc[0]
     recipe = results.variants["shop-ft"].recipe_key
-    assert one.gain == pytest.approx(100 * summaries.recipe_changes(results)[recipe, "in_domain"].delta)
-    assert one.kept_low == pytest.approx(100 * summaries.recipe_changes(results)[recipe, "cross_task"].interval.low)
+    assert one.gain == pytest.approx(100 * summaries.recipe_changes(results)[recipe, "in_domain"].effect.value)
+    assert one.kept_low == pytest.approx(
+        100 * summaries.recipe_changes(results)[recipe, "cross_task"].effect.interval.low
+    )
     for _, panel in rows.groupby("panel"):
         for row in panel.itertuples():
             better = (
