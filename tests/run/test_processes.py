@@ -110,7 +110,12 @@ def test_several_processes_do_what_one_does(file: Path, whole: dict[str, str], t
 
 
 @pytest.mark.parametrize(
-    ("fate", "said"), [("killed", "SIGKILL"), ("exits", "exit code 7"), ("broken", "ZeroDivisionError")]
+    ("fate", "said"),
+    [
+        ("killed", "SIGKILL"),
+        pytest.param("exits", "exit code 7", marks=pytest.mark.slow),
+        ("broken", "ZeroDivisionError"),
+    ],
 )
 def test_a_process_that_fails_costs_its_variant_only(
     file: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str, said: str
@@ -128,7 +133,9 @@ def test_a_process_that_fails_costs_its_variant_only(
     assert not error.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT]
+)
 def test_no_process_is_left_when_the_parent_dies(
     file: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
