@@ -38,7 +38,7 @@ from ..experiment.claims import Claim, as_yaml
 from ..experiment.schema import Experiment, load_claims, load_experiment
 from ..fingerprint import fingerprint
 from ..plan.cost import Done
-from ..plan.grid import Cell, Grid
+from ..plan.grid import Grid
 from .cells import Cells
 from .folder import Folder, Json, line, pretty
 from .variants import Variants
@@ -128,11 +128,6 @@ class Store(Cells, Variants):
         weights = frozenset(key for key in trained if self.has_weights(key))
         return Done(self.valid(grid), receipts, weights)
 
-    def is_valid(self, cell: Cell) -> bool:
-        """Whether one cell counts. For many cells `valid` is faster."""
-        receipt = self.cell_receipt(cell.key)
-        return receipt is not None and self._weights_that_count(cell.variant) in (None, receipt.get("weights"))
-
     def _weights_that_count(self, variant: str) -> str | None:
         """The hash that a cell's receipt must have: None for any, "" for none.
 
@@ -216,10 +211,3 @@ class Store(Cells, Variants):
 
 def _prompts(condition: Sequence[str | int]) -> str:
     return f"prompts/{fingerprint(list(condition))}.json"
-
-
-# A name for a room that still builds paths of its own; it goes once that room asks the store.
-
-
-def read_rows(path: Path) -> list[Json]:
-    return Store(path.parents[2]).predictions(path.parent.name)
