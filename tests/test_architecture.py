@@ -21,7 +21,7 @@ PACKAGE = Path(spillover.__file__).parent
 
 HEAVY = ("torch", "transformers", "peft")
 ROOMS_OF_TORCH = ("engine", "train")
-MAX_LINES = 460
+MAX_LINES = 420
 
 
 def _name(path: Path) -> str:
