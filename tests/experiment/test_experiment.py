@@ -43,6 +43,14 @@ def test_strategies_are_names_or_names_with_options() -> None:
     assert (lora.weights.lora_r, lora.train.learning_rate) == (4, 2e-4)
 
 
+def test_a_named_strategy_may_be_renamed_and_composed() -> None:
+    strategies = [{"lora": {"name": "x"}}, {"fticl": {"name": "fticl-lora", "lora_r": 4, "against": "lora"}}]
+    raw = {"model": "m", "suite": "builtin", "train": {"strategies": strategies}}
+    x, both = parse_experiment(raw).train.strategies
+    assert (x.name, x.weights, x.against) == ("x", Lora(), "ft")
+    assert (both.name, both.demos, both.weights, both.against) == ("fticl-lora", FixedDemos(), Lora(lora_r=4), "lora")
+
+
 SINGLE = """
 model: m
 suite: builtin
@@ -55,7 +63,7 @@ LISTS = """
 model: m
 suite: builtin
 train: {datasets: [reviews], strategies: [ft, fticl, {lora: {lora_r: 8, learning_rate: 2e-4}}, {fticl: {shots: [1, 2]}},
-  {name: own, shots: task, use_dora: true}, {ft: null}], learning_rate: [2e-5, 0.1]}
+  {name: own, shots: task, use_dora: true}, {ft: null}, {lora: {name: x}}], learning_rate: [2e-5, 0.1]}
 """
 
 
