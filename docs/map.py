@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "spillover"
 DRAWING = Path(__file__).with_name("map.svg")
 
-WAY = ("experiment", "plan", "run", "store", "analysis", "report")
+WAY = ("experiment", "plan", "work", "store", "analysis", "report")
 
 WIDTH, LEFT, RIGHT, TOP = 900, 170, 780, 58  # boxes stand between LEFT and RIGHT
 HEIGHT, GAP, LANE = 44, 12, 15

@@ -13,9 +13,7 @@ fine-tunes the same way. Heavy imports happen on first use: importing spillover 
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -71,14 +69,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(ModuleType):
-    """This package. Its attribute `run` stays the function when the room of the same name is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name != "run":
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from .experiment.schema import Experiment, load_claims, load_experiment
 from .plan.plan import Plan, make_plan
-from .run.backend import Backend
-from .run.execute import execute
-from .run.progress import Reporter
 from .store.store import Store
+from .work.backend import Backend
+from .work.execute import execute
+from .work.progress import Reporter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -122,7 +122,7 @@ def plan(
     """Show variants and cells, which are there and which are missing, and what they will cost."""
     from .plan.cost import estimate
     from .report.plan import render
-    from .run.planned import write as write_plan
+    from .work.planned import write as write_plan
 
     made, store = _prepare(given if write is None else given._replace(output_path=write))
     with _working("counting"):
@@ -147,7 +147,7 @@ def run(
     ] = None,
 ) -> None:
     """Train and evaluate what is missing, then write table and report. Stop it at any time; run it again to go on."""
-    from .run.devices import choose
+    from .work.devices import choose
 
     if device is not None:
         choose(device)
@@ -165,11 +165,11 @@ def work(
     relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
 ) -> None:
     """Train and evaluate one variant of a folder that `spillover plan --write` made. Many may work at once."""
-    from .run.devices import choose
-    from .run.execute import work as bring
-    from .run.execute import work_for_parent
-    from .run.progress import LiveReporter
     from .store.store import Store
+    from .work.devices import choose
+    from .work.execute import work as bring
+    from .work.execute import work_for_parent
+    from .work.progress import LiveReporter
 
     if next_one == (variant is not None):
         raise SpilloverError("give either --variant NAME or --next", where="spillover work")
@@ -296,7 +296,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete fine-tuned weights (the cells stay), to free disk."""
-    from .run.clean import clean as sweep
+    from .work.clean import clean as sweep
 
     for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(question)):
         _say(line)
@@ -330,8 +330,8 @@ def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
 def _run_and_show(given: Given, next_step: str | None = None) -> None:
     from .api import Result
     from .report.terminal import show
-    from .run.execute import execute
-    from .run.progress import LiveReporter
+    from .work.execute import execute
+    from .work.progress import LiveReporter
 
     console = _out()
     plan, store = _prepare(given)

@@ -16,9 +16,9 @@ from fakes import Executed
 from prose import tells
 
 from spillover import cli
-from spillover.run import execute
-from spillover.run.backend import Torch
 from spillover.store.store import Store
+from spillover.work import execute
+from spillover.work.backend import Torch
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -23,10 +23,10 @@ from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
 from spillover.options import Given
 from spillover.plan.plan import make_plan
-from spillover.run.execute import execute
-from spillover.run.progress import LiveReporter
 from spillover.scaffold.demo import write_demo
 from spillover.store.store import Store
+from spillover.work.execute import execute
+from spillover.work.progress import LiveReporter
 
 runner = CliRunner()
 

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from spillover import api, cli
 from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, parse_experiment
-from spillover.run import execute
+from spillover.work import execute
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -20,10 +20,10 @@ import numpy as np
 
 from ..experiment.claims import Measure
 from ..plan.grid import Cell
-from ..run.inspect import Divergence
-from ..run.inspect import read as read_inside
 from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value, percentile_interval, replicates
 from ..store.store import Store
+from ..work.inspect import Divergence
+from ..work.inspect import read as read_inside
 from .contrasts import Effect, Term, effect
 from .points import Point, Weights, contrast
 from .results import Results

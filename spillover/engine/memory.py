@@ -4,7 +4,7 @@ Every layer of a pass allocates tens of megabytes and frees them again. By defau
 of that to the system. The system hands it out again in pages of 4 KB, each zeroed on first use: up to a million page
 faults in half a minute. Keeping the memory avoids this and changes no number. It helps most with long prompts
 (`benchmarks/memory_reuse.py`). It costs memory if passes differ in size: a sixth of the peak in a training step on
-XSum (docs/log.md). Only the processes of a run do this, so `run.backend` calls it; a library must not change its
+XSum (docs/log.md). Only the processes of a run do this, so `work.backend` calls it; a library must not change its
 caller's allocator.
 """
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..disk import free_space
 from ..plan.cost import Estimate, gigabytes
 from ..plan.grid import Grid
-from ..run.progress import duration
+from ..work.progress import duration
 
 DAY_S = 86_400.0
 NAME_WIDTH = 24  # of a variant in the table, before it is folded

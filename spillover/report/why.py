@@ -2,7 +2,7 @@
 
 Each part is a title, a text, and a table or a figure, as plain values for the page. A part without content is left out.
 Contrasts come from `effects`, one family for each table; counts of answers come from `examples.Tally`, and changes
-inside a model from `spillover.run.inspect`.
+inside a model from `spillover.work.inspect`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..analysis.measures import divergence_interval
 from ..analysis.numbers import details, signed, signed_interval, written
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.suite import Role
-from ..run.inspect import Divergence, Inside
+from ..work.inspect import Divergence, Inside
 from .examples import Tally
 from .sections import table
 

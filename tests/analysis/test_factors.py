@@ -1,4 +1,4 @@
-"""A factor that only some variants have is a column, a label, a choice of claims and a sentence, without code of its own."""
+"""A factor that only some variants have is a column, a label, a choice of claims and a sentence."""
 
 from __future__ import annotations
 

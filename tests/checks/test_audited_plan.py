@@ -14,8 +14,8 @@ from spillover.checks.overlap import RowSet
 from spillover.checks.rows import audit_run, audit_sources, clean_split
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import Plan, make_plan
-from spillover.run.execute import execute
 from spillover.store.store import Store
+from spillover.work.execute import execute
 
 pytestmark = pytest.mark.usefixtures("smollm2")
 

@@ -31,13 +31,13 @@ from spillover.plan.grid import TestInfo
 from spillover.plan.plan import Plan, make_plan
 from spillover.plan.questions import Sheet, SheetMaker, requests_for
 from spillover.plan.rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
-from spillover.run.execute import execute
-from spillover.run.predict import predict
 from spillover.store.store import Store
 from spillover.text.encode import Encoder
 from spillover.text.samples import Samples
 from spillover.text.switches import task_under
 from spillover.text.task import FIVE
+from spillover.work.execute import execute
+from spillover.work.predict import predict
 
 SWITCHES: dict[str, tuple[Any, ...]] = {  # every value of every switch, the sound one first
     "answer_delimiter": ("space", "none"),

@@ -28,8 +28,8 @@ from spillover.errors import SpilloverError
 from spillover.experiment.schema import parse_experiment
 from spillover.interop.compare import Pairing, compare, render
 from spillover.plan.plan import make_plan
-from spillover.run.execute import execute
 from spillover.store.store import Store
+from spillover.work.execute import execute
 
 runner = CliRunner()
 

@@ -26,8 +26,8 @@ from spillover.plan.cost import (
 )
 from spillover.plan.plan import Job, Plan, make_plan
 from spillover.report.plan import amount, closing, render
-from spillover.run.progress import duration
 from spillover.store.store import Store
+from spillover.work.progress import duration
 
 pytestmark = pytest.mark.usefixtures("smollm2")
 

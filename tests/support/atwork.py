@@ -1,6 +1,6 @@
 """Processes that a run starts for its variants, with a backend that computes nothing and logs what it does.
 
-`command` stands in for `spillover.run.processes.command`. What the processes shall do is in the environment, as JSON.
+`command` stands in for `spillover.work.processes.command`. What the processes shall do is in the environment, as JSON.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Logged:
 
 def work(folder: str, variant: str) -> int:
     """What a process does: work on one variant, and tell the parent."""
-    from spillover.run.execute import work_for_parent
     from spillover.store.store import Store
+    from spillover.work.execute import work_for_parent
 
     backend = Logged()
     backend.note(f"pid {os.getpid()} {os.environ['SPILLOVER_DEVICE']} {os.environ['OMP_NUM_THREADS']}")
@@ -99,8 +99,8 @@ def work(folder: str, variant: str) -> int:
 def run(folder: str, file: str) -> None:
     """A whole run with these processes, as a user's script would start it."""
     from spillover.api import prepare
-    from spillover.run import processes
-    from spillover.run.execute import execute
+    from spillover.work import processes
+    from spillover.work.execute import execute
 
     processes.command = command
     execute(*prepare(Path(file), output_path=Path(folder)), backend=Logged())

@@ -26,7 +26,6 @@ from spillover.errors import ModelError
 from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
 from spillover.experiment.strategy import Lora
-from spillover.run.backend import Torch
 from spillover.text.samples import Sample
 from spillover.train.trainer import (
     PackedBatch,
@@ -39,6 +38,7 @@ from spillover.train.trainer import (
     summed_loss,
     train,
 )
+from spillover.work.backend import Torch
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(learning_rate=1e-3, num_train_epochs=2, batch_size=4, seed=3, warmup_steps=2)

@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from spillover import cli
 from spillover.api import prepare
-from spillover.run import execute as module
-from spillover.run.execute import execute, work
 from spillover.store.store import Store
+from spillover.work import execute as module
+from spillover.work.execute import execute, work
 
 SETS = ["train.strategies=[ft, lora]", "train.seeds=0", "test.limit=3", "test.shots=[0]"]
 

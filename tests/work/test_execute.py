@@ -12,10 +12,10 @@ from plans import contents, plan_of
 from prose import tells
 
 from spillover.errors import StoreBusy
-from spillover.run import units
-from spillover.run.execute import execute
-from spillover.run.progress import Quiet
 from spillover.store.store import Store
+from spillover.work import units
+from spillover.work.execute import execute
+from spillover.work.progress import Quiet
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Which devices a run uses, and what a process must be told to see only its own."""
+"""Which devices a run uses. A process that it starts is told to see only its own device."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from tinyruns import write_experiment
 from spillover.api import prepare
 from spillover.errors import StoreBusy
 from spillover.plan.plan import Plan
-from spillover.run import processes
-from spillover.run.execute import execute
-from spillover.run.progress import Quiet
 from spillover.store.store import Store
+from spillover.work import processes
+from spillover.work.execute import execute
+from spillover.work.progress import Quiet
 
 FT, FTICL = "parity-ft", "parity-fticl2"
 FEW = """

@@ -13,9 +13,9 @@ from tinyruns import write_experiment
 from spillover.api import prepare
 from spillover.plan.jobs import TrainJob
 from spillover.plan.plan import Plan
-from spillover.run.execute import execute
-from spillover.run.left import Left
 from spillover.store.store import Store
+from spillover.work.execute import execute
+from spillover.work.left import Left
 
 SETS = ["train.strategies=[ft, lora]", "train.seeds=0", "test.limit=3", "test.shots=[0]"]
 PARENT, CHILD = "parity-ft", "parity-lora"

@@ -22,13 +22,13 @@ from spillover.errors import ModelError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.models.weights import Change, pooled
 from spillover.plan.plan import Plan, make_plan
-from spillover.run import inspect as inside
-from spillover.run.backend import Torch
-from spillover.run.execute import execute
-from spillover.run.inspect import Divergence, Inside, Inspector, check_variant_changed
-from spillover.run.progress import Quiet
 from spillover.store.store import Store
 from spillover.text.encode import Encoder
+from spillover.work import inspect as inside
+from spillover.work.backend import Torch
+from spillover.work.execute import execute
+from spillover.work.inspect import Divergence, Inside, Inspector, check_variant_changed
+from spillover.work.progress import Quiet
 
 WORDS = ["two", "three", "four", "five", "six", "seven"]
 

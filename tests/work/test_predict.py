@@ -9,10 +9,10 @@ import pytest
 from spillover.engine.port import Answer
 from spillover.errors import PromptError
 from spillover.plan.questions import Question, Sheet, requests_for
-from spillover.run.predict import prediction
 from spillover.text.encode import Encoder
 from spillover.text.request import Request
 from spillover.text.task import FIVE, Example
+from spillover.work.predict import prediction
 
 ASKED = Request((1, 2), ((5, 6), (7,)))  # two labels, of two tokens and of one
 
