@@ -49,6 +49,11 @@ class Audited:
         """The rows of a defect that the experiment scores."""
         return [row for row in defect.rows if row in self.rows.scored]
 
+    def findings(self) -> Iterator[Finding]:
+        """Every defect as a line."""
+        for defect in self.defects:
+            yield Finding(defect.level, defect.line(NOUNS[self.rows.part]), self.rows.name)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.rows.name,
@@ -66,25 +71,7 @@ class Audited:
         }
 
 
-@dataclass(frozen=True)
-class Audit:
-    """All lists, in the order in which they were given."""
-
-    lists: tuple[Audited, ...]
-
-    def findings(self) -> list[Finding]:
-        """Every defect as a line."""
-        return [
-            Finding(defect.level, defect.line(NOUNS[audited.rows.part]), audited.rows.name)
-            for audited in self.lists
-            for defect in audited.defects
-        ]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        return [audited.to_json() for audited in self.lists]
-
-
-def audit(lists: Sequence[RowSet], tokens: CountTokens) -> Audit:
+def audit(lists: Sequence[RowSet], tokens: CountTokens) -> list[Audited]:
     """Check each list, and every two lists that must not overlap.
 
     Demonstrations belong to the test set of the same data set. Of a training set at several sizes, the largest is
@@ -104,7 +91,7 @@ def audit(lists: Sequence[RowSet], tokens: CountTokens) -> Audit:
             found[n] += _other_length(lists[n], lengths[n], lists[m], lengths[m])
     for defects_of_one in found.values():
         defects_of_one.sort(key=lambda defect: defect.level != "warning")
-    return Audit(tuple(Audited(one, lengths.get(n, {}), _counts(one), tuple(found[n])) for n, one in enumerate(lists)))
+    return [Audited(one, lengths.get(n, {}), _counts(one), tuple(found[n])) for n, one in enumerate(lists)]
 
 
 def _largest(lists: Sequence[RowSet]) -> set[int]:

@@ -13,7 +13,7 @@ Each is a `Finding`: a warning or a note. What makes a run impossible is raised 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nlargest
 from pathlib import Path
@@ -32,7 +32,7 @@ from ..plan.cost import (
     weight_shapes,
 )
 from ..plan.plan import Plan
-from .audit import Audit
+from .audit import Audited
 from .defects import as_counts, uneven
 from .prompts import Preflight, preflight
 from .rows import audit_sources, clean_split
@@ -43,7 +43,7 @@ from .training import count
 class Checked:
     """The results of all checks. `findings` are their lines, those of audit and preflight included, warnings first."""
 
-    audit: Audit
+    audit: Sequence[Audited]
     preflight: Preflight
     clean: dict[str, Any]
     findings: tuple[Finding, ...]
@@ -56,7 +56,7 @@ class Checked:
         """One document: the lines, the audit with row numbers, the clean split and the preflight."""
         return {
             "findings": [asdict(finding) for finding in self.findings],
-            "audit": self.audit.to_json(),
+            "audit": [one.to_json() for one in self.audit],
             "clean": self.clean,
             "preflight": self.preflight.to_json(),
         }
@@ -69,7 +69,8 @@ def check(plan: Plan, folder: Path, data_dir: Path | None = None, done: Done = N
     """
     prompts, audited = preflight(plan), audit_sources(plan, data_dir)
     others = [*plan.grid.warnings, *prompts.findings(), *_demonstrations(plan, audited), *disk(plan, folder, done)]
-    lines = sorted([*audited.findings(), *_merged(others)], key=lambda finding: finding.level != "warning")
+    of_rows = [finding for one in audited for finding in one.findings()]
+    lines = sorted([*of_rows, *_merged(others)], key=lambda finding: finding.level != "warning")
     return Checked(audited, prompts, clean_split(plan), tuple(lines))
 
 
@@ -81,9 +82,9 @@ def _merged(findings: Iterable[Finding]) -> list[Finding]:
     return [Finding(level, what, " · ".join(dict.fromkeys(wheres))) for (level, what), wheres in places.items()]
 
 
-def _demonstrations(plan: Plan, audited: Audit) -> Iterator[Finding]:
+def _demonstrations(plan: Plan, audited: Sequence[Audited]) -> Iterator[Finding]:
     """Demonstrations that do not show the labels evenly. The audit reports those that begin the set's own list."""
-    own = {one.rows.dataset: [row.doc_id for row in one.rows.rows] for one in audited.lists if one.rows.part == "demos"}
+    own = {one.rows.dataset: [row.doc_id for row in one.rows.rows] for one in audited if one.rows.part == "demos"}
     found: dict[tuple[str, int], dict[int, str]] = {}
     for sheet in plan.sheets.values():
         reported = [demo.doc_id for demo in sheet.demos] == own.get(sheet.test, [])[: sheet.shots]

@@ -21,7 +21,6 @@ from ..plan.questions import Sheet, answer_tokens, requests_for, shared_first_to
 from ..text.encode import BLANK_LINE, Encoder
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render
-from ..text.switches import joints_in_training
 from ..text.task import Example, PromptFormat, Task
 from .training import TrainingCheck, check_training, count, count_bos, largest, without_bos
 
@@ -275,7 +274,7 @@ def _joint_in_test(sheet: Sheet, encoder: Encoder) -> Joint:
 def _joint_in_training(plan: Plan, job: TrainJob) -> Joint:
     examples = job.rows.examples[:JOINTS]
     texts = [render(job.fmt, (), example, plan.encoder.chat_template) for example in examples]
-    joints = joints_in_training(plan.experiment.protocol, plan.encoder, job.fmt, 0)
+    joints = Joints.under(plan.experiment.protocol, plan.encoder, job.fmt, head=0)
     where = f"{job.rows.name}, training, {job.fmt.name}"
     return _joint(where, texts, examples, job.rows.task, job.fmt, plan.encoder, AS_ONE, joints)
 

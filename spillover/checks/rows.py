@@ -25,12 +25,12 @@ from ..data.sources import Places
 from ..errors import SourceUnavailable
 from ..plan.plan import Plan
 from ..text.task import Example
-from .audit import Audit, audit
+from .audit import Audited, audit
 from .overlap import RowSet, clusters, leaking, near_rows
 from .training import largest
 
 
-def audit_sources(plan: Plan, data_dir: Path | None) -> Audit:
+def audit_sources(plan: Plan, data_dir: Path | None) -> list[Audited]:
     """All rows of the plan's sources. `data_dir` is the study's release, as for `make_plan`."""
     return audit(list(_source_rows(plan, Places(plan.base, data_dir))), partial(_count_tokens, plan))
 
@@ -40,7 +40,7 @@ def audit_run(plan: Plan) -> dict[str, Any]:
     most = {sheet.test: sheet for sheet in sorted(plan.sheets.values(), key=lambda sheet: (sheet.shots, -sheet.draw))}
     shown = [RowSet(name, "demos", sheet.task, sheet.demos) for name, sheet in most.items() if sheet.demos]
     lists = [*scored_rows(plan), *shown, *trained_rows(plan)]
-    return {**clean_split(plan), "lists": audit(lists, partial(_count_tokens, plan)).to_json()}
+    return {**clean_split(plan), "lists": [one.to_json() for one in audit(lists, partial(_count_tokens, plan))]}
 
 
 def clean_split(plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from ..errors import DataError, ExperimentError, Finding, Level, SourceUnavailab
 from ..experiment.schema import Experiment
 from ..experiment.suite import role_of
 from ..text.demos import pool_and_rows
-from ..text.switches import task_under
 from ..text.task import Example, Task
 from .load import load_demos, load_test, load_train
 from .rows import TestSet, TrainSet
@@ -57,7 +56,7 @@ class Catalogue:
     def task(self, name: str) -> Task:
         if name not in self._tasks:
             task = dataset_task(name, self.specs[name], self.specs, self.places)
-            self._tasks[name] = task_under(self.experiment.protocol, task)
+            self._tasks[name] = task.under(self.experiment.protocol)
         return self._tasks[name]
 
     def test(self, name: str) -> TestSet | None:

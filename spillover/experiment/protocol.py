@@ -8,7 +8,7 @@ tokenizer. Each difference is one switch, so that its effect can be measured alo
     protocol: sound + label_scoring=first_token          # the same, as results name it
 
 Switches are in no key. They change rows, texts, ids or samples, and those are. The default of each field is `sound`.
-`text.switches` applies them; docs/protocols.md lists their sources and effects.
+`text.joints` and `text.task` apply them; docs/protocols.md lists their sources and effects.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from ..experiment.strategy import Strategy
 from ..fingerprint import fingerprint
 from ..text.demos import order
 from ..text.encode import Encoder
+from ..text.joints import Joints
 from ..text.prompt import render
-from ..text.switches import joints_in_training
 from ..text.task import Example, PromptFormat
 from .grid import Variant
 from .questions import prompt_format, requested
@@ -196,7 +196,7 @@ class JobMaker:
     def _departures(self, fmt: PromptFormat, demos: Sequence[Example]) -> dict[str, object]:
         """What the protocol makes of these texts that is not sound."""
         protocol = self.experiment.protocol
-        found = joints_in_training(protocol, self.encoder, fmt, head=len(demos)).departures()
+        found = Joints.under(protocol, self.encoder, fmt, head=len(demos)).departures()
         return found if protocol.truncation == "demonstrations" else {**found, "truncation": protocol.truncation}
 
 

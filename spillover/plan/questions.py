@@ -20,10 +20,9 @@ from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
 from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
 from ..text.encode import Encoder
-from ..text.joints import AS_ONE, Joints
+from ..text.joints import AS_ONE, Joints, format_in_test
 from ..text.prompt import query, render
 from ..text.request import Request
-from ..text.switches import format_in_test, joints_in_test
 from ..text.task import Example, PromptFormat, Task
 from .grid import Condition, TestInfo
 from .rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
@@ -170,7 +169,7 @@ class SheetMaker:
         fmt = format_in_test(protocol, fmt, self.encoder, shots)
         texts = [render(fmt, demos, example, self.encoder.chat_template) for example in rows]
         head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
-        joints = joints_in_test(protocol, self.encoder, task, fmt, head)
+        joints = Joints.under(protocol, self.encoder, fmt, head, bos=not task.is_classification)
         stops = protocol.stop == "blank_line" or task.is_classification
         rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment)]
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}

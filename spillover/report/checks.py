@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..checks.audit import Audit, Audited
+from ..checks.audit import Audited
 from ..checks.check import Checked
 from ..checks.defects import as_counts
 from ..checks.prompts import Preflight, PromptCheck
@@ -19,7 +19,7 @@ SUCH = 4  # row numbers in a table
 
 def render(checked: Checked) -> RenderableType:
     """The audit data set by data set, the preflight, and what else was found."""
-    told = set(checked.audit.findings())
+    told = {finding for one in checked.audit for finding in one.findings()}
     rest = [finding for finding in checked.findings if finding not in told]
     return Group(_audit_table(checked.audit), Text(), _preflight_table(checked.preflight), Text(), as_table(rest))
 
@@ -39,14 +39,14 @@ def _level(level: Level) -> Text:
     return Text(level, style="bold yellow" if level == "warning" else "")
 
 
-def _audit_table(audit: Audit) -> Table:
+def _audit_table(audit: Sequence[Audited]) -> Table:
     """Each data set with its lists, and below them what was found: how many rows, how many of them scored, which."""
     table = Table("data", "rows", "scored", "what", "such as rows", box=None, header_style="bold", pad_edge=False)
     table.columns[1].justify = table.columns[2].justify = "right"
     for column in table.columns[3:]:
         column.overflow = "fold"
     by_dataset: dict[str, list[Audited]] = {}
-    for audited in audit.lists:
+    for audited in audit:
         by_dataset.setdefault(audited.rows.dataset, []).append(audited)
     for dataset, lists in by_dataset.items():
         table.add_row(Text(dataset, style="bold"))

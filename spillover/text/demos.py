@@ -1,10 +1,10 @@
 """Which rows serve as demonstrations, and in which order.
 
-A test set's demonstrations are one ordered list; k shots are its first k, so that shot counts nest (and
-share their prefix). The list is the set's own where it has one, else rows from its end, which are then
-not scored. `balanced` shuffles it, seeded by the draw, and deals the labels out in turn; `first` takes it as it
-stands in draw 0 and shuffled in any other. Draws show other demonstrations as far as there are others: two draws of
-k from a pool of p share k²/p on average, and of the whole pool they differ in order alone.
+The demonstrations of a test set are one ordered list. k shots are its first k, so shot counts nest and share their
+prefix. The list is the set's own if it has one. Otherwise it is rows from its end, which are then not scored.
+`balanced` shuffles the list, seeded by the draw, and takes the labels in turn. `first` takes it as it is in draw 0, and
+shuffled in any other draw. Draws differ only as far as the pool allows: two draws of k from a pool of p share k²/p
+demonstrations on average, and two draws of the whole pool differ only in order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ..experiment.schema import Pick
 from .task import Example, Task
 
-RESERVED = 16  # rows kept from the end of a set that has no list of its own: enough for every usual shot count
+RESERVED = 16  # rows at the end of a set without its own list that serve as the list: enough for usual shot counts
 
 
 def pool_and_rows(
@@ -27,9 +27,9 @@ def pool_and_rows(
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], int]:
     """(demonstration pool, rows to score, how many of the rows are demonstrations too and therefore left out).
 
-    Rows to score are the first `limit`. Without a list of its `own`, the set's last `reserve` rows are the pool, or
-    its last half: whatever `limit` is, so that a larger limit keeps the prompts of the rows it has. `score_demos`:
-    nothing is left out, and what the third number counts is scored with its own answer in its prompt.
+    Rows to score are the first `limit`. Without its `own` list, the set's last `reserve` rows are the pool, or its last
+    half. This does not depend on `limit`, so that a larger limit keeps the prompts of the present rows. `score_demos`:
+    no row is left out, and the counted rows are scored with their own answer in their prompt.
     """
     split = len(rows) - min(reserve, len(rows) // 2)
     pool = tuple(own or rows[split:])
@@ -40,7 +40,7 @@ def pool_and_rows(
 
 
 def mostly_reordered(pool: int, shot_counts: Sequence[int], draws: int) -> list[int]:
-    """The shot counts at which several draws show mostly the same demonstrations: more than half of the pool."""
+    """The shot counts at which draws show mostly the same demonstrations, because they take most of the pool."""
     return [shots for shots in shot_counts if draws > 1 and 2 * shots > pool]
 
 

@@ -1,16 +1,15 @@
 """Text to token ids, and where in them the answer begins.
 
-A tokenizer does not see the joint between prompt and answer. Encoded apart, "Sentiment: " and "positive" give
-other ids than the one text "Sentiment: positive", where the space belongs to the answer's first
-token; a model that was trained on one and scored on the other is scored on text it never saw. So prompt and
-answer are always encoded once, together, and the tokens' character spans tell where the answer begins: at
-the first token whose span reaches into it. Training masks, scored labels and generation prompts all come from
-that one rule.
+A tokenizer does not see the joint between prompt and answer. Encoded separately, "Sentiment: " and "positive" give
+other ids than the one text "Sentiment: positive", in which the space belongs to the answer's first token. A model that
+is trained on one and scored on the other is scored on text it has never seen. So prompt and answer are always encoded
+once, together, and the character spans of the tokens tell where the answer begins: at the first token whose span
+reaches into it. Training masks, scored labels and generation prompts follow this one rule.
 
-Spans are those of the `tokenizers` library, in characters of the text as given, whatever its normaliser does.
-Post-processors are taken off, because they trim spaces from spans and append tokens; the beginning-of-sequence
-token that they or the tokenizer's settings ask for is put in front here, once.
-`AutoTokenizer` would import torch, so it is not used.
+Spans are those of the `tokenizers` library, in characters of the given text, whatever its normaliser does.
+Post-processors are removed, because they trim spaces from spans and append tokens. The beginning-of-sequence token that
+they or the tokenizer's settings require is put in front here, once. `AutoTokenizer` would import torch, so it is not
+used.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 
 BLANK_LINE = "\n\n"
-NO_LIMIT = 1 << 30  # context of a model that states none
-BATCH_CHARACTERS = 4_000_000  # encoded at a time: an Encoding takes some 100 bytes a token until it is let go
-# What chat templates are told when they ask for today: prompts, and with them keys, must not change overnight.
+NO_LIMIT = 1 << 30  # the context of a model that states none
+BATCH_CHARACTERS = 4_000_000  # encoded at a time: an Encoding takes about 100 bytes a token
+# The date of today for chat templates: prompts, and with them keys, must not change overnight.
 TEMPLATE_DATE = datetime(2024, 7, 26)
 
 
 def cut(text: str) -> str:
-    """The answer in generated text: all before the first blank line, stripped."""
+    """The answer in generated text: everything before the first blank line, stripped."""
     return text.partition(BLANK_LINE)[0].strip()
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A tokenizer with what its model's files say about it.
+    """A tokenizer with the settings in its model's files.
 
-    `identity` is a fingerprint of everything that decides the ids. `eos_id` ends training samples; any of
-    `eos_ids` ends generation. `max_context` is in tokens. `prefix` is what plain text begins with: the
-    beginning-of-sequence id, or nothing; `repeats` puts it even before a text that begins with it already.
+    `identity` is a fingerprint of everything that decides the ids. `eos_id` ends training samples; each of `eos_ids`
+    ends generation. `max_context` is in tokens. `prefix` is what plain text begins with: the beginning-of-sequence id,
+    or nothing. `repeats` puts it even before a text that begins with it already.
     """
 
     tokenizer: Tokenizer = field(repr=False, compare=False)
@@ -77,36 +77,33 @@ class Encoder:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
             raise ModelError(f"cannot be read: {' '.join(str(error).split())}", where=str(path)) from None
-        files = _Files.read(folder)
-        bos_id = files.special_id(tokenizer, "bos")
-        eos_id, eos_ids = _end_ids(tokenizer, files, folder)
-        prefix = _prefix(tokenizer, files, bos_id)
+        settings = _Settings(folder, tokenizer)
+        bos_id, (eos_id, eos_ids) = settings.special_id("bos"), settings.end_ids()
+        prefix, template = settings.prefix(bos_id), settings.chat_template()
         # A tokenizer.json may carry the truncation and padding of its last use.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.post_processor = None
-        template = files.chat_template()
-        content = [file_sha256(path), bos_id, eos_id, sorted(eos_ids), prefix, template]
         return cls(
             tokenizer=tokenizer,
-            identity=fingerprint(content),
+            identity=fingerprint([file_sha256(path), bos_id, eos_id, sorted(eos_ids), prefix, template]),
             bos_id=bos_id,
             eos_id=eos_id,
             eos_ids=eos_ids,
-            max_context=files.max_context(),
+            max_context=settings.max_context(),
             prefix=prefix,
-            chat_template=None if template is None else partial(_from_messages, template, files.special_tokens()),
+            chat_template=None if template is None else partial(_from_messages, template, settings.special_tokens),
         )
 
     @property
     def bos_text(self) -> str | None:
-        """The beginning-of-sequence token as text that is read as that token; None where there is none."""
+        """The text that is read as the beginning-of-sequence token; None if there is none."""
         text = None if self.bos_id is None else self.tokenizer.id_to_token(self.bos_id)
         read = text and self.tokenizer.encode(text, add_special_tokens=False).ids
         return text if read == [self.bos_id] else None
 
     def beginning(self, prefix: Ids) -> Encoder:
-        """The same tokenizer with `prefix` before every plain text, whatever that begins with."""
+        """The same tokenizer, with `prefix` before every plain text, whatever the text begins with."""
         return replace(self, prefix=prefix, repeats=True)
 
     def text_ids(self, text: str, chat: bool = False) -> Ids:
@@ -116,8 +113,8 @@ class Encoder:
     def continuation(self, prompts: Sequence[str], answers: Sequence[str], chat: bool = False) -> list[tuple[Ids, int]]:
         """For each prompt + answer, encoded together: its ids, and the index at which the answer begins.
 
-        The answer begins at the first token whose span reaches into it; where a token holds the prompt's
-        end and the answer's beginning, that token is the answer's. An empty answer begins at the end.
+        The answer begins at the first token whose span reaches into it. A token with the prompt's end and the answer's
+        beginning belongs to the answer. An empty answer begins at the end.
         """
         texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         rows = []
@@ -127,25 +124,20 @@ class Encoder:
         return rows
 
     def prompt_for_generation(self, prompts: Sequence[str], chat: bool = False) -> list[Ids]:
-        """The ids after which a model writes the answer itself.
+        """The ids after which a model writes the answer: those that stand before an answer in `continuation`.
 
-        Spaces at the prompt's end are left for the model to write, as in most tokenizers they belong to the
-        answer's first token: so the ids are those that stand before an answer in `continuation`.
+        The model writes the spaces at the prompt's end, because most tokenizers put them into the answer's first token.
         """
         return [self._ids(one, chat)[0] for one in self._encodings([prompt.rstrip(" ") for prompt in prompts])]
 
-    def options(self, prompt: str, labels: Sequence[str], chat: bool = False) -> tuple[Ids, tuple[Ids, ...]]:
-        """One prompt and its labels as a `Request` wants them: (prompt ids, ids of each option)."""
-        return self.options_batch([prompt], labels, chat)[0]
-
-    def options_batch(
+    def options(
         self, prompts: Sequence[str], labels: Sequence[str], chat: bool = False
     ) -> list[tuple[Ids, tuple[Ids, ...]]]:
-        """For each prompt, the ids that all of prompt + label share, and what each label adds to them.
+        """For each prompt, the ids that prompt + label share for all labels, and what each label adds to them.
 
-        The shared part ends before the first token of any label, so an option may begin with the prompt's last
-        token where another label is joined to that. Raises PromptError where two labels have the
-        same ids, where a label has none, or where nothing comes before the labels.
+        The shared part ends before the first token of any label. So an option may begin with the prompt's last token
+        if another label is joined to it. Raises PromptError where two labels have the same ids, where a label has none,
+        or where nothing comes before the labels.
         """
         texts = [prompt for prompt in prompts for _ in labels]
         rows = self.continuation(texts, list(labels) * len(prompts), chat)
@@ -156,23 +148,17 @@ class Encoder:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def stop_rule(self) -> StopRule:
-        """Over as soon as the generated text contains a blank line, whichever tokens that is made of."""
+        """Stops as soon as the generated text contains a blank line, whatever its tokens are."""
         return lambda ids: BLANK_LINE in self.decode(ids)
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         """Encode many texts on all cores, some at a time."""
-        batch: list[str] = []
-        characters = 0
-        for text in texts:
-            batch.append(text)
-            characters += len(text)
-            if characters >= BATCH_CHARACTERS:
-                yield from self.tokenizer.encode_batch(batch, add_special_tokens=False)
-                batch, characters = [], 0
-        yield from self.tokenizer.encode_batch(batch, add_special_tokens=False)
+        characters = accumulate(map(len, texts))
+        for _, batch in groupby(zip(texts, characters, strict=True), key=lambda pair: pair[1] // BATCH_CHARACTERS):
+            yield from self.tokenizer.encode_batch([text for text, _ in batch], add_special_tokens=False)
 
     def _ids(self, encoding: Encoding, chat: bool) -> tuple[Ids, int]:
-        """The ids with the prefix, and how many that put in front: none where the text begins with it already."""
+        """The ids with the prefix, and the length of what was added: none if the text already begins with it."""
         ids = tuple(encoding.ids)
         if chat or (not self.repeats and ids[: len(self.prefix)] == self.prefix):
             return ids, 0
@@ -180,7 +166,7 @@ class Encoder:
 
 
 def _tokens_before(encoding: Encoding, character: int) -> int:
-    """How many tokens end at or before `character`. Counted from the end, where the answer is the short side."""
+    """How many tokens end at or before `character`. Counted from the end, because the answer is short."""
     count = len(encoding)
     while count and (span := encoding.token_to_chars(count - 1)) is not None and span[1] > character:
         count -= 1
@@ -188,7 +174,7 @@ def _tokens_before(encoding: Encoding, character: int) -> int:
 
 
 def refuse_same(ids_of: Sequence[Ids], labels: Sequence[str]) -> None:
-    """Raises PromptError for a label without tokens, and for two that are the same tokens."""
+    """Raises PromptError for a label without tokens, and for two labels with the same tokens."""
     seen: dict[Ids, str] = {}
     for ids, label in zip(ids_of, labels, strict=True):
         if not ids:
@@ -210,60 +196,63 @@ def _split(rows: Sequence[tuple[Ids, int]], labels: Sequence[str]) -> tuple[Ids,
     return first[:shared], tuple(ids[shared:] for ids, _ in rows)
 
 
-# --- What the files beside tokenizer.json say -----------------------------------------------------
+# --- settings beside tokenizer.json ---------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The JSON files of a model folder; {} for one that is not there."""
+class _Settings:
+    """The JSON files of a model folder about its tokenizer. A missing file is {}."""
 
-    folder: Path
-    model: dict[str, Any]
-    tokenizer: dict[str, Any]
-    generation: dict[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path) -> _Files:
+    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+        self.folder, self.tokenizer = folder, tokenizer
         model = _read_json(folder / "config.json")
-        return cls(
-            folder=folder,
-            model={**model, **(model.get("text_config") or {})},  # models that also see have a part for text
-            tokenizer={
-                **_read_json(folder / "special_tokens_map.json"),
-                **_read_json(folder / "tokenizer_config.json"),
-            },
-            generation=_read_json(folder / "generation_config.json"),
-        )
+        self.model = {**model, **(model.get("text_config") or {})}  # of a multimodal model, the part for text
+        names = ("special_tokens_map.json", "tokenizer_config.json")
+        self.config = {key: value for name in names for key, value in _read_json(folder / name).items()}
+        # Special tokens by role ("bos_token"): a string or {"content": string}.
+        contents = {role: one.get("content") if isinstance(one, dict) else one for role, one in self.config.items()}
+        self.special_tokens = {
+            role: token for role, token in contents.items() if role.endswith("_token") and isinstance(token, str)
+        }
 
-    def special_tokens(self) -> dict[str, str]:
-        """Special tokens by role ("bos_token"), written as a string or as {"content": string}."""
-        found = {}
-        for name, value in self.tokenizer.items():
-            token = value.get("content") if isinstance(value, dict) else value
-            if name.endswith("_token") and isinstance(token, str):
-                found[name] = token
-        return found
+    def special_id(self, role: str) -> int | None:
+        """The id of "bos" or "eos": the tokenizer's, else that in the model's configuration."""
+        if token := self.special_tokens.get(f"{role}_token"):
+            return self.tokenizer.token_to_id(token)
+        return next(iter(_as_list(self.model.get(f"{role}_token_id"))), None)
 
-    def special_id(self, tokenizer: Tokenizer, role: str) -> int | None:
-        """The id of "bos" or "eos": as the tokenizer says, else as the model's configuration does."""
-        if token := self.special_tokens().get(f"{role}_token"):
-            return tokenizer.token_to_id(token)
-        listed = _as_list(self.model.get(f"{role}_token_id"))
-        return listed[0] if listed else None
+    def end_ids(self) -> tuple[int, frozenset[int]]:
+        """The id that ends training samples (the tokenizer's), and all that end generation."""
+        listed = _as_list(_read_json(self.folder / "generation_config.json").get("eos_token_id"))
+        eos_id = self.special_id("eos")
+        ids = listed if eos_id is None else [eos_id, *listed]
+        if not ids:
+            raise ModelError("the tokenizer has no end-of-sequence token", where=str(self.folder))
+        return ids[0], frozenset(ids)
+
+    def prefix(self, bos_id: int | None) -> Ids:
+        """What the tokenizer puts before plain text.
+
+        As in transformers, a stated `add_bos_token` decides. Else the post-processor of tokenizer.json does, which is
+        tried on a word. Tokens that it appends (EOS, in encoders) are no part of a prompt.
+        """
+        stated = self.config.get("add_bos_token")
+        if stated is not None:
+            return (bos_id,) if stated and bos_id is not None else ()
+        probe = self.tokenizer.encode("a")
+        text = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
+        return tuple(probe.ids[: text[0]]) if text else ()
 
     def max_context(self) -> int:
         names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-        stated = [self.model[name] for name in names if isinstance(self.model.get(name), int)]
-        if not stated and isinstance(self.tokenizer.get("model_max_length"), int):
-            stated = [self.tokenizer["model_max_length"]]  # 1e30 where nobody knew
-        return min([*stated[:1], NO_LIMIT])
+        stated = [self.model.get(name) for name in names] + [self.config.get("model_max_length")]  # 1e30: unknown
+        return min(next((limit for limit in stated if isinstance(limit, int)), NO_LIMIT), NO_LIMIT)
 
     def chat_template(self) -> str | None:
         """The chat template's source: its own file, or a string or named list in tokenizer_config.json."""
         path = self.folder / "chat_template.jinja"
         if path.is_file():
             return path.read_text("utf-8")
-        template = self.tokenizer.get("chat_template")
+        template = self.config.get("chat_template")
         if isinstance(template, list):
             template = {entry["name"]: entry["template"] for entry in template}.get("default")
         return template if isinstance(template, str) else None
@@ -283,32 +272,7 @@ def _as_list(ids: Any) -> list[int]:
     return [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int)]
 
 
-def _end_ids(tokenizer: Tokenizer, files: _Files, folder: Path) -> tuple[int, frozenset[int]]:
-    """The id that ends training samples (the tokenizer's), and all that end generation."""
-    listed = _as_list(files.generation.get("eos_token_id"))
-    eos_id = files.special_id(tokenizer, "eos")
-    if eos_id is None:
-        if not listed:
-            raise ModelError("the tokenizer has no end-of-sequence token", where=str(folder))
-        eos_id = listed[0]
-    return eos_id, frozenset([eos_id, *listed])
-
-
-def _prefix(tokenizer: Tokenizer, files: _Files, bos_id: int | None) -> Ids:
-    """What the tokenizer puts before plain text.
-
-    As in transformers, a stated `add_bos_token` decides; else tokenizer.json's post-processor does, which is
-    tried on a word: tokens it appends (EOS, as encoders do) are no part of a prompt.
-    """
-    stated = files.tokenizer.get("add_bos_token")
-    if stated is not None:
-        return (bos_id,) if stated and bos_id is not None else ()
-    probe = tokenizer.encode("a")
-    text = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
-    return tuple(probe.ids[: text[0]]) if text else ()
-
-
-# --- Chat templates -------------------------------------------------------------------------------
+# --- chat templates -------------------------------------------------------------------------------
 
 
 def _from_messages(source: str, special_tokens: dict[str, str], messages: list[dict[str, str]]) -> str:
@@ -319,7 +283,7 @@ def _from_messages(source: str, special_tokens: dict[str, str], messages: list[d
         return _compile(source).render(
             messages=messages, tools=None, documents=None, add_generation_prompt=True, **special_tokens
         )
-    except TemplateError as error:  # of the template's syntax, or what it raises itself: "no system role"
+    except TemplateError as error:  # a syntax error, or raised by the template: "no system role"
         raise PromptError(f"the tokenizer's chat template refuses: {' '.join(str(error).split())}") from None
 
 
@@ -331,7 +295,7 @@ def _compile(source: str) -> Template:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """{% generation %} marks what the assistant wrote, for masks; here it is just its content."""
+        """{% generation %} marks the assistant's text, for masks. Here only its content counts."""
 
         tags = {"generation"}  # noqa: RUF012
 
@@ -345,13 +309,6 @@ def _compile(source: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
-    environment.filters["tojson"] = _tojson
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)  # jinja's own filter escapes for HTML
     environment.globals |= {"raise_exception": raise_exception, "strftime_now": TEMPLATE_DATE.strftime}
     return environment.from_string(source)
-
-
-def _tojson(
-    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """JSON as it is: jinja's own filter escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

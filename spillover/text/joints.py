@@ -1,23 +1,25 @@
-"""Texts to ids the way the study's code does it: in parts, which changes tokens where the parts meet.
+"""Where a text is cut before it is encoded, as the protocol wants it.
 
-Soundly, a prompt and its answer are one text and are encoded once (`spillover.text.encode`). The released code encodes
-the prompt alone and takes the answer's ids from elsewhere. Where a prompt ends in a space that makes other tokens: the
-space stands alone, and what is scored after it is a token that never follows it in the demonstrations. In training its
-samples are one text, but the mask has the length of the prompt encoded alone. And it begins texts with more or fewer
-beginning-of-sequence tokens than the tokenizer would.
+In the sound protocol a prompt and its answer are one text and are encoded once (`spillover.text.encode`). The study's
+code encodes the prompt alone and takes the answer's ids from elsewhere. If the prompt ends in a space, this makes other
+tokens: the space is a token alone, and the scored token never follows a lone space in the demonstrations. A training
+sample is one text there, but its mask has the length of the prompt encoded alone. And texts begin with more or fewer
+beginning-of-sequence tokens (BOS) than the tokenizer would put there.
 
-`Joints` says which of this is wanted. Its default asks for nothing, and then these functions are the encoder's own.
-Source: the study's `evaluate_cross.py`, `train.py` and `train_ptune.py`.
+`Joints` says which of this is wanted. By default nothing is, and its functions are those of the encoder. The switches
+are named in `experiment.protocol`. Source: the study's `evaluate_cross.py`, `train.py` and `train_ptune.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+from ..experiment.protocol import Protocol
 from .encode import Encoder, Ids, refuse_same
+from .task import PromptFormat
 
-BEFORE_A_LABEL = ":"  # every prompt of the study ends in it, or in a space; a label alone may get a space in front
+BEFORE_A_LABEL = ":"  # a label that is encoded apart stands behind it, as the study's prompts end in it or in a space
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,29 @@ class Joints:
     """Where a text is cut before it is encoded, and what stands in front of it. The default is the sound way.
 
     `prefix`: these ids before every plain text, whatever it begins with; None: as the tokenizer does, never twice.
-    `answer_apart`: the prompt is encoded to its last space, without its answer. `head`: the first so many characters
-    of a text, its demonstrations, are encoded without the rest.
+    `answer_apart`: the prompt is encoded to its last space, without its answer. `head`: so many characters at the
+    beginning of a text, its demonstrations, are encoded without the rest.
     """
 
     prefix: Ids | None = None
     answer_apart: bool = False
     head: int = 0
 
+    @classmethod
+    def under(cls, protocol: Protocol, encoder: Encoder, fmt: PromptFormat, head: int, bos: bool = True) -> Joints:
+        """The joints of a protocol, for texts of which the demonstrations take `head` characters.
+
+        `bos` matters only with `bos: mixed`: whether the text begins with one BOS. A training sample does, and a prompt
+        of a generation task, as vLLM does it. A prompt of a classification task does not (`add_special_tokens=False`).
+        The BOS of `format_in_test` is added to this.
+        """
+        prefix = (encoder.bos_id,) if bos and encoder.bos_id is not None else ()
+        as_always = not _mixes_bos(protocol, encoder, fmt) or (prefix == encoder.prefix and not fmt.opening)
+        apart = protocol.demo_joint == "apart" and not fmt.chat
+        return cls(None if as_always else prefix, protocol.answer_joint == "apart", head if apart else 0)
+
     def departures(self) -> dict[str, object]:
-        """What is not as it is soundly, for keys; empty for the default."""
+        """The values that differ from the sound ones, for keys. Empty for the default."""
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
     def prompts(self, encoder: Encoder, texts: Sequence[str], chat: bool = False) -> list[Ids]:
@@ -46,13 +61,13 @@ class Joints:
     def options(
         self, encoder: Encoder, texts: Sequence[str], labels: Sequence[str], chat: bool = False
     ) -> list[tuple[Ids, tuple[Ids, ...]]]:
-        """(prompt ids, ids of each label) for each text. Apart, a label's ids are those that it has behind a colon.
+        """(prompt ids, ids of each label) for each text. Apart, a label's ids are those behind a colon.
 
-        Raises PromptError where labels cannot be told apart.
+        Raises PromptError where two labels have the same ids.
         """
         head, rest, encoder = self._parts(encoder, texts, chat)
         if not self.answer_apart:
-            return [(head + ids, options) for ids, options in encoder.options_batch(rest, labels, chat)]
+            return [(head + ids, options) for ids, options in encoder.options(rest, labels, chat)]
         behind = encoder.continuation([BEFORE_A_LABEL] * len(labels), labels)
         options = tuple(ids[start:] for ids, start in behind)
         refuse_same(options, labels)
@@ -69,7 +84,7 @@ class Joints:
         return [(head + ids, len(head) + start) for ids, start in rows]
 
     def _parts(self, encoder: Encoder, texts: Sequence[str], chat: bool) -> tuple[Ids, Sequence[str], Encoder]:
-        """The ids of the head, the rest of each text, and the encoder for that."""
+        """The ids of the head, the rest of each text, and the encoder for the rest."""
         if self.prefix is not None:
             encoder = encoder.beginning(self.prefix)
         if not self.head or not texts:
@@ -78,6 +93,16 @@ class Joints:
 
 
 AS_ONE = Joints()
+
+
+def format_in_test(protocol: Protocol, fmt: PromptFormat, encoder: Encoder, shots: int) -> PromptFormat:
+    """A test's prompt format. With `bos: mixed` a prompt without demonstrations begins with BOS as text."""
+    opens = _mixes_bos(protocol, encoder, fmt) and not shots
+    return replace(fmt, opening=f"{encoder.bos_text} ") if opens else fmt
+
+
+def _mixes_bos(protocol: Protocol, encoder: Encoder, fmt: PromptFormat) -> bool:
+    return protocol.bos == "mixed" and not fmt.chat and encoder.bos_text is not None
 
 
 def _alone(encoder: Encoder, texts: Sequence[str], chat: bool) -> list[Ids]:

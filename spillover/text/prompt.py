@@ -1,15 +1,12 @@
-"""The one place where a row becomes text.
+"""The only place where a row becomes text.
 
-Training samples, demonstrations, scored prompts and generated prompts all come from `render`.
-It returns the text up to the first character of the answer, delimiter included, so that
+Training samples, demonstrations, scored prompts and generated prompts all come from `render`. It returns the text up to
+the first character of the answer, delimiter included. So a model is trained and scored on exactly this text:
 
     text = render(fmt, demos, example) + answer
 
-is exactly what a model is trained on and scored on. The demonstrations inside it are joined to their
-answers by the same delimiter. Nothing downstream adds or strips a character; turning the text
-into tokens is the business of `spillover.text.encode`.
-
-Source of the default templates: Yang et al. 2024, Table 5.
+The demonstrations in it are joined to their answers by the same delimiter. No later step adds or removes a character;
+`spillover.text.encode` turns the text into tokens. Source of the default templates: Yang et al. 2024, Table 5.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from ..errors import DataError
 from .task import Example, PromptFormat
 
 ChatTemplate = Callable[[list[dict[str, str]]], str]
-"""Messages in, the text up to where the assistant's next answer begins out."""
+"""From messages to the text at the end of which the assistant's next answer begins."""
 
 
 def delimiter(fmt: PromptFormat, prompt: str) -> str:
@@ -45,24 +42,20 @@ def query(fmt: PromptFormat, example: Example) -> str:
 
 
 def render(
-    fmt: PromptFormat,
-    demos: Sequence[Example],
-    example: Example,
-    chat_template: ChatTemplate | None = None,
+    fmt: PromptFormat, demos: Sequence[Example], example: Example, chat_template: ChatTemplate | None = None
 ) -> str:
     """Text up to the first character of the answer: demonstrations, query, delimiter.
 
-    Raises DataError where the template names a field that the row lacks, or where `fmt` is a chat
-    format and the tokenizer has no chat template.
+    Raises DataError where the template names a field that the row lacks, or where `fmt` is a chat format and the
+    tokenizer has no chat template.
     """
     if fmt.chat:
         return _render_chat(fmt, demos, example, chat_template)
     blocks = []
-    for demo in demos:
-        prompt = query(fmt, demo)
-        blocks.append(prompt + delimiter(fmt, prompt) + demo.target)
-    prompt = query(fmt, example)
-    return fmt.opening + fmt.demo_separator.join([*blocks, prompt + delimiter(fmt, prompt)])
+    for row, answer in [*((demo, demo.target) for demo in demos), (example, "")]:
+        prompt = query(fmt, row)
+        blocks.append(prompt + delimiter(fmt, prompt) + answer)
+    return fmt.opening + fmt.demo_separator.join(blocks)
 
 
 def _render_chat(
@@ -70,17 +63,11 @@ def _render_chat(
 ) -> str:
     if chat_template is None:
         raise DataError(f"prompt format {fmt.name!r} needs a chat template, and this tokenizer has none")
-    messages: list[dict[str, str]] = []
-    # A system turn leads the conversation whatever comes between; demonstrations follow it.
-    turns = list(example.turns)
-    if turns and turns[0][0] == "system":
-        messages.append({"role": "system", "content": turns.pop(0)[1]})
+    # A system turn begins the conversation, and demonstrations follow it.
+    system = example.turns[:1] if example.turns and example.turns[0][0] == "system" else ()
+    turns = list(system)
     for demo in demos:
-        messages += [{"role": role, "content": text} for role, text in demo.turns if role != "system"]
-        messages += [
-            {"role": "user", "content": query(fmt, demo)},
-            {"role": "assistant", "content": demo.target},
-        ]
-    messages += [{"role": role, "content": text} for role, text in turns]
-    messages.append({"role": "user", "content": query(fmt, example)})
-    return chat_template(messages)
+        turns += [turn for turn in demo.turns if turn[0] != "system"]
+        turns += [("user", query(fmt, demo)), ("assistant", demo.target)]
+    turns += [*example.turns[len(system) :], ("user", query(fmt, example))]
+    return chat_template([{"role": role, "content": text} for role, text in turns])

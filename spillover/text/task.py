@@ -1,16 +1,17 @@
 """What a task is: the fields of a row, the labels if there are any, and how a row becomes a prompt.
 
-The five tasks of the study (`FIVE`) stand in `tasks.yaml`; a user's own data becomes one more. A task with labels is a
-classification task, one without is a generation task (`Task.kind`).
+The five tasks of the study (`FIVE`) are in `tasks.yaml`. A user's own data becomes another task. A task with labels is
+a classification task, one without labels is a generation task (`Task.kind`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..experiment import dialect
+from ..experiment.protocol import Protocol
 from ..experiment.suite import Kind
 
 
@@ -18,8 +19,8 @@ from ..experiment.suite import Kind
 class Example:
     """One row of a data set.
 
-    `doc_id` is the row's number in its source (0-based), `fields` the task's inputs by name,
-    `target` the reference answer, `turns` earlier (role, text) turns of a conversation.
+    `doc_id` is the row's number in its source (0-based), `fields` the task's inputs by name, `target` the reference
+    answer, `turns` earlier (role, text) turns of a conversation.
     """
 
     doc_id: int
@@ -36,12 +37,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
-    """How a row is written as text. Used alike for demonstrations, training and scoring.
+    """How a row is written as text: the same for demonstrations, training and scoring.
 
-    `template` is a `str.format` pattern over the task's fields. `answer_delimiter` stands between
-    prompt and answer; None means one space, or nothing where the prompt ends in white space.
-    `chat` sends the text through the tokenizer's chat template instead of joining it. `opening` stands before
-    everything: only the protocol `paper` puts something there.
+    `template` is a `str.format` pattern over the task's fields. `answer_delimiter` stands between prompt and answer;
+    None means one space, or nothing if the prompt ends in white space. `chat` applies the tokenizer's chat template
+    instead of joining texts. `opening` stands before everything; only `bos: mixed` of a protocol sets it.
     """
 
     name: str
@@ -50,6 +50,10 @@ class PromptFormat:
     demo_separator: str = "\n\n"
     chat: bool = False
     opening: str = ""
+
+    def joined_by_nothing(self) -> PromptFormat:
+        """The format without a delimiter, unless it has its own."""
+        return self if self.chat or self.answer_delimiter is not None else replace(self, answer_delimiter="")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,15 @@ class Task:
     @property
     def is_classification(self) -> bool:
         return self.kind == "classification"
+
+    def under(self, protocol: Protocol) -> Task:
+        """The task with the protocol's delimiter and its limit of generated tokens. `sound` changes nothing."""
+        prompts, limit = self.prompts, self.max_new_tokens
+        if protocol.answer_delimiter == "none":
+            prompts = MappingProxyType({name: fmt.joined_by_nothing() for name, fmt in prompts.items()})
+        if protocol.max_new_tokens is not None and not self.is_classification:
+            limit = protocol.max_new_tokens
+        return replace(self, prompts=prompts, max_new_tokens=limit)
 
 
 CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "off_format")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prose import tells
 
-from spillover.checks.audit import Audit, audit
+from spillover.checks.audit import Audited, audit
 from spillover.checks.defects import DAMAGE, Defect, uneven
 from spillover.checks.duplicates import MIN_WORDS, NEAR, NGRAM, NORMALISERS, components, near_pairs, words
 from spillover.checks.overlap import RowSet, clusters, leaking, near_rows
@@ -55,17 +55,17 @@ def train_set(rows: Sequence[Example], task: Task = REVIEWS, requested: int | No
 test_set.__test__ = False  # type: ignore[attr-defined]
 
 
-def audit_of(*lists: RowSet) -> Audit:
+def audit_of(*lists: RowSet) -> list[Audited]:
     return audit(lists, lambda texts: [len(text.split()) for text in texts])
 
 
-def one(found: Audit, name: str, kind: str) -> Defect:
+def one(found: list[Audited], name: str, kind: str) -> Defect:
     (defect,) = defects(found, name, kind)
     return defect
 
 
-def kinds(found: Audit) -> set[str]:
-    return {defect.kind for audited in found.lists for defect in audited.defects}
+def kinds(found: list[Audited]) -> set[str]:
+    return {defect.kind for audited in found for defect in audited.defects}
 
 
 # --- between lists --------------------------------------------------------------------------------
@@ -279,14 +279,14 @@ def test_texts_of_another_length_than_those_trained_on() -> None:
     found = audit_of(test, train)
     (only,) = defects(found, "mine test", "length")  # 8 tokens to 4 is nothing to speak of
     assert only.figures == {"field": "target", "median": 15, "median_against": 10}
-    assert found.lists[0].lengths["target"].longest == 15
+    assert found[0].lengths["target"].longest == 15
 
 
 def test_the_audit_as_json_names_the_rows_that_are_scored() -> None:
     found = audit_of(
         test_set([travel(3, "Paris"), travel(4, "Rome")], scored=[4]), train_set([travel(0, "Rome")], requested=1)
     )
-    listed: dict[str, Any] = found.to_json()[0]
+    listed: dict[str, Any] = found[0].to_json()
     assert (listed["name"], listed["rows"], listed["scored"], listed["labels"]["negative"]) == ("mine test", 2, 1, 0)
     duplicate = next(defect for defect in listed["defects"] if defect["kind"] == "duplicate")
     assert (duplicate["rows"], duplicate["scored"], duplicate["count"], duplicate["of"]) == ((4,), [4], 1, 2)

@@ -13,7 +13,7 @@ import pytest
 from audits import defects
 from paths import PAPER_DATA
 
-from spillover.checks.audit import Audit, audit
+from spillover.checks.audit import Audited, audit
 from spillover.checks.defects import Defect
 from spillover.checks.overlap import RowSet, leaking, near_rows
 from spillover.data.load import load_untouched
@@ -51,16 +51,16 @@ def release() -> list[RowSet]:
 
 
 @pytest.fixture(scope="module")
-def found(release: list[RowSet]) -> Audit:
+def found(release: list[RowSet]) -> list[Audited]:
     return audit(release, lambda texts: [len(text.split()) for text in texts])
 
 
-def one(found: Audit, name: str, kind: str, against: str = "") -> Defect:
+def one(found: list[Audited], name: str, kind: str, against: str = "") -> Defect:
     (defect,) = defects(found, name, kind, against)
     return defect
 
 
-def test_paws_pairs_share_sentences_with_the_training_set(found: Audit) -> None:
+def test_paws_pairs_share_sentences_with_the_training_set(found: list[Audited]) -> None:
     shared = one(found, "paws test", "shared_field", "paws train 6000")
     assert (len(shared.rows), shared.of) == (458, 500)
     assert shared.figures["by"] == {"raw": 458, "lower": 458, "words": 458}
@@ -70,31 +70,31 @@ def test_paws_pairs_share_sentences_with_the_training_set(found: Audit) -> None:
     assert identical.figures["by"] == {"raw": 0, "lower": 0, "words": 1}
 
 
-def test_socialqa_targets_stand_among_the_training_targets(found: Audit) -> None:
+def test_socialqa_targets_stand_among_the_training_targets(found: list[Audited]) -> None:
     targets = one(found, "socialqa test", "shared_target", "socialqa train 6000")
     assert (len(targets.rows), targets.of) == (463, 500)
     assert targets.figures["distinct_targets"] == {"raw": 626, "lower": 620, "words": 619}
 
 
-def test_labels(found: Audit) -> None:
+def test_labels(found: list[Audited]) -> None:
     assert one(found, "multinli test", "label_outside").figures == {"labels": {"-": 8}}
     assert len(one(found, "multinli2 test", "label_outside").rows) == 16
     rte = one(found, "rte test", "label_absent").figures
     assert rte["absent"] == ["contradiction"]
     assert rte["labels"] == {"entailment": 265, "neutral": 235, "contradiction": 0}
-    others = [audited.rows.name for audited in found.lists for defect in audited.defects if "label_" in defect.kind]
+    others = [audited.rows.name for audited in found for defect in audited.defects if "label_" in defect.kind]
     assert others == ["multinli test", "multinli2 test", "rte test"]
 
 
-def test_empty_inputs(found: Audit) -> None:
-    rows = {audited.rows.name: len(d.rows) for audited in found.lists for d in audited.defects if d.kind == "empty"}
+def test_empty_inputs(found: list[Audited]) -> None:
+    rows = {audited.rows.name: len(d.rows) for audited in found for d in audited.defects if d.kind == "empty"}
     assert rows == {"tweetqa test": 20, "gptnli test": 6, "xsum train 2000": 1}
 
 
-def test_demonstrations_that_are_test_rows(found: Audit) -> None:
+def test_demonstrations_that_are_test_rows(found: list[Audited]) -> None:
     rows = {
         audited.rows.dataset: set(defect.rows)
-        for audited in found.lists
+        for audited in found
         for defect in audited.defects
         if defect.kind == "duplicate" and audited.rows.part == "test" and defect.against.endswith("demos")
     }
@@ -111,10 +111,10 @@ def test_demonstrations_that_are_test_rows(found: Audit) -> None:
     }
 
 
-def test_demonstrations_that_are_training_rows(found: Audit) -> None:
+def test_demonstrations_that_are_training_rows(found: list[Audited]) -> None:
     rows = {
         defect.against: (len(defect.rows), defect.of)
-        for audited in found.lists
+        for audited in found
         for defect in audited.defects
         if defect.kind == "duplicate" and audited.rows.part == "demos"
     }
@@ -130,22 +130,19 @@ def test_demonstrations_that_are_training_rows(found: Audit) -> None:
 
 
 @pytest.mark.parametrize(("name", "first", "second"), [("amazon", 5, 1), ("stsb", 2, 4), ("paws", 2, 4)])
-def test_unbalanced_demonstrations_at_six_shots(found: Audit, name: str, first: int, second: int) -> None:
+def test_unbalanced_demonstrations_at_six_shots(found: list[Audited], name: str, first: int, second: int) -> None:
     prefixes: dict[int, dict[str, int]] = one(found, f"{name} demos", "unbalanced").figures["prefixes"]
     assert list(prefixes[6].values()) == [first, second]
 
 
-def test_sizes(found: Audit) -> None:
+def test_sizes(found: list[Audited]) -> None:
     short = {
-        audited.rows.name: len(audited.rows.rows)
-        for audited in found.lists
-        for d in audited.defects
-        if d.kind == "short"
+        audited.rows.name: len(audited.rows.rows) for audited in found for d in audited.defects if d.kind == "short"
     }
     assert short == {"paws train 6000": 5986, "amazon train 6000": 5999, "cnn test": 382}
 
 
-def test_text(found: Audit) -> None:
+def test_text(found: list[Audited]) -> None:
     def sequences(name: str, kind: str) -> dict[str, int]:
         figures: dict[str, Any] = dict(one(found, name, kind).figures)
         return figures["sequences"]
@@ -156,15 +153,15 @@ def test_text(found: Audit) -> None:
     assert len(one(found, "xsum test", "mojibake").rows) == 68
 
 
-def test_targets_are_of_another_length_too(found: Audit, release: list[RowSet], smollm2: Path) -> None:
+def test_targets_are_of_another_length_too(found: list[Audited], release: list[RowSet], smollm2: Path) -> None:
     encoder = Encoder.load(smollm2)
     summaries = [rows for rows in release if rows.task.name == "summarisation" and rows.part != "demos"]
     looked = audit(summaries, lambda texts: [len(encoder.text_ids(text)) for text in texts])
-    medians = {audited.rows.name: audited.lengths["target"].median for audited in looked.lists}
+    medians = {audited.rows.name: audited.lengths["target"].median for audited in looked}
     assert (medians["xsum test"], medians["pdfs test"], medians["cnn test"]) == (26, 13, 57)
     said = {
         audited.rows.dataset
-        for audited in looked.lists
+        for audited in looked
         for defect in audited.defects
         if defect.kind == "length" and defect.figures["field"] == "target"
     }
@@ -174,7 +171,7 @@ def test_targets_are_of_another_length_too(found: Audit, release: list[RowSet], 
 # --- and what it finds more -----------------------------------------------------------------------
 
 
-def test_near_duplicates_and_groups_of_rows_that_depend_on_each_other(found: Audit) -> None:
+def test_near_duplicates_and_groups_of_rows_that_depend_on_each_other(found: list[Audited]) -> None:
     assert one(found, "socialqa test", "near_duplicate").rows == (95,)  # 19 training rows but for a name
     assert len(one(found, "paws test", "near_duplicate", "paws train 6000").rows) == 116
     own = [defect for defect in defects(found, "paws test", "shared_field") if not defect.against]
@@ -182,8 +179,8 @@ def test_near_duplicates_and_groups_of_rows_that_depend_on_each_other(found: Aud
     assert one(found, "pdfs test", "markup").figures["sequences"]["<lb>"] == 11
 
 
-def test_what_is_scored_of_it_is_said(found: Audit) -> None:
-    listed = {audited.rows.name: audited for audited in found.lists}["tweetqa test"]
+def test_what_is_scored_of_it_is_said(found: list[Audited]) -> None:
+    listed = {audited.rows.name: audited for audited in found}["tweetqa test"]
     assert len(listed.scored(one(found, "tweetqa test", "empty"))) == 15
 
 

@@ -68,7 +68,7 @@ def test_the_sources_are_audited_as_a_whole(tmp_path: Path) -> None:
     found = audit_sources(plan_of(tmp_path, [(15, 24), (11, 30)], [2], limit=3), None)
     (shared,) = defects(found, "mine test", "shared_field", "mine train 2")
     assert (shared.rows, shared.of, shared.level) == ((1, 4), 6, "warning")
-    test: RowSet = found.lists[0].rows
+    test: RowSet = found[0].rows
     assert (len(test.rows), test.scored) == (6, {0, 1, 2})
 
 

@@ -34,7 +34,6 @@ from spillover.plan.rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
 from spillover.store.store import Store
 from spillover.text.encode import Encoder
 from spillover.text.samples import Samples
-from spillover.text.switches import task_under
 from spillover.text.task import FIVE
 from spillover.work.execute import execute
 from spillover.work.predict import predict
@@ -287,8 +286,8 @@ def test_a_delimiter_that_the_data_gives_stays() -> None:
     experiment = parse_experiment({"model": "m", "protocol": "paper", **given})
     with_own = Catalogue(experiment, Places()).task("mine")
     assert {fmt.answer_delimiter for fmt in with_own.prompts.values()} == {" -> "}
-    assert {fmt.answer_delimiter for fmt in task_under(PAPER, task).prompts.values()} == {""}
-    assert task_under(SOUND, task) == task
+    assert {fmt.answer_delimiter for fmt in task.under(PAPER).prompts.values()} == {""}
+    assert task.under(SOUND) == task
 
 
 # --- what is generated --------------------------------------------------------------------------------

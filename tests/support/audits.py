@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from spillover.checks.audit import Audit
+from collections.abc import Sequence
+
+from spillover.checks.audit import Audited
 from spillover.checks.defects import Defect
 
 
-def defects(found: Audit, name: str, kind: str, against: str = "") -> list[Defect]:
+def defects(found: Sequence[Audited], name: str, kind: str, against: str = "") -> list[Defect]:
     """The defects of one kind in the list of this name; `against`: with the list of that name."""
-    listed = [defect for audited in found.lists if audited.rows.name == name for defect in audited.defects]
+    listed = [defect for audited in found if audited.rows.name == name for defect in audited.defects]
     return [defect for defect in listed if defect.kind == kind and against in ("", defect.against)]

@@ -33,7 +33,7 @@ def tokens(encoder: Encoder, ids: Ids) -> list[str | None]:
 def test_by_default_they_are_the_encoders_own(small: Encoder) -> None:
     assert AS_ONE.departures() == {}
     assert AS_ONE.prompts(small, PROMPTS) == small.prompt_for_generation(PROMPTS)
-    assert AS_ONE.options(small, PROMPTS, LABELS) == small.options_batch(PROMPTS, LABELS)
+    assert AS_ONE.options(small, PROMPTS, LABELS) == small.options(PROMPTS, LABELS)
     assert AS_ONE.samples(small, PROMPTS, LABELS) == small.continuation(PROMPTS, LABELS)
 
 
@@ -55,9 +55,7 @@ def test_a_prompt_that_ends_in_a_space_keeps_it_and_the_label_does_not_follow_it
 def test_behind_a_colon_apart_and_together_are_the_same(real: Encoder) -> None:
     """The study's own case: p1 ends in a colon, and its hard-coded ids are those of a label right behind one."""
     prompts = ["### Input:\nA joy.\n### Sentiment:"]
-    assert APART.options(real, prompts, ("positive", "negative")) == real.options_batch(
-        prompts, ("positive", "negative")
-    )
+    assert APART.options(real, prompts, ("positive", "negative")) == real.options(prompts, ("positive", "negative"))
 
 
 def test_generation_starts_behind_the_space(real: Encoder) -> None:

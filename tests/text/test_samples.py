@@ -14,7 +14,6 @@ from spillover.experiment.protocol import PAPER, SOUND, Protocol
 from spillover.text.encode import Encoder
 from spillover.text.prompt import render
 from spillover.text.samples import Sample, Samples, build_samples
-from spillover.text.switches import task_under
 from spillover.text.task import FIVE, Example
 
 P1 = FIVE["sentiment"].prompts["p1"]
@@ -72,7 +71,7 @@ def test_with_demonstrations_loss_is_on_the_last_answer_only(encoder: Encoder) -
 def test_a_sample_is_the_test_prompt_with_its_answer(encoder: Encoder) -> None:
     """What the model is trained on is, token by token, what it is scored on."""
     for sample, row in zip(build(encoder, DEMOS).samples, ROWS, strict=True):
-        prompt, options = encoder.options(render(P1, DEMOS, row), ("positive", "negative"))
+        prompt, options = encoder.options([render(P1, DEMOS, row)], ("positive", "negative"))[0]
         assert sample.ids == (*prompt, *options[row.target == "negative"], encoder.eos_id)
         assert sample.start == len(prompt)
 
@@ -147,7 +146,7 @@ PAPER_FEW_SHOT = FEW_SHOT.replace("Sentiment: ", "Sentiment:")
 
 
 def paper(encoder: Encoder, room: int, rows: tuple[Example, ...] = ROWS[:1]) -> Samples:
-    fmt = task_under(PAPER, FIVE["sentiment"]).prompts["p1"]
+    fmt = FIVE["sentiment"].under(PAPER).prompts["p1"]
     return build_samples(fmt, DEMOS, rows, encoder, room, "error", "the test", PAPER)
 
 
