@@ -7,20 +7,19 @@ with a range in which it is expected. The ruling follows from the contrast's 95 
     wholly outside               contradicted
     across an end of it          insufficient evidence
 
-and only where it rests on `MIN_ROWS` independent documents and outlives Holm's correction over all comparisons of the
-claim, with the p-value of the range's nearest end (for `above` and `below` the usual one, of no difference). So chance
-alone decides at most one claim in twenty.
+It also needs `MIN_ROWS` independent documents, and p below 5 % after Holm's correction over all comparisons of the
+claim. The p-value is that of the range's nearest end (for `above` and `below` the usual one, of no difference). So
+chance alone decides at most one claim in twenty.
 
-A comparison that is made at several places must hold at all of them, at one, or at more than half; a claim is supported
-when all its comparisons are, and contradicted when one is. A place where nothing has run is undecided, whatever the
-others say: what is said of every place cannot rest on those that happened to run first. What is missing is listed. What
-is measured of a variant and not of its answers is one number a training, to which only several training seeds give an
-interval.
+A comparison that is made at several places must hold at all of them, at one, or at more than half. A claim is supported
+if all its comparisons are, and contradicted if one is. A place where nothing has run is undecided, because a statement
+about every place cannot rest on those that ran first. Missing cells are listed. A measure of a variant, not of its
+answers, is one number a training: only several training seeds give it an interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -30,7 +29,7 @@ from ..experiment.claims import MEASURES_OF_A_VARIANT, Claim, Comparison, Holds,
 from ..plan.grid import Grid
 from ..stats import CONFIDENCE, MIN_ROWS, ROUNDING, Interval
 from ..store.store import Store
-from .contrasts import Effect, adjusted
+from .contrasts import Effect, together
 from .measures import Pairs, Rates, numbers_of, off_format, off_format_rates, over_seeds, score
 from .points import (
     Point,
@@ -54,9 +53,9 @@ Whole = Callable[[tuple[int, ...]], Grid]
 
 @dataclass(frozen=True)
 class Evidence:
-    """A comparison at one place: `effect` is None where nothing of it has run, its `p` that of the range's nearest end.
+    """A comparison at one place. `effect` is None if nothing of it has run; its `p` is that of the range's nearest end.
 
-    It rests on `cells` of the `wanted` cells (or variants) that it would have in whole.
+    It rests on `cells` of the `wanted` cells (or variants).
     """
 
     comparison: Comparison
@@ -69,7 +68,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its ruling. `fill` says what would bring the cells that are missing, in lines of an experiment."""
+    """A claim with its ruling. `fill` has the lines of an experiment that would add the missing cells."""
 
     claim: Claim
     ruling: Ruling
@@ -83,7 +82,7 @@ class Judgement:
 
     @property
     def seeds(self) -> int:
-        """The fewest training seeds that any recipe here has; 0 where nothing that was trained is in it."""
+        """The fewest training seeds of any recipe here; 0 if nothing was trained."""
         return min((e.effect.seeds for e in self.evidence if e.effect is not None and e.effect.seeds), default=0)
 
     @property
@@ -96,8 +95,8 @@ class Judgement:
         parts += [f"{count['contradicted']} otherwise"] if count["contradicted"] else []
         parts += [f"{count['insufficient evidence']} unclear"] if count["insufficient evidence"] else []
         parts += [f"{count['missing']} more missing"] if count["missing"] else []
-        said = {0: "", 1: " (one training seed: of these checkpoints only)"}
-        return ", ".join(parts) + said.get(self.seeds, f" ({self.seeds} training seeds)")
+        seeds = {0: "", 1: " (one training seed: this holds for these checkpoints only)"}
+        return ", ".join(parts) + seeds.get(self.seeds, f" ({self.seeds} training seeds)")
 
 
 def judge(
@@ -149,13 +148,9 @@ class ClaimJudge:
         return off_format_rates(self.results)
 
     def judge(self, claim: Claim) -> Judgement:
-        evidence: list[Evidence] = []
-        lacking: list[Point] = []
-        for comparison in claim.comparisons:
-            for found, points in self._compare(comparison):
-                evidence.append(found)
-                lacking += points
-        evidence = _corrected(evidence)
+        found = [one for comparison in claim.comparisons for one in self._compare(comparison)]
+        evidence = list(_corrected(one for one, _ in found))
+        lacking = [point for _, points in found for point in points]
         rulings = [
             combined([e.ruling for e in evidence if e.comparison is comparison], comparison.holds)
             for comparison in claim.comparisons
@@ -212,10 +207,10 @@ class ClaimJudge:
         return score(self.results, contrast(pairs), null)
 
     def _fill(self, claim: Claim, lacking: Sequence[Point], evidence: Sequence[Evidence]) -> str:
-        """What would bring what is missing: another run of this experiment, or the lines of one that has it."""
+        """How to get what is missing: another run of this experiment, or the lines of one that has it."""
         unrun = {point.identity: point for point in lacking if point.identity in self.here}
         cells = sum(point.cell is not None for point in unrun.values())
-        lines = [f"# {cells} cells are planned here and have not run: give the same command again"] if cells else []
+        lines = [f"# {cells} planned cells have not run: run the same command again"] if cells else []
         unmeasured = ", ".join(point.variant.name for point in unrun.values() if point.cell is None)
         lines += [f"# not recorded of {unmeasured}"] if unmeasured else []
         elsewhere = [point for point in lacking if point.identity not in self.here]
@@ -228,7 +223,7 @@ class ClaimJudge:
 
 
 def decide(comparison: Comparison, interval: Interval) -> Ruling:
-    """Where the interval lies against the range that is expected."""
+    """Where the interval lies, compared with the range that is expected."""
     low, high = comparison.range
     inside = interval.low > low + ROUNDING and interval.high < high - ROUNDING
     outside = interval.high < low - ROUNDING or interval.low > high + ROUNDING
@@ -237,21 +232,15 @@ def decide(comparison: Comparison, interval: Interval) -> Ruling:
     return "supported" if inside else "contradicted" if outside else "insufficient evidence"
 
 
-def _corrected(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """p-values after Holm over all that a claim compares; what does not outlive it is insufficient."""
-    corrected = iter(adjusted([e.effect for e in evidence if e.effect is not None]))
-    out = []
-    for one in evidence:
-        if one.effect is not None:
-            found = next(corrected)
-            clear = found.p_adjusted is not None and found.p_adjusted < 1 - CONFIDENCE
-            one = replace(one, effect=found, ruling=one.ruling if clear else "insufficient evidence")
-        out.append(one)
-    return out
+def _corrected(evidence: Iterable[Evidence]) -> Iterator[Evidence]:
+    """The evidence after Holm over all that a claim compares; if p is then too large, it is insufficient."""
+    for one in together(evidence):
+        p = None if one.effect is None else one.effect.p_adjusted
+        yield one if p is None or p < 1 - CONFIDENCE else replace(one, ruling="insufficient evidence")
 
 
 def combined(rulings: Sequence[Ruling], holds: Holds) -> Ruling:
-    """One ruling from several, reached as soon as those that are missing could no longer change it."""
+    """One ruling from several. It is reached as soon as the missing ones could no longer change it."""
     if all(ruling == "missing" for ruling in rulings):
         return "missing"
     needs = {"all": len(rulings), "any": 1, "majority": len(rulings) // 2 + 1}[holds]

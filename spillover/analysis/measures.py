@@ -1,11 +1,11 @@
 """What a claim's comparison measures, as one effect with its interval, from a weight for every cell or variant.
 
-    score              contrasts of the cells' rows, paired by document (`report.contrasts`)
-    off_format         rates of the results table, of which the rows are no longer there
+    score              contrasts of the cells' rows, paired by document (`contrasts`)
+    off_format         rates of the results table, because their rows are not kept
     training_loss      a number a training, from the variants' receipts
-    weight_deviation   a number a training, from what was seen inside the variants
+    weight_deviation   a number a training, from what was measured inside the variants
 
-The last two know no documents: only trainings with other seeds say how far they would vary, and `n` is 0. The p-value
+The last two have no documents: their spread is known only from trainings with other seeds, and `n` is 0. The p-value
 of an effect is that of a true value of `null`.
 """
 
@@ -85,7 +85,7 @@ def off_format_rates(results: Results) -> Rates:
 def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | None:
     """A contrast of rates, with an interval that is too wide rather than too narrow.
 
-    It adds up the cells' own intervals, as if all of them erred together; rows in common would make it narrower.
+    It adds up the cells' own intervals, as if all errors had the same direction. Common rows would make it narrower.
     """
     value = low = high = 0.0
     least: dict[str, Rate] = {}  # by test set, of the cell with the fewest documents
@@ -136,7 +136,7 @@ def numbers_of(measure: Measure, store: Store, variants: Iterable[Point]) -> dic
 def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) -> Effect:
     """A contrast of numbers of which each training has one: its mean over seeds, with Student's interval over them.
 
-    One seed gives a value without an interval: what another training would differ by is not known then.
+    One seed gives a value without an interval: how far another training would differ is not known.
     """
     by_seed: dict[int | None, list[tuple[Point, Weights]]] = {}
     for point, weights in pairs:

@@ -1,19 +1,18 @@
 """Scores of predictions: accuracy, macro-F1, ROUGE-L, BLEU and the off-format rate, all from 0 to 1.
 
-Every metric here is one idea in two steps: each row gives a few numbers that may be added up over rows (its
-`statistics`), and a small function turns the sums into a score. For accuracy the numbers are (right?, 1) and the
-function divides; for macro-F1 they are the row's entries in the confusion counts; for BLEU the n-gram matches and
-lengths that sacrebleu adds up itself. Whatever re-weights rows, above all the bootstrap of `spillover.stats`, then
-needs only the sums, and works for a corpus metric exactly as for a mean.
+Every metric has two steps. Each row gives a few numbers that may be added up over rows (its `statistics`), and a small
+function turns the sums into a score. For accuracy the numbers are (right?, 1) and the function divides; for macro-F1
+they are the row's entries in the confusion counts; for BLEU the n-gram matches and lengths that sacrebleu adds up
+itself. The bootstrap of `spillover.stats` re-weights rows, so it needs the sums only, and works for a corpus metric
+exactly as for a mean.
 
 Choices, since published figures differ by them:
 - ROUGE-L is the F-measure of the rouge-score package's tokens (lower-cased ASCII letters and digits), without
   stemming, as in lm-evaluation-harness and the default of Hugging Face `evaluate`; a text without such tokens scores 0.
 - BLEU is sacrebleu's corpus BLEU with its defaults (13a tokens, exponential smoothing), divided by 100.
-- An answer is off-format where a model has left the task's format: in classification, where what it would have said
-  by itself begins with no label; in free text, where it says nothing, or a label of some classification task, unless
-  that is a right answer somewhere in this test set. Which labels there are is for the experiment to say
-  (`Grid.labels_for`), so it is decided here and not stored.
+- An answer is off-format if the model has left the task's format. In classification: its own words begin with no
+  label. In free text: it is empty, or a label of some classification task that is no right answer in this test set.
+  The labels are those of the experiment (`Grid.labels_for`), so this is decided here and not stored.
 - Macro-F1 averages over all labels of the task; a label that is never right counts 0, also where it never occurs
   (scikit-learn's `f1_score(labels=..., average="macro", zero_division=0)`), so that all variants share one scale.
 """
@@ -52,7 +51,6 @@ class Metric:
     score: Callable[[Array], Array]
     is_mean: bool = True
     is_proportion: bool = False
-    higher_is_better: bool = True
 
     def __call__(self, predictions: Sequence[Prediction], labels: Labels = None) -> float:
         """The score of `predictions`; nan where there are none."""
@@ -151,17 +149,17 @@ def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def _f1_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
-    """Columns: right, said, true; each once per label."""
+    """Columns: right, answered, true; each once per label."""
     if not labels:
         raise ValueError("macro_f1 needs the task's labels")
-    said = np.array([[p["response"] == label for label in labels] for p in predictions], dtype=np.float64)
+    answered = np.array([[p["response"] == label for label in labels] for p in predictions], dtype=np.float64)
     true = np.array([[p["target"] == label for label in labels] for p in predictions], dtype=np.float64)
-    return np.concatenate([said * true, said, true], axis=1)
+    return np.concatenate([answered * true, answered, true], axis=1)
 
 
 def _f1_score(sums: Array) -> Array:
-    right, said, true = np.split(sums, 3, axis=-1)
-    total = said + true
+    right, answered, true = np.split(sums, 3, axis=-1)
+    total = answered + true
     f1 = np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
     return np.asarray(f1.mean(axis=-1))
 
@@ -173,7 +171,7 @@ def _f1_score(sums: Array) -> Array:
 def _sacrebleu() -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(force=True)  # no warning for answers that look tokenised: they are what the model said
+    return BLEU(force=True)  # no warning for answers that look tokenised: they are the model's own
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
@@ -195,35 +193,23 @@ def _bleu_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array
 
 def _bleu_score(sums: Array) -> Array:
     """sacrebleu's `compute_bleu` over many sums at once."""
-    said, wanted, matched, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
+    length, wanted, matched, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
     missed = matched == 0
     if missed.any():  # an order without a match counts as 1/2, 1/4, ... of one: exponential smoothing
         matched = np.where(missed, np.ldexp(1.0, -np.cumsum(missed, axis=-1)), matched)
-    with np.errstate(divide="ignore", invalid="ignore"):  # nothing said or no 4-gram: 0, below
+    with np.errstate(divide="ignore", invalid="ignore"):  # no words or no 4-gram: 0, below
         geometric = np.exp(np.log(matched / total).mean(axis=-1))
-        brevity = np.exp(np.minimum(0.0, 1 - wanted / said))
+        brevity = np.exp(np.minimum(0.0, 1 - wanted / length))
         score = brevity * geometric
     return np.where(missed.all(axis=-1) | (total == 0).any(axis=-1), 0.0, score)
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric("accuracy", "accuracy", _accuracy_statistics, _ratio, is_proportion=True),
-            Metric("macro_f1", "macro-F1", _f1_statistics, _f1_score, is_mean=False),
-            Metric("rougeL", "ROUGE-L", _rouge_statistics, _ratio),
-            Metric("bleu", "BLEU", _bleu_statistics, _bleu_score, is_mean=False),
-            Metric(
-                "off_format",
-                "off-format rate",
-                _off_format_statistics,
-                _ratio,
-                is_proportion=True,
-                higher_is_better=False,
-            ),
-        )
-    }
+_EVERY = (
+    Metric("accuracy", "accuracy", _accuracy_statistics, _ratio, is_proportion=True),
+    Metric("macro_f1", "macro-F1", _f1_statistics, _f1_score, is_mean=False),
+    Metric("rougeL", "ROUGE-L", _rouge_statistics, _ratio),
+    Metric("bleu", "BLEU", _bleu_statistics, _bleu_score, is_mean=False),
+    Metric("off_format", "off-format rate", _off_format_statistics, _ratio, is_proportion=True),
 )
-
-accuracy, macro_f1, rougeL, bleu, off_format = METRICS.values()
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _EVERY})
+accuracy, macro_f1, rougeL, bleu, off_format = _EVERY

@@ -81,7 +81,7 @@ Weights = dict[Point, float]
 
 
 class Points:
-    """Points to select from. Which of them have what in a column is found once, whatever is asked together with it."""
+    """Points to select from. The answer for one column and value is computed once and kept."""
 
     def __init__(self, points: Iterable[Point] = ()) -> None:
         self.points = tuple(points)
@@ -94,7 +94,7 @@ class Points:
         return len(self.points)
 
     def where(self, wanted: Mapping[str, Any]) -> list[Point]:
-        """Those that have what is wanted in every column."""
+        """The points that have what is wanted in every column."""
         chosen = np.ones(len(self), dtype=bool)
         for column, want in wanted.items():
             chosen &= self._has(column, want)
@@ -141,10 +141,10 @@ def _columns(grid: Grid, variant: Variant) -> dict[str, Any]:
 
 
 def comparable_rates(rate: Value | None, there: Collection[Value | None]) -> Collection[Value | None]:
-    """The learning rates at which another strategy is set against one trained at `rate`, of those that are `there`.
+    """The learning rates, of those that are `there`, at which another strategy is compared with one trained at `rate`.
 
-    The same rate, so that a difference is the strategy's and not the rate's; where the other was not trained at it, as
-    LoRA and full fine-tuning seldom share one, at all of its own.
+    The same rate, so that a difference comes from the strategy and not from the rate. If the other strategy was not
+    trained at it (LoRA and full fine-tuning seldom share a rate), all of its own rates.
     """
     return [rate] if rate in there else there
 
@@ -154,8 +154,8 @@ def groups(
 ) -> dict[Label, list[tuple[Point, Weights]]]:
     """The pairs of a comparison by the values of its `each`: a point of ours, and the weights of it and its equals.
 
-    `planned` are all the points, where `points` are those that have run: an equal at the same learning rate that is
-    still to come is waited for.
+    `points` are those that have run, `planned` are all. A point with a planned equal at the same learning rate is not
+    compared with equals at other rates before that one has run.
     """
     found: dict[Label, list[tuple[Point, Weights]]] = {}
     for point, weights in _pairs(comparison, points, points if planned is None else planned):
@@ -178,7 +178,7 @@ def _pairs(comparison: Comparison, points: Points, planned: Points) -> Iterator[
 
 
 def _difference(point: Point, theirs: _Side | None) -> Weights:
-    """A point less the mean of its equals; empty where it has none."""
+    """A point less the mean of its equals; empty if it has none."""
     weights = {point: 1.0}
     if theirs is not None:
         equals = theirs.equals(point)
@@ -242,9 +242,9 @@ def place(each: Sequence[str], label: Label) -> str:
     values = {
         name: "/".join(map(str, value)) if name == "role" else value for name, value in zip(each, label, strict=True)
     }
-    text = {name: f"{value} {units.get(name, '')}".strip() for name, value in values.items()}
-    trained = [text for name, text in text.items() if name in OF_AN_ARM]
-    tested = [text for name, text in text.items() if name not in OF_AN_ARM]
+    texts = {name: f"{value} {units.get(name, '')}".strip() for name, value in values.items()}
+    trained = [text for name, text in texts.items() if name in OF_AN_ARM]
+    tested = [text for name, text in texts.items() if name not in OF_AN_ARM]
     return " → ".join(", ".join(part) for part in (trained, tested) if part)
 
 
@@ -255,7 +255,7 @@ def needed(points: Sequence[Point], suite: str) -> str:
 
 
 def requested(comparisons: Iterable[Comparison]) -> str:
-    """The same from what comparisons name."""
+    """The lines of an experiment that would have what comparisons name."""
     found: dict[str, dict[Any, None]] = {}
     for side in (side for made in comparisons for side in made.sides):
         for column, wanted in side.given.items():
@@ -265,7 +265,7 @@ def requested(comparisons: Iterable[Comparison]) -> str:
 
 
 def _lines(values: Mapping[str, Iterable[Any]], suite: str | None = None) -> str:
-    """Values of columns as YAML of an experiment; where shots differ by task, the default is what is needed."""
+    """Values of columns as YAML of an experiment. If shots differ by task, they are left at the default."""
     keys = {
         "train": {"datasets": "train_dataset", "sizes": "train_size", "strategies": "strategy"},
         "test": {"datasets": "test_dataset", "shots": "shots", "prompts": "prompt"},
@@ -275,9 +275,9 @@ def _lines(values: Mapping[str, Iterable[Any]], suite: str | None = None) -> str
         listed = {key: [v for v in values.get(column, ()) if v is not None] for key, column in columns.items()}
         if suite and listed.get("shots") != [0]:
             listed.pop("shots", None)
-        text = {key: sorted(found) if key in ("sizes", "shots") else found for key, found in listed.items() if found}
-        if text:
-            lines.append(f"{part}: {dialect.write(text, flow=True)}")
+        written = {key: sorted(found) if key in ("sizes", "shots") else found for key, found in listed.items() if found}
+        if written:
+            lines.append(f"{part}: {dialect.write(written, flow=True)}")
     return "\n".join(lines)
 
 

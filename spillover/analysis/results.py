@@ -26,10 +26,10 @@ ROLE_TITLES: Mapping[Role | None, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A scored experiment. `first_metric` keeps, by cell key, the rows of each cell's first metric, for pooling;
-    `digests` the hash of each cell's predictions.
+    """A scored experiment.
 
-    `clusters` says of a test set's documents which hang together, by their component, where an audit found some.
+    By cell key, `first_metric` has the rows of each cell's first metric, and `digests` the hash of its predictions.
+    `clusters` has, by test set, the component of each document that depends on others, if an audit found some.
     """
 
     grid: Grid
@@ -53,7 +53,7 @@ class Results:
 
     @cached_property
     def recipes(self) -> Mapping[str, tuple[Variant, ...]]:
-        """Variants by what they share but for the seed."""
+        """The variants of each recipe, which differ in the seed alone."""
         found: dict[str, list[Variant]] = {}
         for variant in self.grid.variants:
             found.setdefault(variant.recipe_key, []).append(variant)
@@ -86,7 +86,7 @@ class Results:
 
     @cached_property
     def places(self) -> Mapping[tuple[str, Condition], str]:
-        """The cell's key by its variant's key and what it was asked."""
+        """The cell's key by its variant's key and condition."""
         return {(self.variants[cell.variant].key, cell.condition): cell.key for cell in self.grid.cells}
 
     @cached_property
@@ -95,7 +95,7 @@ class Results:
         return {key: float(rows.statistics[:, 0].mean()) for key, rows in self.first_metric.items()}
 
     def cluster_codes(self, test: str, doc_ids: np.ndarray) -> np.ndarray | None:
-        """The cluster of each document, numbered from 0; None where each stands alone."""
+        """The cluster of each document, numbered from 0; None if all are independent."""
         return cluster_codes(self.clusters.get(test, {}), doc_ids)
 
 

@@ -1,11 +1,11 @@
 """The scores of cells that answered the same question: value, interval, and change from the base on the same rows.
 
-What is asked of a metric decides how sure it is: a proportion has Wilson's interval, and a change in one is tested
-as McNemar did; another mean of rows is resampled, its change tested by flipping signs; macro-F1 and BLEU, scores of
-the whole set, are resampled and swapped and scored again. `docs/statistics.md` has the table. The cells of a condition
-have the same rows, so all of them go through each of these steps at once.
+The kind of metric decides the interval and the test. A proportion has Wilson's interval and McNemar's test. Another
+mean of rows is resampled, and its change is tested by flipping signs. Macro-F1 and BLEU are scores of the whole set:
+they are resampled or swapped, and scored again. `docs/statistics.md` has the table. The cells of a condition have the
+same rows, so all of them go through each of these steps at once.
 
-Every p-value here is that of a single comparison. What may be claimed of many is for `contrasts` and `table` to say.
+Every p-value here is that of a single comparison. Corrections for many comparisons are made in `contrasts`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .rows import RowStatistics, common_documents, same_documents
 
 Score = dict[str, Any]
 Clusters = Mapping[int, Any]
-"""The component of the documents that hang together with others."""
+"""The component of each document that depends on others."""
 
 
 def cluster_codes(clusters: Clusters, doc_ids: np.ndarray) -> np.ndarray | None:
-    """The cluster of each document, numbered from 0; None where each stands alone."""
+    """The cluster of each document, numbered from 0; None if all are independent."""
     found = [("together", clusters[d]) if d in clusters else ("alone", d) for d in doc_ids.tolist()]
     numbers = {cluster: i for i, cluster in enumerate(dict.fromkeys(found))}
     return None if len(numbers) == len(found) else np.array([numbers[cluster] for cluster in found], dtype=np.int64)
@@ -109,6 +109,6 @@ def pooled_interval(metric: Metric, rows: RowStatistics, clusters: Clusters) -> 
 
 def _proportion(statistics: Array, codes: np.ndarray | None) -> Interval:
     """Wilson's interval, from (right answers, answers) of each document."""
-    right, asked = statistics.T
-    n, _ = effective_rows(right / asked, asked, codes)
-    return wilson(n * right.sum() / asked.sum(), n)
+    right, answers = statistics.T
+    n, _ = effective_rows(right / answers, answers, codes)
+    return wilson(n * right.sum() / answers.sum(), n)

@@ -43,12 +43,7 @@ _AFTER = {
     "metric": "string",
     "value": "float64",
     "n": "Int64",
-    "ci_low": "float64",
-    "ci_high": "float64",
-    "delta": "float64",
-    "delta_ci_low": "float64",
-    "delta_ci_high": "float64",
-    "p_value": "float64",
+    **dict.fromkeys(("ci_low", "ci_high", "delta", "delta_ci_low", "delta_ci_high", "p_value"), "float64"),
     "rows": "string",
 }
 

@@ -1,13 +1,13 @@
 """Two runs, or two per-sample files of lm-evaluation-harness, paired document by document.
 
-Two models that answer the same documents find the same ones hard, so their difference is known far better than
-either score; the errors of both added up, as if they had answered different documents, hide what is there (Dietterich
-1998). Here the documents that both sides answered are paired, and all is said of those pairs: both scores, the
-difference from A to B with its interval, a paired test, and how many documents moved which way. A table makes many
-claims at once, so its p-values are also adjusted for each other (Holm 1979).
+Two models find the same documents hard, so their difference is known far better than either score. Adding up both
+errors, as if they had answered different documents, would hide real differences (Dietterich 1998). So the documents
+that both sides answered are paired. From these pairs come both scores, the difference from A to B with its interval, a
+paired test, and how many documents changed in which direction. A table makes many claims at once, so its p-values are
+also adjusted for each other (Holm 1979).
 
-The prompt of a document need not be the same on both sides, by its text or by what encodes it: then the difference is
-that of the prompts too, which is said. Only what was stored is read: no data, no model.
+A document may have another prompt on the other side (its text, or what encodes it). Then the difference comes from the
+prompts too, and a note says so. Only stored files are read: no data, no model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PairedScores:
     not the same prompt. `chance`: what documents add to the difference's uncertainty. `p_adjusted`: after Holm over
     the `compared` rows of the table."""
 
-    condition: Setting
+    setting: Setting
     metric: str
     n: int
     clusters: int
@@ -83,7 +83,7 @@ class PairedScores:
     def record(self) -> Json:
         """Plain values, as CSV and JSON have them; what is not finite is None."""
         return {
-            **dict(self.condition),
+            **dict(self.setting),
             "metric": self.metric,
             "n": self.n,
             "clusters": self.clusters,
@@ -105,7 +105,7 @@ class PairedScores:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Both sides' names, a row for each condition that both have, and what a reader must know of them."""
+    """Both sides' names, a row for each setting that both have, and what a reader must know of them."""
 
     a: str
     b: str
@@ -128,10 +128,10 @@ def compare(a: str, b: str, metric: str | None = None) -> Pairing:
         theirs = read_run(path_b, variant_b or variant_a, metric)
     else:
         ours, theirs = read_samples(path_a, path_b, metric)
-    shared = [condition for condition in ours.answers if condition in theirs.answers]
+    shared = [setting for setting in ours.answers if setting in theirs.answers]
     if not shared:
         raise DataError(f"nothing to pair: {_lacking(ours, theirs)}", where=f"{a} and {b}")
-    found = (_pair(condition, ours.answers[condition](), theirs.answers[condition]()) for condition in shared)
+    found = (_pair(setting, ours.answers[setting](), theirs.answers[setting]()) for setting in shared)
     rows = [row for row in found if row is not None]
     if not rows:
         raise DataError("no common documents: numbers, fields or targets differ in all", where=f"{a} and {b}")
@@ -152,7 +152,7 @@ def _place(argument: str) -> tuple[Path, str | None]:
     return path, named
 
 
-def _pair(condition: Setting, ours: Answers, theirs: Answers) -> PairedScores | None:
+def _pair(setting: Setting, ours: Answers, theirs: Answers) -> PairedScores | None:
     """None where they have no document in common."""
     documents = [document for document in ours.rows if document in theirs.rows]
     if not documents:
@@ -165,7 +165,7 @@ def _pair(condition: Setting, ours: Answers, theirs: Answers) -> PairedScores | 
     codes = cluster_codes(ours.clusters, rows[0].doc_ids)
     interval = Interval(after["delta_ci_low"], after["delta_ci_high"])
     return PairedScores(
-        condition=condition,
+        setting=setting,
         metric=metric.name,
         n=len(documents),
         clusters=len(documents) if codes is None else int(codes.max()) + 1,
@@ -193,7 +193,7 @@ def _as_normal(interval: Interval) -> Level:
     return Level((interval.half_width / half_width([Level(1.0, inf)])) ** 2, inf)
 
 
-# --- what is said of it -----------------------------------------------------------------------------------------------
+# --- notes ------------------------------------------------------------------------------------------------------------
 
 
 def _lacking(ours: Side, theirs: Side) -> str:
@@ -201,13 +201,13 @@ def _lacking(ours: Side, theirs: Side) -> str:
     if not ours.answers or not theirs.answers:
         return "no finished cell on one side"
     for place, (what, _) in enumerate(next(iter(ours.answers))):
-        has_a, has_b = ({str(condition[place][1]): None for condition in side.answers} for side in (ours, theirs))
+        has_a, has_b = ({str(setting[place][1]): None for setting in side.answers} for side in (ours, theirs))
         if not has_a.keys() & has_b.keys():
             return f"no {what} in common (A has {', '.join(has_a)}; B has {', '.join(has_b)})"
-    return "no condition in common"
+    return "no setting in common"
 
 
-def _notes(rows: Sequence[PairedScores], conditions_a: int, conditions_b: int, without: int) -> Iterator[str]:
+def _notes(rows: Sequence[PairedScores], settings_a: int, settings_b: int, without: int) -> Iterator[str]:
     clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
     yield (
         "Over the n documents that both answered: the change from A to B and its 95 % interval; p of a paired test, "
@@ -220,27 +220,27 @@ def _notes(rows: Sequence[PairedScores], conditions_a: int, conditions_b: int, w
             f"{other} of {total} pairs: the same documents, other prompts (their text, or what encodes it). "
             "The change is that of the prompts too."
         )
-    if conditions_a or conditions_b:
-        yield f"Not compared: {conditions_a} conditions that only A has, {conditions_b} that only B has."
+    if settings_a or settings_b:
+        yield f"Not compared: {settings_a} settings that only A has, {settings_b} that only B has."
     if without:
-        yield f"Not compared: {without} conditions that both have, without a document in common."
+        yield f"Not compared: {without} settings that both have, without a document in common."
 
 
 def _unseen(rows: Sequence[PairedScores]) -> str:
-    """What is said of the changes that do not stand out: how large they would have to be."""
-    said = "for the others there is insufficient evidence"
+    """How large the changes that do not stand out would have to be."""
+    text = "for the others there is insufficient evidence"
     others = sorted((row for row in rows if not row.is_clear and isfinite(row.mde)), key=lambda row: row.mde)
     if others:
         ends = dict.fromkeys(map(_mde, (others[0], others[-1])))
-        said += f": with these n, a true change below {' to '.join(ends)} often goes unseen"
-    return said
+        text += f": with these n, a true change below {' to '.join(ends)} often goes unseen"
+    return text
 
 
 def render(pairing: Pairing) -> Table:
     """The rows for a terminal, those of one variant under its name."""
     heads = [Column(head, justify="right") for head in ("A", "B", "B − A", "p", "mde", "")]
     table = Table(Column("", overflow="fold"), *heads, box=box.SIMPLE_HEAD, pad_edge=False)
-    for variant, rows in groupby(pairing.rows, key=lambda row: dict(row.condition).get("variant")):
+    for variant, rows in groupby(pairing.rows, key=lambda row: dict(row.setting).get("variant")):
         if variant is not None:
             table.add_row(Text(str(variant), style="italic"))
         for row in rows:
@@ -251,7 +251,7 @@ def render(pairing: Pairing) -> Table:
 def _cells(row: PairedScores) -> list[Text]:
     alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
     together = f" in {row.clusters} components" if row.clusters < row.n else ""
-    name = Text(_label(dict(row.condition)), style="bold")
+    name = Text(_label(dict(row.setting)), style="bold")
     arrow = ("▲" if row.difference > 0 else "▼") if row.is_clear else " "
     change, low, high = (_number(row, value, "+") for value in (row.difference, row.interval.low, row.interval.high))
     return [
@@ -278,7 +278,7 @@ def _mde(row: PairedScores) -> str:
 
 def _number(row: PairedScores, value: float, sign: str = "") -> str:
     """A score of a run in points of a hundred; one of lm-evaluation-harness as it writes it, on whatever scale."""
-    text = f"{value:{sign}.4f}" if "filter" in dict(row.condition) else f"{100 * value:{sign}.1f}"
+    text = f"{value:{sign}.4f}" if "filter" in dict(row.setting) else f"{100 * value:{sign}.1f}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")  # what rounds to nothing has no sign
 
 

@@ -203,7 +203,7 @@ def judged(results: Results, **changes: Any) -> Judgement:
 def test_it_keeps_what_it_had() -> None:
     found = judged(support({"news": 0.0, "quiz": -0.01, "film": 0.05}))
     assert found.ruling == "supported"
-    assert found.text == "3 of 3 as stated (one training seed: of these checkpoints only)"
+    assert found.text == "3 of 3 as stated (one training seed: this holds for these checkpoints only)"
     quiz = found.evidence[1]
     assert (quiz.where, quiz.cells, quiz.wanted) == ("quiz", 4, 4)
     assert quiz.effect is not None and quiz.effect.value == pytest.approx(-0.01, abs=0.005)
@@ -234,14 +234,14 @@ def test_what_has_not_run_is_left_out_on_both_sides_and_listed() -> None:
     assert found.text.startswith("1 of 1 as stated, 1 more missing")
     assert [one.ruling for one in found.evidence] == ["supported", "missing"]
     assert (found.evidence[0].cells, found.evidence[0].wanted) == (2, 4)
-    assert found.fill == "# 3 cells are planned here and have not run: give the same command again"
+    assert found.fill == "# 3 planned cells have not run: run the same command again"
 
 
 def test_one_loss_contradicts_it_before_the_rest_has_run() -> None:
     out = ("support-ft quiz 0", "support-ft quiz 2")
     found = judged(support({"news": -0.1, "quiz": 0.0}, leave_out=out))
     assert (found.ruling, found.missing) == ("contradicted", ("quiz",))
-    assert found.fill.startswith("# 2 cells are planned here and have not run")
+    assert found.fill.startswith("# 2 planned cells have not run")
 
 
 def test_of_two_learning_rates_each_is_set_against_its_own() -> None:
@@ -463,7 +463,7 @@ def test_one_training_has_a_number_and_no_interval(study_world: Results, tmp_pat
     (found,) = [one for one in judge(once, study_claims(), Store(tmp_path), study_grid) if one.claim.id == "C15"]
     assert found.ruling == "insufficient evidence"
     assert evidence.written(found.evidence[0]) == "−0.5 (no interval)"
-    assert found.seeds == 1 and "of these checkpoints only" in found.text
+    assert found.seeds == 1 and "these checkpoints only" in found.text
 
 
 def test_over_an_empty_grid_all_are_missing_and_say_what_would_fill_them() -> None:

@@ -153,7 +153,7 @@ def test_each_filter_is_a_row_and_p_values_are_adjusted_for_all(tmp_path: Path) 
         lines += [sample(i, float(i % 2 == (name == "a")), filter="flexible") for i in range(10)]
         sides.append(write(tmp_path / f"{name}.jsonl", lines))
     strict, flexible = compare(*sides).rows
-    assert [dict(row.condition)["filter"] for row in (strict, flexible)] == ["strict", "flexible"]
+    assert [dict(row.setting)["filter"] for row in (strict, flexible)] == ["strict", "flexible"]
     assert (flexible.gained, flexible.lost, flexible.p) == (5, 5, 1.0)
     assert strict.p_adjusted == pytest.approx(2 * strict.p)
     assert (strict.is_clear, flexible.is_clear) == (True, False)
@@ -258,7 +258,7 @@ def test_two_runs_are_paired_by_variant_and_condition(runs: tuple[str, str]) -> 
     found = compare(one, two)
     variants, tests = {"base", "reviews-ft", "reviews-fticl2"}, {"reviews", "scenes", "quiz"}
     assert set(records(found)) == {(v, t, 0, "p1", 0) for v in variants for t in tests}
-    assert "Not compared: 9 conditions that only A has, 9 that only B has." in found.notes
+    assert "Not compared: 9 settings that only A has, 9 that only B has." in found.notes
     for (variant, *_), row in records(found).items():
         assert (row["only_a"], row["only_b"], row["other_prompts"]) == (0, 0, 0)
         if variant == "base":
@@ -308,7 +308,7 @@ def test_scores_of_a_whole_set_have_no_single_documents_that_moved(runs: tuple[s
 
 def test_a_variant_named_once_is_meant_on_both_sides(runs: tuple[str, str]) -> None:
     one, two = runs
-    assert {row.condition[0][0] for row in compare(f"{one}:base", two).rows} == {"test_dataset"}
+    assert {row.setting[0][0] for row in compare(f"{one}:base", two).rows} == {"test_dataset"}
     with pytest.raises(SpilloverError, match=r"no variant 'reviews' .*did you mean 'reviews-ft'\?"):
         compare(one, f"{two}:reviews")
     with pytest.raises(SpilloverError, match=r"no metric 'accurracy' .*did you mean 'accuracy'\?"):
