@@ -27,12 +27,12 @@ from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
 from spillover.experiment.strategy import Lora
 from spillover.text.samples import Sample
+from spillover.train.axes import let_move
 from spillover.train.trainer import (
     PackedBatch,
     PrefixTrainer,
     Trained,
     _arguments,
-    _with_adapter,
     collate,
     pack_samples,
     summed_loss,
@@ -483,7 +483,7 @@ ADAPTER = Recipe(learning_rate=1e-2, num_train_epochs=1, batch_size=4, seed=3, w
 def test_lora_moves_the_adapter_alone(tmp_path: Path) -> None:
     _, model = pair()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    model = _with_adapter(model, Lora(lora_r=4))
+    model = let_move(model, Lora(lora_r=4))
     moved = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert moved
     assert all("lora_" in name for name in moved)
@@ -497,7 +497,7 @@ def test_lora_moves_the_adapter_alone(tmp_path: Path) -> None:
 
 def with_random_adapter(model: Any, lora: Lora) -> Any:
     """As initialised an adapter does nothing, and half of it has no gradient."""
-    adapted = _with_adapter(model, lora)
+    adapted = let_move(model, lora)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
