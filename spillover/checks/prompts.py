@@ -134,7 +134,7 @@ class PromptCheck:
         labels = self.labels or {}
         if len(set(map(len, labels.values()))) > 1:
             listed = ", ".join(f"{label.strip()} {len(tokens)}" for label, tokens in labels.items())
-            what = f"labels differ in length ({listed} tokens); each is scored whole"
+            what = f"labels differ in length ({listed} tokens); each label is scored as a whole"
             yield Finding("note", f"{what}, and the mean over its tokens is kept too", where)
         for shared in self.shared_first:
             what = f"labels {' and '.join(shared)} begin with the same token"
@@ -160,7 +160,7 @@ class Preflight:
 
     def findings(self) -> Iterator[Finding]:
         longest = max(self.prompts, key=lambda check: check.longest)
-        what = f"the longest prompt takes {longest.longest:,} tokens with its answer, the model has {self.context:,}"
+        what = f"the longest prompt has {longest.longest:,} tokens with its answer; the model takes {self.context:,}"
         yield Finding("note", what, longest.longest_in)
         for check in self.prompts:
             yield from check.findings(self.whole_labels)

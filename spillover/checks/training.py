@@ -45,7 +45,9 @@ class TrainingCheck:
         if self.dropped:
             yield Finding("warning", f"{self.dropped:,} of {self.of:,} {limit} and are dropped", where)
         if self.longest > context:
-            what = f"the longest sample has {self.longest:,} tokens, the model has {context:,}: lower train.max_length"
+            what = (
+                f"the longest sample has {self.longest:,} tokens; the model takes {context:,}: lower train.max_length"
+            )
             yield Finding("warning", what, where)
         steps = f"{count(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all"
         what = f"{count(self.samples, 'sample')}, {steps}; the longest has {self.longest:,} tokens"

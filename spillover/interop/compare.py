@@ -210,10 +210,10 @@ def _lacking(ours: Side, theirs: Side) -> str:
 def _notes(rows: Sequence[PairedScores], settings_a: int, settings_b: int, without: int) -> Iterator[str]:
     clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
     yield (
-        "Over the n documents that both answered: the change from A to B and its 95 % interval; p of a paired test, "
-        f"and after Holm over {len(rows)} rows; mde, the smallest change that these documents show with 80 % power "
-        f"after that correction (–: none); on how many documents B scores higher and lower. {clear} of {len(rows)} "
-        f"changes stand out (▲ ▼); {_unseen(rows)}."
+        "B − A is the change on the n documents that both answered, with its 95 % interval. p is of a paired test; "
+        f"below it is p after Holm's correction over {len(rows)} rows. mde is the smallest change that n documents "
+        "detect with 80 % power after that correction (–: none). The last column counts documents on which B scores "
+        f"higher and lower. {clear} of {len(rows)} changes are beyond chance (▲ ▼); {_unseen(rows)}."
     )
     if other := sum(row.other_prompts for row in rows):
         yield (
@@ -227,12 +227,12 @@ def _notes(rows: Sequence[PairedScores], settings_a: int, settings_b: int, witho
 
 
 def _unseen(rows: Sequence[PairedScores]) -> str:
-    """How large the changes that do not stand out would have to be."""
+    """How large the other changes would have to be."""
     text = "for the others there is insufficient evidence"
     others = sorted((row for row in rows if not row.is_clear and isfinite(row.mde)), key=lambda row: row.mde)
     if others:
         ends = dict.fromkeys(map(_mde, (others[0], others[-1])))
-        text += f": with these n, a true change below {' to '.join(ends)} often goes unseen"
+        text += f": with these n, a true change below {' to '.join(ends)} often goes undetected"
     return text
 
 

@@ -41,7 +41,7 @@ def _level(level: Level) -> Text:
 
 def _audit_table(audit: Sequence[Audited]) -> Table:
     """Each data set with its lists, and below them what was found: how many rows, how many of them scored, which."""
-    table = Table("data", "rows", "scored", "what", "such as rows", box=None, header_style="bold", pad_edge=False)
+    table = Table("data", "rows", "scored", "what", "example rows", box=None, header_style="bold", pad_edge=False)
     table.columns[1].justify = table.columns[2].justify = "right"
     for column in table.columns[3:]:
         column.overflow = "fold"

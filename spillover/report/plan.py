@@ -54,7 +54,7 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
         lines.append("Disk: known once the model's weights are here.")
     elif estimate.train_tokens:
         lines.append(
-            f"Weights that stay: {gigabytes(estimate.bytes_kept)} (keep: {estimate.keep}); "
+            f"Weights that are kept: {gigabytes(estimate.bytes_kept)} (keep: {estimate.keep}); "
             f"{gigabytes(free_space(folder))} are free for {folder}."
         )
     if estimate.seconds is None:
@@ -79,7 +79,7 @@ def amount(number: float) -> str:
 
 def standing(grid: Grid, valid: Container[str]) -> RenderableType:
     """How many cells of each variant are there. `valid` are the keys of the cells that count."""
-    table = Table("variant", "cells there", "missing", box=None, header_style="bold", pad_edge=False)
+    table = Table("variant", "cells done", "missing", box=None, header_style="bold", pad_edge=False)
     for variant in grid.variants:
         cells = [cell for cell in grid.cells if cell.variant == variant.key]
         there = sum(cell.key in valid for cell in cells)
