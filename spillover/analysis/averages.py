@@ -44,7 +44,7 @@ def results_of(source: HasTable | Results) -> Results:
 
 
 def recipes(df: pd.DataFrame) -> pd.Series:
-    """What tells a row's variant from the others of its training set, in a word or two: `fticl2`, `ft 4,000`."""
+    """A label for each row's variant, short but unique within its training set: `fticl2`, `ft 4,000`."""
     names = [name for name in FACTORS if name in df]
     known = df[["variant", *names]].drop_duplicates("variant").set_index("variant")
     trained = known[known["strategy"].notna()] if "strategy" in known else known[:0]
@@ -63,7 +63,7 @@ def recipes(df: pd.DataFrame) -> pd.Series:
 
 
 def titles_of(results: Results) -> dict[str, str]:
-    """What data sets are called: those of the study as there, test sets as the experiment says."""
+    """The titles of data sets: those of the study, and of test sets as the experiment gives them."""
     study = {name: spec.title or name for name, spec in load_suite("paper").datasets.items()}
     return study | {test.name: test.title or test.name for test in results.grid.tests}
 
@@ -73,20 +73,23 @@ ARM = ["label", "train_dataset", "train_size", "train_shots", "role", "test_data
 
 @dataclass(frozen=True)
 class Averages:
-    """Mean scores of each test set's first metric, a row for each recipe and condition, and what data sets are called.
+    """Mean scores of each test set's first metric, a row for each recipe and condition.
 
     Columns: those of `ARM`, where train_shots is 0 for plain fine-tuning and `label` names the recipe; value, ci_low,
-    ci_high averaged over seeds and draws; the least n; and `tip`, all that in words.
+    ci_high averaged over seeds and draws; the least n; and `tip`, all of it in words. `titles` are those of data sets,
+    `kinds` the kind of task of each training set.
     """
 
     df: pd.DataFrame
     titles: Mapping[str, str]
+    kinds: Mapping[str, str]
 
     @classmethod
     def of(cls, source: Source) -> Averages:
         df = tidy(source)
         titles = {} if isinstance(source, pd.DataFrame) else titles_of(results_of(source))
-        return cls(means(df, recipes(df)), titles)
+        kinds = dict(zip(df["train_dataset"], df["train_kind"], strict=True))
+        return cls(means(df, recipes(df)), titles, kinds)
 
     def title(self, name: str) -> str:
         return self.titles.get(name, name)

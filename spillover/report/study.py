@@ -24,8 +24,6 @@ from ..plan.grid import Cell, Grid, Variant
 from . import charts
 from .charts import Figure, Look, Panel
 
-GENERATION = {"rougeL", "bleu"}  # first metrics of test sets of free text
-
 
 def _pairs(text: str) -> tuple[Pair, ...]:
     """`a: b c; d: e` as pairs of training and test set."""
@@ -182,10 +180,10 @@ HOW = (
 def as_bars(data: Averages, number: int) -> Figure:
     """Figures 4 to 7."""
     roles = ("in_domain", "out_of_domain") if number in (4, 6) else ("cross_task",)
-    kinds, prompt = _is_generation(data), data.first_prompt()
+    kind, prompt = "generation" if number in (4, 5) else "classification", data.first_prompt()
     data = data.only(data.df["prompt"] == prompt)
     with_fticl = set(data.df.loc[data.df["train_shots"] > 0, "train_dataset"])
-    of_kind = [train for train, generation in kinds.items() if generation == (number in (4, 5)) and train in with_fticl]
+    of_kind = [train for train in with_fticl if data.kinds.get(train) == kind]
     pairs, lacking = panels(data, number, [pair for pair in data.pairs(*roles) if pair[0] in of_kind])
     drawn = []
     for train, test in pairs:
@@ -200,11 +198,6 @@ def as_bars(data: Averages, number: int) -> Figure:
         panels=tuple(drawn),
         lacking=lacking,
     )
-
-
-def _is_generation(data: Averages) -> dict[str, bool]:
-    """By training set, whether its task is free text: as its tests of the same task are."""
-    return {train: data.metric(test) in GENERATION for train, test in data.pairs("in_domain", "out_of_domain")}
 
 
 def _bars(rows: pd.DataFrame) -> pd.DataFrame:
