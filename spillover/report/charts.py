@@ -15,11 +15,8 @@ light.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,7 +76,6 @@ class Figure:
     panels: tuple[Panel, ...]
     lacking: tuple[str, ...] = ()
     columns: int = 4
-    drawing: Drawing | None = field(default=None, repr=False)
 
     @property
     def spec(self) -> Spec:
@@ -92,9 +88,7 @@ class Figure:
 
     @cached_property
     def svg(self) -> str:
-        """As a file. vl-convert runs Vega without a network, in this process or in that of `drawing`."""
-        if self.drawing is not None:
-            return self.drawing.svgs[self.name]
+        """As a file. vl-convert runs Vega without a network."""
         import vl_convert
 
         svg: str = vl_convert.vegalite_to_svg(self.spec)
@@ -109,59 +103,6 @@ class Figure:
 
 # Columns that repeat what others contain, or that only the drawing needs.
 HIDDEN = ("panel", "tip", "role", "where", "train_size", "train_shots")
-
-
-# --- drawn in another process -----------------------------------------------------------------------------------------
-
-
-class Drawing:
-    """The SVG files that a `process` makes, by the names of figures. They must be read within the block of `beside`."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-
-    @cached_property
-    def svgs(self) -> Mapping[str, str]:
-        """Waits until the process has drawn all figures."""
-        assert self.process.stdout is not None
-        answer = self.process.stdout.read()
-        if code := self.process.wait():
-            raise RuntimeError(f"figures could not be drawn (exit code {code}): the reason is on stderr")
-        svgs: dict[str, str] = json.loads(answer)
-        return svgs
-
-
-DRAW = """
-import json, sys
-specs, sys.path[:] = json.load(sys.stdin.buffer)
-import vl_convert
-json.dump({name: vl_convert.vegalite_to_svg(spec) for name, spec in specs.items()}, sys.stdout)
-"""
-
-
-@contextmanager
-def beside(figures: Iterable[Figure]) -> Iterator[list[Figure]]:
-    """The figures, drawn by another process while this one goes on.
-
-    Vega takes seconds for many panels. A thread would not help, since vl-convert holds Python's lock while it draws.
-    """
-    figures = list(figures)
-    specs = {figure.name: figure.spec for figure in figures if figure.panels}
-    if not specs:
-        yield figures
-        return
-    command, pipe = [sys.executable, "-P", "-c", DRAW], subprocess.PIPE
-    # In its own session it does not receive Ctrl-C. The end of this block ends it.
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:
-        try:
-            assert process.stdin is not None
-            with suppress(BrokenPipeError):  # the process has died, and `svgs` raises
-                process.stdin.write(json.dumps([specs, sys.path]).encode())
-                process.stdin.close()
-            drawing = Drawing(process)
-            yield [replace(figure, drawing=drawing) for figure in figures]
-        finally:
-            process.kill()
 
 
 # --- panels -----------------------------------------------------------------------------------------------------------

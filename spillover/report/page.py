@@ -60,31 +60,31 @@ def write(
     inside = figures.seen_inside(results, folder)
     planned, titles = study.unfinished(results), titles_of(results)
     linked = path.parent / "figures"
-    with charts.beside(figures.every(results, inside)) as every:
-        plane, weights, *of_study = every
-        answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
-        said = sections.everything(results, folder, answers)  # before anything that waits for a drawing
-        if exported:
-            exports.write(every, linked)
-        text = environment.from_string(html).render(
-            grid=results.grid,
-            version=__version__,
-            today=(today or date.today()).isoformat(),
-            css=Markup(css),
-            css_hash=_digest(css),
-            js=Markup(js),
-            js_hash=_digest(js),
-            done=len(results.grid.cells) - len(results.missing),
-            planned=len(results.grid.cells),
-            role_titles=ROLE_TITLES,
-            min_rows=MIN_ROWS,
-            **said,
-            why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
-            plane=drawn(plane, linked),
-            figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
-            data=Markup(as_json(payload(results, answers))),
-            packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
-        )
+    every = figures.every(results, inside)
+    plane, weights, *of_study = every
+    answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
+    said = sections.everything(results, folder, answers)
+    if exported:
+        exports.write(every, linked)
+    text = environment.from_string(html).render(
+        grid=results.grid,
+        version=__version__,
+        today=(today or date.today()).isoformat(),
+        css=Markup(css),
+        css_hash=_digest(css),
+        js=Markup(js),
+        js_hash=_digest(js),
+        done=len(results.grid.cells) - len(results.missing),
+        planned=len(results.grid.cells),
+        role_titles=ROLE_TITLES,
+        min_rows=MIN_ROWS,
+        **said,
+        why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
+        plane=drawn(plane, linked),
+        figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
+        data=Markup(as_json(payload(results, answers))),
+        packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
+    )
     write_whole(path, text)
     return [one for one in every if one.panels]
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import fakestore
-import pandas as pd
 import pytest
 
 import spillover as so
@@ -159,28 +158,3 @@ def test_rows_of_panels_fit_the_page(results: Results) -> None:
     for columns in range(1, 6):
         spec = charts.grid([panel] * columns, columns)
         assert columns * (spec["concat"][0]["width"] + charts.BETWEEN) - charts.BETWEEN <= charts.FULL
-
-
-def test_figures_drawn_beside_are_the_same(results: Results, base_only: Results) -> None:
-    with charts.beside(figures.every(results, {})) as every:
-        assert all(one.svg == replace(one, drawing=None).svg for one in every if one.panels)
-    with charts.beside(figures.every(base_only, {})) as every:
-        assert [one.drawing for one in every] == [None] * len(every)  # nothing to draw needs no process
-
-
-def test_a_figure_that_cannot_be_drawn_is_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
-    panel = charts.Panel("broken", {"mark": "no such mark"}, pd.DataFrame())
-    with (
-        pytest.raises(RuntimeError, match="could not be drawn"),
-        charts.beside([charts.Figure(0, "broken", "", "", (panel,))]) as (broken,),
-    ):
-        assert broken.svg
-    assert "Traceback" in capfd.readouterr().err
-
-
-def test_what_fails_while_figures_are_drawn_waits_for_none(results: Results, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="of ours"), charts.beside(figures.every(results, {})) as every:
-        process = next(one.drawing.process for one in every if one.drawing)
-        raise ValueError("of ours")
-    assert process.poll() is not None
-    assert capfd.readouterr().err == ""
