@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, written
-from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import MatrixEntry, groups, matrix
+from ..analysis.results import Results
+from ..analysis.summaries import MatrixEntry
 from ..analysis.verdict import caveats, verdicts
 from ..disk import as_bytes, write_whole
 from .figures import Figure
+from .matrix import Block, blocks, notes
 
 FILES = ("svg", "pdf", "png", "csv", "tex", "md")
 PNG_SCALE = 2.0  # twice the pixels, for print and sharp screens
@@ -102,9 +102,6 @@ def latex(columns: Sequence[str], rows: Cells) -> str:
     return "\n".join([rf"\begin{{tabular}}{{{'l' * len(columns)}}}", *body, r"\end{tabular}", ""])
 
 
-# --- to be printed ----------------------------------------------------------------------------------------------------
-
-
 def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> str:
     """The results as text that ends in a line break."""
     if format == "csv":
@@ -112,47 +109,25 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
     if format == "json":
         return f"{results.df.to_json(orient='records')}\n"
     found = verdicts(results)
-    notes = [*caveats(results, found), *NOTES]
-    parts: list[str] = []
+    sentences = [
+        (f"{verdict.title}: {verdict.advice}", verdict.why, [f"{line.name}: {line.sentence}" for line in verdict.lines])
+        for verdict in found
+    ]
+    tables = [(block.title, *_as_table(block)) for block in blocks(results)]
+    closing = [*caveats(results, found), *notes(results)]
     if format == "md":
-        for verdict in found:
-            parts.append(f"**{verdict.title}: {verdict.advice}** {verdict.why}\n")
-            parts.append("".join(f"- {line.name}: {line.sentence}\n" for line in verdict.lines))
-        parts += [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in matrix_tables(results)]
-        return "\n".join([*parts, *(f"{note}\n" for note in notes)])
-    for verdict in found:
-        parts += [
-            f"% {verdict.title}: {verdict.advice} {verdict.why}",
-            *(f"% {x.name}: {x.sentence}" for x in verdict.lines),
-        ]
-    parts += [f"\n% {title}\n{latex(columns, rows)}" for title, columns, rows in matrix_tables(results)]
-    return "\n".join([*parts, *(f"% {note}" for note in notes), ""])
+        parts = [f"**{advice}** {why}\n\n" + "".join(f"- {x}\n" for x in lines) for advice, why, lines in sentences]
+        parts += [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
+        return "\n".join([*parts, *(f"{note}\n" for note in closing)])
+    parts = ["\n".join(f"% {x}" for x in (f"{advice} {why}", *lines)) for advice, why, lines in sentences]
+    parts += [f"\n% {title}\n{latex(columns, rows)}" for title, columns, rows in tables]
+    return "\n".join([*parts, *(f"% {note}" for note in closing), ""])
 
 
-NOTES = (
-    "Scores are of 100, with the change from the base and its 95 % interval; the base has the interval of its score. "
-    "▲ ▼: beyond chance after Holm's correction over the matrix. *: not all cells have run.",
-)
-
-
-# --- the matrix as tables ---------------------------------------------------------------------------------------------
-
-
-def matrix_tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The generalisation matrix as (title, columns, rows), a table for each training set."""
-    tables = []
-    for group in groups(results):
-        variants = [*([results.base] if results.base else []), *group.variants]
-        columns = ["role", "test set", "metric", "n", *(variant.name for variant in variants)]
-        rows = []
-        for role, tests in group.columns:
-            for test in tests:
-                entries = [matrix(results).get((variant.name, test.name)) for variant in variants]
-                n = max((entry.n for entry in entries if entry), default=0)
-                facts = [ROLE_TITLES[role], test.title or test.name, METRICS[test.metrics[0]].title, str(n)]
-                rows.append([*facts, *map(_entry, entries)])
-        tables.append((group.title, columns, rows))
-    return tables
+def _as_table(block: Block) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows."""
+    columns = ["role", "test set", "metric", "n", *(variant.name for variant in block.variants)]
+    return columns, [[row.role, row.title, row.metric, row.n, *map(_entry, row.entries)] for row in block.rows]
 
 
 def _entry(entry: MatrixEntry | None) -> str:

@@ -6,38 +6,40 @@ here and not in the template, except for scores and changes, which have filters.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..analysis.contrasts import ALPHA
 from ..analysis.judge import RULINGS, Judgement, judge_all
-from ..analysis.metrics import METRICS
 from ..analysis.numbers import details, noise, points, written
 from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes
+from ..analysis.summaries import MatrixEntry, recipe_changes
 from ..analysis.verdict import caveats, verdicts
-from ..plan.grid import Grid, TestInfo
-from ..stats import MIN_ROWS
+from ..plan.grid import Grid, Variant
 from ..store.store import Store
 from ..text.task import FIVE
 from .evidence import MARKS, records
 from .examples import Tally, Written
+from .matrix import Row, blocks, count, notes
 
-SMALL_N = 100  # with fewer documents in a test set, the page says which changes could not have been detected
 SHADES = (0.05, 0.15)  # from 5 and from 15 points on, a cell of the matrix is darker
 
 Table = dict[str, Any]
+NUMBERS = re.compile(r"(?:[\d\s.,;%+−±▲▼[\]–-]|of|seeds|\(no interval\))*")
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> Table:
-    """A table for the template, without empty columns. Columns named in `numeric` are aligned to the right."""
-    rows = [list(row) for row in rows]
-    kept = [i for i in range(len(columns)) if any(row[i] != "" for row in rows)]
-    columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
-    right = {i for i, name in enumerate(columns) if name in numeric}
-    return {"caption": caption, "columns": columns, "rows": rows, "numeric": right}
+def table(caption: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+    """A table for the template, of rows by column. Empty columns are left out; numbers are aligned to the right."""
+    rows = list(rows)
+    named = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in named if any(row.get(name, "") != "" for row in rows)]
+    cells = [[row.get(name, "") for name in columns] for row in rows]
+    texts = [[str(cell["text"] if isinstance(cell, dict) else cell) for cell in row] for row in cells]
+    right = {i for i in range(1, len(columns)) if all(NUMBERS.fullmatch(row[i]) for row in texts)}
+    return {"caption": caption, "columns": columns, "rows": cells, "numeric": right}
 
 
 def everything(results: Results, folder: Path, answers: Written) -> dict[str, Any]:
@@ -46,7 +48,8 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "protocol": results.grid.protocol,
         "small_print": list(small_print(results.grid)),
         "verdicts": (found := verdicts(results)),
-        "notes": [*caveats(results, found), *notes(results)],
+        "caveats": caveats(results, found),
+        "notes": notes(results),
         "matrices": matrices(results, answers.tallies),
         "claims": claims(judge_all(results, Store(folder))),
         "has_examples": bool(answers.index),
@@ -63,32 +66,6 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
     }
 
 
-# --- verdict ----------------------------------------------------------------------------------------------------------
-
-
-def notes(results: Results) -> Iterator[str]:
-    """How to read the marks of the verdict and the matrix, and what so few rows cannot show."""
-    compared = [entry for entry in matrix(results).values() if entry.change is not None]
-    if compared:
-        yield (
-            f"▲ and ▼ mark changes beyond chance: p < {ALPHA} after Holm’s correction over all changes shown together, "
-            f"and at least {MIN_ROWS} independent documents. Intervals are those of single changes, so an interval may "
-            "exclude zero where no change is marked."
-        )
-    least = min((entry.n for entry in compared), default=SMALL_N)
-    found = sorted(e.change.mde for e in compared if e.change and e.change.clusters >= MIN_ROWS)
-    if least < SMALL_N and found:
-        mde = found[len(found) // 2]
-        yield f"The smallest test set has {_count(least, 'document')}. " + (
-            f"After that correction a change of about {points(mde)} points on one test set is detected with 80 % "
-            "power. Smaller changes often are not detected."
-            if mde < 1
-            else "After that correction no change on one test set is detected with 80 % power."
-        )
-    if any(entry.cells < entry.planned for entry in matrix(results).values()):
-        yield "A score with * is the mean of a part of its cells. Changes compare only cells that both variants have."
-
-
 def small_print(grid: Grid) -> Iterator[str]:
     """Limits of the data, for the top of the page."""
     if any(test.source.startswith("builtin:") for test in grid.tests):
@@ -97,54 +74,33 @@ def small_print(grid: Grid) -> Iterator[str]:
 
 def placer(results: Results) -> Callable[[float], str]:
     """A change's place on the common scale of the interval bars, -100 to 100."""
-    ends = [
-        abs(end) for c in recipe_changes(results).values() for end in (c.effect.interval.low, c.effect.interval.high)
-    ]
+    intervals = [change.effect.interval for change in recipe_changes(results).values()]
+    ends = [abs(end) for interval in intervals for end in (interval.low, interval.high)]
     reach = max(ends, default=0.0) or 1.0
     return lambda value: f"{100 * value / reach:.1f}"
-
-
-# --- the matrix -------------------------------------------------------------------------------------------------------
 
 
 def matrices(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> list[dict[str, Any]]:
     """A table for each training set: rows are test sets by role, columns the base and the variants."""
     names = [variant.name for variant in results.grid.variants]
     tests = [test.name for test in results.grid.tests]
-    found = []
-    for group in groups(results):
-        variants = [*([results.base] if results.base else []), *group.variants]
-        parts = [
-            {
-                "role": ROLE_TITLES[role],
-                "rows": [
-                    {
-                        "title": test.title or test.name,
-                        "metric": METRICS[test.metrics[0]].title,
-                        "n": n_of(results, test),
-                        "tiles": [
-                            {
-                                **_tile(matrix(results).get((variant.name, test.name))),
-                                "off": tallies.get((variant.name, test.name), Tally()).rate,
-                                "v": names.index(variant.name),
-                                "t": tests.index(test.name),
-                            }
-                            for variant in variants
-                        ],
-                    }
-                    for test in of_role
-                ],
-            }
-            for role, of_role in group.columns
-        ]
-        found.append({"title": group.title, "variants": [v.name for v in variants], "parts": parts})
-    return found
 
+    def tiles(row: Row, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
+        for variant, entry in zip(variants, row.entries, strict=True):
+            off = tallies.get((variant.name, row.test.name), Tally()).rate
+            yield {**_tile(entry), "off": off, "v": names.index(variant.name), "t": tests.index(row.test.name)}
 
-def n_of(results: Results, test: TestInfo) -> str:
-    """Documents that entries of a test set rest on."""
-    counts = sorted({entry.n for (_, name), entry in matrix(results).items() if name == test.name}) or [test.n]
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    return [
+        {
+            "title": block.title,
+            "variants": block.variants,
+            "parts": [
+                {"role": role, "rows": [{"row": row, "tiles": tiles(row, block.variants)} for row in rows]}
+                for role, rows in groupby(block.rows, lambda row: row.role)
+            ],
+        }
+        for block in blocks(results)
+    ]
 
 
 def _tile(entry: MatrixEntry | None) -> dict[str, Any]:
@@ -170,31 +126,36 @@ def _tile_title(entry: MatrixEntry) -> str:
     return f"{words}; change from the base {written(entry.change)}{end}; {details(entry.change)}"
 
 
-# --- claims -----------------------------------------------------------------------------------------------------------
-
-
 def claims(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
     """The claims with their evidence. Comparisons that have not run are named but not listed place by place."""
     if not judgements:
         return None
     items = [
-        {
-            **record,
-            "mark": MARKS[record["ruling"]],
-            "comparisons": [one for one in record["comparisons"] if one["ruling"] != "missing"],
-        }
-        for record in records(judgements)
+        {**one, "mark": MARKS[one["ruling"]], "table": _evidence(one)}
+        for one in sorted(records(judgements), key=lambda one: one["ruling"] == "missing")
     ]
-    counts = {ruling: sum(item["ruling"] == ruling for item in items) for ruling in RULINGS}
-    said = ", ".join(f"{count} {ruling}" for ruling, count in counts.items() if count)
-    order = {ruling: i for i, ruling in enumerate(RULINGS)}
-    return {
-        "intro": f"{said[0].upper()}{said[1:]}.",
-        "judged": sorted(items, key=lambda item: order[item["ruling"]] > 2),
-    }
+    counts = Counter(item["ruling"] for item in items)
+    said = ", ".join(f"{counts[ruling]} {ruling}" for ruling in RULINGS if counts[ruling])
+    return {"intro": f"{said[0].upper()}{said[1:]}.", "judged": items}
 
 
-# --- data and prompts -------------------------------------------------------------------------------------------------
+def _evidence(claim: Mapping[str, Any]) -> Table:
+    return table(
+        f"Evidence for {claim['id']}",
+        (
+            {
+                "Compared": one["what"],
+                "Where": one["where"],
+                "Expected": one["expected"],
+                "Found": one["written"],
+                "n": one["n"] or "–",
+                "Verdict": one["ruling"],
+                "Cells": f"{one['cells_there']} of {one['cells_wanted']}",
+            }
+            for one in claim["comparisons"]
+            if one["ruling"] != "missing"
+        ),
+    )
 
 
 def task_title(task: str) -> str:
@@ -211,29 +172,27 @@ def data_sets(results: Results) -> Table:
             trains += [train] if train not in trains else []
     return table(
         "Test sets, as Table 1 of the study. A set is cross-task for every training set that its role does not name",
-        ["Test set", "Task", "Role", "Rows", "Left out", "Source", "Notes"],
         (
-            [
-                test.title or test.name,
-                task_title(test.task),
-                "; ".join(f"{role} for {', '.join(trains)}" for role, trains in roles[test.name].items())
+            {
+                "Test set": test.title or test.name,
+                "Task": task_title(test.task),
+                "Role": "; ".join(f"{role} for {', '.join(trains)}" for role, trains in roles[test.name].items())
                 or ROLE_TITLES["cross_task"],
-                test.n,
-                test.excluded or "–",
-                test.source,
-                "; ".join(test.notes),
-            ]
+                "Rows": test.n,
+                "Left out": test.excluded or "–",
+                "Source": test.source,
+                "Notes": "; ".join(test.notes),
+            }
             for test in results.grid.tests
         ),
-        ["Rows", "Left out"],
     )
 
 
 def label_table(grid: Grid) -> Table:
     """Table 4 of the study."""
     labels = {test.task: ", ".join(test.labels) if test.labels else "free text" for test in grid.tests}
-    rows = ([task_title(task), listed] for task, listed in labels.items())
-    return table("Labels, as Table 4 of the study", ["Task", "Labels"], rows)
+    rows = ({"Task": task_title(task), "Labels": listed} for task, listed in labels.items())
+    return table("Labels, as Table 4 of the study", rows)
 
 
 def data_examples(results: Results, answers: Written) -> list[dict[str, str]]:
@@ -251,53 +210,50 @@ def audit(folder: Path) -> dict[str, Any] | None:
     if kept is None:
         return None
     lists = kept["lists"]
-    found = [(one, defect) for one in lists for defect in one["defects"]]
-    warned = sum(defect["level"] == "warning" for _, defect in found)
-    text = f"Checked: {_count(len(lists), 'list')} of rows. Found: {_count(len(found) - warned, 'note')}, "
-    text += f"{_count(warned, 'warning')}."
     rows = [
-        [one["name"], defect["what"], defect["level"], defect["count"] or "–", defect["of"], defect["example"]]
-        for one, defect in found
+        {
+            "List": one["name"],
+            "What": defect["what"],
+            "Level": defect["level"],
+            "Rows": defect["count"] or "–",
+            "Of": defect["of"],
+            "For example": defect["example"],
+        }
+        for one in lists
+        for defect in one["defects"]
     ]
-    columns = ["List", "What", "Level", "Rows", "Of", "For example"]
-    findings = table("Findings, list by list", columns, rows, ["Rows", "Of"]) if rows else None
-    return {"text": text, "table": findings}
+    warned = sum(row["Level"] == "warning" for row in rows)
+    text = f"Checked: {count(len(lists), 'list')} of rows. Found: {count(len(rows) - warned, 'note')}, "
+    return {"text": f"{text}{count(warned, 'warning')}.", "table": table("Findings, list by list", rows)}
 
 
-# --- what ran ---------------------------------------------------------------------------------------------------------
-
-
-def findings(grid: Grid) -> Table | None:
+def findings(grid: Grid) -> Table:
     """Warnings and notes from before the run."""
-    if not grid.warnings:
-        return None
     ranked = sorted(grid.warnings, key=lambda finding: finding.level != "warning")
-    rows = ([finding.where, finding.level, finding.what] for finding in ranked)
-    return table("Findings before the run", ["Where", "Level", "What"], rows)
+    rows = ({"Where": finding.where, "Level": finding.level, "What": finding.what} for finding in ranked)
+    return table("Findings before the run", rows)
 
 
-TRAINED = ["Samples", "Steps", "Loss", "Seconds", "Tokens", "Without sharing", "Saved"]
-
-
-def training(results: Results, folder: Path) -> Table | None:
+def training(results: Results, folder: Path) -> Table:
     """The cost of training, from the receipts of the variants."""
     store = Store(folder)
     rows = []
     for variant in results.grid.variants:
         receipt = store.variant_receipt(variant.key) if variant.kind == "trained" else None
         if receipt:
-            tokens, plain = receipt.get("tokens") or 0, receipt.get("tokens_plain") or 0
             loss = receipt.get("loss")
-            learnt = [f"{receipt.get('rows', 0):,}", receipt.get("steps", "–"), "–" if loss is None else f"{loss:.3f}"]
-            cost = [f"{receipt.get('seconds') or 0:,.0f}", f"{tokens:,}", f"{plain:,}", _saved(tokens, plain)]
-            how = [variant.seed, receipt.get("precision", "–"), receipt.get("device", "–")]
-            rows.append([variant.name, *learnt, *cost, *how])
-    columns = ["Variant", *TRAINED, "Seed", "Precision", "Device"]
-    caption = "Training: tokens computed, and tokens without shared prefixes"
-    return table(caption, columns, rows, [*TRAINED, "Seed"]) if rows else None
-
-
-SCORED = ["Cells", "Seconds", "Tokens", "Without sharing", "Saved", "Generated"]
+            rows.append(
+                {
+                    "Variant": variant.name,
+                    "Samples": f"{receipt.get('rows', 0):,}",
+                    "Steps": receipt.get("steps", "–"),
+                    "Loss": "–" if loss is None else f"{loss:.3f}",
+                    **_cost([receipt], seconds=".0f"),
+                    "Seed": variant.seed,
+                    **_how([receipt], "precision", "device"),
+                }
+            )
+    return table("Training: tokens computed, and tokens without shared prefixes", rows)
 
 
 def scoring(results: Results) -> Table:
@@ -306,17 +262,38 @@ def scoring(results: Results) -> Table:
     rows = []
     for variant in results.grid.variants:
         cells = results.cells_of([variant])
-        found = [results.receipts[c.key] for c in cells if c.key in results.receipts and c.key not in missing]
-        tokens, plain = _total(found, "tokens"), _total(found, "tokens_plain")
-        done = sum(cell.key not in missing for cell in cells)
+        done = [cell.key for cell in cells if cell.key not in missing]
+        found = [results.receipts[key] for key in done if key in results.receipts]
         rows.append(
-            [variant.name, f"{done} of {len(cells)}", f"{_total(found, 'seconds'):,.1f}", f"{tokens:,.0f}"]
-            + [f"{plain:,.0f}", _saved(tokens, plain), f"{_total(found, 'tokens_generated'):,.0f}"]
-            + [_said(receipt.get(name) for receipt in found) for name in ("precision", "engine", "device")]
+            {
+                "Variant": variant.name,
+                "Cells": f"{len(done)} of {len(cells)}",
+                **_cost(found, seconds=".1f"),
+                "Generated": f"{_total(found, 'tokens_generated'):,.0f}",
+                **_how(found, "precision", "engine", "device"),
+            }
         )
-    columns = ["Variant", *SCORED, "Precision", "Engine", "Device"]
-    caption = "Scoring: tokens computed, and tokens without shared prefixes"
-    return table(caption, columns, rows, SCORED)
+    return table("Scoring: tokens computed, and tokens without shared prefixes", rows)
+
+
+def _cost(receipts: Sequence[Mapping[str, Any]], seconds: str) -> dict[str, str]:
+    tokens, plain = _total(receipts, "tokens"), _total(receipts, "tokens_plain")
+    return {
+        "Seconds": f"{_total(receipts, 'seconds'):,{seconds}}",
+        "Tokens": f"{tokens:,.0f}",
+        "Without sharing": f"{plain:,.0f}",
+        "Saved": f"{100 * (1 - tokens / plain):.0f} %" if plain else "–",
+    }
+
+
+def _total(receipts: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(sum(receipt.get(name) or 0 for receipt in receipts))
+
+
+def _how(receipts: Sequence[Mapping[str, Any]], *names: str) -> dict[str, str]:
+    """The distinct values of each name, joined."""
+    values = {name: dict.fromkeys(str(receipt[name]) for receipt in receipts if receipt.get(name)) for name in names}
+    return {name.capitalize(): ", ".join(found) or "–" for name, found in values.items()}
 
 
 def missing_cells(results: Results) -> list[str]:
@@ -332,20 +309,3 @@ def versions(receipts: Iterable[Mapping[str, Any]]) -> str:
         for name, version in (receipt.get("versions") or {}).items():
             found.setdefault(str(name), {})[str(version)] = None
     return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
-def _saved(tokens: float, plain: float) -> str:
-    return f"{100 * (1 - tokens / plain):.0f} %" if plain else "–"
-
-
-def _total(receipts: Sequence[Mapping[str, Any]], name: str) -> float:
-    return float(sum(receipt.get(name) or 0 for receipt in receipts))
-
-
-def _said(values: Iterable[Any]) -> str:
-    """The distinct values, joined."""
-    return ", ".join(dict.fromkeys(str(value) for value in values if value)) or "–"

@@ -11,6 +11,7 @@ Blue and orange, which colour-blind readers can tell apart, only repeat it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from rich import box
 from rich.console import Console
@@ -18,13 +19,11 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..analysis.contrasts import ALPHA
-from ..analysis.metrics import METRICS
 from ..analysis.numbers import noise, points, signed, signed_interval
-from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import Group, groups, matrix
+from ..analysis.results import Results
+from ..analysis.summaries import MatrixEntry
 from ..analysis.verdict import caveats, verdicts
-from ..plan.grid import TestInfo, Variant
+from .matrix import Block, Row, blocks, notes
 
 UP, DOWN = "bold dodger_blue1", "bold dark_orange"
 CELL_WIDTH = 14  # "[−12.3, +45.6]"
@@ -52,46 +51,42 @@ def verdict(results: Results, console: Console) -> None:
 
 def show_matrix(results: Results, console: Console) -> None:
     """Print the matrix of all variants, then how to read its numbers."""
-    for group in groups(results):
+    for block in blocks(results):
         console.print()
-        console.print(Text(group.title, style="bold"))
-        for table in _tables(results, group, console.width):
+        console.print(Text(block.title, style="bold"))
+        for table in _tables(block, bool(results.base), console.width):
             console.print(table)
     console.print()
     for note in notes(results):
         console.print(Text(note, style="dim"))
 
 
-def _tables(results: Results, group: Group, width: int) -> Iterator[Table]:
+def _tables(block: Block, has_base: bool, width: int) -> Iterator[Table]:
     """As many tables as the width needs. A heading and a rule separate the roles."""
-    tests = [test for _, of_role in group.columns for test in of_role]
-    base = [results.base] if results.base else []
-    names = min(NAME_WIDTH, max(max(len(test.name), len(_what(results, test))) for test in tests))
-    room = max(1, (width - names) // (CELL_WIDTH + GAP) - len(base))
-    for start in range(0, len(group.variants) or 1, room):
-        variants = [*base, *group.variants[start : start + room]]
+    names = min(NAME_WIDTH, max(max(len(row.test.name), len(_what(row))) for row in block.rows))
+    room = max(1, (width - names) // (CELL_WIDTH + GAP) - has_base)
+    places = list(range(len(block.variants)))
+    base, others = places[:has_base], places[has_base:]
+    for start in range(0, len(others) or 1, room):
+        shown = [*base, *others[start : start + room]]
         table = Table(Column("", overflow="fold", max_width=NAME_WIDTH), box=box.SIMPLE_HEAD, pad_edge=False)
-        for variant in variants:
-            table.add_column(Text(variant.name, style="bold"), overflow="fold", min_width=CELL_WIDTH)
-        for role, of_role in group.columns:
+        for i in shown:
+            table.add_column(Text(block.variants[i].name, style="bold"), overflow="fold", min_width=CELL_WIDTH)
+        for role, rows in groupby(block.rows, lambda row: row.role):
             if role:
-                table.add_row(Text(ROLE_TITLES[role], style="italic"))
-            for test in of_role:
-                name = Text(test.name, style="bold").append(f"\n{_what(results, test)}", style="dim not bold")
-                cells = [_cell(results, variant, test) for variant in variants]
-                table.add_row(name, *cells, end_section=test is of_role[-1])
+                table.add_row(Text(role, style="italic"))
+            for row in rows:
+                name = Text(row.test.name, style="bold").append(f"\n{_what(row)}", style="dim not bold")
+                table.add_row(name, *(_cell(row.entries[i]) for i in shown))
+            table.add_section()
         yield table
 
 
-def _what(results: Results, test: TestInfo) -> str:
-    """The metric and the number of documents."""
-    counts = {entry.n for (_, name), entry in matrix(results).items() if name == test.name}
-    n = f"{min(counts)}–{max(counts)}" if len(counts) > 1 else str(*counts or {test.n})
-    return f"{METRICS[test.metrics[0]].title}, n {n}"
+def _what(row: Row) -> str:
+    return f"{row.metric}, n {row.n}"
 
 
-def _cell(results: Results, variant: Variant, test: TestInfo) -> Text:
-    entry = matrix(results).get((variant.name, test.name))
+def _cell(entry: MatrixEntry | None) -> Text:
     if entry is None:
         return Text("missing", style="dim")
     text = Text(points(entry.score) + ("" if entry.cells == entry.planned else "*"))
@@ -103,27 +98,3 @@ def _cell(results: Results, variant: Variant, test: TestInfo) -> Text:
     text.append(f"\n{signed_interval(entry.delta_interval)}", style="dim")
     floor = noise(entry.change) if entry.change else ""
     return text.append(f"\nseeds {floor}", style="dim") if floor else text
-
-
-def notes(results: Results) -> list[str]:
-    """What a reader of the matrix must know."""
-    settings = sorted({entry.planned for entry in matrix(results).values()}) or [0]
-    many = str(settings[0]) if len(settings) == 1 else f"{settings[0]} to {settings[-1]}, by test set,"
-    lines = [
-        f"Scores are of 100, each the mean over shots and prompts ({many} settings). n counts documents. Brackets are "
-        "95 % intervals of single numbers.",
-    ]
-    compared = [entry for entry in matrix(results).values() if entry.delta is not None]
-    if compared:
-        lines.append(
-            "The base has the interval of its score. The others have their change from the base on the same rows and "
-            f"its interval. ▲ ▼: beyond chance, p < {ALPHA} after Holm’s correction over the {len(compared)} changes. "
-            "No arrow: insufficient evidence."
-        )
-    if any(entry.cells != entry.planned for entry in matrix(results).values()):
-        lines.append(
-            "*: not all cells have run. The score is over those that have, the change over those that the base has too."
-        )
-    if results.missing:
-        lines.append(f"{len(results.missing)} of {len(results.grid.cells)} cells are missing.")
-    return lines

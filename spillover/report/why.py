@@ -7,7 +7,7 @@ inside a model from `spillover.work.inspect`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..analysis.contrasts import slope
@@ -18,10 +18,12 @@ from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.suite import Role
 from ..work.inspect import Divergence, Inside
 from .examples import Tally
-from .sections import table
+from .sections import Table, table
 
+CORNER = "reference ↓ answer →"
 LISTED, SHOWN = 0.02, 16  # the smallest off-format rate that is listed, and the most rows
 Part = dict[str, Any]
+NOTHING: Part = {"title": "", "text": "", "table": None, "tables": [], "figure": None}
 
 
 def parts(
@@ -36,70 +38,62 @@ def parts(
         divergence(results, inside),
         unproven(inside),
     ]
-    return [part for part in found if part]
+    return [NOTHING | part for part in found if part]
 
-
-# --- contrasts --------------------------------------------------------------------------------------------------------
 
 CAPTION = "Points with 95 % intervals. ▲ ▼: beyond chance after Holm’s correction over this table"
 
 
-def _contrasts(results: Results) -> Iterator[Part | None]:
+def _contrasts(results: Results) -> Iterator[Part]:
     """A table for each family of effects."""
-    effects = families(results)
-    yield _effects(
-        effects.get("interaction", ()),
-        "What stayed in the domain",
-        "The change from the base in-domain minus the change elsewhere. Above zero, the gain did not carry over, or it "
-        "was paid for elsewhere. Around zero, the change is the same everywhere.",
-        lambda row: (row.name, row.where),
-    )
-    text = (
-        "What each further demonstration adds to the score (the slope over shots), minus what it adds for the base. "
-        "Below zero, fine-tuning has weakened in-context learning."
-    )
     base = slope(results, results.cells_of_base)
-    if base is not None:
-        text += f" For the base it adds {signed(base.value)} {signed_interval(base.interval)} over all test sets."
-    yield _effects(
-        effects.get("slope", ()), "What is left of in-context learning", text, lambda row: (row.name, row.where)
-    )
-    for strategy, other in compared_strategies(results).items():
-        yield _effects(
-            effects.get(family_of(strategy, other), ()),
-            f"{strategy.upper()} minus {other.upper()}",
-            f"How {strategy.upper()} differs from {other.upper()} on the same training rows, by the number of "
-            "demonstrations in the prompt.",
-            lambda row: (f"{row.name} − {row.less}, {row.where}", f"{row.shots} shots"),
-        )
+    adds = f"{signed(base.value)} {signed_interval(base.interval)}" if base else ""
     first, *others = formats(results)
-    yield _effects(
-        effects.get("prompt", ()),
-        "How much the prompt format matters",
-        f"Score in prompt format {first} minus the score in {' or '.join(others)}.",
-        lambda row: (row.name if len(others) == 1 else f"{row.name}, {first} − {row.less}", row.where),
-    )
+    about = {
+        "interaction": (
+            "What stayed in the domain",
+            "The change from the base in-domain minus the change elsewhere. Above zero, the gain did not carry over, "
+            "or it was paid for elsewhere. Around zero, the change is the same everywhere.",
+        ),
+        "slope": (
+            "What is left of in-context learning",
+            "What each further demonstration adds to the score (the slope over shots), minus what it adds for the "
+            "base. Below zero, fine-tuning has weakened in-context learning."
+            + (f" For the base it adds {adds} over all test sets." if adds else ""),
+        ),
+        **{
+            family_of(strategy, other): (
+                f"{strategy.upper()} minus {other.upper()}",
+                f"How {strategy.upper()} differs from {other.upper()} on the same training rows, by the number of "
+                "demonstrations in the prompt.",
+            )
+            for strategy, other in compared_strategies(results).items()
+        },
+        "prompt": (
+            "How much the prompt format matters",
+            f"Score in prompt format {first} minus the score in {' or '.join(others)}.",
+        ),
+    }
+    for family, rows in families(results).items():
+        if family in about:
+            title, text = about[family]
+            yield {"title": title, "text": text, "table": _effects(rows, first if len(others) > 1 else "")}
 
 
-def _effects(
-    rows: Sequence[EffectRow], title: str, text: str, place: Callable[[EffectRow], tuple[str, str]]
-) -> Part | None:
-    """A family as a table. `place` names an effect's line and column; a note says which data an effect rests on."""
-    if not rows:
-        return None
+def _effects(rows: Sequence[EffectRow], first: str) -> Table:
+    """A family as a table. A note says which data an effect rests on. `first` is one of several prompt formats."""
     lines: dict[tuple[str, str], dict[str, Any]] = {}  # two recipes may share a name
     for row in rows:
-        line, column = place(row)
-        noted = {"text": written(row.effect), "note": details(row.effect)}
-        lines.setdefault((row.variants[0].recipe_key, line), {})[column] = noted
+        name, column = row.name, row.where
+        if row.shots is not None:
+            name, column = f"{row.name} − {row.less}, {row.where}", f"{row.shots} shots"
+        elif row.family == "prompt" and first:
+            name = f"{row.name}, {first} − {row.less}"
+        line = lines.setdefault((row.variants[0].recipe_key, name), {"Variant": name})
+        line[column] = {"text": written(row.effect), "note": details(row.effect)}
     roles = [ROLE_TITLES[role] for role in ROLES]  # the first recipe may lack one
-    found_columns = dict.fromkeys(place(row)[1] for row in rows)
-    columns = sorted(found_columns, key=lambda name: roles.index(name) if name in roles else len(roles))
-    cells = [[line, *(found.get(column, "") for column in columns)] for (_, line), found in lines.items()]
-    return {"title": title, "text": text, "table": table(CAPTION, ["Variant", *columns], cells, columns)}
-
-
-# --- answers ----------------------------------------------------------------------------------------------------------
+    ordered = ["Variant", *(role for role in roles if any(role in line for line in lines.values()))]
+    return table(CAPTION, [{name: line.get(name, "") for name in ordered} | line for line in lines.values()])
 
 
 def off_format(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Part | None:
@@ -110,22 +104,23 @@ def off_format(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Pa
     labels = {v.name: results.grid.labels_of_train_task.get(v.train_dataset or "") for v in results.grid.variants}
     ranked = sorted(listed, key=lambda item: -item[1].rate)
     rows = [
-        [variant, results.tests[test].title or test, *_rates(tally, bool(labels[variant]))]
+        {
+            "Variant": variant,
+            "Test set": results.tests[test].title or test,
+            "Rate": f"{100 * tally.rate:.1f} %",
+            "Answers": f"{tally.off_format:,}",
+            "Of": f"{tally.n:,}",
+            "Labels of the training task": f"{tally.trained_labels:,}" if labels[variant] else "–",
+        }
         for (variant, test), tally in ranked[:SHOWN]
     ]
     more = f"; {len(ranked) - SHOWN} more in results.csv" if len(ranked) > SHOWN else ""
-    numbers = ["Rate", "Answers", "Of", "Labels of the training task"]
     return {
         "title": "Answers that left the format",
         "text": "When it generated freely, the model gave no label of the task; for free text, nothing or a label. "
         "Forced choice hides this, because it scores a label that the model would not have generated.",
-        "table": table(f"Off-format rates{more}", ["Variant", "Test set", *numbers], rows, numbers),
+        "table": table(f"Off-format rates{more}", rows),
     }
-
-
-def _rates(tally: Tally, has_labels: bool) -> list[str]:
-    trained = f"{tally.trained_labels:,}" if has_labels else "–"
-    return [f"{100 * tally.rate:.1f} %", f"{tally.off_format:,}", f"{tally.n:,}", trained]
 
 
 def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Part | None:
@@ -134,22 +129,17 @@ def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Par
     for (variant, test), tally in tallies.items():
         info = results.tests[test]
         if info.labels and tally.said:
-            rows = [
-                {"label": target, "cells": [{"n": tally.said[target, x], "right": target == x} for x in info.labels]}
-                for target in dict.fromkeys([*info.labels, *(target for target, _ in tally.said)])
-            ]
-            matrices.append({"variant": variant, "test": info.title or test, "labels": info.labels, "rows": rows})
+            targets = dict.fromkeys([*info.labels, *(target for target, _ in tally.said)])
+            rows = [{CORNER: target, **{x: str(tally.said[target, x]) for x in info.labels}} for target in targets]
+            matrices.append(table(f"{variant} on {info.title or test}", rows))
     if not matrices:
         return None
     return {
         "title": "Confusion of labels",
         "text": "Answers over all shots and prompts. If one column holds nearly all of them, the model gives that "
         "label for any row.",
-        "confusion": matrices,
+        "tables": matrices,
     }
-
-
-# --- inside -----------------------------------------------------------------------------------------------------------
 
 
 def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
@@ -162,24 +152,25 @@ def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
             by_role: dict[Role | None, list[tuple[float, int]]] = {}
             for test, one in (seen.answers or {}).items():
                 by_role.setdefault(roles.get((name, test)), []).extend(one.passages)
-            answers = [f"{Divergence(tuple(by_role[role])).nats:.2f}" if role in by_role else "" for role in ROLES]
-            rows.append([name, f"{seen.neutral.nats:.4f}", f"[{ends.low:.4f}, {ends.high:.4f}]", *answers])
+            nats = {role: f"{Divergence(tuple(passages)).nats:.2f}" for role, passages in by_role.items()}
+            answers = {f"Answers, {ROLE_TITLES[role]}": nats.get(role, "") for role in ROLES}
+            known = {"Plain text": f"{seen.neutral.nats:.4f}", "95 % interval": f"[{ends.low:.4f}, {ends.high:.4f}]"}
+            rows.append({"Variant": name, **known, **answers})
     if not rows:
         return None
-    numbers = ["Plain text", "95 % interval", *(f"Answers, {ROLE_TITLES[role]}" for role in ROLES)]
     return {
         "title": "How far predictions moved",
         "text": "KL(base || variant) in nats per token, over the whole vocabulary. On the answers of the test sets it "
         "measures what was trained for, or what spilled over. Plain text is English prose that is unrelated to every "
         "training set: a change there was not intended.",
-        "table": table("KL from the base", ["Variant", *numbers], rows, numbers),
+        "table": table("KL from the base", rows),
     }
 
 
 def unproven(inside: Mapping[str, Inside]) -> Part | None:
     """Variants whose weights or predictions could not be compared with the base's."""
     rows = [
-        [name, what, why]
+        {"Variant": name, "What": what, "Why": why}
         for name, seen in inside.items()
         for what, why in (("weights", seen.why_no_changes), ("predictions", seen.why_no_divergence))
         if why
@@ -190,5 +181,5 @@ def unproven(inside: Mapping[str, Inside]) -> Part | None:
         "title": "Not proven to differ from the base",
         "text": "A variant whose weights were not loaded answers like the base, without an error. Therefore weights "
         "and predictions are compared with the base’s before a variant is tested. Here that was not possible.",
-        "table": table("What could not be compared with the base", ["Variant", "What", "Why"], rows),
+        "table": table("What could not be compared with the base", rows),
     }

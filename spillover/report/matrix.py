@@ -1,0 +1,96 @@
+"""The generalisation matrix for readers: its rows, and how to read them. Page, terminal and files show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..analysis.contrasts import ALPHA
+from ..analysis.metrics import METRICS
+from ..analysis.numbers import points
+from ..analysis.results import ROLE_TITLES, Results
+from ..analysis.summaries import MatrixEntry, groups, matrix
+from ..plan.grid import TestInfo, Variant
+from ..stats import MIN_ROWS
+
+SMALL_N = 100  # with fewer documents in a test set, a note says which changes could not have been detected
+
+
+@dataclass(frozen=True)
+class Row:
+    """A test set with an entry for each variant, None where nothing has run. `n` is the number of documents."""
+
+    role: str
+    test: TestInfo
+    entries: list[MatrixEntry | None]
+
+    @property
+    def title(self) -> str:
+        return self.test.title or self.test.name
+
+    @property
+    def metric(self) -> str:
+        return METRICS[self.test.metrics[0]].title
+
+    @property
+    def n(self) -> str:
+        counts = sorted({entry.n for entry in self.entries if entry}) or [self.test.n]
+        return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one training set, ordered by role. The first variant is the base."""
+
+    title: str
+    variants: list[Variant]
+    rows: list[Row]
+
+
+def blocks(results: Results) -> Iterator[Block]:
+    """A block for each training set."""
+    for group in groups(results):
+        variants = [*([results.base] if results.base else []), *group.variants]
+        rows = [
+            Row(ROLE_TITLES[role], test, [matrix(results).get((variant.name, test.name)) for variant in variants])
+            for role, tests in group.columns
+            for test in tests
+        ]
+        yield Block(group.title, variants, rows)
+
+
+def notes(results: Results) -> Iterator[str]:
+    """How to read scores and marks, and what so few rows cannot show."""
+    entries = list(matrix(results).values())
+    settings = sorted({entry.planned for entry in entries}) or [0]
+    many = str(settings[0]) if len(settings) == 1 else f"{settings[0]} to {settings[-1]}, by test set,"
+    yield (
+        f"Scores are of 100, each the mean over shots and prompts ({many} settings). n counts documents. Brackets are "
+        "95 % intervals of single numbers."
+    )
+    changes = [entry.change for entry in entries if entry.change is not None]
+    if changes:
+        yield (
+            "The base has the interval of its score. The others have their change from the base on the same rows and "
+            f"its interval. ▲ ▼: beyond chance, p < {ALPHA} after Holm’s correction over the {len(changes)} changes "
+            f"and at least {MIN_ROWS} independent documents. No arrow: insufficient evidence, even where the interval "
+            "of a single change excludes zero."
+        )
+    least = min((entry.n for entry in entries if entry.change), default=SMALL_N)
+    found = sorted(change.mde for change in changes if change.clusters >= MIN_ROWS)
+    if least < SMALL_N and found:
+        mde = found[len(found) // 2]
+        yield f"The smallest test set has {count(least, 'document')}. " + (
+            f"After that correction a change of about {points(mde)} points on one test set is detected with 80 % "
+            "power. Smaller changes often are not detected."
+            if mde < 1
+            else "After that correction no change on one test set is detected with 80 % power."
+        )
+    if any(entry.cells < entry.planned for entry in entries):
+        yield "*: the mean of a part of the cells. Changes compare only cells that both variants have."
+    if results.missing:
+        yield f"{len(results.missing)} of {len(results.grid.cells)} cells are missing."
+
+
+def count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
