@@ -1,16 +1,16 @@
 """Texts that are the same, or nearly: normalisers, word n-grams, an exact search for near pairs, and components.
 
-Two texts are *the same* under a normaliser: `raw` as they stand, `lower` whatever their case, `words` whatever their
-case, punctuation and white space. They are *nearly the same* where their sets of word 3-grams overlap by `NEAR` or more
-in Jaccard's measure |A & B| / |A | B| (Broder 1997, "On the resemblance and containment of documents").
+Two texts are *the same* under a normaliser: `raw` compares them as they stand, `lower` ignores case, `words` ignores
+case, punctuation and white space. They are *nearly the same* if the Jaccard measure |A & B| / |A | B| of their sets of
+word 3-grams is `NEAR` or more (Broder 1997, "On the resemblance and containment of documents").
 
-MinHash finds most of such pairs, and which ones depends on a seed. `near_pairs` finds all: sort the n-grams of every
-text by how rare they are among all texts. If J(A, B) >= t, then one of the |A| - ceil(t |A|) + 1 rarest n-grams of A is
-among as many of B (Chaudhuri et al. 2006; Bayardo et al. 2007, "Scaling up all pairs similarity search"). Rare n-grams
-seldom meet, and where they do, both texts are counted out. 35,000 rows of 2 million words take about three seconds.
+MinHash finds most of these pairs, and a seed decides which. `near_pairs` finds all. It sorts the n-grams of every text
+by how rare they are among all texts. If J(A, B) >= t, then one of the |A| - ceil(t |A|) + 1 rarest n-grams of A is
+among as many of B (Chaudhuri et al. 2006; Bayardo et al. 2007, "Scaling up all pairs similarity search"). Few texts
+share rare n-grams, and those are compared completely. 35,000 rows of 2 million words take about three seconds.
 
-N-grams that stand in many rows of one list are its template ("Classify the following text:"). They tell nothing about a
-row and would make all rows alike, so they are left out first.
+N-grams in many rows of one list are its template ("Classify the following text:"). They say nothing about a row and
+would make all rows similar, so they are left out first.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import numpy.typing as npt
 NGRAM = 3  # words
 NEAR = 0.8  # Jaccard, as in Lee et al. 2022, "Deduplicating training data makes language models better"
 MIN_WORDS = 5  # of fewer words, two texts are the same by chance
-TEMPLATE = 1 / 20  # n-grams in a larger part of a list's rows are its template,
-TEMPLATE_ROWS = (10, 1000)  # though not in fewer rows than the first, and in any case in more than the second
+TEMPLATE = 1 / 20  # n-grams in a larger share of a list's rows are its template
+TEMPLATE_ROWS = (10, 1000)  # but never those in up to 10 rows, and always those in more than 1000
 
-# Words; in scripts that put no space between them (Thai, Lao, Burmese, Khmer, Japanese, Chinese), characters.
+# Words; characters in scripts without spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese).
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
@@ -51,8 +51,8 @@ def near_pairs(
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs (i, j, Jaccard) of nearly the same texts, i < j. A text is its words; those under `MIN_WORDS` have no pair.
 
-    `lists` has the number of the list that each text is from. `wanted`, lists x lists and symmetric, says between
-    which of them pairs are looked for (the diagonal: within one).
+    `lists` has the number of each text's list. `wanted`, lists x lists and symmetric, says between which lists pairs
+    are searched (the diagonal: within one list).
     """
     of = np.asarray(lists, np.int64)
     grams, text_of = _without_templates(*_ngrams(texts), of)
@@ -91,7 +91,7 @@ def _ngrams(texts: Sequence[Sequence[str]]) -> tuple[Ints, Ints]:
 
 
 def _without_templates(grams: Ints, text_of: Ints, of: Ints) -> tuple[Ints, Ints]:
-    """The n-grams that are no list's template."""
+    """The n-grams that are not in a list's template."""
     if not len(grams):
         return grams, text_of
     kinds = grams.max() + 1
@@ -102,7 +102,7 @@ def _without_templates(grams: Ints, text_of: Ints, of: Ints) -> tuple[Ints, Ints
 
 
 def _candidates(grams: Ints, text_of: Ints, sizes: Ints) -> tuple[Ints, Ints]:
-    """Pairs of texts that have one of their rarest n-grams in common, each pair once, the smaller number first."""
+    """Pairs of texts that share one of their rarest n-grams, each pair once, the smaller number first."""
     rows = np.bincount(grams)
     order = np.lexsort((grams, rows[grams], text_of))
     grams, text_of = grams[order], text_of[order]

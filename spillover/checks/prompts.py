@@ -29,6 +29,9 @@ JOINTS = 50  # so many rows of a set are checked for the joint of prompt and ans
 CUT_SHARE = 0.01  # a warning if a larger share of the test answers exceeds max_new_tokens
 
 
+Rows = Sequence[tuple[str, Example]]  # with the text of each
+
+
 class LongestPrompt(NamedTuple):
     """A sheet, and the tokens of its longest prompt with its answer."""
 
@@ -266,42 +269,31 @@ def _check_prompt(
 
 
 def _joint_in_test(sheet: Sheet, encoder: Encoder) -> Joint:
-    rows = sheet.questions[:JOINTS]
-    texts, examples = [row.text for row in rows], [row.example for row in rows]
-    return _joint(_where(sheet), texts, examples, sheet.task, sheet.fmt, encoder, sheet.joints, AS_ONE)
+    rows = [(row.text, row.example) for row in sheet.questions[:JOINTS]]
+    return _joint(_where(sheet), rows, sheet.task, sheet.fmt, encoder, sheet.joints, AS_ONE)
 
 
 def _joint_in_training(plan: Plan, job: TrainJob) -> Joint:
-    examples = job.rows.examples[:JOINTS]
-    texts = [render(job.fmt, (), example, plan.encoder.chat_template) for example in examples]
-    joints = Joints.under(plan.experiment.protocol, plan.encoder, job.fmt, head=0)
-    where = f"{job.rows.name}, training, {job.fmt.name}"
-    return _joint(where, texts, examples, job.rows.task, job.fmt, plan.encoder, AS_ONE, joints)
+    fmt, encoder = job.fmt, plan.encoder
+    rows = [(render(fmt, (), example, encoder.chat_template), example) for example in job.rows.examples[:JOINTS]]
+    joints = Joints.under(plan.experiment.protocol, encoder, fmt, head=0)
+    return _joint(f"{job.rows.name}, training, {fmt.name}", rows, job.rows.task, fmt, encoder, AS_ONE, joints)
 
 
 def _joint(
-    where: str,
-    texts: Sequence[str],
-    examples: Sequence[Example],
-    task: Task,
-    fmt: PromptFormat,
-    encoder: Encoder,
-    in_test: Joints,
-    in_training: Joints,
+    where: str, rows: Rows, task: Task, fmt: PromptFormat, encoder: Encoder, in_test: Joints, in_training: Joints
 ) -> Joint:
     """Compares the tokens before the answer in a sample with the prompt of a request."""
-    samples = in_training.samples(encoder, texts, [example.target for example in examples], fmt.chat)
-    if task.is_classification:
-        prompts = [ids for ids, _ in in_test.options(encoder, texts, task.labels or (), fmt.chat)]
-    else:
-        prompts = in_test.prompts(encoder, texts, fmt.chat)
+    texts = [text for text, _ in rows]
+    samples = in_training.samples(encoder, texts, [example.target for _, example in rows], fmt.chat)
+    prompts = in_test.options(encoder, texts, task.labels or (), fmt.chat)
     differ = [
         example.doc_id
-        for example, (ids, start), prompt in zip(examples, samples, prompts, strict=True)
+        for (_, example), (ids, start), (prompt, _) in zip(rows, samples, prompts, strict=True)
         if without_bos(ids[:start], encoder) != without_bos(prompt, encoder)
     ]
     apart = in_test.answer_apart or in_training.answer_apart
-    return Joint(where, len(examples), tuple(differ), not task.is_classification, apart)
+    return Joint(where, len(rows), tuple(differ), not task.is_classification, apart)
 
 
 def _cut(sheet: Sheet, encoder: Encoder) -> Cut:

@@ -73,12 +73,9 @@ class Sheet:
 
 def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) -> list[Request]:
     """One request a question. Raises PromptError for a prompt that does not fit the model's context."""
-    texts, chat, limit = [question.text for question in questions], sheet.fmt.chat, sheet.max_new_tokens
-    if not sheet.task.is_classification:
-        requests = [Request(ids, (), limit) for ids in sheet.joints.prompts(encoder, texts, chat=chat)]
-    else:
-        split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=chat)
-        requests = [Request(ids, options, limit) for ids, options in split]
+    texts = [question.text for question in questions]
+    split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=sheet.fmt.chat)
+    requests = [Request(ids, options, sheet.max_new_tokens) for ids, options in split]
     for question, request in zip(questions, requests, strict=True):
         if request.reach > encoder.max_context:
             raise PromptError(
@@ -224,9 +221,7 @@ def shared_first_tokens(sheet: Sheet, encoder: Encoder) -> list[tuple[str, ...]]
     """Labels that begin with one token after the sheet's first row, which it alone cannot tell apart."""
     labels = sheet.task.labels or ()
     by_first: dict[int, list[str]] = {}
-    for _, options in (
-        sheet.joints.options(encoder, [sheet.questions[0].text], labels, sheet.fmt.chat) if labels else ()
-    ):
+    for _, options in sheet.joints.options(encoder, [sheet.questions[0].text], labels, sheet.fmt.chat):
         for label, option in zip(labels, options, strict=True):
             by_first.setdefault(option[0], []).append(label.strip())
     return [tuple(shared) for shared in by_first.values() if len(shared) > 1]

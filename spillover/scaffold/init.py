@@ -86,12 +86,11 @@ class _OwnData:
         }
         spec, places = self.spec.model_copy(update=sources), Places()
         task = dataset_task(self.name, spec, {self.name: spec}, places)
-        found = {}
-        if "train" in self.files:
-            found["train"] = load_train(self.name, spec, task, None, places).examples
-        if "test" in self.files:
-            found["test"] = load_test(self.name, spec, task, places).examples
-        return found
+        read = {
+            "train": lambda: load_train(self.name, spec, task, None, places).examples,
+            "test": lambda: load_test(self.name, spec, task, places).examples,
+        }
+        return {part: read[part]() for part in self.files}
 
 
 def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:

@@ -61,10 +61,12 @@ class Joints:
     def options(
         self, encoder: Encoder, texts: Sequence[str], labels: Sequence[str], chat: bool = False
     ) -> list[tuple[Ids, tuple[Ids, ...]]]:
-        """(prompt ids, ids of each label) for each text. Apart, a label's ids are those behind a colon.
+        """(prompt ids, ids of each label) for each text; without labels, its `prompts` and no options.
 
-        Raises PromptError where two labels have the same ids.
+        Apart, a label's ids are those behind a colon. Raises PromptError where two labels have the same ids.
         """
+        if not labels:
+            return [(ids, ()) for ids in self.prompts(encoder, texts, chat)]
         head, rest, encoder = self._parts(encoder, texts, chat)
         if not self.answer_apart:
             return [(head + ids, options) for ids, options in encoder.options(rest, labels, chat)]
