@@ -32,7 +32,7 @@ from ..text.task import Example, Task
 from .defects import Defect, excerpt
 from .duplicates import MIN_WORDS, NORMALISERS, components, near_pairs, words
 
-TELLING = 1 / 20  # a field tells rows apart if it has at least so many different texts for each row
+TELLING = 1 / 20  # a field distinguishes rows if it has at least so many different texts for each row
 
 NOUNS: Mapping[Part, str] = {"train": "training rows", "test": "test rows", "demos": "demonstrations"}
 Kind = Literal["duplicate", "shared_field", "shared_target"]  # near_duplicate has no keys

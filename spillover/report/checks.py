@@ -19,8 +19,8 @@ SUCH = 4  # row numbers in a table
 
 def render(checked: Checked) -> RenderableType:
     """The audit data set by data set, the preflight, and what else was found."""
-    told = {finding for one in checked.audit for finding in one.findings()}
-    rest = [finding for finding in checked.findings if finding not in told]
+    reported = {finding for one in checked.audit for finding in one.findings()}
+    rest = [finding for finding in checked.findings if finding not in reported]
     return Group(_audit_table(checked.audit), Text(), _preflight_table(checked.preflight), Text(), as_table(rest))
 
 
@@ -77,13 +77,13 @@ def _such(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows[:SUCH])) + (" …" if len(rows) > SUCH else "")
 
 
-def _preflight_table(looked: Preflight) -> Table:
+def _preflight_table(preflight: Preflight) -> Table:
     """A line for each label set and prompt format. `|` parts the tokens of a label, `·` is a space in them."""
     table = Table("task", "prompt", "answers", "longest", "BOS", "joint", "cut", box=None, header_style="bold")
     table.pad_edge = False
     table.columns[3].justify = "right"
     table.columns[2].overflow = "fold"
-    for one in looked.prompts:
+    for one in preflight.prompts:
         bos = " or ".join(map(str, sorted(set(one.bos.values()))))
         merged, tried = sum(len(joint.rows) for joint in one.joints), sum(joint.of for joint in one.joints)
         cut, of = sum(len(cut.too_long) for cut in one.cut), sum(cut.of for cut in one.cut)
@@ -91,7 +91,7 @@ def _preflight_table(looked: Preflight) -> Table:
             one.task,
             one.prompt,
             Text(_answers(one)),
-            f"{one.longest:,} of {looked.context:,}" if one.longest else "",
+            f"{one.longest:,} of {preflight.context:,}" if one.longest else "",
             bos,
             f"{merged} of {tried} merge" if merged else "clean",
             f"{cut} of {of:,}" if cut else "",
@@ -101,5 +101,5 @@ def _preflight_table(looked: Preflight) -> Table:
 
 def _answers(one: PromptCheck) -> str:
     if one.labels is None:
-        return "text" if one.tests else "not asked"
+        return "text" if one.tests else "training only"
     return "  ".join("|".join(tokens).replace(" ", "·") for tokens in one.labels.values())

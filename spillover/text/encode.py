@@ -175,13 +175,13 @@ def _tokens_before(encoding: Encoding, character: int) -> int:
 
 def refuse_same(ids_of: Sequence[Ids], labels: Sequence[str]) -> None:
     """Raises PromptError for a label without tokens, and for two labels with the same tokens."""
-    seen: dict[Ids, str] = {}
+    label_of: dict[Ids, str] = {}
     for ids, label in zip(ids_of, labels, strict=True):
         if not ids:
             raise PromptError(f"label {label!r} has no tokens")
-        if ids in seen:
-            raise PromptError(f"labels {seen[ids]!r} and {label!r} are the same tokens and cannot be told apart")
-        seen[ids] = label
+        if ids in label_of:
+            raise PromptError(f"labels {label_of[ids]!r} and {label!r} are the same tokens and cannot be told apart")
+        label_of[ids] = label
 
 
 def _split(rows: Sequence[tuple[Ids, int]], labels: Sequence[str]) -> tuple[Ids, tuple[Ids, ...]]:

@@ -1,4 +1,4 @@
-"""One row as it is put to a model: token ids only.
+"""One row as a model gets it: token ids only.
 
 The text room makes requests, engines answer them. An engine therefore knows no task, label, shot or prompt format.
 """
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 StopRule = Callable[[Sequence[int]], bool]
-"""Takes the ids generated so far, and says whether generation ends here."""
+"""From the ids generated so far to whether generation ends here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt, and what is asked about it.
+    """A prompt, and what the engine is to answer about it.
 
     `prompt` holds the token ids of the context. Each option, of one token or more, is scored as a continuation of the
     prompt. A request without options always generates, up to `max_new_tokens`. A request with options generates only
