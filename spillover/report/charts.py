@@ -105,9 +105,6 @@ class Figure:
 HIDDEN = ("panel", "tip", "role", "where", "train_size", "train_shots")
 
 
-# --- panels -----------------------------------------------------------------------------------------------------------
-
-
 def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
     """A panel of scores over shots. `rows`: label, shots, value, ci_low, ci_high, tip; one row for each mark.
 
@@ -272,8 +269,6 @@ def _steps(front: pd.DataFrame) -> list[dict[str, float]]:
         walked += [[walked[-1][0], kept], [gain, kept]]
     return [{"gain": gain, "kept": kept, "order": i} for i, (gain, kept) in enumerate(walked)]
 
-
-# --- on the page ------------------------------------------------------------------------------------------------------
 
 PAGE_COLOURS = {INK: "currentColor", "white": "none"} | {c: f"var(--c{i})" for i, c in enumerate(OKABE_ITO, 1)}
 

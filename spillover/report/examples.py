@@ -9,8 +9,7 @@ large folder takes long.
 Texts that repeat are written once: the demonstrations before every row, and a label by its number. Numbers are
 integers: scores in points of 100, log-probabilities in thousandths of a nat.
 
-The same pass over the answers counts what scores do not show (`Tally`): which label was given for which, how many
-answers left the format, and how many of those are labels of the task that the variant was trained on.
+The same pass over the answers counts what scores do not show (`Tally`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,38 +32,40 @@ from ..store.store import Store
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD = "spillover("  # of a pack's file: the page's function
-PACK_VERSION = 1  # raise it when the same answers are packed or counted differently
+PACK_VERSION = 2  # raise it when the same answers are packed or counted differently
 
 Pack = dict[str, Any]
 
 
-@dataclass
-class Tally:
-    """Counts of one variant's answers on one test set, over all conditions. `said` counts pairs (target, answer)."""
+class Tally(Counter[tuple[str, str, bool, bool]]):
+    """One variant's answers on one test set, over all conditions, counted by four things.
 
-    n: int = 0
-    off_format: int = 0
-    trained_labels: int = 0
-    said: Counter[tuple[str, str]] = field(default_factory=Counter)
+    These are the target and the answer (empty for free text), whether the answer left the format, and whether it then
+    begins with a label of the task that the variant was trained on.
+    """
+
+    n = property(Counter.total)
+
+    @property
+    def off_format(self) -> int:
+        return sum(n for (*_, off, _), n in self.items() if off)
+
+    @property
+    def trained_labels(self) -> int:
+        return sum(n for (*_, trained), n in self.items() if trained)
 
     @property
     def rate(self) -> float:
-        return self.off_format / self.n if self.n else 0.0
+        return self.off_format / self.n if self else 0.0
 
-    def add(self, other: Tally) -> None:
-        self.n += other.n
-        self.off_format += other.off_format
-        self.trained_labels += other.trained_labels
-        self.said.update(other.said)
-
-    def plain(self) -> list[Any]:
-        """As JSON takes it."""
-        return [self.n, self.off_format, self.trained_labels, [[*pair, n] for pair, n in self.said.items()]]
-
-    @classmethod
-    def of(cls, plain: Sequence[Any]) -> Tally:
-        n, left, trained, said = plain
-        return cls(n, left, trained, Counter({(target, answer): count for target, answer, count in said}))
+    @property
+    def said(self) -> Counter[tuple[str, str]]:
+        """How often an answer was given for a target. Empty for free text."""
+        said: Counter[tuple[str, str]] = Counter()
+        for (target, answer, *_), n in self.items():
+            if target:
+                said[target, answer] += n
+        return said
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,6 @@ def read(results: Results, folder: Path, condition: Condition, cells: Sequence[C
         answers[number] = rescored(store.predictions(cell.key), label_scoring)
         scores[number] = dict(zip(first.doc_ids.tolist(), first.statistics[:, 0].tolist(), strict=True))
     return Asked(results.tests[condition.test], condition, answers, scores, store.prompts(condition))
-
-
-# --- packing ----------------------------------------------------------------------------------------------------------
 
 
 def pack(asked: Asked) -> Pack:
@@ -149,9 +147,6 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], sco
     return packed if first == whole else packed | {"first": first}
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------
-
-
 def count(results: Results, asked: Asked) -> dict[str, Tally]:
     """The answers of a condition, counted for each of its variants, by name."""
     labels = results.grid.labels_for(asked.test)
@@ -160,14 +155,12 @@ def count(results: Results, asked: Asked) -> dict[str, Tally]:
         variant = results.grid.variants[number]
         left = off_format.statistics(rows, labels)[:, 0].astype(bool)
         trained = results.grid.labels_of_train_task.get(variant.train_dataset or "", ())
-        texts = [row["free"] if asked.test.labels else row["response"] for row in rows]
-        of_training = [begins_with_label(text or "", trained) for text, off in zip(texts, left, strict=True) if off]
-        said = Counter((row["target"], row["response"]) for row in rows) if asked.test.labels else Counter()
-        found[variant.name] = Tally(len(rows), int(left.sum()), sum(of_training), said)
+        tally = found[variant.name] = Tally()
+        for row, off in zip(rows, left, strict=True):
+            text = (row["free"] if asked.test.labels else row["response"]) or ""
+            pair = (row["target"], row["response"]) if asked.test.labels else ("", "")
+            tally[*pair, bool(off), bool(off and begins_with_label(text, trained))] += 1
     return found
-
-
-# --- onto disk --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -244,7 +237,7 @@ def _make(results: Results, asked: Asked) -> Made:
 
 def _note(done: Written, test: TestInfo, prompt: str, made: Made) -> None:
     for variant, tally in made.tallies.items():
-        done.tallies.setdefault((variant, test.name), Tally()).add(tally)
+        done.tallies.setdefault((variant, test.name), Tally()).update(tally)
     done.first_rows.setdefault(test.name, made.first_row)
     if made.template is not None:
         found = {"task": test.task, "name": prompt, "template": made.template}
@@ -253,7 +246,7 @@ def _note(done: Written, test: TestInfo, prompt: str, made: Made) -> None:
 
 def _keep(path: Path, made: Made) -> None:
     """A line that hands the pack to the page, and a comment with the rest."""
-    counts = {name: tally.plain() for name, tally in made.tallies.items()}
+    counts = {name: [[*key, n] for key, n in tally.items()] for name, tally in made.tallies.items()}
     notes = json.dumps([counts, made.first_row, made.template])  # in ASCII: a comment ends at U+2028
     write_whole(path, f"{HEAD}{made.pack})\n//{notes}\n")
 
@@ -264,5 +257,5 @@ def _kept(path: Path) -> Made | None:
         return None
     head, notes = path.read_text("utf-8").removesuffix("\n").rsplit("\n//", 1)
     counts, first_row, template = json.loads(notes)
-    tallies = {name: Tally.of(plain) for name, plain in counts.items()}
+    tallies = {name: Tally({tuple(key): n for *key, n in rows}) for name, rows in counts.items()}
     return Made(head.removeprefix(HEAD).removesuffix(")"), tallies, first_row, template)

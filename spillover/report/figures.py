@@ -1,21 +1,21 @@
-"""The study's Figures 1 to 7 for any model, as Altair charts that a notebook displays.
+"""The study's Figures 1 to 7 for any model, and three more, as Altair charts that a notebook displays.
 
     import spillover as so
 
     result = so.load("runs/experiment")
-    so.figures.in_domain(result)                   # Figure 1
-    so.figures.cross_task(result.to_pandas())      # Figure 3, of tidy rows, which may be a part of all
+    so.figures.study(result, 1)                   # Figure 1
+    so.figures.study(result.to_pandas(), 3)       # Figure 3, of tidy rows, which may be a part of all
 
-| figure | function | what it shows |
-| --- | --- | --- |
-| 1 | `in_domain` | scores over shots on the training set's own domain: the base, and what was trained at each size |
-| 2 | `out_of_domain` | the same on other domains of the task |
-| 3 | `cross_task` | scores over shots of the models trained on other tasks, for each prompt format |
-| 4, 5 | `fticl_generation`, `fticl_generation_cross_task` | base, FTICL and FT of generation training sets as bars |
-| 6, 7 | `fticl_classification`, `fticl_classification_cross_task` | the same of classification training sets |
+| figure | what it shows |
+| --- | --- |
+| 1 | scores over shots on the training set's own domain: the base, and what was trained at each size |
+| 2 | the same on other domains of the task |
+| 3 | scores over shots of the models trained on other tasks, for each prompt format |
+| 4, 5 | base, FTICL and FT of generation training sets as bars: tests of the same task, of other tasks |
+| 6, 7 | the same of classification training sets |
 
 `plane` sets gain against retention, `weights` shows how far a model's layers moved, and `shot_curves` shows every
-variant on one test set. `study` explains how the study's figures are made for another experiment.
+variant on one test set. The module `study` explains how the study's figures are made for another experiment.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from ..experiment.suite import Role
 from ..models.weights import Change, pooled
 from ..work.inspect import Inside
 from ..work.inspect import read as read_inside
-from . import charts, study
+from . import charts
+from . import study as of_study
 from .charts import Figure, Panel
 
 if TYPE_CHECKING:
@@ -49,39 +50,9 @@ class OnDisk(HasTable, Protocol):
     def folder(self) -> Path: ...
 
 
-def in_domain(result: Source, prompt: str | None = None) -> alt.ConcatChart:
-    """Figure 1, of a result or of tidy rows. `prompt` is the prompt format, by default the first there is."""
-    return study.over_shots(Averages.of(result), 1, prompt).chart
-
-
-def out_of_domain(result: Source, prompt: str | None = None) -> alt.ConcatChart:
-    """Figure 2. `prompt` is the prompt format, by default the first there is."""
-    return study.over_shots(Averages.of(result), 2, prompt).chart
-
-
-def cross_task(result: Source) -> alt.ConcatChart:
-    """Figure 3: a line for each training set, of plain fine-tuning at the smallest size."""
-    return study.across_tasks(Averages.of(result)).chart
-
-
-def fticl_generation(result: Source) -> alt.ConcatChart:
-    """Figure 4: generation training sets, tests of the same task."""
-    return study.as_bars(Averages.of(result), 4).chart
-
-
-def fticl_generation_cross_task(result: Source) -> alt.ConcatChart:
-    """Figure 5: generation training sets, tests of other tasks."""
-    return study.as_bars(Averages.of(result), 5).chart
-
-
-def fticl_classification(result: Source) -> alt.ConcatChart:
-    """Figure 6: classification training sets, tests of the same task."""
-    return study.as_bars(Averages.of(result), 6).chart
-
-
-def fticl_classification_cross_task(result: Source) -> alt.ConcatChart:
-    """Figure 7: classification training sets, tests of other tasks."""
-    return study.as_bars(Averages.of(result), 7).chart
+def study(result: Source, number: int, prompt: str | None = None) -> alt.ConcatChart:
+    """A figure of the study, 1 to 7, of a result or of tidy rows. `prompt`: by default the first; Figure 3 has all."""
+    return of_study.figure(Averages.of(result), number, prompt).chart
 
 
 def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
@@ -99,10 +70,7 @@ def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
 
 def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
     """The figures of the report: the plane, the weights (`inside` by variant name), and the study's seven."""
-    return [gain_and_retention(results), moved_weights(results, inside), *study.every(Averages.of(results))]
-
-
-# --- gain and retention -----------------------------------------------------------------------------------------------
+    return [gain_and_retention(results), moved_weights(results, inside), *of_study.every(Averages.of(results))]
 
 
 def plane(result: HasTable | Results) -> alt.ConcatChart:
@@ -165,9 +133,6 @@ def _on_front(row: Any, table: pd.DataFrame) -> bool:
     return not bool((as_good & ((same["gain"] > row.gain) | (same["kept"] > row.kept))).any())
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------
-
-
 def weights(result: OnDisk) -> alt.ConcatChart:
     """How far the weights of each layer moved, for each variant whose weights were compared with the base's."""
     return moved_weights(result.table, seen_inside(result.table, result.folder)).chart
@@ -185,11 +150,8 @@ def moved_weights(results: Results, inside: Mapping[str, Inside]) -> Figure:
     labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
     many = len(inside) > MANY
     rows = [
-        {
-            **row,
-            "label": labels.get(name, name) if many else name,
-            "train": variants[name].train_dataset if many else "",
-        }
+        {"label": name, "train": "", **row}
+        | ({"label": labels.get(name, name), "train": variants[name].train_dataset} if many else {})
         for name, seen in inside.items()
         for row in _by_layer(name, seen)
     ]

@@ -1,6 +1,6 @@
 """The report: one HTML file that needs no network. Where answers are many, script files with the rest stand beside it.
 
-`write` collects the page's content as plain values (`sections`, `why`, `figures`, `examples`, `payload`). `page.html`
+`write` collects the page's content as plain values (`sections`, `why`, `figures`, `examples`). `page.html`
 and `page.css` lay it out, and `page.js` makes it interactive. All text from data passes through the template's
 escaping, or stands as JSON in which no tag can begin. Only charts are inserted as markup, and Vega has escaped
 their text. A content security policy allows the page's own style sheet and script, by hash, and the files that this
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -21,16 +22,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from .. import __version__
 from ..analysis.averages import Pair, titles_of
+from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, signed, signed_interval
-from ..analysis.results import ROLE_TITLES, Results
+from ..analysis.results import ROLE_TITLES, ROLES, Results
+from ..analysis.summaries import matrix
 from ..disk import write_whole
 from ..stats import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
+from .examples import Written
 from .examples import write as write_examples
 from .figures import Figure
-from .payload import as_json, in_script, payload
 
 ASSETS = ("page.html", "page.css", "page.js")
 
@@ -82,7 +87,7 @@ def write(
         why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
         plane=drawn(plane, linked),
         figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
-        data=Markup(as_json(payload(results, answers))),
+        data=Markup(_as_json(payload(results, answers))),
         packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
     )
     write_whole(path, text)
@@ -113,6 +118,66 @@ def drawn(
         "drawing": Markup(charts.on_page(figure.svg)) if figure.panels else "",
         "files": [(path.suffix[1:].upper(), f"{linked.name}/{path.name}") for path in exports.there(figure, linked)],
     }
+
+
+def payload(results: Results, answers: Written) -> dict[str, Any]:
+    """The `data` of page.js: every score, and where to find every answer, as small JSON.
+
+    Names are places in lists, and scores are integers in tenths of a point, so that 30,000 rows take two megabytes.
+    """
+    grid, metrics = results.grid, list(METRICS)
+    prompts = list(dict.fromkeys(cell.prompt for cell in grid.cells))
+    variants, tests = [variant.name for variant in grid.variants], [test.name for test in grid.tests]
+    named = {"variant": ("variant", variants), "test": ("test_dataset", tests), "prompt": ("prompt", prompts)}
+    named |= {"metric": ("metric", metrics), "rows": ("rows", ["all", "clean"])}
+    df = results.df[results.df["value"].notna()]  # rows without a clean score have none
+    rows = pd.DataFrame(
+        {
+            **{name: pd.Categorical(df[column], categories=names).codes for name, (column, names) in named.items()},
+            "role": pd.Categorical(df["role"], categories=list(ROLES)).codes + 1,  # 0 is that of the base
+            **{name: df[name].to_numpy() for name in ("shots", "draw", "n")},
+            **{name: (1000 * df[column]).round().astype("Int64").to_numpy() for name, column in NUMBERS.items()},
+        }
+    ).sort_values(["test", "shots", "prompt", "draw", "variant"], kind="stable")
+    return {
+        "variants": variants,
+        "tests": [test.title or test.name for test in grid.tests],
+        "first": [metrics.index(test.metrics[0]) for test in grid.tests],  # by test set
+        "prompts": prompts,
+        "roles": [ROLE_TITLES[role] for role in (None, *ROLES)],
+        "metrics": [METRICS[name].title for name in metrics],
+        "base": grid.variants.index(results.base) if results.base else None,
+        "least": MIN_ROWS,
+        "columns": list(rows),
+        "rows": json.loads(rows.to_json(orient="values")),
+        "examples": [
+            {**entry, "test": tests.index(entry["test"]), "prompt": prompts.index(entry["prompt"])}
+            for entry in answers.index
+        ],
+        "start": _start(results, variants, tests),
+    }
+
+
+NUMBERS = {"value": "value", "low": "ci_low", "high": "ci_high", "p": "p_value"}
+NUMBERS |= {"change": "delta", "change_low": "delta_ci_low", "change_high": "delta_ci_high"}
+
+
+def _start(results: Results, variants: Sequence[str], tests: Sequence[str]) -> dict[str, int]:
+    """Where the examples begin: the largest loss that is clear, else the largest change."""
+    changed = [(entry, entry.delta) for entry in matrix(results).values() if entry.delta is not None]
+    first = min(changed, key=lambda item: (not item[0].is_clear, item[1] > 0, -abs(item[1])), default=None)
+    if first is None:
+        return {"variant": 0, "test": 0}
+    return {"variant": variants.index(first[0].variant), "test": tests.index(first[0].test)}
+
+
+def _as_json(value: Any) -> str:
+    return in_script(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def in_script(text: str) -> str:
+    """JSON that can stand in a script element: no end tag and no comment can begin in it."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _digest(text: str) -> str:

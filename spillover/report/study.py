@@ -48,10 +48,20 @@ STUDY: Mapping[int, tuple[Pair, ...]] = {  # the panels of the study's figures, 
 
 def every(data: Averages) -> Iterator[Figure]:
     """All seven. A figure without data has no panels."""
-    yield over_shots(data, 1)
-    yield over_shots(data, 2)
-    yield across_tasks(data)
-    yield from (as_bars(data, number) for number in (4, 5, 6, 7))
+    return (figure(data, number) for number in TITLES)
+
+
+def figure(data: Averages, number: int, prompt: str | None = None) -> Figure:
+    """One of them. `prompt` is the prompt format, by default the first there is; Figure 3 has all."""
+    prompt = prompt or data.first_prompt()
+    if number == 3:
+        return across_tasks(data)
+    return (over_shots if number < 3 else as_bars)(data.only(data.df["prompt"] == prompt), number, prompt)
+
+
+def _figure(number: int, caption: str, drawn: list[Panel], lacking: tuple[str, ...], columns: int = 4) -> Figure:
+    name = TITLES[number].lower().replace(", ", "-").replace(" ", "-")
+    return Figure(number, f"fig{number}-{name}", TITLES[number], caption, tuple(drawn), lacking, columns)
 
 
 def panels(data: Averages, number: int, pairs: Sequence[Pair]) -> tuple[list[Pair], tuple[str, ...]]:
@@ -87,29 +97,18 @@ def _figures_of(grid: Grid, variant: Variant, cell: Cell) -> Iterator[int]:
         yield (5 if generation else 7) - (cell.role != "cross_task")
 
 
-# --- Figures 1 to 3: lines over shots ---------------------------------------------------------------------------------
-
-
-def over_shots(data: Averages, number: int, prompt: str | None = None) -> Figure:
+def over_shots(data: Averages, number: int, prompt: str) -> Figure:
     """Figures 1 and 2."""
-    role, title = {1: ("in_domain", "In-domain"), 2: ("out_of_domain", "Out-of-domain")}[number]
-    prompt = prompt or data.first_prompt()
-    data = data.plain().only(data.plain().df["prompt"] == prompt)
-    pairs, lacking = panels(data, number, data.pairs(role))
+    data = data.plain()
+    pairs, lacking = panels(data, number, data.pairs("in_domain" if number == 1 else "out_of_domain"))
     shown = {pair: data.rows(*pair) for pair in pairs}
     looks = charts.looks(list(dict.fromkeys([BASE, *(label for rows in shown.values() for label in rows["label"])])))
     drawn = []
     for (train, test), rows in shown.items():
         subtitle = data.metric_title(test) + ("" if train == test else f", trained on {data.title(train)}")
         drawn.append(Panel(f"{train} → {test}", charts.lines(rows, looks, data.title(test), subtitle), rows))
-    return Figure(
-        number=number,
-        name=f"fig{number}-{title.lower()}",
-        title=title,
-        caption=f"Scores over the demonstrations in the prompt, prompt format {prompt}, with 95 % intervals.",
-        panels=tuple(drawn),
-        lacking=lacking,
-    )
+    caption = f"Scores over the demonstrations in the prompt, prompt format {prompt}, with 95 % intervals."
+    return _figure(number, caption, drawn, lacking)
 
 
 def across_tasks(data: Averages) -> Figure:
@@ -126,16 +125,11 @@ def across_tasks(data: Averages) -> Figure:
         if len(rows):
             spec = charts.lines(rows, looks, data.title(test), f"{data.metric_title(test)}, prompt {prompt}")
             drawn.append(Panel(f"{test}, {prompt}", spec, rows))
-    return Figure(
-        number=3,
-        name="fig3-cross-task",
-        title="Cross-task",
-        caption="The base and models that were fine-tuned on other tasks, without demonstrations, each with its "
-        "smallest training size. Lines are named after the training set. Bars are 95 % intervals.",
-        panels=tuple(drawn),
-        lacking=lacking,
-        columns=len(tests) if len(tests) in ROW else 4,
+    caption = (
+        "The base and models that were fine-tuned on other tasks, without demonstrations, each with its smallest "
+        "training size. Lines are named after the training set. Bars are 95 % intervals."
     )
+    return _figure(3, caption, drawn, lacking, len(tests) if len(tests) in ROW else 4)
 
 
 def _own_tests(pairs: Sequence[Pair]) -> list[Pair]:
@@ -156,18 +150,18 @@ def _one_recipe_each(data: Averages, test: str, trains: Sequence[str]) -> pd.Dat
     return pd.concat(parts)
 
 
-# --- Figures 4 to 7: bars ---------------------------------------------------------------------------------------------
-
 TITLES = {
+    1: "In-domain",
+    2: "Out-of-domain",
+    3: "Cross-task",
     4: "FTICL, generation, same task",
     5: "FTICL, generation, cross-task",
     6: "FTICL, classification, same task",
     7: "FTICL, classification, cross-task",
 }
 BAR_LOOKS = {
-    "base": Look("#8b9099", (1, 0), "square"),
-    "FTICL": Look(charts.OKABE_ITO[2], (1, 0), "square"),
-    "FT": Look(charts.OKABE_ITO[0], (1, 0), "square"),
+    label: Look(colour, (1, 0), "square")
+    for label, colour in (("base", "#8b9099"), ("FTICL", charts.OKABE_ITO[2]), ("FT", charts.OKABE_ITO[0]))
 }
 
 
@@ -177,11 +171,10 @@ HOW = (
 )
 
 
-def as_bars(data: Averages, number: int) -> Figure:
+def as_bars(data: Averages, number: int, prompt: str) -> Figure:
     """Figures 4 to 7."""
     roles = ("in_domain", "out_of_domain") if number in (4, 6) else ("cross_task",)
-    kind, prompt = "generation" if number in (4, 5) else "classification", data.first_prompt()
-    data = data.only(data.df["prompt"] == prompt)
+    kind = "generation" if number in (4, 5) else "classification"
     with_fticl = set(data.df.loc[data.df["train_shots"] > 0, "train_dataset"])
     of_kind = [train for train in with_fticl if data.kinds.get(train) == kind]
     pairs, lacking = panels(data, number, [pair for pair in data.pairs(*roles) if pair[0] in of_kind])
@@ -190,14 +183,8 @@ def as_bars(data: Averages, number: int) -> Figure:
         rows = _bars(data.rows(train, test))
         spec = charts.bars(rows, BAR_LOOKS, data.arrow(train, test), data.metric_title(test))
         drawn.append(Panel(f"{train} → {test}", spec, rows))
-    return Figure(
-        number=number,
-        name=f"fig{number}-{TITLES[number].lower().replace(', ', '-').replace(' ', '-')}",
-        title=TITLES[number],
-        caption=f"{HOW if number == 4 else 'Bars and rings as in Figure 4.'} Prompt format {prompt}, 95 % intervals.",
-        panels=tuple(drawn),
-        lacking=lacking,
-    )
+    how = HOW if number == 4 else "Bars and rings as in Figure 4."
+    return _figure(number, f"{how} Prompt format {prompt}, 95 % intervals.", drawn, lacking)
 
 
 def _bars(rows: pd.DataFrame) -> pd.DataFrame:

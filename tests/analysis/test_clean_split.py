@@ -13,7 +13,7 @@ from rich.console import Console
 
 from spillover.analysis import clean_split as leaks
 from spillover.analysis import table
-from spillover.report import page, payload, terminal
+from spillover.report import page, terminal
 from spillover.report.examples import Written
 
 BASE, NEWS, _, SHOP, _ = fakestore.VARIANTS
@@ -70,7 +70,7 @@ def test_it_is_said_on_the_page_and_on_the_terminal(audited: Path, tmp_path: Pat
 
 def test_the_page_lists_no_empty_rows(audited: Path) -> None:
     results = table.load(audited)
-    data = payload.payload(results, Written([], {}, {}, {}, []))
+    data = page.payload(results, Written([], {}, {}, {}, []))
     assert len(data["rows"]) == results.df["value"].notna().sum() < len(results.df)
 
 

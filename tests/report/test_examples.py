@@ -75,7 +75,7 @@ def test_counts(asked: list[examples.Asked], results: Results, folder: Path) -> 
     tallies: dict[tuple[str, str], examples.Tally] = {}
     for one in asked:
         for variant, tally in examples.count(results, one).items():
-            tallies.setdefault((variant, one.test.name), examples.Tally()).add(tally)
+            tallies.setdefault((variant, one.test.name), examples.Tally()).update(tally)
     rows = [
         row
         for prompt in ("p1", "p2")

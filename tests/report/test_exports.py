@@ -17,7 +17,7 @@ from spillover.report import exports, study
 
 
 def test_a_figure_becomes_six_files(results: Results, tmp_path: Path) -> None:
-    figure = study.over_shots(averages.Averages.of(results), 1)
+    figure = study.figure(averages.Averages.of(results), 1)
     written = exports.write([figure], tmp_path)
     assert {path.name for path in written} == {
         f"fig1-in-domain.{kind}" for kind in ("svg", "pdf", "png", "csv", "tex", "md")
