@@ -1,4 +1,4 @@
-"""spillover: fine-tune a language model several ways and see what else changed.
+"""spillover: fine-tune a language model in several ways and see what else changed.
 
     import spillover as so
 

@@ -179,6 +179,34 @@ def test_the_way_through_follows_imports() -> None:
         assert one in below.get(other, ()) or other in below.get(one, ()), (one, other)
 
 
+def test_contributing_has_every_room_and_names_files_that_exist() -> None:
+    table = rows((ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("\n## Rules that tools check")[0])
+    found = {row[0].strip("`/"): row[3] for row in table}
+    package = ROOT / "spillover"
+    assert list(found) == [room for room in map_of_rooms.rooms() if (package / room).is_dir()]
+    for room, cell in found.items():
+        for name in re.findall(r"`([\w/]+\.(?:py|html))`", cell):
+            assert (package / room / name).exists() or (package / name).exists(), (room, name)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_file_that_a_page_names_with_its_folder_exists(path: Path) -> None:
+    folders = "|".join(sorted({"spillover", "tests", "benchmarks", "docs", "experiments", *map_of_rooms.rooms()}))
+    for name in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/]+\.(?:py|md|svg|yaml))\b", path.read_text("utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "spillover" / name).exists(), name
+
+
+def test_the_pictures_are_small_and_their_script_knows_the_page() -> None:
+    pictures = script("pictures")
+    page = (ROOT / "spillover" / "report" / "page.html").read_text("utf-8")
+    shown = [name for name in ('id="short"', 'class="ships"', 'id="matrix"', 'class="scroll"') if name in page]
+    assert pictures.AFTER in page and len(shown) == 4, shown
+    for scheme in pictures.SCHEMES:
+        picture = pictures.PICTURES / f"page-{scheme}.png"
+        assert picture.stat().st_size <= pictures.MOST_BYTES
+        assert f"docs/pictures/{picture.name}" in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_the_licence_is_the_whole_text() -> None:
     text = (ROOT / "LICENSE").read_text("utf-8")
     assert "Version 2.0, January 2004" in text
