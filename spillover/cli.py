@@ -12,7 +12,7 @@ import errno
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -171,6 +171,7 @@ def work(
     relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
 ) -> None:
     """Train and evaluate one variant of a planned folder. Many processes may do so at once."""
+    from .report.plan import where_it_stands
     from .store.store import Store
     from .work.devices import choose
     from .work.execute import work as bring
@@ -190,15 +191,7 @@ def work(
         worked = bring(store, variant, reporter)
     if worked.failures:
         raise typer.Exit(1)
-    place = shlex.quote(str(folder))
-    if worked.variant is not None:
-        _say(f"{worked.variant} is done.")
-    if not worked.left:
-        _say(f"Nothing is left. Next: spillover report {place}")
-    elif worked.variant is None:
-        _say(f"Nothing to take now. Left, at work elsewhere or waiting for that: {', '.join(worked.left)}")
-    else:
-        _say(f"Left: {', '.join(worked.left)}. Next: spillover work {place} --next")
+    _say(where_it_stands(worked, folder))
 
 
 @app.command()
@@ -208,8 +201,7 @@ def status(folder: Folder) -> None:
     from .store.store import Store
 
     store = Store(folder)
-    grid = store.grid()
-    _out().print(standing(grid, store.valid(grid)))
+    _out().print(standing(grid := store.grid(), store.valid(grid)))
 
 
 @app.command()
@@ -404,10 +396,7 @@ def _next(context: typer.Context, command: str) -> str:
 def _working(what: str) -> Iterator[None]:
     """A spinner on a terminal, nothing in a log."""
     console = _out(aside=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(what):
+    with console.status(what) if console.is_terminal else nullcontext():
         yield
 
 

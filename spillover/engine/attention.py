@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .blocks import Block, KeyValue
+from .blocks import KeyBlock, KeyValue
 from .tree import Part
 
 NAME = "spillover"
@@ -44,8 +44,8 @@ class TreePass:
     """
 
     parts: Sequence[Part]
-    past: Sequence[tuple[Part, Block]] = ()
-    own: Block | None = None
+    past: Sequence[tuple[Part, KeyBlock]] = ()
+    own: KeyBlock | None = None
     _mask: Tensor | None = None
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -76,7 +76,7 @@ class TreePass:
         )
         return out
 
-    def _additive_mask(self, spans: Sequence[tuple[Block, int, int]], q: Tensor) -> Tensor:
+    def _additive_mask(self, spans: Sequence[tuple[KeyBlock, int, int]], q: Tensor) -> Tensor:
         """0 where a query may look at a key, -inf elsewhere: NM, with the keys of the past first."""
         starts, width = {}, 0
         for block, k0, k1 in spans:

@@ -20,7 +20,7 @@ Range = tuple[int, int]  # of indices on the line
 
 
 @dataclass(eq=False)
-class Block:
+class KeyBlock:
     """Keys and values of the stretch `start:stop` of the line, by layer."""
 
     start: int
@@ -35,19 +35,19 @@ class Block:
         return k[:, :, at].clone(), v[:, :, at].clone()  # a view would keep the whole block in memory
 
 
-Piece = tuple[Block, int, int]  # a range of the line with the block that holds it
+Piece = tuple[KeyBlock, int, int]  # a range of the line with the block that holds it
 
 
-def within(ranges: Iterable[Range], blocks: Sequence[Block]) -> list[Piece]:
+def within(ranges: Iterable[Range], blocks: Sequence[KeyBlock]) -> list[Piece]:
     """Ranges cut where the blocks that hold them begin and end."""
     ranges = list(ranges)
     pieces = ((block, max(lo, block.start), min(hi, block.stop)) for block in blocks for lo, hi in ranges)
     return [(block, lo, hi) for block, lo, hi in pieces if lo < hi]
 
 
-def keep(blocks: list[Block], needed: Iterable[Range], before: Callable[[int], None] | None = None) -> None:
+def keep(blocks: list[KeyBlock], needed: Iterable[Range], before: Callable[[int], None] | None = None) -> None:
     """Replace `blocks` by blocks of the needed ranges; the rest is freed. `before` is called while a layer is whole."""
-    kept = [(block, Block(lo, hi)) for block, lo, hi in within(merge_ranges(needed), blocks)]
+    kept = [(block, KeyBlock(lo, hi)) for block, lo, hi in within(merge_ranges(needed), blocks)]
     for layer in list(blocks[0].kv) if blocks else []:
         if before:
             before(layer)

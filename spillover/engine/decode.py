@@ -24,8 +24,11 @@ from torch import Tensor
 
 from . import ops
 from .attention import additive, merge
-from .blocks import Block, KeyValue, Piece, Range, keep, within
+from .blocks import KeyBlock, KeyValue, Piece, Range, keep, within
 from .tree import merge_ranges
+
+Rectangle = tuple[list[int], KeyBlock, int, int]
+"""Rows that share keys, and the block and the range in which the keys lie."""
 
 SHORTEST = 0.75  # of the longest tail of its block: at most a quarter is padding
 
@@ -72,7 +75,7 @@ class DecodePass:
     yet done, in the order of their queries. `step` counts the tokens that each of them has computed.
     """
 
-    shared: list[tuple[list[int], Block, int, int]]
+    shared: list[tuple[list[int], KeyBlock, int, int]]
     tails: list[Tails]
     rows: list[int]
     step: int = 0
@@ -80,7 +83,7 @@ class DecodePass:
 
     @classmethod
     def of(
-        cls, contexts: Sequence[Sequence[Range]], blocks: list[Block], needed: Sequence[Range], new_tokens: int
+        cls, contexts: Sequence[Sequence[Range]], blocks: list[KeyBlock], needed: Sequence[Range], new_tokens: int
     ) -> DecodePass:
         """`contexts` are the key ranges of each row. `blocks` keeps only keys that are shared or `needed` elsewhere."""
         spans = [within(ranges, blocks) for ranges in contexts]
@@ -178,9 +181,9 @@ def _by_length(lengths: Sequence[int]) -> list[Tails]:
     return tails
 
 
-def _rectangles(together: dict[Range, list[int]], blocks: Sequence[Block]) -> list[tuple[list[int], Block, int, int]]:
+def _rectangles(together: dict[Range, list[int]], blocks: Sequence[KeyBlock]) -> list[Rectangle]:
     """What rows share, as few rectangles of keys: neighbouring pieces of the same rows become one."""
-    found: list[tuple[list[int], Block, int, int]] = []
+    found: list[Rectangle] = []
     for (lo, hi), rows in together.items():
         block = next(block for block in blocks if block.start <= lo and hi <= block.stop)
         k0, k1 = lo - block.start, hi - block.start

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..text.request import Request, StopRule
 from .attention import TreePass, window
-from .blocks import Block, Range, keep, within
+from .blocks import KeyBlock, Range, keep, within
 from .decode import DecodePass
 from .head import Head, hidden_states
 from .memory import out_of_memory
@@ -93,7 +93,7 @@ class SharedEngine:
     def _run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         tree, rows = _plant(requests)
         asked = _positions(tree, rows)
-        blocks: list[Block] = []
+        blocks: list[KeyBlock] = []
         reading = dict.fromkeys(range(len(rows)))  # rows with positions not yet computed
         waiting: list[int] = []  # rows to be decoded
         for pack in tree.packs(self.pack_tokens):
@@ -118,9 +118,9 @@ class SharedEngine:
                 yield from self._decode(rows, ready, blocks, needed, stop)
             keep(blocks, [*held, *tree.needed_after(pack.stop)])
 
-    def _forward(self, tree: Tree, pack: Pack, blocks: list[Block]) -> tuple[Block, Tensor]:
+    def _forward(self, tree: Tree, pack: Pack, blocks: list[KeyBlock]) -> tuple[KeyBlock, Tensor]:
         """One pass over a pack: its keys and values, and the final hidden states_NC."""
-        own = Block(pack.start, pack.stop)
+        own = KeyBlock(pack.start, pack.stop)
         tree_pass = TreePass(pack.parts, past_of(pack, blocks), own)
         at = slice(pack.start, pack.stop)
         return own, hidden_states(self.model, tree.tokens[at], tree.positions[at], tree_pass)
@@ -159,7 +159,7 @@ class SharedEngine:
         return known
 
     def _decode(
-        self, rows: list[_Row], waiting: list[int], blocks: list[Block], needed: Sequence[Range], stop: StopRule
+        self, rows: list[_Row], waiting: list[int], blocks: list[KeyBlock], needed: Sequence[Range], stop: StopRule
     ) -> Iterator[tuple[int, Answer]]:
         if not waiting:
             return
@@ -233,7 +233,7 @@ def _answer(row: _Row, generated: tuple[int, ...] | None = None, finished: bool 
     return Answer(tuple(map(tuple, row.logprobs)), row.top, generated, finished)
 
 
-def past_of(pack: Pack, blocks: Sequence[Block]) -> list[tuple[Part, Block]]:
+def past_of(pack: Pack, blocks: Sequence[KeyBlock]) -> list[tuple[Part, KeyBlock]]:
     """The pack's rectangles of earlier keys, cut where these lie in different blocks; key indices within the block."""
     return [
         (replace(part, k0=lo - block.start, k1=hi - block.start), block)

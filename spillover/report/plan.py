@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Container
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from ..disk import free_space
 from ..plan.cost import Estimate, gigabytes
 from ..plan.grid import Grid
+from ..work.execute import Worked
 from ..work.progress import duration
 
 DAY_S = 86_400.0
@@ -85,3 +87,14 @@ def standing(grid: Grid, valid: Container[str]) -> RenderableType:
         there = sum(cell.key in valid for cell in cells)
         table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
     return table
+
+
+def where_it_stands(worked: Worked, folder: Path) -> str:
+    """What `spillover work` did, what is left, and the next command."""
+    place, done = shlex.quote(str(folder)), f"{worked.variant} is done. " if worked.variant else ""
+    if not worked.left:
+        return f"{done}Nothing is left. Next: spillover report {place}"
+    left = ", ".join(worked.left)
+    if not done:
+        return f"Nothing to take now. Left, at work elsewhere or waiting for that: {left}"
+    return f"{done}Left: {left}. Next: spillover work {place} --next"

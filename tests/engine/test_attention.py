@@ -14,7 +14,7 @@ from torch import Tensor
 from spillover.engine import attention, kernels
 from spillover.engine import tree as tree_module
 from spillover.engine.attention import TreePass, merge
-from spillover.engine.blocks import Block
+from spillover.engine.blocks import KeyBlock
 from spillover.engine.shared import past_of
 from spillover.engine.tree import Tree
 
@@ -101,10 +101,10 @@ def test_a_pass_over_a_part_of_the_line_looks_back_at_the_keys_it_is_given(
     tree = Tree.of(FORK)
     q, k, v = inputs(len(tree))
     first, second = tree.packs(len(tree) // 2 + 1)
-    captured = Block(first.start, first.stop)
+    captured = KeyBlock(first.start, first.stop)
     one = TreePass(first.parts, own=captured)
     cuts = [(0, 10), (10, first.stop)]
-    blocks = [Block(lo, hi, {5: (k[:, :, lo:hi], v[:, :, lo:hi])}) for lo, hi in cuts]
+    blocks = [KeyBlock(lo, hi, {5: (k[:, :, lo:hi], v[:, :, lo:hi])}) for lo, hi in cuts]
     two = TreePass(second.parts, past_of(second, blocks))
     halves = [
         one.attend(5, q[:, :, : first.stop], k[:, :, : first.stop], v[:, :, : first.stop], SCALE),
@@ -122,7 +122,7 @@ def test_a_training_pass_has_no_past() -> None:
     q, k, v = inputs(len(tree))
     _, second = tree.packs(len(tree) // 2 + 1)
     with pytest.raises(RuntimeError, match="whole tree"):
-        TreePass((), [(second.past[0], Block(0, len(tree), {0: (k, v)}))]).attend(0, q.requires_grad_(), k, v, SCALE)
+        TreePass((), [(second.past[0], KeyBlock(0, len(tree), {0: (k, v)}))]).attend(0, q.requires_grad_(), k, v, SCALE)
 
 
 @pytest.mark.usefixtures("onednn")
