@@ -25,7 +25,7 @@ from simulated import Design, grid_of, of_recipe, simulate
 from spillover.analysis.contrasts import Effect, adjusted, by_shots, difference, interaction, outcome, slope
 from spillover.analysis.results import ROLES, Results
 from spillover.plan.grid import Grid
-from spillover.stats import Level, p_value
+from spillover.stats.levels import Level, p_value
 
 STEADY = Design(by_seed=0.0, by_seed_and_set=0.0, by_seed_and_row=0.0, by_draw=0.0)
 ONE_SENSITIVE = replace(

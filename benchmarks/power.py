@@ -26,7 +26,8 @@ from simulated import Design, grid_of, of_recipe, simulate
 from spillover.analysis.contrasts import Effect, difference, interaction
 from spillover.analysis.results import Results
 from spillover.plan.grid import Grid
-from spillover.stats import Array, Level, half_width, mean_change, resample_counts
+from spillover.stats.intervals import Array, resample_counts
+from spillover.stats.levels import Level, half_width, mean_change
 
 Contrast = Callable[[Results, Grid], Effect | None]
 

@@ -74,7 +74,7 @@ def scores(args: argparse.Namespace, protocol: str, folder: Path) -> tuple[Score
 
 def change(metric: Any, ours: Any, theirs: Any) -> tuple[float, float, float] | None:
     """Ours less theirs with its interval, over the documents of either; None where every row is the same."""
-    from spillover.stats import replicates
+    from spillover.stats.intervals import replicates
 
     docs = np.union1d(ours.doc_ids, theirs.doc_ids)
     both = np.zeros((len(docs), 2, ours.statistics.shape[1]))

@@ -24,7 +24,9 @@ import numpy as np
 
 from ..experiment.suite import Role
 from ..plan.grid import Cell, Condition
-from ..stats import MIN_ROWS, Interval, Level, half_width, holm, p_value, slope_weights, smallest_detectable
+from ..stats.families import holm
+from ..stats.intervals import MIN_ROWS, Interval
+from ..stats.levels import Level, half_width, p_value, slope_weights, smallest_detectable
 from .results import Results
 from .uncertainty import SetPart, draw_levels, noise_floor_of, row_level, seed_levels, set_parts, trainings
 

@@ -27,7 +27,7 @@ from typing import Literal
 
 from ..experiment.claims import MEASURES_OF_A_VARIANT, Claim, Comparison, Holds, study_claims
 from ..plan.grid import Grid
-from ..stats import CONFIDENCE, MIN_ROWS, ROUNDING, Interval
+from ..stats.intervals import CONFIDENCE, MIN_ROWS, ROUNDING, Interval
 from ..store.store import Store
 from .contrasts import Effect, together
 from .measures import Pairs, Rates, numbers_of, off_format, off_format_rates, over_seeds, score

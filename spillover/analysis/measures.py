@@ -20,7 +20,8 @@ import numpy as np
 
 from ..experiment.claims import Measure
 from ..plan.grid import Cell
-from ..stats import CONFIDENCE, ROUNDING, Interval, Level, half_width, p_value, percentile_interval, replicates
+from ..stats.intervals import CONFIDENCE, ROUNDING, Interval, percentile_interval, replicates
+from ..stats.levels import Level, half_width, p_value
 from ..store.store import Store
 from ..work.inspect import Divergence
 from ..work.inspect import read as read_inside

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..stats import Interval
+from ..stats.intervals import Interval
 from .contrasts import Effect
 
 

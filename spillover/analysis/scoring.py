@@ -15,21 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..stats import (
-    Interval,
-    Level,
-    cluster_sums,
-    effective_rows,
-    half_width,
-    mcnemar,
-    mean_change,
-    percentile_interval,
-    percentiles,
-    replicates,
-    sign_flip,
-    swap_test,
-    wilson,
-)
+from ..stats.intervals import Interval, percentile_interval, percentiles, replicates, wilson
+from ..stats.levels import Level, cluster_sums, effective_rows, half_width, mean_change
+from ..stats.permutation import mcnemar, sign_flip, swap_test
 from .metrics import Array, Metric
 from .rows import RowStatistics, common_documents, same_documents
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..experiment.suite import Role
 from ..plan.grid import Cell, TestInfo, Variant
-from ..stats import Interval
+from ..stats.intervals import Interval
 from .contrasts import Effect, difference, together
 from .metrics import METRICS, Metric
 from .numbers import counted, details, documents, noise

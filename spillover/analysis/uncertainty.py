@@ -21,19 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..plan.grid import Cell, Condition, Variant
-from ..stats import (
-    ROUNDING,
-    Array,
-    Level,
-    cluster_sums,
-    effective_rows,
-    half_width,
-    mean_change,
-    noise_floor,
-    sign_flip,
-    unit_variance,
-    wilson,
-)
+from ..stats.intervals import ROUNDING, Array, wilson
+from ..stats.levels import Level, cluster_sums, effective_rows, half_width, mean_change, noise_floor, unit_variance
+from ..stats.permutation import sign_flip
 from .metrics import METRICS
 from .results import Results
 from .rows import common_documents

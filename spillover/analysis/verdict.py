@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ..experiment.factors import phrase
 from ..experiment.suite import Role
 from ..plan.grid import Variant
-from ..stats import MIN_ROWS
+from ..stats.intervals import MIN_ROWS
 from .clean_split import unscored
 from .contrasts import Effect, difference, together
 from .numbers import bounds, listed, points, without_arrow

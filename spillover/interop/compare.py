@@ -26,17 +26,9 @@ from rich.text import Text
 from ..analysis.rows import RowStatistics
 from ..analysis.scoring import cluster_codes, score
 from ..errors import DataError, SpilloverError
-from ..stats import (
-    CONFIDENCE,
-    MIN_ROWS,
-    Array,
-    Interval,
-    Level,
-    half_width,
-    holm,
-    mean_change,
-    smallest_detectable,
-)
+from ..stats.families import holm
+from ..stats.intervals import CONFIDENCE, MIN_ROWS, Array, Interval
+from ..stats.levels import Level, half_width, mean_change, smallest_detectable
 from .answers import READABLE, Answers, Json, Setting, Side, prompt, read_run, read_samples
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..analysis.judge import RULINGS, Evidence, Judgement
 from ..analysis.numbers import documents, noise, points, signed
 from ..experiment.claims import Comparison
-from ..stats import Interval
+from ..stats.intervals import Interval
 
 MARKS = {"supported": "✓", "contradicted": "✗", "insufficient evidence": "?", "missing": "–"}
 STYLES = {"supported": "bold dodger_blue1", "contradicted": "bold dark_orange"}

@@ -11,7 +11,7 @@ from ..analysis.numbers import points
 from ..analysis.results import ROLE_TITLES, Results
 from ..analysis.summaries import MatrixEntry, groups, matrix
 from ..plan.grid import TestInfo, Variant
-from ..stats import MIN_ROWS
+from ..stats.intervals import MIN_ROWS
 
 SMALL_N = 100  # with fewer documents in a test set, a note says which changes could not have been detected
 

@@ -31,7 +31,7 @@ from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..analysis.summaries import matrix
 from ..disk import write_whole
-from ..stats import MIN_ROWS
+from ..stats.intervals import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
 from .examples import Written
 from .examples import write as write_examples

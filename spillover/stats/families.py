@@ -1,8 +1,7 @@
-"""What is claimed together is corrected together: the family-wise error rate.
+"""Corrects p-values of comparisons that are claimed together: the family-wise error rate.
 
-Of twenty true "nothing changed" one looks like a change at the 5 % level. Holm's procedure keeps the chance of even one
-false claim in the family at 5 %, whatever the dependence between its members; it is what every claim of the tool goes
-through.
+At the 5 % level one of twenty true "nothing changed" looks like a change. Holm's procedure keeps the probability of
+even one false claim in the family at 5 %, however its members depend on each other.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from .intervals import Array
 
 
 def holm(p: npt.ArrayLike) -> Array:
-    """Adjusted p-values, (m,), in the order given; claim what is below 0.05. Source: Holm 1979.
-
-    The smallest is multiplied by m, the next by m - 1, and so on; none may fall below one before it.
-    """
+    """Adjusted p-values, (m,), in the order given; claim those below 0.05. Source: Holm 1979."""
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)

@@ -1,13 +1,8 @@
-"""How sure a score is: Wilson's interval for proportions, the bootstrap for the rest.
+"""Intervals of scores: Wilson's for proportions, the bootstrap for the rest.
 
-The bootstrap asks how much a score would move had we drawn other rows: draw n of the n rows with replacement, score
-again, repeat, and take the middle of what comes out. A draw is fully described by how often each row occurs in it, so
-all draws are one matrix of counts, and all their scores one matrix product with the additive row statistics of
-`spillover.analysis.metrics`. Two scores on the same rows use the same draws: their difference is then paired, and what
-makes a row easy or hard for both cancels.
-
-The middle 95 % would be too narrow for few rows: a resample of n rows varies by (n - 1) / n of what it should, and its
-spread is itself an estimate. So more than the middle 95 % is taken, by as much as Student's t needs (`percentiles`).
+The bootstrap draws n of the n rows with replacement, scores them, repeats this, and takes the middle of the scores. All
+draws are one matrix: how often each row occurs in each draw. All their scores are one matrix product with additive row
+statistics. Two scores on the same rows use the same draws, so their difference is paired.
 """
 
 from __future__ import annotations
@@ -47,10 +42,9 @@ class Interval:
 
 
 def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """Wilson's score interval for a proportion: stays within 0 and 1 and has a width at 0 of n. Source: Wilson 1927.
+    """Wilson's score interval for a proportion: within 0 and 1, with a width at 0 of n. Source: Wilson 1927.
 
-    `n` may be an effective number of rows (Korn and Graubard 1998): where answers hang together, how many independent
-    ones would vary as much.
+    `n` may be an effective number of rows (`levels.effective_rows`).
     """
     if n == 0:
         return Interval(0.0, 1.0)
@@ -72,7 +66,6 @@ def resample_counts(n: int, seed: int = 0, draws: int = DRAWS) -> Array:
 def replicates(statistics: Array, score: Callable[[Array], Array], seed: int = 0) -> Array:
     """The score of each bootstrap draw, (draws, ...), from the rows' additive statistics, (rows, ..., k).
 
-    Many sets of scores on the same rows go through one matrix product, which is what makes a large table quick.
     Source: Efron and Tibshirani 1993, chapters 13 and 16.
     """
     return score(np.tensordot(resample_counts(len(statistics), seed), statistics, axes=1))
@@ -81,16 +74,14 @@ def replicates(statistics: Array, score: Callable[[Array], Array], seed: int = 0
 def percentiles(values: Array, n: int, confidence: float = CONFIDENCE) -> Array:
     """The ends of an interval from bootstrap replicates of `n` rows, (draws, ...) to (2, ...).
 
-    The expanded percentile interval: the share left out at each end is that beyond sqrt(n / (n - 1)) t standard
-    deviations of a normal distribution, which for a mean gives the width of Student's interval. At 24 rows that is
-    1.7 % instead of 2.5 %. Source: Hesterberg 2015, section 5.3.
+    With few rows, the middle 95 % of replicates is too narrow. The expanded percentile interval leaves out less at each
+    end, so that for a mean it is as wide as Student's interval. Source: Hesterberg 2015, section 5.3.
     """
     t = special.stdtrit(max(n - 1, 1), (1 + confidence) / 2)
     outside = special.ndtr(-t * sqrt(n / max(n - 1, 1)))
     return np.asarray(np.quantile(values, [outside, 1 - outside], axis=0))
 
 
-def percentile_interval(values: Array, n: int, confidence: float = CONFIDENCE) -> Interval:
+def percentile_interval(values: Array, n: int) -> Interval:
     """`percentiles` of one score, as an interval."""
-    low, high = percentiles(values, n, confidence)
-    return Interval(float(low), float(high))
+    return Interval(*map(float, percentiles(values, n)))

@@ -1,18 +1,11 @@
-"""What chance enters an estimate by, and how sure it is then: rows, demonstration draws, training seeds, data sets.
+"""The uncertainty of an estimate that depends on rows, demonstration draws, training seeds and data sets at once.
 
-A change in accuracy would have come out otherwise on other rows, with other demonstrations, after another training of
-the same recipe. Each of these levels gives the estimate a variance, and each variance is known only as well as the
-level has units: from 250 rows well, from three seeds hardly. A `Level` is such a pair. The variances add up. What must
-not be done is to look the sum up as if it were known as well as its best part: Satterthwaite's approximation, tried
-first, claimed in 13 % of simulated comparisons without a difference that had two seeds, and in 6 % instead of 0.25 %
-at the level that Holm's correction of twenty claims asks for. So the half-width of an interval is put together from
-each level's own, as the long side of a right triangle from the short ones: sqrt(sum of t_l^2 V_l), with Student's t at
-the level's own degrees of freedom (Howe 1974; Zou and Donner 2008 call it MOVER). For one level it is Student's
-interval; for several it is never too narrow.
-
-Rows are answered once per seed and draw, so the variance by rows already holds the chance that one seed errs on one
-row; `unit_variance` tells that share apart, so that it is not counted again at the seeds (Cameron, Gelbach and Miller
-2011).
+Each level adds a variance to the estimate. A few units show a variance poorly: 250 rows show it well, three seeds do
+not. So a `Level` is a variance with its degrees of freedom, and each level has its own half-width, with Student's t at
+its own degrees of freedom. The half-width of the interval is the root of the sum of their squares: sqrt(sum of t_l^2
+V_l) (Howe 1974; Zou and Donner 2008 call it MOVER). Satterthwaite's approximation claims too much with few seeds
+(`docs/statistics.md`). The errors of one seed on single rows are part of both spreads, of rows and of seeds.
+`unit_variance` gives that share, so that it is counted once (Cameron, Gelbach and Miller 2011).
 """
 
 from __future__ import annotations
@@ -33,7 +26,7 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One source of chance: the variance that an estimate has from it, known with `df` degrees of freedom."""
+    """The variance of an estimate from one level, known with `df` degrees of freedom."""
 
     variance: float
     df: float
@@ -46,7 +39,7 @@ def half_width(levels: Sequence[Level], confidence: float = CONFIDENCE) -> float
 
 
 def p_value(value: float, levels: Sequence[Level]) -> float:
-    """Two-sided p-value of an estimate: one minus the confidence at which its interval just reaches zero."""
+    """Two-sided p-value: one minus the confidence at which the interval just reaches zero."""
     live = [level for level in levels if level.variance > 0]
     if not live or abs(value) <= ROUNDING:
         return 1.0 if abs(value) <= ROUNDING else 0.0
@@ -62,14 +55,8 @@ def p_value(value: float, levels: Sequence[Level]) -> float:
 
 
 def smallest_detectable(levels: Sequence[Level], power: float = 0.8, confidence: float = CONFIDENCE) -> float:
-    """The smallest true effect that a two-sided test at 1 - `confidence` finds with probability `power`.
-
-    Student's quantiles of both, times the standard error, summed over levels as in `half_width`. Source: Bloom 1995.
-    """
+    """The smallest true effect that a two-sided test at 1 - `confidence` finds with probability `power`. Bloom 1995."""
     return half_width(levels, confidence) + half_width(levels, 2 * power - 1)
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +82,11 @@ def mean_change(
 ) -> MeanChange:
     """The mean of each column of paired differences `values`, (rows, m), with its cluster-robust variance.
 
-    Deviations from the mean are added up within clusters, then squared (Liang and Zeger 1986), times G / (G - 1) for G
-    clusters. Degrees of freedom are those of as many equal clusters as would be worth the same, (sum of sizes)^2 /
-    sum of squared sizes, less 1: rows less 1 without clusters.
-
-    Of few answers that are `right_or_wrong` a handful changes, and what was not seen is not impossible. So two rows are
-    put in, one that gained and one that lost as much as those that moved did (their root mean square; `one_answer`,
-    what one answer moves a row by, where none moved). For one answer a row that is the interval of Bonett and Price
-    (2012) with t for z, which keeps its word at 24 rows where the plain one does not. Differences that vary smoothly
-    need that only where there are none at all.
+    Deviations from the mean are added up within clusters, then squared (Liang and Zeger 1986). If answers are
+    `right_or_wrong`, few of them change, and zero observed changes do not mean zero probability. So two rows are added:
+    one that gained and one that lost the root mean square of the changes, or `one_answer` if nothing changed. With one
+    answer a row this is the interval of Bonett and Price (2012) with t for z. Other differences need it only if all
+    of them are zero.
     """
     rows = len(values)
     moved = (np.abs(values) > ROUNDING).sum(axis=0)
@@ -121,17 +104,16 @@ def mean_change(
 
 
 def _clusters_df(sizes: Array) -> float:
-    """Degrees of freedom of clusters of these sizes."""
+    """Degrees of freedom: the number of equal clusters that are worth as much as clusters of these sizes, less 1."""
     return max(float(sizes.sum() ** 2 / (sizes**2).sum() - 1), 1.0)
 
 
 def effective_rows(shares: Array, asked: Array, clusters: Codes | None = None) -> tuple[float, float]:
-    """How many independent answers are worth as much as these, for `wilson`, and the degrees of freedom of that.
+    """How many independent answers are worth as much as these, for `wilson`, and the degrees of freedom of that number.
 
-    `shares`, (rows,), of `asked` answers each that are right. One answer a row, each row by itself: the number of rows,
-    and no doubt about it. Else p (1 - p) / variance, with the variance of `mean_change`, which has to be estimated: so
-    times (z / t)^2, with its degrees of freedom. Before that, no more than there are rows, and as many as there are
-    clusters where all are right or all wrong. Source: Korn and Graubard 1998.
+    `shares`, (rows,), are right of each row's `asked` answers. Independent rows with one answer each count in full.
+    Otherwise the number is p (1 - p) / variance, at most the rows; if all answers are right, or all wrong, it is the
+    number of clusters. Since the variance is estimated, it is multiplied by (z / t)^2. Source: Korn and Graubard 1998.
     """
     rows = len(shares)
     if clusters is None and (asked == 1).all():
@@ -145,17 +127,11 @@ def effective_rows(shares: Array, asked: Array, clusters: Codes | None = None) -
     return worth * float(z / t) ** 2, df
 
 
-# --- draws and seeds --------------------------------------------------------------------------------------------------
-
-
 def unit_variance(parts: Array, sizes: Array) -> tuple[float, float]:
-    """The variance of an estimate from the units of a level, and the share of it that rows have already.
+    """The variance of an estimate from two or more units of a level, and the share of it that rows show already.
 
-    `parts`, (units, clusters), is what each unit (a seed, a draw) adds to the estimate on each cluster of rows, all of
-    it adding up to the estimate; `sizes` is how many rows each cluster has, in any measure. With u units and totals
-    s, the first is u / (u - 1) * sum (s - mean s)^2; the second is u n / ((u - 1) (n - 1)) times the sum of squares
-    that is left when what units and what clusters have in common is taken off: the two-way analysis of variance
-    without replication (Fisher 1925). At least two units.
+    `parts`, (units, clusters), is what each unit (a seed, a draw) adds to the estimate on each cluster of rows. `sizes`
+    are the clusters' rows, in any measure. The share is the residual of a two-way analysis of variance (Fisher 1925).
     """
     units, n = parts.shape
     totals = parts.sum(axis=1)
@@ -166,10 +142,7 @@ def unit_variance(parts: Array, sizes: Array) -> tuple[float, float]:
 
 
 def noise_floor(variances: Sequence[float], df: float, confidence: float = CONFIDENCE) -> float:
-    """What two trainings of one recipe differ by, at most, in 95 % of cases: t * sqrt(2 * mean variance).
-
-    `variances` of a single training, one per recipe compared; `df` degrees of freedom in all.
-    """
+    """What two trainings of one recipe differ by, at most, in 95 % of cases; `variances` are those of one training."""
     return float(special.stdtrit(df, (1 + confidence) / 2)) * sqrt(2 * float(np.mean(variances)))
 
 

@@ -1,13 +1,8 @@
-"""Could a difference on the same rows be chance? Exchange the two sides row by row and see how often it gets as large.
+"""Permutation tests: whether a difference on the same rows could be chance.
 
-If it made no difference which of two models answered, then on each row their answers might as well be swapped: the
-difference of a row would change its sign. Among all ways of swapping, the share that gives a difference at least as
-large as the one seen is an exact p-value; no distribution is assumed. Rows that hang together (a component of the
-leak audit) are swapped together.
-
-For answers that are right or wrong this is McNemar's test. A mean of differences needs signs alone (`sign_flip`), and
-all ways can be counted; a score of the whole set, as macro-F1 or BLEU, is scored again after random swaps
-(`swap_test`).
+If two models are equally good, their answers can be exchanged on any row, which changes the sign of the row's
+difference. The p-value is the share of all exchanges that give a difference at least as large as the observed one; no
+distribution is assumed. Dependent rows (a component of the leak audit) are exchanged together.
 """
 
 from __future__ import annotations
@@ -22,15 +17,14 @@ from scipy import special
 from .intervals import ROUNDING, Array
 
 GRID = 2**13  # steps from 0 to the largest sum: rounding to them moves a sum by some hundredths of its deviation
-MANY = 100  # numbers of like size, of which the sum with random signs is normal
+MANY = 100  # numbers of similar size, whose sum with random signs is normal
 HALVINGS = 1000  # 2^-1000 is still a float, 2^-1100 is none: beyond, the ways are halved number by number
-SWAPS = 999  # where each swap is scored again
+SWAPS = 999  # random exchanges, each of which is scored again
 
 
 def mcnemar(gained: npt.ArrayLike, lost: npt.ArrayLike) -> Array:
-    """Exact two-sided p-values of `gained` rows that only ours has right and `lost` rows that only theirs has right.
+    """Exact two-sided p-values of `gained` rows that only we have right, and `lost` rows that only they have right.
 
-    Where the two are alike, each row on which they differ is a toss of a coin: the binomial distribution with 1/2.
     Source: McNemar 1947, in the exact form; as `scipy.stats.binomtest`, for many at once.
     """
     a, b = np.asarray(gained, dtype=np.float64), np.asarray(lost, dtype=np.float64)
@@ -38,14 +32,11 @@ def mcnemar(gained: npt.ArrayLike, lost: npt.ArrayLike) -> Array:
 
 
 def sign_flip(differences: npt.ArrayLike) -> Array:
-    """Two-sided p-values of the sums of the columns of `differences`, (clusters, m) to (m,): signed numbers, one per
-    row or cluster of rows. One column may be given as (clusters,). Sources: Fisher 1935; Pagano and Tritchler 1983.
+    """Two-sided p-values of the sums of the columns of `differences`, (clusters, m) or (clusters,) to (m,).
 
-    All 2^k ways to sign k numbers are counted, number by number, by how many ways lead to which sum. Equal numbers, as
-    those of answers that are right or wrong, are McNemar's coins. Multiples of the smallest are counted exactly, others
-    are rounded to a grid. Of many of like size that are no such multiples, or too many for the grid, the normal limit
-    is taken, with the sum seen brought nearer to zero by the smallest number: a flip moves a sum by twice that at
-    least, so that of multiples it is the correction for continuity, and of smooth numbers next to nothing.
+    All 2^k ways to sign k numbers are counted, by the sum that they lead to. Multiples of the smallest number are
+    counted exactly, others are rounded to a grid. For many numbers of similar size the normal limit is used, with a
+    correction for continuity. Sources: Fisher 1935; Pagano and Tritchler 1983.
     """
     columns = np.asarray(differences, dtype=np.float64)
     return np.array([_flipped(column) for column in columns.reshape(len(columns), -1).T])
@@ -78,12 +69,11 @@ def _flipped(column: Array) -> float:
 
 
 def swap_test(ours: Array, theirs: Array, score: Callable[[Array], Array]) -> Array:
-    """Two-sided p-values of the differences of scores of whole sets, from additive statistics: those of m sets,
-    (clusters, m, k), each against the one of `theirs`, (clusters, k), to (m,).
+    """Two-sided p-values, (m,), of differences of scores of whole sets, from additive statistics.
 
-    Approximate randomisation: each cluster's statistics stay or change sides at random, and both sets are scored again.
-    The difference seen counts as one of the ways, so that p is never 0 (Phipson and Smyth 2010). Sources: Noreen 1989;
-    Riezler and Maxwell 2005, who show it safer than the bootstrap for BLEU.
+    Each of m sets, (clusters, m, k), is compared with `theirs`, (clusters, k). Clusters change sides at random, and
+    both sides are scored again. The observed difference counts as one exchange, so p is never 0 (Phipson and Smyth 2010).
+    Sources: Noreen 1989; Riezler and Maxwell 2005.
     """
     seen = np.abs(score(ours.sum(axis=0)) - score(theirs.sum(axis=0)))
     half = (ours - theirs[:, None]) / 2

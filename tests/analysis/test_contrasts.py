@@ -28,7 +28,9 @@ from spillover.analysis.contrasts import (
 from spillover.analysis.results import Results
 from spillover.analysis.rows import RowStatistics
 from spillover.plan.grid import Cell, Grid, Variant
-from spillover.stats import Interval, Level, mcnemar, mean_change, wilson
+from spillover.stats.intervals import Interval, wilson
+from spillover.stats.levels import Level, mean_change
+from spillover.stats.permutation import mcnemar
 
 BASE = Variant("base", "base", "base")
 ROLES = {"in": "in_domain", "in2": "in_domain", "out": "out_of_domain", "out2": "out_of_domain", "far": "cross_task"}

@@ -15,7 +15,9 @@ import pytest
 from spillover.analysis import effects, numbers, table
 from spillover.analysis.contrasts import Effect, by_shots, interaction, slope
 from spillover.report import why
-from spillover.stats import Interval, Level, holm
+from spillover.stats.families import holm
+from spillover.stats.intervals import Interval
+from spillover.stats.levels import Level
 
 Families = dict[str, list[effects.EffectRow]]
 

@@ -27,7 +27,7 @@ from spillover.experiment.schema import load_claims, parse_experiment
 from spillover.experiment.suite import Role
 from spillover.plan.grid import Cell, Grid, Variant
 from spillover.report import evidence
-from spillover.stats import Interval, wilson
+from spillover.stats.intervals import Interval, wilson
 from spillover.store.store import Store
 
 # --- from an interval to a verdict ------------------------------------------------------------------------------------

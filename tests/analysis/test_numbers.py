@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spillover.analysis import numbers
-from spillover.stats import Interval
+from spillover.stats.intervals import Interval
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from spillover.analysis import rows, summaries, table
 from spillover.analysis.metrics import METRICS
 from spillover.analysis.results import ROLES, recipe_name
 from spillover.errors import StoreError
-from spillover.stats import Interval, Level, half_width, mcnemar, mean_change, wilson
+from spillover.stats.intervals import Interval, wilson
+from spillover.stats.levels import Level, half_width, mean_change
+from spillover.stats.permutation import mcnemar
 
 KEYS = ["test_dataset", "shots", "prompt", "draw", "metric"]
 

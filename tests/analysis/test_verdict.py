@@ -14,7 +14,8 @@ from spillover.analysis.contrasts import Effect
 from spillover.analysis.summaries import RoleChange
 from spillover.analysis.verdict import Line
 from spillover.experiment.suite import Role
-from spillover.stats import Interval, Level
+from spillover.stats.intervals import Interval
+from spillover.stats.levels import Level
 
 ROLES: dict[str, Role] = {"in-domain": "in_domain", "out-of-domain": "out_of_domain", "cross-task": "cross_task"}
 

@@ -11,71 +11,73 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, bootstrap, norm, t
 
-from spillover import stats
 from spillover.analysis import metrics
-from spillover.stats import Level, permutation
+from spillover.stats import families, intervals, levels, permutation
+from spillover.stats.levels import Level
 
 # --- intervals --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 24), (12, 24), (24, 24), (3, 250), (125, 250)])
 def test_wilson_is_scipys(successes: int, n: int) -> None:
-    ours, theirs = stats.wilson(successes, n), binomtest(successes, n).proportion_ci(0.95, "wilson")
+    ours, theirs = intervals.wilson(successes, n), binomtest(successes, n).proportion_ci(0.95, "wilson")
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
 
 
 def test_wilson_without_rows_knows_nothing() -> None:
-    assert stats.wilson(0, 0) == stats.Interval(0.0, 1.0)
+    assert intervals.wilson(0, 0) == intervals.Interval(0.0, 1.0)
 
 
 def test_counts_are_draws_of_n_rows_and_seeded() -> None:
-    counts = stats.resample_counts(7)
-    assert counts.shape == (stats.DRAWS, 7)
+    counts = intervals.resample_counts(7)
+    assert counts.shape == (intervals.DRAWS, 7)
     assert (counts.sum(axis=1) == 7).all()
-    assert np.array_equal(counts, stats.resample_counts.__wrapped__(7))
-    assert not np.array_equal(counts, stats.resample_counts(7, seed=1))
+    assert np.array_equal(counts, intervals.resample_counts.__wrapped__(7))
+    assert not np.array_equal(counts, intervals.resample_counts(7, seed=1))
 
 
 def mean_draws(values: np.ndarray) -> np.ndarray:
-    return stats.replicates(np.column_stack([values, np.ones(len(values))]), lambda sums: sums[..., 0] / sums[..., 1])
+    return intervals.replicates(
+        np.column_stack([values, np.ones(len(values))]), lambda sums: sums[..., 0] / sums[..., 1]
+    )
 
 
 def test_of_many_rows_the_interval_is_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(1).random(400)
     theirs = bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=2).confidence_interval
-    ours = stats.percentile_interval(mean_draws(values), 400)
+    ours = intervals.percentile_interval(mean_draws(values), 400)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.003)
 
 
 def test_of_few_rows_more_than_the_middle_95_percent_is_taken() -> None:
     """At 24 rows: sqrt(24 / 23) * 2.0687 = 2.1132 standard deviations of a normal leave out 1.729 % at each end."""
     evenly = np.linspace(0, 1, 100_001)
-    assert stats.percentiles(evenly, 24) == pytest.approx([0.01729, 0.98271], abs=1e-5)
-    assert stats.percentiles(evenly, 10**6) == pytest.approx([0.025, 0.975], abs=1e-5)
+    assert intervals.percentiles(evenly, 24) == pytest.approx([0.01729, 0.98271], abs=1e-5)
+    assert intervals.percentiles(evenly, 10**6) == pytest.approx([0.025, 0.975], abs=1e-5)
 
 
 def test_an_interval_excludes_zero_beyond_rounding() -> None:
-    assert stats.Interval(0.01, 0.2).excludes_zero
-    assert stats.Interval(-0.2, -0.01).excludes_zero
-    assert not stats.Interval(-0.1, 0.1).excludes_zero
-    assert not stats.Interval(1e-17, 1e-17).excludes_zero
+    assert intervals.Interval(0.01, 0.2).excludes_zero
+    assert intervals.Interval(-0.2, -0.01).excludes_zero
+    assert not intervals.Interval(-0.1, 0.1).excludes_zero
+    assert not intervals.Interval(1e-17, 1e-17).excludes_zero
 
 
 def test_replicates_of_a_corpus_metric_are_its_scores_on_resampled_rows() -> None:
     labels = ("x", "y")
     rng = np.random.default_rng(3)
     said = [{"response": labels[a], "target": labels[b]} for a, b in rng.integers(0, 2, (9, 2))]
-    draws = stats.replicates(metrics.macro_f1.statistics(said, labels), metrics.macro_f1.score)
-    for counts, value in list(zip(stats.resample_counts(9), draws, strict=True))[:20]:
+    draws = intervals.replicates(metrics.macro_f1.statistics(said, labels), metrics.macro_f1.score)
+    for counts, value in list(zip(intervals.resample_counts(9), draws, strict=True))[:20]:
         resampled = [row for row, times in zip(said, counts, strict=True) for _ in range(int(times))]
         assert metrics.macro_f1(resampled, labels) == pytest.approx(value)
 
 
 def test_many_scores_at_once_are_the_same_as_one_by_one() -> None:
     statistics = np.random.default_rng(4).random((12, 5, 2))
-    together = stats.replicates(statistics, lambda sums: sums[..., 0] / sums[..., 1])
-    alone = stats.replicates(statistics[:, 3], lambda sums: sums[..., 0] / sums[..., 1])
-    assert together.shape == (stats.DRAWS, 5)
+    together = intervals.replicates(statistics, lambda sums: sums[..., 0] / sums[..., 1])
+    alone = intervals.replicates(statistics[:, 3], lambda sums: sums[..., 0] / sums[..., 1])
+    assert together.shape == (intervals.DRAWS, 5)
     assert together[:, 3] == pytest.approx(alone)
 
 
@@ -86,31 +88,31 @@ def test_many_scores_at_once_are_the_same_as_one_by_one() -> None:
     ("gained", "lost", "p"), [(6, 0, 2 / 64), (3, 1, 2 * (1 + 4) / 16), (0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0)]
 )
 def test_mcnemar_by_hand(gained: int, lost: int, p: float) -> None:
-    assert stats.mcnemar(gained, lost) == pytest.approx(p)
-    assert stats.mcnemar([lost, gained], [gained, lost]) == pytest.approx([p, p])
+    assert permutation.mcnemar(gained, lost) == pytest.approx(p)
+    assert permutation.mcnemar([lost, gained], [gained, lost]) == pytest.approx([p, p])
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_scipys_binomial_test(gained: int, lost: int) -> None:
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    assert stats.mcnemar(gained, lost) == pytest.approx(expected)
+    assert permutation.mcnemar(gained, lost) == pytest.approx(expected)
 
 
 def test_sign_flip_by_hand() -> None:
     """Of 3 and 1 the sums are 4, 2, -2, -4: two of four are as large as 4, all as large as 2."""
-    assert stats.sign_flip([3, 1]) == pytest.approx(2 / 4)
-    assert stats.sign_flip([3, -1]) == pytest.approx(1.0)
-    assert stats.sign_flip([1, 1, 1, 0, 0]) == pytest.approx(2 / 8)
-    assert stats.sign_flip([0, 0]) == pytest.approx(1.0)
+    assert permutation.sign_flip([3, 1]) == pytest.approx(2 / 4)
+    assert permutation.sign_flip([3, -1]) == pytest.approx(1.0)
+    assert permutation.sign_flip([1, 1, 1, 0, 0]) == pytest.approx(2 / 8)
+    assert permutation.sign_flip([0, 0]) == pytest.approx(1.0)
     columns = np.array([[3, 1, 0], [1, 1, 0], [0, 1, 0]])
-    assert stats.sign_flip(columns) == pytest.approx([2 / 4, 2 / 8, 1.0])
+    assert permutation.sign_flip(columns) == pytest.approx([2 / 4, 2 / 8, 1.0])
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.sampled_from([1.0, 1 / 3, 0.1]))
 @example(60, 40, 1.0)
 def test_of_right_and_wrong_answers_sign_flip_is_mcnemar(gained: int, lost: int, size: float) -> None:
     gaps = size * np.array([1] * gained + [-1] * lost + [0] * 5)
-    assert stats.sign_flip(gaps)[0] == pytest.approx(float(stats.mcnemar(gained, lost)))
+    assert permutation.sign_flip(gaps)[0] == pytest.approx(float(permutation.mcnemar(gained, lost)))
 
 
 @pytest.mark.parametrize("kind", ["smooth", "multiples", "one large"])
@@ -123,7 +125,7 @@ def test_all_ways_are_counted(kind: str) -> None:
     }[kind]
     sums = np.array(list(product([-1, 1], repeat=15))) @ gaps
     exact = np.mean(np.abs(sums) >= abs(gaps.sum()) - 1e-12)
-    assert stats.sign_flip(gaps) == pytest.approx(exact, rel=1e-9 if kind == "multiples" else 0.01)
+    assert permutation.sign_flip(gaps) == pytest.approx(exact, rel=1e-9 if kind == "multiples" else 0.01)
 
 
 def of_ones_and_twos(ones: int, twos: int, total: int) -> float:
@@ -142,7 +144,7 @@ def test_many_multiples_are_counted_as_well(total: int) -> None:
     twos[:75] = -2
     gaps = np.concatenate([ones, twos]) / 10
     exact = of_ones_and_twos(150, 150, total)
-    assert stats.sign_flip(gaps)[0] == pytest.approx(exact)
+    assert permutation.sign_flip(gaps)[0] == pytest.approx(exact)
     assert total == 0 or 2 * norm.sf(abs(gaps.sum()) / sqrt((gaps**2).sum())) < exact
 
 
@@ -151,7 +153,7 @@ def test_more_rows_than_a_float_can_be_halved_are_counted() -> None:
     gaps = np.concatenate([np.ones(900), np.full(700, 2.0)])
     gaps[: 450 - 30] = -1
     gaps[900 : 900 + 350] = -2
-    assert stats.sign_flip(gaps)[0] == pytest.approx(of_ones_and_twos(900, 700, 60))
+    assert permutation.sign_flip(gaps)[0] == pytest.approx(of_ones_and_twos(900, 700, 60))
 
 
 def test_of_multiples_beyond_the_grid_the_normal_limit_is_corrected_for_continuity() -> None:
@@ -160,21 +162,21 @@ def test_of_multiples_beyond_the_grid_the_normal_limit_is_corrected_for_continui
     gaps[: 1000 - 135] = -1
     gaps[2000:4000] = -2
     exact = of_ones_and_twos(2000, 4000, 270)
-    assert stats.sign_flip(gaps)[0] == pytest.approx(exact, rel=0.002)
+    assert permutation.sign_flip(gaps)[0] == pytest.approx(exact, rel=0.002)
     assert 2 * norm.sf(270 / sqrt(18000)) < 0.99 * exact
 
 
 def test_nothing_is_too_seldom_to_be_counted() -> None:
-    assert stats.sign_flip(np.ones(30)) == pytest.approx(2 / 2**30)
-    assert stats.sign_flip(0.1 * np.ones(90)) == pytest.approx(2 / 2**90)
+    assert permutation.sign_flip(np.ones(30)) == pytest.approx(2 / 2**30)
+    assert permutation.sign_flip(0.1 * np.ones(90)) == pytest.approx(2 / 2**90)
 
 
 @pytest.mark.parametrize("mean", [0.1, 0.25, 0.4])
 def test_of_many_the_normal_limit_is_near_and_to_the_safe_side(mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
     gaps = np.random.default_rng(8).normal(mean, 1, 330)
-    limit = stats.sign_flip(gaps)[0]
+    limit = permutation.sign_flip(gaps)[0]
     monkeypatch.setattr(permutation, "MANY", 10**6)
-    counted = stats.sign_flip(gaps)[0]
+    counted = permutation.sign_flip(gaps)[0]
     assert counted * 0.97 < limit < counted * 3
     assert limit == pytest.approx(counted, rel=0.05) or counted < 1e-3
 
@@ -183,8 +185,8 @@ def test_swapping_whole_rows_is_flipping_signs_where_the_score_is_a_mean() -> No
     rng = np.random.default_rng(2)
     better, same, theirs = (np.column_stack([rng.random(40) + more, np.ones(40)]) for more in (0.1, 0.0, 0.0))
     ours = np.stack([better, same, theirs], axis=1)
-    swapped = stats.swap_test(ours, theirs, lambda sums: sums[..., 0] / sums[..., 1])
-    flipped = stats.sign_flip(ours[:, :2, 0] - theirs[:, :1])
+    swapped = permutation.swap_test(ours, theirs, lambda sums: sums[..., 0] / sums[..., 1])
+    flipped = permutation.sign_flip(ours[:, :2, 0] - theirs[:, :1])
     assert swapped[:2] == pytest.approx(flipped, abs=0.04)
     assert swapped[2] == 1.0
 
@@ -194,16 +196,16 @@ def test_swapping_whole_rows_is_flipping_signs_where_the_score_is_a_mean() -> No
 
 def test_of_one_level_all_is_students() -> None:
     level = [Level(0.04, 7)]
-    assert stats.half_width(level) == pytest.approx(t.ppf(0.975, 7) * 0.2)
-    assert stats.p_value(0.5, level) == pytest.approx(2 * t.sf(2.5, 7))
-    assert stats.smallest_detectable(level) == pytest.approx((t.ppf(0.975, 7) + t.ppf(0.8, 7)) * 0.2)
+    assert levels.half_width(level) == pytest.approx(t.ppf(0.975, 7) * 0.2)
+    assert levels.p_value(0.5, level) == pytest.approx(2 * t.sf(2.5, 7))
+    assert levels.smallest_detectable(level) == pytest.approx((t.ppf(0.975, 7) + t.ppf(0.8, 7)) * 0.2)
 
 
 def test_half_widths_add_up_as_the_sides_of_a_right_triangle() -> None:
     """t is 12.706 for one degree of freedom and 1.960 for very many: sqrt(12.706^2 * 1 + 1.960^2 * 4) = 13.297."""
-    levels = [Level(1.0, 1), Level(4.0, 1e9)]
-    assert stats.half_width(levels) == pytest.approx(13.297, abs=1e-3)
-    assert stats.p_value(13.297, levels) == pytest.approx(0.05, abs=1e-4)
+    several = [Level(1.0, 1), Level(4.0, 1e9)]
+    assert levels.half_width(several) == pytest.approx(13.297, abs=1e-3)
+    assert levels.p_value(13.297, several) == pytest.approx(0.05, abs=1e-4)
 
 
 variances = st.floats(1e-6, 1.0)
@@ -212,22 +214,22 @@ dfs = st.integers(1, 300)
 
 @given(st.lists(st.tuples(variances, dfs), min_size=1, max_size=4), st.floats(0.01, 3.0))
 def test_p_is_where_the_interval_just_reaches_zero(given_levels: list[tuple[float, int]], value: float) -> None:
-    levels = [Level(*pair) for pair in given_levels]
-    p = stats.p_value(value, levels)
-    assert p == stats.p_value(-value, levels)
+    several = [Level(*pair) for pair in given_levels]
+    p = levels.p_value(value, several)
+    assert p == levels.p_value(-value, several)
     if p > 1e-9:
-        assert stats.half_width(levels, 1 - p) == pytest.approx(value, rel=1e-4)
+        assert levels.half_width(several, 1 - p) == pytest.approx(value, rel=1e-4)
 
 
 def test_without_any_variance_only_zero_is_possible() -> None:
-    assert stats.p_value(0.0, [Level(0.0, 5)]) == 1.0
-    assert stats.p_value(0.1, [Level(0.0, 5)]) == 0.0
+    assert levels.p_value(0.0, [Level(0.0, 5)]) == 1.0
+    assert levels.p_value(0.1, [Level(0.0, 5)]) == 0.0
 
 
 def test_the_change_of_answers_that_are_right_or_wrong() -> None:
     """3 of 8 gained, 1 lost: with one more of each, 4 and 2 of 10. Bonett and Price's variance is (0.4 + 0.2 - 0.2^2)
     / 10 = 0.056; 10 / 9 of it estimates it without bias."""
-    change = stats.mean_change(np.array([1, 1, 1, -1, 0, 0, 0, 0.0])[:, None], right_or_wrong=True)
+    change = levels.mean_change(np.array([1, 1, 1, -1, 0, 0, 0, 0.0])[:, None], right_or_wrong=True)
     assert change.centre == pytest.approx([0.2])
     assert change.variance == pytest.approx([0.056 * 10 / 9])
     assert change.df == 9
@@ -235,7 +237,7 @@ def test_the_change_of_answers_that_are_right_or_wrong() -> None:
 
 def test_the_change_of_a_smooth_score_is_students() -> None:
     values = np.array([0.1, 0.3, 0.2, 0.4])
-    change = stats.mean_change(values[:, None])
+    change = levels.mean_change(values[:, None])
     assert change.centre == pytest.approx([0.25])
     assert change.variance == pytest.approx([np.var(values, ddof=1) / 4])
     assert change.df == 3
@@ -244,7 +246,7 @@ def test_the_change_of_a_smooth_score_is_students() -> None:
 @pytest.mark.parametrize("right_or_wrong", [True, False])
 def test_no_change_among_few_rows_is_not_certainty(right_or_wrong: bool) -> None:
     """Two changed answers among 24 + 2: the squares add up to 2, over 26 * 25."""
-    change = stats.mean_change(np.zeros((24, 1)), right_or_wrong=right_or_wrong)
+    change = levels.mean_change(np.zeros((24, 1)), right_or_wrong=right_or_wrong)
     assert change.centre == 0
     assert change.variance == pytest.approx([2 / (26 * 25)])
 
@@ -252,14 +254,14 @@ def test_no_change_among_few_rows_is_not_certainty(right_or_wrong: bool) -> None
 def test_rows_that_hang_together_are_one() -> None:
     """Two clusters of two, mean 0.5: they deviate by 1 and -1, so 2 / 4^2 * 2 / 1. As single rows: 1 / 4^2 * 4 / 3."""
     values = np.array([1, 1, 0, 0.0])[:, None]
-    together = stats.mean_change(values, np.array([0, 0, 1, 1]))
+    together = levels.mean_change(values, np.array([0, 0, 1, 1]))
     assert (together.variance[0], together.df) == pytest.approx((0.25, 1))
-    assert stats.mean_change(values).variance == pytest.approx([1 / 12])
+    assert levels.mean_change(values).variance == pytest.approx([1 / 12])
 
 
 def test_unequal_clusters_are_worth_fewer() -> None:
     """(3 + 1 + 1 + 1)^2 / (9 + 1 + 1 + 1) = 3 equal clusters."""
-    assert stats.mean_change(np.arange(6.0)[:, None], np.array([0, 0, 0, 1, 2, 3])).df == pytest.approx(2)
+    assert levels.mean_change(np.arange(6.0)[:, None], np.array([0, 0, 0, 1, 2, 3])).df == pytest.approx(2)
 
 
 def test_how_many_independent_answers_a_proportion_is_worth() -> None:
@@ -269,13 +271,13 @@ def test_how_many_independent_answers_a_proportion_is_worth() -> None:
     ones = np.ones(4)
     half = np.array([1, 1, 0, 0.0])
     z, at = t.ppf(0.975, np.inf), {df: t.ppf(0.975, df) for df in (1, 3)}
-    assert stats.effective_rows(half, ones) == (4, np.inf)
-    assert stats.effective_rows(half, 3 * ones) == pytest.approx((3 * (z / at[3]) ** 2, 3))  # thrice the same answer
-    assert stats.effective_rows(half, ones, np.array([0, 0, 1, 1])) == pytest.approx(((z / at[1]) ** 2, 1))
+    assert levels.effective_rows(half, ones) == (4, np.inf)
+    assert levels.effective_rows(half, 3 * ones) == pytest.approx((3 * (z / at[3]) ** 2, 3))  # thrice the same answer
+    assert levels.effective_rows(half, ones, np.array([0, 0, 1, 1])) == pytest.approx(((z / at[1]) ** 2, 1))
     # All right, or no document differs: no more than there are documents, however many answers.
-    assert stats.effective_rows(ones, 3 * ones) == pytest.approx((4 * (z / at[3]) ** 2, 3))
-    assert stats.effective_rows(np.full(4, 0.5), 2 * ones) == pytest.approx((4 * (z / at[3]) ** 2, 3))
-    assert stats.effective_rows(ones, ones, np.array([0, 0, 1, 1])) == pytest.approx((2 * (z / at[1]) ** 2, 1))
+    assert levels.effective_rows(ones, 3 * ones) == pytest.approx((4 * (z / at[3]) ** 2, 3))
+    assert levels.effective_rows(np.full(4, 0.5), 2 * ones) == pytest.approx((4 * (z / at[3]) ** 2, 3))
+    assert levels.effective_rows(ones, ones, np.array([0, 0, 1, 1])) == pytest.approx((2 * (z / at[1]) ** 2, 1))
 
 
 @pytest.mark.parametrize(("clusters", "size"), [(8, 10), (20, 3)])
@@ -287,12 +289,12 @@ def test_coverage_of_wilsons_interval_where_documents_hang_together(clusters: in
     held, held_plainly = [], []
     for _ in range(1500):
         right = (rng.random(len(codes)) < np.repeat(rng.beta(1.4, 0.6, clusters), size)).astype(float)
-        n, _ = stats.effective_rows(right, ones, codes)
+        n, _ = levels.effective_rows(right, ones, codes)
         p = right.mean()
         deviations = np.bincount(codes, right - p)
         plain = p * (1 - p) * len(codes) ** 2 / (deviations**2).sum() if 0 < p < 1 else clusters
         for found, worth in ((held, n), (held_plainly, min(plain, len(codes)))):
-            interval = stats.wilson(worth * p, worth)
+            interval = intervals.wilson(worth * p, worth)
             found.append(interval.low <= 0.7 <= interval.high)
     assert np.mean(held_plainly) < 0.935 < np.mean(held)
 
@@ -300,23 +302,23 @@ def test_coverage_of_wilsons_interval_where_documents_hang_together(clusters: in
 def test_what_seeds_add_and_what_rows_have_of_it() -> None:
     """Totals 4 and 8: 2 / 1 * (2^2 + 2^2) = 16. Without what seeds and rows have in common, four times 0.5 is left:
     2 * 2 / (1 * 1) * 4 * 0.25 = 4."""
-    assert stats.unit_variance(np.array([[1, 3], [2, 6.0]]), np.ones(2)) == pytest.approx((16, 4))
+    assert levels.unit_variance(np.array([[1, 3], [2, 6.0]]), np.ones(2)) == pytest.approx((16, 4))
 
 
 def test_seeds_that_are_alike_on_every_row_leave_nothing_to_the_rows() -> None:
     sizes = np.array([1, 2, 5])
     parts = np.outer([0.1, 0.3, 0.2], sizes)
-    assert stats.unit_variance(parts, sizes)[1] == pytest.approx(0)
+    assert levels.unit_variance(parts, sizes)[1] == pytest.approx(0)
 
 
 def test_the_noise_floor() -> None:
-    assert stats.noise_floor([2.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
-    assert stats.noise_floor([1.0, 3.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
+    assert levels.noise_floor([2.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
+    assert levels.noise_floor([1.0, 3.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
 
 
 def test_slope_weights_by_hand() -> None:
-    assert stats.slope_weights([0, 2, 4]) == pytest.approx([-0.25, 0, 0.25])
-    assert stats.slope_weights([1, 2, 4, 5]) @ [3, 5, 9, 11] == pytest.approx(2)
+    assert levels.slope_weights([0, 2, 4]) == pytest.approx([-0.25, 0, 0.25])
+    assert levels.slope_weights([1, 2, 4, 5]) @ [3, 5, 9, 11] == pytest.approx(2)
 
 
 # --- families ---------------------------------------------------------------------------------------------------------
@@ -324,14 +326,14 @@ def test_slope_weights_by_hand() -> None:
 
 def test_holm_by_hand() -> None:
     """0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which may not fall below the one before it."""
-    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert stats.holm([0.9, 0.8]) == pytest.approx([1, 1])
-    assert len(stats.holm([])) == 0
+    assert families.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert families.holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert len(families.holm([])) == 0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_keeps_order_and_is_no_stricter_than_bonferroni(p: list[float]) -> None:
-    adjusted = stats.holm(p)
+    adjusted = families.holm(p)
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
     assert (adjusted >= p).all() and (adjusted <= np.minimum(1.0, len(p) * np.array(p)) + 1e-12).all()
 
@@ -345,9 +347,9 @@ def test_coverage_at_24_rows_of_right_and_wrong(changed: float, plain_coverage: 
     says; Student's would not where few change."""
     rng = np.random.default_rng(5)
     gaps = rng.choice([1.0, -1.0, 0.0], p=[changed * 2 / 3, changed / 3, 1 - changed], size=(24, 3000))
-    change = stats.mean_change(gaps, right_or_wrong=True)
-    half = np.sqrt(change.variance) * stats.half_width([Level(1.0, change.df)])
-    plain = gaps.std(axis=0, ddof=1) / sqrt(24) * stats.half_width([Level(1.0, 23)])
+    change = levels.mean_change(gaps, right_or_wrong=True)
+    half = np.sqrt(change.variance) * levels.half_width([Level(1.0, change.df)])
+    plain = gaps.std(axis=0, ddof=1) / sqrt(24) * levels.half_width([Level(1.0, 23)])
     assert np.mean(np.abs(change.centre - changed / 3) <= half) > 0.945
     assert np.mean(np.abs(gaps.mean(axis=0) - changed / 3) <= plain) < plain_coverage
 
@@ -355,7 +357,7 @@ def test_coverage_at_24_rows_of_right_and_wrong(changed: float, plain_coverage: 
 def test_coverage_of_the_bootstrap_at_12_rows() -> None:
     rng = np.random.default_rng(5)
     samples = [rng.normal(size=12) for _ in range(600)]
-    ends = [stats.percentiles(mean_draws(values), 12) for values in samples]
+    ends = [intervals.percentiles(mean_draws(values), 12) for values in samples]
     plain = [np.quantile(mean_draws(values), [0.025, 0.975]) for values in samples]
     coverage, too_low = (np.mean([low <= 0 <= high for low, high in found]) for found in (ends, plain))
     assert too_low < 0.93 < coverage < 0.97
