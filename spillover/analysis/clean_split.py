@@ -1,9 +1,8 @@
 """What the audit of a run means for its scores: which test rows depend on each other, and which leak from training.
 
-A variant may have memorised the rows that leak from its training set. It is therefore scored a second time without
-them, on its clean rows. Where there is no such score, the reader must not conclude that nothing leaks: every row of a
-test set may leak, and the training rows of an existing checkpoint may be unknown. Both cases stand in the table as
-clean rows without a value, with an `n` of 0 and without an `n`; `unscored` writes a line for each.
+A variant may have memorised the rows that leak from its training set, so it is scored a second time on its clean rows.
+There is no such score if every row leaks (`n` is 0 in the table) or if the training rows of a checkpoint are unknown
+(no `n`); `unscored` writes a line for each.
 """
 
 from __future__ import annotations

@@ -1,19 +1,14 @@
-"""Every statement of the report is a contrast, with its interval, its p-value and what it could have missed.
+"""Contrasts of mean scores: every statement of the report, with its interval, its p-value and what it can have missed.
 
-A contrast is a weighted sum of mean scores of cells, by each test set's first metric. Variant minus base on one cell is
-a contrast. So are the change over a role, the change in-domain minus that out-of-domain, FTICL minus FT at some number
-of shots, what a demonstration adds, and p1 minus p2. They differ in their weights alone, so uncertainty is worked out
-in one place. On each document the weighted sum of its answers is a single number, and the contrast is the mean of
-these. So a document that was asked in ten prompts is one piece of evidence, what makes it hard for both sides cancels,
-and documents that depend on each other (`Results.clusters`) count as one.
-
-Cells of one recipe with other seeds are replicates: their mean is the recipe's score, their spread the level of the
-seeds. The draws of the demonstrations are treated alike (`uncertainty`). If a recipe was trained once, the contrast
-speaks of that checkpoint: `Effect.seeds` is 1, and no number of rows changes that.
+A contrast is a weighted sum of mean scores of cells, by each test set's first metric: variant minus base, FTICL minus
+FT, what a demonstration adds. Contrasts differ in their weights only, so their uncertainty is computed in one place
+(`uncertainty`). Each document gives one number, the weighted sum of its answers, and the contrast is the mean of these
+numbers. If a recipe was trained once, the contrast is about that checkpoint: `Effect.seeds` is 1.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -23,11 +18,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ..experiment.suite import Role
-from ..plan.grid import Cell, Condition
+from ..plan.grid import Cell
 from ..stats.families import holm
 from ..stats.intervals import MIN_ROWS, Interval
 from ..stats.levels import Level, half_width, p_value, slope_weights, smallest_detectable
-from .results import Results
+from .results import Results, grouped
 from .uncertainty import SetPart, draw_levels, noise_floor_of, row_level, seed_levels, set_parts, trainings
 
 ALPHA = 0.05
@@ -46,35 +41,22 @@ class Term:
 
 @dataclass(frozen=True)
 class Effect:
-    """A contrast with all that must travel with it. Scores are from 0 to 1.
-
-    interval            95 %, over documents, draws and seeds at their own levels
-    interval_over_sets  the same, with test sets taken for a sample too; None if a term has only one
-    p, p_adjusted       two-sided; after Holm over the `compared` effects that are claimed together
-    n, clusters         documents of all `tests`; how many are independent (documents that depend on each other are one)
-    seeds               per trained recipe, the fewest of the arms: 1 says something of these checkpoints only, 0 that
-                        nothing was trained
-    draws               of the demonstrations, the fewest of the test sets; 0 if none are shown
-    chance              the levels of uncertainty, in one or more views, of which the least certain counts
-    noise_floor         what two trainings of one recipe with other seeds differ by, at most, 95 % of the time; None if
-                        no recipe on the same training set has two
-    cells               keys
-    """
+    """A contrast with all that must be shown with it. Scores are from 0 to 1; `cells` are keys."""
 
     value: float
-    interval: Interval
-    p: float
-    n: int
-    clusters: int
-    tests: tuple[str, ...]
-    seeds: int
-    draws: int
-    chance: tuple[tuple[Level, ...], ...] = field(repr=False)
-    noise_floor: float | None
+    interval: Interval  # 95 %, over documents, draws and seeds at their own levels
+    p: float  # two-sided
+    seeds: int  # per trained recipe, the fewest of the arms; 0 if nothing was trained
+    chance: tuple[tuple[Level, ...], ...] = field(repr=False)  # one or more views; the least certain one counts
     cells: tuple[str, ...] = field(repr=False)
-    p_adjusted: float | None = None
+    n: int = 0  # documents of all `tests`
+    clusters: int = 0  # of these, how many are independent
+    tests: tuple[str, ...] = ()
+    draws: int = 0  # of the demonstrations, the fewest of the test sets; 0 if none are shown
+    noise_floor: float | None = None  # what two trainings of one recipe differ by; None if no recipe has two
+    p_adjusted: float | None = None  # after Holm over the `compared` effects that are claimed together
     compared: int = 1
-    interval_over_sets: Interval | None = None
+    interval_over_sets: Interval | None = None  # with test sets as a sample too; None if a term has only one
 
     @property
     def is_clear(self) -> bool:
@@ -84,17 +66,13 @@ class Effect:
 
     @property
     def mde(self) -> float:
-        """The smallest true effect that this design finds with 80 % power, after the correction.
-
-        At the level that Holm asks of the first of those compared, 5 % / `compared`. The level of the others is less
-        strict, so they are found at least as often.
-        """
+        """The smallest true effect that is found with 80 % power at Holm's strictest level, 5 % / `compared`."""
         level = ALPHA / self.compared
         return max((smallest_detectable(levels, confidence=1 - level) for levels in self.chance), default=inf)
 
 
 def outcome(effect: Effect | None) -> Outcome:
-    """What may be said of an effect. That there is no difference is never said; a claim states a margin for that."""
+    """What may be said of an effect. The absence of a difference is never claimed without a margin."""
     if effect is None or not effect.is_clear:
         return "insufficient evidence"
     return "higher" if effect.value > 0 else "lower"
@@ -107,16 +85,10 @@ def adjusted(effects: Sequence[Effect]) -> list[Effect]:
 
 
 def together(rows: Iterable[HasEffect], name: str = "effect") -> list[HasEffect]:
-    """Dataclasses whose effects, in the field `name`, are claimed together: each with its effect corrected.
-
-    A row without an effect stays as it is.
-    """
+    """Dataclasses with the effects in their field `name` corrected together; a row without an effect stays as it is."""
     rows = list(rows)
     corrected = iter(adjusted([effect for row in rows if (effect := getattr(row, name)) is not None]))
     return [row if getattr(row, name) is None else replace(row, **{name: next(corrected)}) for row in rows]
-
-
-# --- the contrasts that are asked for ---------------------------------------------------------------------------------
 
 
 def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Effect | None:
@@ -127,11 +99,7 @@ def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -
 def interaction(
     results: Results, ours: Sequence[Cell], theirs: Sequence[Cell], elsewhere: Role = "out_of_domain"
 ) -> Effect | None:
-    """The difference on test sets that are in-domain for `ours`, less that on its sets `elsewhere`.
-
-    Above zero: what was learned stayed with the domain, or was paid for elsewhere. None if either of the two is
-    missing.
-    """
+    """The difference on the in-domain sets of `ours`, less that on its sets `elsewhere`; None if one is missing."""
     ours, theirs = paired(results, ours, theirs)
     signs: dict[Role, float] = {"in_domain": 1.0, elsewhere: -1.0}
     tests = {role: {c.test for c in ours if c.role == role} for role in signs}
@@ -153,17 +121,13 @@ def by_shots(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> 
 
 
 def slope(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell] = ()) -> Effect | None:
-    """What one more demonstration adds to the score of `ours`: the least-squares slope over shots, within each prompt
-    format of each test set, mean over formats, then over test sets.
+    """What one more demonstration adds to the score of `ours`, less what it adds to `theirs` if they are given.
 
-    With `theirs`, less their slope: what fine-tuning left of in-context learning. Formats and draws that lack one of
-    the set's numbers of shots are left out: if they are easier, that would look like a slope. Sets without any others
-    are left out too.
+    The least-squares slope over shots within each prompt format of each test set, averaged over formats, then over test
+    sets. Formats and draws that lack a number of shots of the set are left out, because they would change the slope.
     """
     sides = paired(results, ours, theirs) if theirs else (finished(results, ours),)
-    by_test: dict[str, list[Cell]] = {}
-    for cell in (cell for side in sides for cell in side):
-        by_test.setdefault(cell.test, []).append(cell)
+    by_test = grouped((cell for side in sides for cell in side), lambda cell: cell.test)
     draws = {test: found for test, cells in sorted(by_test.items()) if (found := _at_all_shots(cells))}
     terms = []
     for test, formats in draws.items():
@@ -206,9 +170,6 @@ def _difference(ours: Iterable[Cell], *theirs: Iterable[Cell], weight: float = 1
     return [Term(weight, tuple(ours)), *(Term(-weight, tuple(side)) for side in theirs)]
 
 
-# --- cells ------------------------------------------------------------------------------------------------------------
-
-
 def finished(results: Results, cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """The cells that have run."""
     return tuple(cell for cell in cells if cell.key in results.first_metric)
@@ -223,16 +184,10 @@ def paired(results: Results, ours: Iterable[Cell], theirs: Iterable[Cell]) -> tu
 
 def _of_all_seeds(results: Results, cells: Iterable[Cell]) -> list[Cell]:
     """Finished cells without those that another seed of the same recipe lacks, of the seeds that have any."""
-    seeds: dict[str, set[str]] = {}
-    present: dict[tuple[str, Condition], set[str]] = {}
     recipes = {cell: results.variants[cell.variant].recipe_key for cell in finished(results, cells)}
-    for cell, recipe in recipes.items():
-        seeds.setdefault(recipe, set()).add(cell.variant)
-        present.setdefault((recipe, cell.condition), set()).add(cell.variant)
+    seeds = Counter(recipe for recipe, _ in {(recipe, cell.variant) for cell, recipe in recipes.items()})
+    present = Counter((recipe, cell.condition) for cell, recipe in recipes.items())
     return [cell for cell, recipe in recipes.items() if present[recipe, cell.condition] == seeds[recipe]]
-
-
-# --- how sure ---------------------------------------------------------------------------------------------------------
 
 
 def effect(results: Results, terms: Sequence[Term], null: float = 0.0) -> Effect | None:
@@ -274,9 +229,7 @@ def _weights(terms: Sequence[Term]) -> dict[Cell, float]:
     """The weight of each cell."""
     weights: dict[Cell, float] = {}
     for term in terms:
-        by_test: dict[str, list[Cell]] = {}
-        for cell in term.cells:
-            by_test.setdefault(cell.test, []).append(cell)
+        by_test = grouped(term.cells, lambda cell: cell.test)
         for cells in by_test.values():
             for cell in cells:
                 weights[cell] = weights.get(cell, 0.0) + term.weight / len(by_test) / len(cells)
@@ -293,16 +246,11 @@ def _interval(parts: Sequence[SetPart], centre: float, half: float) -> Interval:
 def _over_sets(
     terms: Sequence[Term], parts: Sequence[SetPart], centre: float, half: float, seeds: Sequence[Level]
 ) -> Interval | None:
-    """The interval that takes test sets for a sample, from how sets in the same terms differ.
-
-    It is never narrower than the one for these sets alone.
-    """
-    alike: dict[tuple[int, ...], list[float]] = {}
+    """The interval that takes test sets as a sample: never narrower than the one for these sets alone."""
     tests = [{cell.test for cell in term.cells} for term in terms]
-    for part in parts:
-        in_terms = tuple(i for i, of_term in enumerate(tests) if part.test in of_term)
-        alike.setdefault(in_terms, []).append(float(part.values.mean()))
-    if any(len(values) < 2 for values in alike.values()):
+    alike = grouped(parts, lambda part: tuple(part.test in of_term for of_term in tests))
+    means = [[float(part.values.mean()) for part in some] for some in alike.values()]
+    if any(len(values) < 2 for values in means):
         return None
-    of_sets = [Level(len(values) * float(np.var(values, ddof=1)), len(values) - 1) for values in alike.values()]
+    of_sets = [Level(len(values) * float(np.var(values, ddof=1)), len(values) - 1) for values in means]
     return _interval(parts, centre, max(half, half_width([*of_sets, *seeds])))

@@ -1,16 +1,7 @@
-"""Every effect that the report shows, family by family.
+"""Every effect that the report shows, family by family; `docs/statistics.md` lists the families.
 
-| family | what it is |
-| --- | --- |
-| `test_set` | a variant less the base on one test set: the matrix |
-| `role` | a recipe less the base, mean over the test sets of a role: the basis of the verdict |
-| `interaction` | that change in-domain less the one out-of-domain, and less the one cross-task |
-| `slope` | points for each further demonstration, less what the base gains: in-context learning that is left |
-| `fticl less ft`, and so on | a strategy less the one that it is compared with, by role and number of shots |
-| `prompt` | the first prompt format less another, by role |
-
-A family is shown together, so it is corrected together (Holm). `tidy` has a row for each effect with all that is known
-of it: effects.csv.
+The effects of a family are shown together, so they are corrected together (Holm). `tidy` has a row for each effect with
+all that is known of it: effects.csv.
 """
 
 from __future__ import annotations
@@ -156,9 +147,6 @@ def _prompts(results: Results) -> Iterator[EffectRow]:
 def formats(results: Results) -> list[str]:
     """The prompt formats, in the grid's order."""
     return list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
-
-
-# --- as rows ----------------------------------------------------------------------------------------------------------
 
 
 COLUMNS = (

@@ -1,20 +1,10 @@
-"""Claims judged over the results table: supported, contradicted, insufficient evidence, or missing.
+"""Claims judged over the results: supported, contradicted, insufficient evidence, or missing.
 
-A claim (`spillover.experiment.claims`) is a list of comparisons, each a contrast of cells (`spillover.analysis.points`)
-with a range in which it is expected. The ruling follows from the contrast's 95 % interval and nothing else:
-
-    wholly within the range      supported
-    wholly outside               contradicted
-    across an end of it          insufficient evidence
-
-It also needs `MIN_ROWS` independent documents, and p below 5 % after Holm's correction over all comparisons of the
-claim. The p-value is that of the range's nearest end (for `above` and `below` the usual one, of no difference). So
-chance alone decides at most one claim in twenty.
-
-A comparison that is made at several places must hold at all of them, at one, or at more than half. A claim is supported
-if all its comparisons are, and contradicted if one is. A place where nothing has run is undecided, because a statement
-about every place cannot rest on those that ran first. Missing cells are listed. A measure of a variant, not of its
-answers, is one number a training: only several training seeds give it an interval.
+A claim (`spillover.experiment.claims`) is a list of comparisons, each a contrast (`spillover.analysis.points`) with the
+range in which it is expected. If the contrast's 95 % interval lies wholly within the range, the comparison is
+supported; wholly outside, contradicted; across an end, insufficient evidence. It also needs `MIN_ROWS` independent
+documents, and p below 5 % after Holm's correction over all comparisons of the claim. A claim is supported if all its
+comparisons are, and contradicted if one is. Missing cells are listed. `docs/claims.md` has the details.
 """
 
 from __future__ import annotations
@@ -29,21 +19,10 @@ from ..experiment.claims import MEASURES_OF_A_VARIANT, Claim, Comparison, Holds,
 from ..plan.grid import Grid
 from ..stats.intervals import CONFIDENCE, MIN_ROWS, ROUNDING, Interval
 from ..store.store import Store
+from . import points
 from .contrasts import Effect, together
 from .measures import Pairs, Rates, numbers_of, off_format, off_format_rates, over_seeds, score
-from .points import (
-    Point,
-    Points,
-    contrast,
-    groups,
-    needed,
-    place,
-    points_of,
-    requested,
-    study_grid,
-    unknown_names,
-    variants_of,
-)
+from .points import Point, Points
 from .results import Results
 
 Ruling = Literal["supported", "contradicted", "insufficient evidence", "missing"]
@@ -92,9 +71,12 @@ class Judgement:
         if not (judged := len(self.evidence) - count["missing"]):
             return "nothing of it has run"
         parts = [f"{count['supported']} of {judged} as stated"]
-        parts += [f"{count['contradicted']} otherwise"] if count["contradicted"] else []
-        parts += [f"{count['insufficient evidence']} unclear"] if count["insufficient evidence"] else []
-        parts += [f"{count['missing']} more missing"] if count["missing"] else []
+        words: dict[Ruling, str] = {
+            "contradicted": "otherwise",
+            "insufficient evidence": "unclear",
+            "missing": "more missing",
+        }
+        parts += [f"{count[ruling]} {word}" for ruling, word in words.items() if count[ruling]]
         seeds = {0: "", 1: " (one training seed: this holds for these checkpoints only)"}
         return ", ".join(parts) + seeds.get(self.seeds, f" ({self.seeds} training seeds)")
 
@@ -118,8 +100,8 @@ def judge_all(results: Results, store: Store) -> list[Judgement]:
     If no test set is the study's, only those of its claims that can be judged here are listed. Raises ExperimentError
     for a broken file of claims.
     """
-    is_study = not {test.name for test in study_grid().tests}.isdisjoint(results.tests)
-    study = judge(results, study_claims(), store, study_grid if is_study else None)
+    is_study = not {test.name for test in points.study_grid().tests}.isdisjoint(results.tests)
+    study = judge(results, study_claims(), store, points.study_grid if is_study else None)
     if not is_study:
         study = [replace(one, fill="") for one in study if one.ruling != "missing"]
     return judge(results, store.claims(), store) + study
@@ -130,8 +112,8 @@ class ClaimJudge:
 
     def __init__(self, results: Results, store: Store | None, whole: Whole | None) -> None:
         self.results, self.grid, self.store, self.whole = results, results.grid, store, whole
-        self.cells = points_of(self.grid, self.grid.cells)
-        self.variants = variants_of(self.grid, self.grid.variants)
+        self.cells = points.points_of(self.grid, self.grid.cells)
+        self.variants = points.variants_of(self.grid, self.grid.variants)
         self.here = {point.identity for point in (*self.cells, *self.variants)}
         self.done = Points(point for point in self.cells if point.key in results.first_metric)
         self.wanted: dict[tuple[int, ...], tuple[Points, Points]] = {}
@@ -150,7 +132,7 @@ class ClaimJudge:
     def judge(self, claim: Claim) -> Judgement:
         found = [one for comparison in claim.comparisons for one in self._compare(comparison)]
         evidence = list(_corrected(one for one, _ in found))
-        lacking = [point for _, points in found for point in points]
+        lacking = [point for _, lacks in found for point in lacks]
         rulings = [
             combined([e.ruling for e in evidence if e.comparison is comparison], comparison.holds)
             for comparison in claim.comparisons
@@ -161,9 +143,9 @@ class ClaimJudge:
         """The comparison at every place where it is wanted, and the points that have not run for it there."""
         of_variants = comparison.measure in MEASURES_OF_A_VARIANT
         here, there = self.variants if of_variants else self.cells, self._done(comparison)
-        planned = groups(comparison, here)
-        done = planned if len(there) == len(here) else groups(comparison, there, here)
-        wanted = groups(comparison, self._wanted(comparison))
+        planned = points.groups(comparison, here)
+        done = planned if len(there) == len(here) else points.groups(comparison, there, here)
+        wanted = points.groups(comparison, self._wanted(comparison))
         ran = {point.key for point in there}
         for label in dict.fromkeys([*planned, *wanted]) or [()]:
             every = {p.identity: p for pairs in (wanted, planned) for p in _points(pairs.get(label, ()))}
@@ -174,7 +156,7 @@ class ClaimJudge:
             if found is not None:
                 enough = of_variants or found.clusters >= MIN_ROWS
                 ruling = decide(comparison, found.interval) if enough else "insufficient evidence"
-            where = place(comparison.each, label) if label else ""
+            where = points.place(comparison.each, label) if label else ""
             yield Evidence(comparison, where, ruling, found, len(used), len(every)), lacking
 
     def _done(self, comparison: Comparison) -> Points:
@@ -189,7 +171,7 @@ class ClaimJudge:
         sizes = tuple(sorted(named)) or self.sizes or (2000,)
         if sizes not in self.wanted:
             grid = self.whole(sizes)
-            self.wanted[sizes] = variants_of(grid, grid.variants), points_of(grid, grid.cells)
+            self.wanted[sizes] = points.variants_of(grid, grid.variants), points.points_of(grid, grid.cells)
         variants, cells = self.wanted[sizes]
         return variants if comparison.measure in MEASURES_OF_A_VARIANT else cells
 
@@ -203,8 +185,8 @@ class ClaimJudge:
         if comparison.measure in MEASURES_OF_A_VARIANT:
             return over_seeds(pairs, self.numbers[comparison.measure], null)
         if comparison.measure == "off_format":
-            return off_format(self.off_format, contrast(pairs), null)
-        return score(self.results, contrast(pairs), null)
+            return off_format(self.off_format, points.contrast(pairs), null)
+        return score(self.results, points.contrast(pairs), null)
 
     def _fill(self, claim: Claim, lacking: Sequence[Point], evidence: Sequence[Evidence]) -> str:
         """How to get what is missing: another run of this experiment, or the lines of one that has it."""
@@ -215,10 +197,10 @@ class ClaimJudge:
         lines += [f"# not recorded of {unmeasured}"] if unmeasured else []
         elsewhere = [point for point in lacking if point.identity not in self.here]
         if elsewhere:
-            lines.append(needed(elsewhere, suite="paper"))
+            lines.append(points.needed(elsewhere, suite="paper"))
         if self.whole is None:
-            lines += [line for comparison in claim.comparisons for line in unknown_names(comparison, self.grid)]
-            lines.append(requested(e.comparison for e in evidence if not e.wanted))
+            lines += [line for comparison in claim.comparisons for line in points.unknown_names(comparison, self.grid)]
+            lines.append(points.requested(e.comparison for e in evidence if not e.wanted))
         return "\n".join(dict.fromkeys(line for line in lines if line))
 
 

@@ -1,16 +1,13 @@
 """What a claim's comparison measures, as one effect with its interval, from a weight for every cell or variant.
 
-    score              contrasts of the cells' rows, paired by document (`contrasts`)
-    off_format         rates of the results table, because their rows are not kept
-    training_loss      a number a training, from the variants' receipts
-    weight_deviation   a number a training, from what was measured inside the variants
-
-The last two have no documents: their spread is known only from trainings with other seeds, and `n` is 0. The p-value
-of an effect is that of a true value of `null`.
+`score` comes from the cells' rows, `off_format` from rates of the results table, `training_loss` from receipts,
+`weight_deviation` from what was measured inside the variants. The last two have one number a training and no documents:
+only other seeds give them an interval, and `n` is 0. The p-value of an effect is that of a true value of `null`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -19,7 +16,6 @@ from statistics import NormalDist, fmean, stdev
 import numpy as np
 
 from ..experiment.claims import Measure
-from ..plan.grid import Cell
 from ..stats.intervals import CONFIDENCE, ROUNDING, Interval, percentile_interval, replicates
 from ..stats.levels import Level, half_width, p_value
 from ..store.store import Store
@@ -27,17 +23,17 @@ from ..work.inspect import Divergence
 from ..work.inspect import read as read_inside
 from .contrasts import Effect, Term, effect
 from .points import Point, Weights, contrast
-from .results import Results
+from .results import Results, grouped
 
 Pairs = Sequence[tuple[Point, Weights]]
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 def p_from(value: float, interval: Interval, end: float) -> float:
-    """Two-sided p of a true value of `end`, reading the interval as a normal one's on the side where `end` lies."""
+    """Two-sided p of a true value of `end`: the interval counts as a normal one's on the side where `end` lies."""
     distance = abs(value - end)
     reach = abs(value - (interval.low if end < value else interval.high))
-    if not isfinite(reach):  # nothing is known of how sure it is
+    if not isfinite(reach):  # the interval is not known
         return 1.0
     if reach < ROUNDING:
         return float(distance < ROUNDING)
@@ -45,12 +41,11 @@ def p_from(value: float, interval: Interval, end: float) -> float:
 
 
 def score(results: Results, weights: Weights, null: float = 0.0) -> Effect | None:
-    """By each test set's first metric: cells of one recipe and test set that weigh the same stand in one term."""
-    cells: dict[tuple[str, str, float], list[Cell]] = {}
-    for point, weight in weights.items():
-        if point.cell is not None and abs(weight) > ROUNDING:
-            cells.setdefault((point.variant.recipe_key, point.cell.test, round(weight, 12)), []).append(point.cell)
-    return effect(results, [Term(w * len(some), tuple(some)) for (_, _, w), some in cells.items()], null=null)
+    """By each test set's first metric. Cells of one recipe and test set with the same weight form one term."""
+    found = [(p.variant, p.cell, round(w, 12)) for p, w in weights.items() if p.cell and abs(w) > ROUNDING]
+    alike = grouped(found, lambda one: (one[0].recipe_key, one[1].test, one[2]))
+    terms = [Term(w * len(some), tuple(cell for _, cell, _ in some)) for (_, _, w), some in alike.items()]
+    return effect(results, terms, null=null)
 
 
 @dataclass(frozen=True)
@@ -84,10 +79,7 @@ def off_format_rates(results: Results) -> Rates:
 
 
 def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | None:
-    """A contrast of rates, with an interval that is too wide rather than too narrow.
-
-    It adds up the cells' own intervals, as if all errors had the same direction. Common rows would make it narrower.
-    """
+    """A contrast of rates. Its interval, the sum of the cells' own intervals, is too wide rather than too narrow."""
     value = low = high = 0.0
     least: dict[str, Rate] = {}  # by test set, of the cell with the fewest documents
     for point, weight in weights.items():
@@ -101,28 +93,19 @@ def off_format(rates: Rates, weights: Weights, null: float = 0.0) -> Effect | No
         test = point.cell.test
         least[test] = min(rate, least.get(test, rate), key=lambda one: one.n)
     interval = Interval(low, high)
+    trained = {(point.variant.recipe_key, point.variant.seed) for point in weights if point.variant.kind == "trained"}
     return Effect(
         value=value,
         interval=interval,
         p=p_from(value, interval, null),
+        seeds=min(Counter(recipe for recipe, _ in trained).values(), default=0),
+        chance=((Level((interval.half_width / Z) ** 2, inf),),),
+        cells=tuple(point.key for point in weights),
         n=sum(rate.n for rate in least.values()),
         clusters=sum(rate.clusters for rate in least.values()),
         tests=tuple(least),
-        seeds=_seeds(weights),
         draws=len({point.columns["draw"] for point in weights}),
-        chance=((Level((interval.half_width / Z) ** 2, inf),),),
-        noise_floor=None,
-        cells=tuple(point.key for point in weights),
     )
-
-
-def _seeds(points: Iterable[Point]) -> int:
-    """The fewest training seeds of any trained recipe; 0 where nothing was trained."""
-    seeds: dict[str, set[int | None]] = {}
-    for point in points:
-        if point.variant.kind == "trained":
-            seeds.setdefault(point.variant.recipe_key, set()).add(point.variant.seed)
-    return min(map(len, seeds.values()), default=0)
 
 
 def numbers_of(measure: Measure, store: Store, variants: Iterable[Point]) -> dict[str, float]:
@@ -135,13 +118,8 @@ def numbers_of(measure: Measure, store: Store, variants: Iterable[Point]) -> dic
 
 
 def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) -> Effect:
-    """A contrast of numbers of which each training has one: its mean over seeds, with Student's interval over them.
-
-    One seed gives a value without an interval: how far another training would differ is not known.
-    """
-    by_seed: dict[int | None, list[tuple[Point, Weights]]] = {}
-    for point, weights in pairs:
-        by_seed.setdefault(point.variant.seed, []).append((point, weights))
+    """A contrast of one number a training: its mean over seeds with Student's interval; one seed gives no interval."""
+    by_seed = grouped(pairs, lambda pair: pair[0].variant.seed)
     values = [sum(w * numbers[p.key] for p, w in contrast(some).items()) for some in by_seed.values()]
     value, seeds = fmean(values), len(values)
     interval, p = Interval(-inf, inf), 1.0
@@ -151,13 +129,10 @@ def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) ->
         half = half_width(levels)
         interval, p, chance = Interval(value - half, value + half), p_value(value - null, levels), (levels,)
     names = dict.fromkeys(point.variant.name for _, weights in pairs for point in weights)
-    return Effect(value, interval, p, 0, 0, (), seeds, 0, chance, None, tuple(names))
+    return Effect(value, interval, p, seeds, chance, tuple(names))
 
 
 def divergence_interval(divergence: Divergence) -> Interval:
-    """95 % bootstrap interval of `nats` over passages, because tokens of one passage are not independent.
-
-    It is rough: there are few passages.
-    """
+    """95 % bootstrap interval of `nats` over passages, because tokens of one passage are not independent."""
     draws = replicates(np.array(divergence.passages), lambda sums: sums[..., 0] / sums[..., 1])
     return percentile_interval(draws, len(divergence.passages))

@@ -1,20 +1,17 @@
 """Scores of predictions: accuracy, macro-F1, ROUGE-L, BLEU and the off-format rate, all from 0 to 1.
 
 Every metric has two steps. Each row gives a few numbers that may be added up over rows (its `statistics`), and a small
-function turns the sums into a score. For accuracy the numbers are (right?, 1) and the function divides; for macro-F1
-they are the row's entries in the confusion counts; for BLEU the n-gram matches and lengths that sacrebleu adds up
-itself. The bootstrap of `spillover.stats` re-weights rows, so it needs the sums only, and works for a corpus metric
-exactly as for a mean.
+function turns the sums into a score. The bootstrap weights rows, so it needs the sums only, for a corpus metric as for
+a mean.
 
-Choices, since published figures differ by them:
+Published figures differ by these choices:
 - ROUGE-L is the F-measure of the rouge-score package's tokens (lower-cased ASCII letters and digits), without
-  stemming, as in lm-evaluation-harness and the default of Hugging Face `evaluate`; a text without such tokens scores 0.
+  stemming, as in lm-evaluation-harness and Hugging Face `evaluate`; a text without such tokens scores 0.
 - BLEU is sacrebleu's corpus BLEU with its defaults (13a tokens, exponential smoothing), divided by 100.
-- An answer is off-format if the model has left the task's format. In classification: its own words begin with no
-  label. In free text: it is empty, or a label of some classification task that is no right answer in this test set.
-  The labels are those of the experiment (`Grid.labels_for`), so this is decided here and not stored.
-- Macro-F1 averages over all labels of the task; a label that is never right counts 0, also where it never occurs
-  (scikit-learn's `f1_score(labels=..., average="macro", zero_division=0)`), so that all variants share one scale.
+- An answer is off-format in classification if its own words begin with no label. In free text it is off-format if it is
+  empty, or a label of a classification task of the experiment that is no right answer in this test set.
+- Macro-F1 averages over all labels of the task, as scikit-learn's `f1_score(labels=..., zero_division=0)`: a label that
+  never occurs counts 0, so that all variants share one scale.
 """
 
 from __future__ import annotations
@@ -68,9 +65,6 @@ def rescored(predictions: Sequence[Prediction], label_scoring: str) -> list[Pred
         {**p, "response": max(p["logprobs_first"], key=p["logprobs_first"].__getitem__)} if "logprobs_first" in p else p
         for p in predictions
     ]
-
-
-# --- the ratio of two sums: accuracy, off-format rate, ROUGE-L --------------------------------------------------------
 
 
 def _with_ones(values: Sequence[float]) -> Array:
@@ -131,10 +125,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a whole row of the usual table at a time as bits of one integer.
-
-    Hyyrö 2004: a zero bit of `row` is a step up in the table's row. Some thirty times faster than the table.
-    """
+    """Length of the longest common subsequence. The bits of an integer are a row of the table (Hyyrö 2004)."""
     where: dict[str, int] = {}
     for i, word in enumerate(a):
         where[word] = where.get(word, 0) | 1 << i
@@ -143,9 +134,6 @@ def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
         step = row & where.get(word, 0)
         row = (row + step | row - step) & full
     return len(a) - row.bit_count()
-
-
-# --- macro-F1 from confusion counts -----------------------------------------------------------------------------------
 
 
 def _f1_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
@@ -162,9 +150,6 @@ def _f1_score(sums: Array) -> Array:
     total = answered + true
     f1 = np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
     return np.asarray(f1.mean(axis=-1))
-
-
-# --- BLEU from n-gram counts ------------------------------------------------------------------------------------------
 
 
 @cache
@@ -194,13 +179,10 @@ def _bleu_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array
 def _bleu_score(sums: Array) -> Array:
     """sacrebleu's `compute_bleu` over many sums at once."""
     length, wanted, matched, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
-    missed = matched == 0
-    if missed.any():  # an order without a match counts as 1/2, 1/4, ... of one: exponential smoothing
-        matched = np.where(missed, np.ldexp(1.0, -np.cumsum(missed, axis=-1)), matched)
+    missed = matched == 0  # an order without a match counts as 1/2, 1/4 and so on of one: exponential smoothing
+    matched = np.where(missed, np.ldexp(1.0, -np.cumsum(missed, axis=-1)), matched)
     with np.errstate(divide="ignore", invalid="ignore"):  # no words or no 4-gram: 0, below
-        geometric = np.exp(np.log(matched / total).mean(axis=-1))
-        brevity = np.exp(np.minimum(0.0, 1 - wanted / length))
-        score = brevity * geometric
+        score = np.exp(np.minimum(0.0, 1 - wanted / length)) * np.exp(np.log(matched / total).mean(axis=-1))
     return np.where(missed.all(axis=-1) | (total == 0).any(axis=-1), 0.0, score)
 
 

@@ -1,8 +1,7 @@
-"""How numbers and effects are written, wherever they stand: on the page, in the terminal, in Markdown and LaTeX.
+"""How numbers and effects are written on the page, in the terminal, in Markdown and LaTeX.
 
-Scores are kept from 0 to 1 and written as points of a hundred with one decimal. A change has a sign and a real minus.
-An effect is never written without its interval, nor without its noise floor if one is known: a change smaller than
-what two trainings of one recipe differ by may come from the seed.
+Scores are kept from 0 to 1 and written as points of a hundred with one decimal. An effect is never written without its
+interval, nor without its noise floor if one is known.
 """
 
 from __future__ import annotations
@@ -36,9 +35,6 @@ def counted(count: int, noun: str) -> str:
 def listed(parts: list[str]) -> str:
     """`a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-# --- effects ----------------------------------------------------------------------------------------------------------
 
 
 def written(effect: Effect) -> str:

@@ -1,19 +1,15 @@
-"""From a claim's comparison to the cells that answer it, and how each of them counts.
+"""The cells that answer a claim's comparison, and the weight of each of them.
 
-A `Point` is a cell with the columns that claims select by (or a variant alone, for what is measured of a variant).
-Every point of ours is paired with its equals on the other side: the points that are the same in every column but
-those that the other side names (and what hangs on them: naming a test set leaves its role open, naming a strategy the
-learning rate, of which `comparable_rates` says what is compared with what). A point without an equal is left out on
-both sides, so that a half-finished grid is never compared with a whole one. The pairs of a group are then averaged,
-each test set counting the same, and what comes out is a weight for every point: a contrast, whose weights sum to zero
-wherever there is a `theirs`.
-
-The same code, given a grid of which nothing has run, says what a comparison would need; `study_grid` is such a grid,
-and `needed` writes cells as the lines of the experiment that has them.
+A `Point` is a cell, or a variant alone, with the columns that claims select by. Each point of ours is paired with its
+equals on the other side: the points that are the same in every column but those in `FREED`. Points without an equal are
+left out on both sides, so that a half-finished grid is never compared with a whole one. `contrast` averages the pairs,
+each test set counting the same, to a weight for every point. Given a grid of which nothing has run (`study_grid`), the
+same code says what a comparison needs, and `needed` writes it as the lines of an experiment.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -31,6 +27,7 @@ from ..experiment.strategy import STRATEGIES
 from ..experiment.suite import Role, load_suite, role_of
 from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from ..text.task import FIVE
+from .results import grouped
 
 OF_AN_ARM = ("variant", *FACTORS)
 OF_HOW = tuple(name for name, factor in FACTORS.items() if not factor.of_rows)
@@ -54,7 +51,7 @@ Label = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A cell, or a variant alone, with its columns; `role` is a set: of the base, the roles of its test set for any."""
+    """A cell, or a variant alone, with its columns; `role` is a set: the base has all roles of its test set."""
 
     variant: Variant
     cell: Cell | None
@@ -66,7 +63,7 @@ class Point:
 
     @cached_property
     def identity(self) -> tuple[Any, ...]:
-        """What it is in any grid, whatever it was trained with beyond what the study varies."""
+        """The same in every grid: only what the study varies is part of it."""
         names = ("strategy", "train_dataset", "train_size", "train_shots", "test_dataset", "shots", "prompt")
         return self.variant.kind == "base", *(self.columns[name] for name in names)
 
@@ -111,14 +108,13 @@ def points_of(grid: Grid, cells: Iterable[Cell]) -> Points:
     variants = {v.name: v for v in grid.variants} | {v.key: v for v in grid.variants}
     tests = {t.name: t for t in grid.tests}
     of_variant = {v.key: _columns(grid, v) for v in grid.variants}
-    roles: dict[str, set[str | None]] = {}
-    for cell in grid.cells:
-        roles.setdefault(cell.test, set()).add(cell.role)
+    by_test = grouped(grid.cells, lambda cell: cell.test)
+    roles = {test: frozenset(cell.role for cell in cells) for test, cells in by_test.items()}
     found = []
     for cell in cells:
         variant = variants[cell.variant]
         columns = of_variant[variant.key] | {
-            "role": frozenset(roles[cell.test] if variant.kind == "base" else [cell.role]),
+            "role": roles[cell.test] if variant.kind == "base" else frozenset([cell.role]),
             "test_dataset": cell.test,
             "task": cell.task,
             "kind": tests[cell.test].kind,
@@ -141,10 +137,9 @@ def _columns(grid: Grid, variant: Variant) -> dict[str, Any]:
 
 
 def comparable_rates(rate: Value | None, there: Collection[Value | None]) -> Collection[Value | None]:
-    """The learning rates, of those that are `there`, at which another strategy is compared with one trained at `rate`.
+    """At which of the learning rates `there` another strategy is compared with one that was trained at `rate`.
 
-    The same rate, so that a difference comes from the strategy and not from the rate. If the other strategy was not
-    trained at it (LoRA and full fine-tuning seldom share a rate), all of its own rates.
+    At the same rate, so that a difference comes from the strategy; if it is not there, at all of them.
     """
     return [rate] if rate in there else there
 
@@ -157,17 +152,15 @@ def groups(
     `points` are those that have run, `planned` are all. A point with a planned equal at the same learning rate is not
     compared with equals at other rates before that one has run.
     """
-    found: dict[Label, list[tuple[Point, Weights]]] = {}
-    for point, weights in _pairs(comparison, points, points if planned is None else planned):
-        label = tuple(point.columns[name] for name in comparison.each)
-        found.setdefault(label, []).append((point, weights))
-    return found
+    pairs = _pairs(comparison, points, points if planned is None else planned)
+    return grouped(pairs, lambda pair: tuple(pair[0].columns[name] for name in comparison.each))
 
 
 def _pairs(comparison: Comparison, points: Points, planned: Points) -> Iterator[tuple[Point, Weights]]:
     ours = comparison.ours
-    theirs = _Side(ours, comparison.theirs, points, planned) if comparison.theirs is not None else None
-    minus = _Side(ours, comparison.minus, points, planned) if comparison.minus is not None else None
+    theirs, minus = (
+        None if side is None else _Side(ours, side, points, planned) for side in (comparison.theirs, comparison.minus)
+    )
     for point in points.where(ours.given):
         weights = _difference(point, theirs)
         elsewhere = [w for there in minus.equals(point) if (w := _difference(there, theirs))] if minus else []
@@ -201,20 +194,17 @@ class _Side:
         kept = OF_THE_TEST - freed if "test_dataset" in freed else set()  # of the same test set all else is the same
         wanted = {name: want for name, want in ours.given.items() if name in kept} | side.given
         self.matched = [column for column in MATCHED if column not in freed]
-        self.by_columns: dict[tuple[Any, ...], list[Point]] = {}
-        for point in points.where(wanted):
-            self.by_columns.setdefault(self._of(point), []).append(point)
-        self.rates: dict[tuple[Any, ...], set[Value | None]] = {}  # by columns, where the strategy alone leaves it open
-        if "strategy" in side.given and side.given.keys().isdisjoint({"variant", "learning_rate"}):
-            for point in planned.where(wanted):
-                self.rates.setdefault(self._of(point), set()).add(point.columns["learning_rate"])
+        self.by_columns = grouped(points.where(wanted), self._of)
+        open_rate = "strategy" in side.given and side.given.keys().isdisjoint({"variant", "learning_rate"})
+        self.planned = grouped(planned.where(wanted) if open_rate else (), self._of)
 
     def equals(self, point: Point) -> list[Point]:
         columns = self._of(point)
         found = self.by_columns.get(columns, [])
-        if columns not in self.rates:
+        if columns not in self.planned:
             return found
-        rates = comparable_rates(point.columns["learning_rate"], self.rates[columns])
+        there = {other.columns["learning_rate"] for other in self.planned[columns]}
+        rates = comparable_rates(point.columns["learning_rate"], there)
         return [other for other in found if other.columns["learning_rate"] in rates]
 
     def _of(self, point: Point) -> tuple[Any, ...]:
@@ -223,17 +213,11 @@ class _Side:
 
 def contrast(pairs: Sequence[tuple[Point, Weights]]) -> Weights:
     """One weight for every point: the mean over test sets of the mean over their pairs."""
-    tests: dict[Any, int] = {}
-    for point, _ in pairs:
-        test = point.columns["test_dataset"]
-        tests[test] = tests.get(test, 0) + 1
+    tests = Counter(point.columns["test_dataset"] for point, _ in pairs)
     total: Weights = {}
     for point, weights in pairs:
         _add(total, weights, 1 / (len(tests) * tests[point.columns["test_dataset"]]))
     return total
-
-
-# --- in words ---------------------------------------------------------------------------------------------------------
 
 
 def place(each: Sequence[str], label: Label) -> str:
@@ -242,10 +226,10 @@ def place(each: Sequence[str], label: Label) -> str:
     values = {
         name: "/".join(map(str, value)) if name == "role" else value for name, value in zip(each, label, strict=True)
     }
-    texts = {name: f"{value} {units.get(name, '')}".strip() for name, value in values.items()}
-    trained = [text for name, text in texts.items() if name in OF_AN_ARM]
-    tested = [text for name, text in texts.items() if name not in OF_AN_ARM]
-    return " → ".join(", ".join(part) for part in (trained, tested) if part)
+    sides: dict[bool, list[str]] = {True: [], False: []}  # what was trained, what it was tested on
+    for name, value in values.items():
+        sides[name in OF_AN_ARM].append(f"{value} {units.get(name, '')}".strip())
+    return " → ".join(", ".join(part) for part in sides.values() if part)
 
 
 def needed(points: Sequence[Point], suite: str) -> str:
@@ -302,9 +286,6 @@ def unknown_names(comparison: Comparison, grid: Grid) -> list[str]:
                 if name not in names:
                     found[f"# no {column} {name!r} in this experiment ({did_you_mean(name, names)})"] = None
     return list(found)
-
-
-# --- the study's grid -------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=8)

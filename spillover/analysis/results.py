@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,17 @@ ROLE_TITLES: Mapping[Role | None, str] = {
     "cross_task": "cross-task",
     None: "",
 }
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items by their key; keys and items keep their order."""
+    found: dict[Key, list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +65,12 @@ class Results:
     @cached_property
     def recipes(self) -> Mapping[str, tuple[Variant, ...]]:
         """The variants of each recipe, which differ in the seed alone."""
-        found: dict[str, list[Variant]] = {}
-        for variant in self.grid.variants:
-            found.setdefault(variant.recipe_key, []).append(variant)
+        found = grouped(self.grid.variants, lambda variant: variant.recipe_key)
         return {key: tuple(variants) for key, variants in found.items()}
 
     @cached_property
     def _by_variant(self) -> Mapping[str, Sequence[Cell]]:
-        """By the variant's key: found once, since every effect asks for some."""
-        cells: dict[str, list[Cell]] = {}
-        for cell in self.grid.cells:
-            cells.setdefault(self.variants[cell.variant].key, []).append(cell)
-        return cells
+        return grouped(self.grid.cells, lambda cell: self.variants[cell.variant].key)
 
     def cells_of(self, variants: Iterable[Variant], role: Role | None = None) -> list[Cell]:
         """The planned cells of some variants, at one `role` or at all."""

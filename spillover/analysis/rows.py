@@ -1,10 +1,8 @@
 """What each test row of a cell adds to each metric: computed from its predictions, or kept from an earlier time.
 
-To turn answers into row statistics (`spillover.analysis.metrics`) is what takes time when a large folder is opened: a
-longest common subsequence and n-gram counts for each answer. So the store keeps the statistics of a cell beside its
-predictions. Their name is a hash of everything that they follow from: the bytes of the predictions, the metrics, the
-labels, how labels are scored, and `METRICS_VERSION`. If any of these changes, the name changes and they are computed
-again. They can be deleted at any time.
+Row statistics (`spillover.analysis.metrics`) take most of the time when a large folder is opened. So the store keeps
+them beside a cell's predictions. Their name is a hash of all that they depend on: the bytes of the predictions, the
+metrics, the labels, how labels are scored, and `METRICS_VERSION`. They can be deleted at any time.
 """
 
 from __future__ import annotations

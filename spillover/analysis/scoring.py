@@ -1,11 +1,7 @@
 """The scores of cells that answered the same question: value, interval, and change from the base on the same rows.
 
-The kind of metric decides the interval and the test. A proportion has Wilson's interval and McNemar's test. Another
-mean of rows is resampled, and its change is tested by flipping signs. Macro-F1 and BLEU are scores of the whole set:
-they are resampled or swapped, and scored again. `docs/statistics.md` has the table. The cells of a condition have the
-same rows, so all of them go through each of these steps at once.
-
-Every p-value here is that of a single comparison. Corrections for many comparisons are made in `contrasts`.
+The kind of metric decides the interval and the test; `docs/statistics.md` has the table. The cells of a condition have
+the same rows, so they are scored at once. Every p-value is that of a single comparison; `contrasts` corrects for many.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Two summaries of the results, both made of contrasts: the matrix, and the mean changes by role.
 
-An entry of the `matrix` pools the cells of a variant on one test set over shots, prompts and draws. A `RoleChange` is
-the mean change of a recipe over the test sets of one role, each set counting the same. The entries of a summary are
-shown together, so their p-values are corrected together.
+An entry of the `matrix` pools the cells of a variant on one test set over shots, prompts and draws. The entries of a
+summary are shown together, so their p-values are corrected together.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from ..experiment.suite import Role
-from ..plan.grid import Cell, TestInfo, Variant
+from ..plan.grid import TestInfo, Variant
 from ..stats.intervals import Interval
 from .contrasts import Effect, difference, together
 from .metrics import METRICS, Metric
 from .numbers import counted, details, documents, noise
-from .results import ROLE_TITLES, ROLES, Results
+from .results import ROLE_TITLES, ROLES, Results, grouped
 from .rows import pool
 from .scoring import pooled_interval
 
@@ -51,16 +49,13 @@ class MatrixEntry:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the change stands out from chance, all changes of the matrix taken together."""
+        """Whether the change is beyond chance, corrected over all changes of the matrix."""
         return self.change is not None and self.change.is_clear
 
 
 @dataclass(frozen=True)
 class RoleChange:
-    """The mean change of a recipe over the test sets of one role (None: over all), each set counting the same.
-
-    `recipe` is the recipe's key. All its seeds are taken together.
-    """
+    """The mean change of a recipe (its key), all seeds together, over the test sets of a role (None: over all)."""
 
     recipe: str
     role: Role | None
@@ -103,9 +98,7 @@ def recipe_changes(results: Results) -> Mapping[tuple[str, Role], RoleChange]:
 
 
 def _entries(results: Results) -> Iterable[MatrixEntry]:
-    cells: dict[tuple[str, str], list[Cell]] = {}
-    for cell in results.grid.cells:
-        cells.setdefault((results.variants[cell.variant].name, cell.test), []).append(cell)
+    cells = grouped(results.grid.cells, lambda cell: (results.variants[cell.variant].name, cell.test))
     base = results.base.name if results.base else ""
     for (variant, test), planned in cells.items():
         done = [cell for cell in planned if cell.key in results.first_metric]
@@ -141,11 +134,8 @@ def groups(results: Results) -> list[Group]:
     roles: dict[str, dict[str, Role | None]] = {v.name: {} for v in results.grid.variants}
     for cell in results.grid.cells:
         roles[results.variants[cell.variant].name][cell.test] = cell.role
-    alike: dict[tuple[Any, ...], list[Variant]] = {}
-    for variant in results.grid.variants:
-        if variant.kind != "base":
-            signature = (variant.train_dataset, tuple(sorted(roles[variant.name].items(), key=lambda item: item[0])))
-            alike.setdefault(signature, []).append(variant)
+    others = (variant for variant in results.grid.variants if variant.kind != "base")
+    alike = grouped(others, lambda variant: (variant.train_dataset, frozenset(roles[variant.name].items())))
     if not alike:
         return [Group("The base model", (), _columns(results, {t.name: None for t in results.grid.tests}))]
     return [

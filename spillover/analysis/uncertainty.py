@@ -1,13 +1,9 @@
-"""How sure a weighted sum of cells is: its documents, its draws, its seeds.
+"""The levels of uncertainty of a contrast: its documents, its draws, its seeds.
 
-A contrast is a weight for every cell. On each document of a test set the weighted sum of its answers is one number,
-and the set's part of the contrast is the mean of these numbers (`SetPart`). From the parts follow the levels of chance
-that `spillover.stats.levels` puts together:
-
-rows   how those numbers vary from document to document
-draws  how the part of each list of demonstrations differs from the others'
-seeds  how much the contrast changes with one training of a recipe. A few seeds hardly show it, so the spread is
-       estimated from all recipes on the same training set.
+A contrast is a weight for every cell. Its part on a test set (`SetPart`) is the mean over documents of the weighted sum
+of a document's answers. The levels, which `spillover.stats.levels` combines, are how these sums vary between documents,
+between draws of the demonstrations, and between trainings of a recipe. A few seeds show the last poorly, so it is
+estimated from all recipes on the same training set.
 """
 
 from __future__ import annotations
@@ -25,13 +21,10 @@ from ..stats.intervals import ROUNDING, Array, wilson
 from ..stats.levels import Level, cluster_sums, effective_rows, half_width, mean_change, noise_floor, unit_variance
 from ..stats.permutation import sign_flip
 from .metrics import METRICS
-from .results import Results
+from .results import Results, grouped
 from .rows import common_documents
 
 Mask = npt.NDArray[np.bool_]
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -45,11 +38,6 @@ class SetPart:
     scores: Array
     clusters: npt.NDArray[np.int64] | None
     right_or_wrong: bool
-
-    @property
-    def is_score(self) -> bool:
-        """Whether nothing is subtracted."""
-        return _of_one_sign(self.weights)
 
     @cached_property
     def values(self) -> Array:
@@ -71,11 +59,8 @@ class SetPart:
 
 def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] | None:
     """The parts of a contrast, by test set; None if the cells of a set have no common document."""
-    by_test: dict[str, list[Cell]] = {}
-    for cell in weights:
-        by_test.setdefault(cell.test, []).append(cell)
     parts = []
-    for test, cells in by_test.items():
+    for test, cells in grouped(weights, lambda cell: cell.test).items():
         rows = [results.first_metric[cell.key] for cell in cells]
         doc_ids = common_documents(rows)
         if not len(doc_ids):
@@ -97,10 +82,9 @@ def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] 
 def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
     """The level of the rows, the centre of the interval, and the p-value of swapping sides document by document.
 
-    Test sets are independent of each other: their errors below add up on their own, and so do those above (Zou and
-    Donner 2008); the centre is the middle between the ends. Before swapping, each set's numbers are shifted so that the
-    contrast is zero, each set by its share of the uncertainty: sets may differ though their mean is zero. If nothing is
-    subtracted, there are no sides to swap: p is 0, so that the interval's p decides.
+    Test sets are independent: their errors below and above are summed separately (Zou and Donner 2008). Before
+    swapping, the contrast is shifted to zero, each set by its share of the uncertainty. If nothing is subtracted, there
+    are no sides to swap: p is 0, so that the interval's p decides.
     """
     middles, below, above, dfs = np.array([_errors_by_rows(part) for part in parts]).T
     variances = ((below + above) / 2) ** 2
@@ -118,12 +102,12 @@ def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
 
 
 def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
-    """What a test set adds to the contrast, its standard error below that and above, and their degrees of freedom.
+    """What a test set adds to the contrast, its standard errors below and above, and their degrees of freedom.
 
-    If answers are right or wrong and nothing is subtracted, the errors are those of Wilson's interval, which reaches
-    further to one side. In any other case they are equal, and lie about the centre of `mean_change`.
+    The errors are those of Wilson's interval if answers are right or wrong and nothing is subtracted; else they are
+    equal.
     """
-    if not (part.is_score and part.right_or_wrong):
+    if not (part.right_or_wrong and _of_one_sign(part.weights)):
         one_answer = float(np.abs(part.weights).max())
         change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, one_answer)
         error = max(sqrt(change.variance[0]), ROUNDING)
@@ -137,18 +121,15 @@ def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
 
 
 def _of_one_sign(weights: Array) -> bool:
+    """Whether nothing is subtracted."""
     return bool((weights > 0).all() or (weights < 0).all())
 
 
-# --- draws ------------------------------------------------------------------------------------------------------------
-
-
 def draw_levels(parts: Sequence[SetPart]) -> tuple[list[Level], int, float]:
-    """A level for the draws of each test set, if all sets with demonstrations have two or more; the fewest that a set
-    has; and the share of their variance that rows show already.
+    """A level for the draws of each test set, if all sets with demonstrations have two or more; the fewest draws of a
+    set; and the share of their variance that rows show already.
 
-    Draws of different test sets are not pooled, because sets differ in how much they depend on their demonstrations.
-    If one set does and four do not, two degrees of freedom are known, not ten.
+    Draws of different test sets are not pooled, because sets differ in how much they depend on demonstrations.
     """
     counts, levels, seen = [], [], 0.0
     for part in parts:
@@ -161,9 +142,6 @@ def draw_levels(parts: Sequence[SetPart]) -> tuple[list[Level], int, float]:
             seen += by_rows
     fewest = min(counts, default=0)
     return (levels, fewest, seen) if fewest > 1 else ([], fewest, 0.0)
-
-
-# --- seeds ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -184,9 +162,7 @@ class Training:
 def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
     """The arms of a contrast but for the base, which is not trained."""
     variants = {variant.key: variant for part in parts for variant in part.variants if variant.kind != "base"}
-    arms: dict[str, list[Variant]] = {}
-    for variant in variants.values():
-        arms.setdefault(variant.recipe_key, []).append(variant)
+    arms = grouped(variants.values(), lambda variant: variant.recipe_key)
     return [_training(results, parts, seeds) for seeds in arms.values()]
 
 

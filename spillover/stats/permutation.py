@@ -72,8 +72,8 @@ def swap_test(ours: Array, theirs: Array, score: Callable[[Array], Array]) -> Ar
     """Two-sided p-values, (m,), of differences of scores of whole sets, from additive statistics.
 
     Each of m sets, (clusters, m, k), is compared with `theirs`, (clusters, k). Clusters change sides at random, and
-    both sides are scored again. The observed difference counts as one exchange, so p is never 0 (Phipson and Smyth 2010).
-    Sources: Noreen 1989; Riezler and Maxwell 2005.
+    both sides are scored again. The observed difference counts as one exchange, so p is never 0 (Phipson and Smyth
+    2010). Sources: Noreen 1989; Riezler and Maxwell 2005.
     """
     seen = np.abs(score(ours.sum(axis=0)) - score(theirs.sum(axis=0)))
     half = (ours - theirs[:, None]) / 2

@@ -403,7 +403,7 @@ def test_one_prompt_format_less_another() -> None:
 
 def an_effect(value: float = 0.1, low: float = 0.05, high: float = 0.15, p: float = 0.01, n: int = 100) -> Effect:
     chance = ((Level(0.03**2, 99),),)
-    return Effect(value, Interval(low, high), p, n, n, ("in",), 1, 1, chance, None, ("a", "b"))
+    return Effect(value, Interval(low, high), p, 1, chance, ("a", "b"), n, n, ("in",), 1)
 
 
 def test_verdicts() -> None:

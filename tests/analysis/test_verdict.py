@@ -26,7 +26,7 @@ def change(where: str, points: float, half: float = 2.0, n: int = 100) -> RoleCh
     p = 0.001 if abs(points) > half else 0.5
     interval = Interval(value - wide, value + wide)
     chance = ((Level((0.03 / 2.802) ** 2, inf),),)  # a smallest effect of 3 points: z of 97.5 % and z of 80 %
-    effect = Effect(value, interval, p, n, n, ("t",), 1, 1, chance, None, (), p_adjusted=p)
+    effect = Effect(value, interval, p, 1, chance, (), n, n, ("t",), 1, p_adjusted=p)
     return RoleChange("r", ROLES[where], effect)
 
 
