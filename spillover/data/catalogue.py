@@ -39,6 +39,13 @@ class Catalogue:
     def find(self, level: Level, where: str, what: str) -> None:
         self.findings[Finding(level, what, where)] = None
 
+    def find_notes(self, where: str, rows: TrainSet | TestSet) -> None:
+        """What was requested and is missing, and what was done to the rows."""
+        for what in rows.lacking:
+            self.find("warning", where, what)
+        for what in rows.notes:
+            self.find("note", where, what)
+
     def test_names(self) -> list[str]:
         wanted = self.experiment.test.datasets
         with_test = [name for name, spec in self.specs.items() if spec.test]
@@ -99,10 +106,7 @@ class Catalogue:
         rows = load_train(name, self.specs[name], self.task(name), size, self.places)
         kept = self.rows_beside(self._shown(name), rows.examples, name)
         where = f"{name}, {size} training rows" if size else f"{name}, training rows"
-        for what in rows.lacking:
-            self.find("warning", where, what)
-        for what in rows.notes:
-            self.find("note", where, what)
+        self.find_notes(where, rows)
         if left_out := len(rows.examples) - len(kept):
             self.find("note", where, f"{left_out} left out because they are demonstrations too")
         return replace(rows, examples=kept)

@@ -1,17 +1,9 @@
-"""Attention over a token tree, as an attention implementation of transformers.
+"""Attention over a token tree, as an attention implementation of transformers (`attn_implementation="spillover"`).
 
-transformers lets a model's attention be replaced by name (`attn_implementation="spillover"`). The replacement finds
-the plan of the pass in the keyword `tree=` of the model call.
-
-On a CPU each rectangle of the plan is computed alone. A query that takes part in several rectangles has several
-partial softmaxes. They are merged exactly by their log-sum-exps:
-
-    out = sum_i exp(lse_i - lse) out_i,    lse = logsumexp_i(lse_i)
-
-The backward pass needs nothing more. A fused backward kernel recomputes the probabilities as exp(scores - lse) and
-takes D = rowsum(dout * out). Given the *merged* out and lse, the kernel of each rectangle returns exactly that
-rectangle's share of the gradients (as in ring attention, Liu et al. 2023). So no probabilities are stored, gradients
-flow through shared prefixes, and activation checkpointing works, since no cache is passed.
+The replacement finds the plan of the pass in the keyword `tree=` of the model call. On a CPU each rectangle of the plan
+is computed alone, and the partial softmaxes of a query are merged exactly by their log-sum-exps. The backward kernel of
+a rectangle, given the merged output and log-sum-exp, returns its share of the gradients (as in ring attention, Liu et
+al. 2023; docs/how-it-works.md). So no probabilities are stored, and gradients flow through shared prefixes.
 
 On an accelerator a hundred small kernels cost more than the arithmetic that they save. There the rectangles become one
 additive mask a pass, and attention is one call of PyTorch's SDPA a layer, with its own gradients.
@@ -102,7 +94,8 @@ def additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _heads(kv: KeyValue, k0: int, k1: int, groups: int) -> KeyValue:
     """Keys and values `k0:k1`, each repeated for the query heads that share it."""
-    return kv[0][:, :, k0:k1].repeat_interleave(groups, 1), kv[1][:, :, k0:k1].repeat_interleave(groups, 1)
+    k, v = (x[:, :, k0:k1].repeat_interleave(groups, 1) for x in kv)
+    return k, v
 
 
 def _forward(

@@ -1,9 +1,7 @@
 """Blocks of keys and values: what a forward pass leaves behind for later passes that attend to it.
 
-A block holds a stretch of the line. Memory is given back a stretch and a layer at a time, so there is hardly ever
-more than one copy of any key.
-
-Shapes: G key-value heads, N tokens, D head width.
+A block holds a stretch of the line. Memory is freed a stretch and a layer at a time, so there is hardly ever more than
+one copy of any key. Shapes: G key-value heads, N tokens, D head width.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
 """Greedy decoding of many rows at once, while the keys of their contexts lie scattered over a tree.
 
-One step computes one token of each row. Keys that several rows share (demonstrations, a common instruction) are
-attended to once, by all those rows together. Each row also has a tail: the keys that belong to it alone, and those of
-the tokens that it generates. The partial softmaxes are merged by their log-sum-exps, as in `attention`.
-
-Tails of similar length lie in one padded block (`Tails`), so that one row of a thousand tokens does not make
-forty-five rows of three hundred as long. When a row is done, the last row of its block takes its place, so only one
-row is copied. Keys that have moved into a tail leave the blocks they came from, a layer at a time, so memory
-never holds much more than one copy of them.
+One step computes one token of each row. Keys that several rows share are attended to once, by all those rows together.
+The other keys of a row, and those of the tokens that it generates, are its tail. Partial softmaxes are merged as in
+`attention`. Tails of similar length lie in one padded block (`Tails`), so that one long row does not make all rows
+long. Keys that have moved into a tail leave their old blocks, a layer at a time, so memory holds about one copy.
 
 Shapes: R rows, H query heads, G key-value heads, K query heads of one key-value head, L keys, D head width.
 """

@@ -2,16 +2,12 @@
 
     KL(base || variant) = sum over the vocabulary of p_base * (log p_base - log p_variant)
 
-The two models need not be in memory together. The distributions themselves would be large: a few thousand positions
-times a vocabulary of 49,152 take most of a gigabyte. So only the final hidden states at those positions (a few
-megabytes) and the output layer are kept. Any slice of the distributions is computed from them again, exactly.
+Only final hidden states and the output layer are kept; any slice of the distributions is computed from them again. So
+the two models need not be in memory together. Both compute the same passes in the same order: a variant that equals the
+base differs by exactly 0. In bfloat16 rounded hidden states alone make some 1e-3 nats; all else is float32.
 
-A passage is a pair (ids, start), as `Encoder.continuation` returns it. `ids[start:]` are predicted, each from all ids
-before it (teacher forcing). Both models compute the same passes in the same order, so a variant that equals the base
-differs by exactly 0. In bfloat16 the hidden states are rounded; this alone makes some 1e-3 nats between a model and a
-slightly changed copy. Everything else is float32.
-
-Shapes: P positions, C hidden width, V vocabulary.
+A passage is a pair (ids, start), as `Encoder.continuation` returns it: `ids[start:]` are predicted, each from all ids
+before it. Shapes: P positions, C hidden width, V vocabulary.
 """
 
 from __future__ import annotations

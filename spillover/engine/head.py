@@ -1,8 +1,7 @@
 """From token ids to final hidden states, and from those to next-token logits in float32.
 
-A model in bfloat16 has logits of two or three digits: too few to rank labels, or to compare two models. Its hidden
-states times a float32 copy of its output layer cost little more, and nothing else is rounded. Some models also divide
-their logits or cap them softly; their configuration says so.
+Logits in bfloat16 have two or three digits, too few to rank labels. So hidden states are multiplied with a float32 copy
+of the output layer. Some models also divide their logits or cap them softly; their configuration says so.
 
 Shapes: P positions, C hidden width, V vocabulary.
 """

@@ -1,9 +1,8 @@
 """Loading a transformers model into an engine: device, precision, adapters, and whether prefixes can be shared.
 
-Precision `auto` is bfloat16 if the hardware multiplies it faster (recent NVIDIA GPUs, CPUs with AMX, AMD's with
-AVX512-BF16), else float32. Some models cannot share a prefix: recurrent layers, texts longer than a sliding window,
-attention that transformers cannot replace. They are answered by the plain engine. So is a model for which the two
-engines disagree on a short probe, which runs each time a model is loaded for answers or for training (`why_plain`).
+Some models cannot share a prefix: recurrent layers, texts longer than a sliding window, attention that transformers
+cannot replace. They are answered by the plain engine. So is a model for which the two engines disagree on a short
+probe, which runs each time a model is loaded for answers or for training (`why_plain`).
 """
 
 from __future__ import annotations
@@ -134,11 +133,11 @@ def load_engine(
     `longest` is the length of the longest request in tokens, answer included, if it is known.
     """
     model = load_model(folder, precision, adapter, trust).eval().requires_grad_(False)
+    if asked == "plain":
+        return PlainEngine(model, encoder.eos_ids), None
     words = encoder.text_ids("One two three four five six seven eight nine ten.")
-    reason = None if asked == "plain" else why_plain(model, words, precision, longest)
-    if asked == "plain" or reason:
-        return PlainEngine(model, encoder.eos_ids), reason
-    return _shared(model, encoder.eos_ids), None
+    reason = why_plain(model, words, precision, longest)
+    return PlainEngine(model, encoder.eos_ids) if reason else _shared(model, encoder.eos_ids), reason
 
 
 def _shared(model: Any, eos_ids: frozenset[int]) -> SharedEngine:

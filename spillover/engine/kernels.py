@@ -1,16 +1,9 @@
 """Faster arithmetic on AMD's Zen 5 CPUs. This module is optional: without it the engine gives the same answers, slower.
 
-PyTorch computes float32 matrix products on CPUs with MKL, and MKL uses only its AVX2 kernels on CPUs that are not from
-Intel. oneDNN, which PyTorch already uses for bf16, chooses by what the CPU can do. Zen 5 is the first of AMD's cores
-with full-width AVX-512; there oneDNN multiplies SmolLM2's matrices twice as fast (`benchmarks/linear_layers.py`). On
-other CPUs there is little to gain, or nobody has measured it, so nothing changes. Both libraries compute in float32
-throughout. They add in different orders, so last digits may differ.
-
-Three things change on Zen 5: linear layers, attention to large rectangles of keys, and the precision of some
-gradients. `ops` decides with these functions what to call; no other module imports this one.
-
-oneDNN's product is an operator that PyTorch uses when it compiles a model, `mkldnn::_linear_pointwise`. It has no
-gradient, so the two products of the backward pass are written here.
+PyTorch multiplies float32 matrices with MKL, which uses only AVX2 on AMD's CPUs. oneDNN uses the AVX-512 of Zen 5 and
+is twice as fast there (`benchmarks/linear_layers.py`). Both compute in float32; they add in different orders, so last
+digits may differ. On other CPUs nothing changes. `ops` decides with these functions what to call; no other module
+imports this one. oneDNN's product has no gradient, so the two products of the backward pass are written here.
 
 Shapes: x_MK, weight_NK, out_MN; M tokens, K and N the widths of a layer.
 """

@@ -1,21 +1,32 @@
-"""Memory: keeping freed memory for the next pass, and recognising that a device has none left.
+"""The computer of a run: its processor or GPU, its threads, and memory for the next pass and the next model.
 
-Every layer of a pass allocates tens of megabytes and frees them again. By default the C library of Linux returns much
-of that to the system. The system hands it out again in pages of 4 KB, each zeroed on first use: up to a million page
-faults in half a minute. Keeping the memory avoids this and changes no number. It helps most with long prompts
-(`benchmarks/memory_reuse.py`). It costs memory if passes differ in size: a sixth of the peak in a training step on
-XSum (docs/log.md). Only the processes of a run do this, so `work.backend` calls it; a library must not change its
-caller's allocator.
+By default the C library of Linux returns much of a layer's memory to the system, and gets it back in zeroed pages of
+4 KB. Keeping the memory avoids this and changes no number; docs/log.md has the gain and the cost. Only the processes of
+a run do this, so `work.backend` calls it; a library must not change its caller's allocator.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+import platform
+
+import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 NEVER = -1  # gives back the end of the heap
 LARGEST_BLOCK = 2**30  # bytes of an allocation that is still served from the heap
+
+
+def device_name() -> str:
+    """The device on which this process computes."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+
+
+def threads() -> int:
+    """How many threads an operation may use."""
+    return torch.get_num_threads()
 
 
 def reuse_memory() -> bool:
@@ -30,6 +41,17 @@ def reuse_memory() -> bool:
     if chosen or mallopt is None:
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(M_TRIM_THRESHOLD, NEVER))
+
+
+def free_memory() -> None:
+    """Free the memory of the model before this one, with its gradients and the moments of AdamW.
+
+    Modules, optimisers and tracebacks refer to themselves in circles, which Python breaks only now and then.
+    """
+    reuse_memory()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def out_of_memory(error: RuntimeError) -> bool:

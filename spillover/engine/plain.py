@@ -1,8 +1,7 @@
 """The reference engine: one request at a time, nothing shared.
 
-Every other engine is compared with this one. Each option takes its own forward pass over prompt and option. Generation
-is a greedy loop with the model's ordinary cache. `engine: plain` runs it, and so do models whose layers cannot share
-a prefix.
+Every other engine is compared with this one. Each option takes its own forward pass. Generation is a greedy loop with
+the model's ordinary cache. `engine: plain` runs it, and so do models whose layers cannot share a prefix.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The engine port: requests of token ids in, log-probabilities and generated ids out.
 
-An engine knows requests only, so any two engines can be compared request by request. `plain.py` is the simplest
-correct engine. `shared.py` computes every common token prefix once, and the tests compare it with the plain one.
+An engine knows requests only, so any two engines can be compared request by request.
 """
 
 from __future__ import annotations

@@ -1,15 +1,10 @@
 """The engine that computes every shared token prefix once.
 
-All requests become one `Tree`. Its line is cut into packs, and each pack is one forward pass over a single row of
-tokens, without padding. Logits are computed, in float32, only at the positions that a request asks about. Keys and
-values are kept as long as a later pack or a row that will be decoded attends to them. They are never copied for a row.
-
-All rows that wait are decoded together, whatever their shot counts. One token of each row forms the line. Keys that
-several rows share are attended to once (`DecodePass`). A row ends at its stop rule, an end of sequence or its limit.
-
-Memory: a pack has at most `pack_tokens` tokens. Rows that wait to be decoded hold about `decode_tokens` tokens of keys.
-Both are constants of the engine, so a resumed run makes the same batches and writes the same bytes. Only when a
-device runs out of memory are they halved; the requests not yet answered then become a new tree.
+All requests become one `Tree`. Its line is cut into packs of at most `pack_tokens`, and each pack is one forward pass,
+without padding. Logits are computed only at the positions that a request asks about. Keys are kept while a later pack
+or a waiting row attends to them, and never copied. Rows that wait are decoded together (`DecodePass`), once they hold
+about `decode_tokens` keys. Both limits are constants, so a resumed run makes the same batches and writes the same
+bytes. Only when a device runs out of memory are they halved; the requests not yet answered then become a new tree.
 """
 
 from __future__ import annotations
@@ -46,6 +41,9 @@ class _Row:
     top: int = -1
     index: int = -1  # of the prompt's last token on the line
     keys: list[Range] | None = None  # key ranges of its context, once it is clear that it will be decoded
+
+    def answer(self, generated: tuple[int, ...] | None = None, finished: bool = True) -> Answer:
+        return Answer(tuple(map(tuple, self.logprobs)), self.top, generated, finished)
 
 
 class SharedEngine:
@@ -108,7 +106,7 @@ class SharedEngine:
             for number in [number for number in reading if rows[number].open == 0]:
                 del reading[number]
                 if rows[number].keys is None:
-                    yield number, _answer(rows[number])
+                    yield number, rows[number].answer()
             held = _contexts(rows, waiting)
             if pack.stop == len(tree) or sum(b - a for a, b in held) >= self.decode_tokens:
                 ready = [number for number in waiting if rows[number].open == 0]
@@ -142,11 +140,8 @@ class SharedEngine:
             tops = logits.argmax(-1).tolist()
             normal = logits.logsumexp(-1)
             wanted = [(i, token) for i, index in enumerate(chunk) for _, _, token in asked[index] if token >= 0]
-            values: list[float] = []
-            if wanted:
-                i, token = torch.tensor(wanted, device=hidden.device).T
-                values = (logits[i, token] - normal[i]).tolist()
-            value = iter(values)
+            i, token = torch.tensor(wanted, dtype=torch.long, device=hidden.device).view(-1, 2).T
+            value = iter((logits[i, token] - normal[i]).tolist())
             for index, top in zip(chunk, tops, strict=True):
                 for number, option, token in asked[index]:
                     row = rows[number]
@@ -179,7 +174,7 @@ class SharedEngine:
                     generated[row].append(tokens[slot])
                     over = stop(generated[row])
                 if over or len(generated[row]) >= limits[row]:
-                    yield waiting[row], _answer(rows[waiting[row]], tuple(generated[row]), finished=over)
+                    yield waiting[row], rows[waiting[row]].answer(tuple(generated[row]), finished=over)
                 else:
                     staying.append(slot)
             if not staying:
@@ -227,10 +222,6 @@ def _positions(tree: Tree, rows: list[_Row]) -> dict[int, list[tuple[int, int, i
 def _contexts(rows: list[_Row], waiting: Sequence[int]) -> list[Range]:
     """Key ranges that the rows waiting to be decoded attend to."""
     return merge_ranges(span for number in waiting for span in rows[number].keys or ())
-
-
-def _answer(row: _Row, generated: tuple[int, ...] | None = None, finished: bool = True) -> Answer:
-    return Answer(tuple(map(tuple, row.logprobs)), row.top, generated, finished)
 
 
 def past_of(pack: Pack, blocks: Sequence[KeyBlock]) -> list[tuple[Part, KeyBlock]]:

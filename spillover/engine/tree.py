@@ -1,29 +1,18 @@
 """Token sequences as one tree, laid out in a line: every shared token is there once.
 
-Few-shot prompts repeat themselves. Sixty-four test rows behind the same five demonstrations are sixty-four copies of
-one long beginning. The prompt with five demonstrations begins like the one with three. The labels of a row share the
-whole row. `Tree.of(sequences)` finds every common prefix in the tokens themselves, and lays the distinct tokens out
-in a line:
+`Tree.of(sequences)` finds every common prefix in the tokens themselves, and lays the distinct tokens out in a line:
 
     sequences    a b c d      a b c e f      a b x
     line         a b c e f | d | x          (12 tokens, 7 of them distinct)
     positions    0 1 2 3 4   3   2
 
-On that line the attention of every token is a list of `Part`s. Each is a rectangle: queries `q0:q1` attend to keys
-`k0:k1`, causally (a run of tokens attends to itself) or fully (all tokens below a branch attend to those above it).
-The layout is a heavy-path decomposition: each branch is followed directly by its heaviest child. So a path from the
-root crosses at most log2(N) light branches, and a token takes part in at most one rectangle more than that. No token
-is padded and no cache is copied.
-
-The line can be cut anywhere. One forward pass computes a `Pack`, which is an interval of the line. Keys of earlier
-packs that its queries attend to are the pack's `past`.
+The attention of every token is a list of `Part`s, which are rectangles of queries and keys. Each branch is followed
+directly by its heaviest child, so a token takes part in at most log2(N) rectangles more than its own run. One forward
+pass computes a `Pack`, an interval of the line. docs/how-it-works.md explains it with more words.
 
 A cost model decides whether a branch is worth its rectangle, in units of one token's forward pass. Sharing `n` tokens
-between `c` children saves n*(c-1) tokens. The extra rectangle costs about `SPLIT_TOKENS` for the call, and
-`MERGE_TOKENS` for each token below it, whose partial results must be merged.
-
-The module uses integers and numpy only, no torch. Compare tree attention in speculative decoding (SpecInfer, Miao et
-al. 2023) and cascade inference in FlashInfer (Ye et al. 2024), which do the same for serving.
+between `c` children saves n*(c-1) tokens. The extra rectangle costs `SPLIT_TOKENS` for the call, and `MERGE_TOKENS` for
+each token below it. Compare SpecInfer (Miao et al. 2023) and cascade inference in FlashInfer (Ye et al. 2024).
 """
 
 from __future__ import annotations
@@ -57,11 +46,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """The interval `start:stop` of the line as one forward pass.
-
-    `parts` are within the pack (indices relative to `start`); `past` have relative queries and absolute
-    keys before `start`.
-    """
+    """The interval `start:stop` of the line. `parts` count from `start`; keys of `past` are absolute."""
 
     start: int
     stop: int

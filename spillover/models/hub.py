@@ -1,14 +1,14 @@
 """Repositories of the Hugging Face hub: the commit that a name stands for, and its files as a local folder.
 
 The hub's own cache on this computer is used first. So an experiment keeps its model until the user names another
-revision, and works without a connection. The commit identifies a repository; the hub tells it without sending the
-weights. Every failure of the hub or the connection becomes one line that says what to do.
+revision, and works without a connection. The commit identifies a repository, without a download of the weights. Every
+failure of the hub or the connection becomes one line that says what to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,13 @@ def hub_folder(
     if found and whole(found):
         return found
     # An incomplete snapshot is completed at its own commit. Otherwise the commit is requested first, because the error
-    # messages of the hub's download say little.
+    # messages of the hub's download say little; but the download names the revision, so that the cache learns it.
     known = _hub_cached(repo, revision)
     commit = hub_commit(repo, revision)
     say(f"downloading {repo} from the Hugging Face hub")
+    wanted: dict[str, Any] = {"revision": commit if known else revision, "allow_patterns": list(patterns)}
     with _hub_errors(repo):
-        return Path(
-            hub.snapshot_download(
-                repo,
-                revision=commit if known else revision,  # the revision's own name, so that the cache learns it
-                allow_patterns=list(patterns),
-                etag_timeout=HUB_TIMEOUT_S,
-            )
-        )
+        return Path(hub.snapshot_download(repo, **wanted, etag_timeout=HUB_TIMEOUT_S))
 
 
 def _hub_cached(repo: str, revision: str | None, patterns: Iterable[str] = ("config.json",)) -> Path | None:
@@ -68,12 +62,10 @@ def _hub_cached(repo: str, revision: str | None, patterns: Iterable[str] = ("con
     """
     import huggingface_hub as hub
 
-    try:
-        return Path(
-            hub.snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=list(patterns))
-        )
-    except (OSError, ValueError):
-        return None
+    with suppress(OSError, ValueError):
+        wanted: dict[str, Any] = {"revision": revision, "allow_patterns": list(patterns)}
+        return Path(hub.snapshot_download(repo, **wanted, local_files_only=True))
+    return None
 
 
 @contextmanager

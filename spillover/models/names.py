@@ -37,7 +37,6 @@ def hub_name(spec: str) -> tuple[str, str | None]:
     """("org/name", revision or None) from "org/name@revision"."""
     repo, _, revision = spec.partition("@")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo):
-        raise ModelError(
-            "is neither a folder nor a hub id", where=spec, allowed=f"{PYPI_SPEC}, a folder, or org/name[@revision]"
-        )
+        allowed = f"{PYPI_SPEC}, a folder, or org/name[@revision]"
+        raise ModelError("is neither a folder nor a hub id", where=spec, allowed=allowed)
     return repo, revision or None

@@ -1,16 +1,12 @@
 """How far a variant's weights are from the base's, weight by weight, from the files on disk. No model is loaded.
 
-The change of a checkpoint is W - W0. The change of a LoRA adapter is what merging it would add. So both are measured
-alike, over all weights of the model, changed or not. There are three measures:
+The change of a checkpoint is W - W0; that of a LoRA adapter is what merging it would add. There are three measures: the
+mean absolute change, as in the study (Yang et al. 2024, section 5); the relative Frobenius norm ||W - W0|| / ||W0||,
+which does not depend on the scale of the weights; and the 16 leading singular values of the change, since LoRA changes
+few directions by construction and full fine-tuning may change all.
 
-- the mean absolute change, as in the study (Yang et al. 2024, section 5: 7.95e-5 for FTICL, 8.54e-5 for FT);
-- the relative Frobenius norm ||W - W0|| / ||W0||, which does not depend on the scale of the weights;
-- the 16 leading singular values s of the change, for its stable rank ||dW||² / s1² or the share of its energy in few
-  directions. LoRA changes few directions by construction; full fine-tuning may change all of them.
-
-Sums are kept, not means, because sums add up over any set of weights (`pooled`), such as a layer.
-Files are read a tensor at a time, so memory holds the largest tensor at most three times. Most time goes into the
-singular values: some 600 operations for each weight of a matrix.
+Sums are kept, not means, because sums add up over any set of weights (`pooled`), such as a layer. Files are read a
+tensor at a time, so memory holds the largest tensor at most three times.
 """
 
 from __future__ import annotations
@@ -27,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from ..experiment.dialect import shipped
 from .folders import is_adapter
 from .tensors import Stored, stored_tensors
 
@@ -40,21 +37,8 @@ ITERATIONS = 4
 # Prefixes that checkpoints put before a weight's own name: without a head, under PEFT, in a model that sees images.
 WRAPPERS = ("base_model.model.", "model.", "transformer.", "gpt_neox.", "language_model.")
 
-# The kinds of weights, by their names in the architectures of transformers; the first pattern that matches counts.
-MODULES = (
-    ("norm", r"norm|\bln_|\bln\d|layernorm"),
-    ("embed", r"embed_tokens|embed_positions|embed_in|word_embeddings|\bwte\b|\bwpe\b"),
-    ("head", r"lm_head|embed_out"),
-    ("qkv", r"qkv|query_key_value|attn\.c_attn"),
-    ("q", r"q_proj|\bquery\b|\bwq\b"),
-    ("k", r"k_proj|\bkey\b|\bwk\b"),
-    ("v", r"v_proj|\bvalue\b|\bwv\b"),
-    ("o", r"o_proj|out_proj|attn\.c_proj|(attention|attn)\.dense|\bwo\b"),
-    ("up", r"gate_up|up_proj|c_fc|dense_h_to_4h|fc1|fc_in|\bw3\b"),
-    ("gate", r"gate"),
-    ("gate", r"\bw1\b"),
-    ("down", r"down_proj|mlp\.c_proj|dense_4h_to_h|fc2|fc_out|\bw2\b"),
-)
+MODULES: dict[str, str] = shipped(__package__, "modules.yaml")
+"""The kinds of weights, and a pattern of their names in the architectures of transformers. The first match counts."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +112,7 @@ def singular_values(matrix: Matrix, count: int = DIRECTIONS) -> Matrix:
 
 def module_of(name: str) -> str:
     """The kind of a weight, from its name: one of MODULES (q, k, v, o, gate, up, down and so on), or `other`."""
-    return next((module for module, pattern in MODULES if re.search(pattern, name)), "other")
+    return next((module for module, pattern in MODULES.items() if re.search(pattern, name)), "other")
 
 
 def layer_of(name: str) -> int | None:

@@ -1,23 +1,21 @@
 """What an experiment will cost, before anything is computed.
 
-Work is counted in tokens, which are estimated from characters, since encoding everything first would take too long. Two
-counts stand side by side: every prompt in full, and with shared demonstrations computed once.
-
-Time is measured, not guessed. The receipts of this machine in this output folder tell how many seconds an estimated
-token took, with a rate each for training, for scoring labels and for writing text. Without receipts the time is
-unknown. Answers that are used again after `limit` was raised are not subtracted, so the estimate is then too high.
+Work is counted in tokens, estimated from characters, in full and with shared demonstrations computed once. Time is
+measured, not guessed: the receipts of this machine in this output folder tell how many seconds an estimated token took.
+Without receipts the time is unknown. Answers that are used again after `limit` was raised are not subtracted.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .. import models
 from ..experiment.schema import Experiment
+from ..experiment.strategy import Shapes
 from ..models.tensors import stored_tensors
 from .grid import Cell, Variant
 from .jobs import Job, TrainJob
@@ -27,7 +25,6 @@ from .questions import Sheet
 CHARACTERS_A_TOKEN = 4.0  # where no tokenizer has been asked
 TRAIN_COST = 3.0  # a training token against a scored one: forward, and a backward twice as dear
 CALIBRATION_TEXTS = 30
-WEIGHT_BYTES = 4  # variants are saved in float32
 CHECKPOINT_WEIGHTS = 3  # a checkpoint is the weights and the optimiser's two moments of them
 ROW_BYTES = 400  # of a stored answer, beside the row's own text
 
@@ -76,7 +73,7 @@ def characters_a_token(plan: Plan) -> float:
 # --- cost in bytes --------------------------------------------------------------------------------
 
 
-def weight_shapes(experiment: Experiment, base: Path) -> dict[str, tuple[int, ...]] | None:
+def weight_shapes(experiment: Experiment, base: Path) -> Shapes | None:
     """The shapes of the base model's weights by name; None while the model is not here yet."""
     files = sorted(models.tokenizer_folder(experiment.model, base).glob(models.WEIGHTS))
     shapes: dict[str, tuple[int, ...]] = {}
@@ -85,7 +82,7 @@ def weight_shapes(experiment: Experiment, base: Path) -> dict[str, tuple[int, ..
     return shapes or None
 
 
-def variant_bytes(shapes: Mapping[str, tuple[int, ...]] | None, job: Job) -> int | None:
+def variant_bytes(shapes: Shapes | None, job: Job) -> int | None:
     """What a trained variant takes on disk; None as long as the base's weights are not here."""
     return job.recipe.weights.stored_bytes(shapes) if shapes and isinstance(job, TrainJob) else None
 
@@ -98,9 +95,8 @@ def stays(job: Job, experiment: Experiment) -> bool:
 
 def cell_bytes(sheet: Sheet) -> int:
     """A cell's answers with their rows, about."""
-    return sum(
-        ROW_BYTES + sum(map(len, row.example.fields.values())) + len(row.example.target) for row in sheet.questions
-    )
+    examples = [question.example for question in sheet.questions]
+    return sum(ROW_BYTES + sum(map(len, e.fields.values())) + len(e.target) for e in examples)
 
 
 # --- what is missing ------------------------------------------------------------------------------
@@ -146,8 +142,10 @@ class _Rate:
     def known(self) -> bool:
         return self.seconds > 0 and self.tokens > 0
 
-    def __call__(self, tokens: float) -> float:
-        return tokens * self.seconds / self.tokens
+
+def _seconds(tokens: float, *rates: _Rate) -> float | None:
+    """How long these tokens take, by the first rate that is known."""
+    return next((tokens * rate.seconds / rate.tokens for rate in rates if rate.known), None)
 
 
 @dataclass
@@ -159,14 +157,14 @@ class _Speed:
     older: _Rate = field(default_factory=_Rate)
     training: _Rate = field(default_factory=_Rate)
 
-    def scoring(self, sheet: Sheet) -> _Rate | None:
-        """The rate for a sheet's kind, else any that there is."""
+    def scoring(self, tokens: float, sheet: Sheet) -> float | None:
+        """Seconds by the rate for a sheet's kind, else by any that there is."""
         own = self.labels if sheet.task.is_classification else self.text
-        return next((rate for rate in (own, self.older, self.labels, self.text) if rate.known), None)
+        return _seconds(tokens, own, self.older, self.labels, self.text)
 
-    def train(self) -> _Rate | None:
-        """The rate of training, else that of scoring, which `train_work` is measured in."""
-        return next((rate for rate in (self.training, self.labels, self.older, self.text) if rate.known), None)
+    def train(self, tokens: float) -> float | None:
+        """Seconds by the rate of training, else by that of scoring, which `train_work` is measured in."""
+        return _seconds(tokens, self.training, self.labels, self.older, self.text)
 
 
 def _speed(plan: Plan, done: Done, older: Iterable[Json], a_token: float) -> _Speed:
@@ -197,11 +195,12 @@ def _is_comparable(receipt: Json, experiment: Experiment) -> bool:
 
 
 @dataclass(frozen=True)
-class VariantCost:
-    """What is left to do for a variant. `bytes_kept` is what its weights will take for good (None: not known yet)."""
+class Cost:
+    """What is left to do. None stands for what is not known yet.
 
-    variant: Variant
-    how: str
+    `bytes_kept` is what trained weights will take for good.
+    """
+
     cells: int
     missing: int
     train_tokens: float
@@ -212,41 +211,25 @@ class VariantCost:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What is left to do, by variant. `seconds` is None where nothing has been measured here yet."""
+class VariantCost(Cost):
+    """The cost of one variant."""
+
+    variant: Variant
+    how: str
+
+
+@dataclass(frozen=True)
+class Estimate(Cost):
+    """The cost of all variants together, and of each."""
 
     variants: tuple[VariantCost, ...]
     keep: str
 
-    @property
-    def cells(self) -> int:
-        return sum(cost.cells for cost in self.variants)
 
-    @property
-    def missing(self) -> int:
-        return sum(cost.missing for cost in self.variants)
-
-    @property
-    def train_tokens(self) -> float:
-        return sum(cost.train_tokens for cost in self.variants)
-
-    @property
-    def tokens_plain(self) -> float:
-        return sum(cost.tokens_plain for cost in self.variants)
-
-    @property
-    def tokens(self) -> float:
-        return sum(cost.tokens for cost in self.variants)
-
-    @property
-    def bytes_kept(self) -> int | None:
-        known = [cost.bytes_kept for cost in self.variants if cost.bytes_kept is not None]
-        return sum(known) if len(known) == len(self.variants) else None
-
-    @property
-    def seconds(self) -> float | None:
-        known = [cost.seconds for cost in self.variants if cost.seconds is not None]
-        return sum(known) if len(known) == len(self.variants) else None
+def _total(numbers: Iterable[Any]) -> Any:
+    """The sum; None where one of them is not known."""
+    listed = list(numbers)
+    return None if None in listed else sum(listed)
 
 
 def estimate(plan: Plan, done: Done, older: Iterable[Json] = ()) -> Estimate:
@@ -258,17 +241,11 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = ()) -> Estimate:
     speed = _speed(plan, done, older, a_token)
     shapes = weight_shapes(plan.experiment, plan.base)
     costs = tuple(_variant(plan, done, job, a_token, speed, shapes) for job in plan.jobs)
-    return Estimate(costs, plan.experiment.keep)
+    together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
+    return Estimate(**together, variants=costs, keep=plan.experiment.keep)
 
 
-def _variant(
-    plan: Plan,
-    done: Done,
-    job: Job,
-    a_token: float,
-    speed: _Speed,
-    shapes: Mapping[str, tuple[int, ...]] | None,
-) -> VariantCost:
+def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:
     there = missing = 0
     plain = tokens = 0.0
     engine = plan.experiment.engine
@@ -279,13 +256,11 @@ def _variant(
             work = unit_work(want, a_token)
             full = plain_work(want, a_token)
             plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
-            rate = speed.scoring(want[0][1])
-            seconds.append(rate(work) if rate else None)
+            seconds.append(speed.scoring(work, want[0][1]))
     training = 0.0
     if missing and isinstance(job, TrainJob) and not done.is_made(job):
         training = train_work(job, plan.experiment, a_token)
-        rate = speed.train()
-        seconds.append(rate(training) if rate else None)
+        seconds.append(speed.train(training))
     made = training > 0 and stays(job, plan.experiment)
     return VariantCost(
         variant=job.variant,
@@ -296,7 +271,7 @@ def _variant(
         tokens_plain=plain,
         tokens=tokens,
         bytes_kept=variant_bytes(shapes, job) if made else 0,
-        seconds=None if None in seconds else sum(s for s in seconds if s is not None),
+        seconds=_total(seconds),
     )
 
 

@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..disk import write_whole
 from ..errors import Finding
@@ -140,24 +142,9 @@ class Grid:
 
     @classmethod
     def read(cls, path: Path) -> Grid:
-        raw: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        tests = [
-            TestInfo(
-                **{
-                    **t,
-                    "labels": t["labels"] and tuple(t["labels"]),
-                    "metrics": tuple(t["metrics"]),
-                    "notes": tuple(t["notes"]),
-                }
-            )
-            for t in raw["tests"]
-        ]
-        return cls(
-            model=raw["model"],
-            protocol=raw["protocol"],
-            variants=tuple(Variant(**v) for v in raw["variants"]),
-            cells=tuple(Cell(**c | {"condition": Condition(*c["condition"])}) for c in raw["cells"]),
-            tests=tuple(tests),
-            labels_of_train_task={k: tuple(v) for k, v in raw["labels_of_train_task"].items()},
-            warnings=tuple(Finding(**w) for w in raw["warnings"]),
-        )
+        """The grid that `write` wrote. Raises ValueError for any other file."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,11 +1,7 @@
-"""Jobs: how each variant comes to be, as a graph.
+"""Jobs: how each variant comes to be, as a graph. A job is a `BaseJob`, an `ExistingJob` or a `TrainJob`.
 
-    BaseJob       the model as it is
-    ExistingJob   a checkpoint or adapter from elsewhere
-    TrainJob      a recipe and the rows that it is trained on
-
-A job's `parents` are the keys of the variants that it is made from. Their weights must be there first, and they stay
-until the last job that is made from them is done.
+Its `parents` are the keys of the variants that it is made from. Their weights must be there first, and they stay until
+the last job that is made from them is done.
 
 A trained variant's key is the fingerprint of all that decides its weights: the base model's identity, the training
 texts, the dumped recipe, the version of each rule. Two entries of the YAML that come to the same recipe (20 rows at
@@ -210,6 +206,5 @@ def _sizes(strategy: Strategy, sizes: Sequence[int]) -> Sequence[Size]:
 def _refuse_twice(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ExperimentError(
-                f"two variants are called {name!r}", where="variants", allowed="give each its own name"
-            )
+            what = f"two variants are called {name!r}"
+            raise ExperimentError(what, where="variants", allowed="give each its own name")

@@ -1,13 +1,11 @@
 """From an experiment to all that must exist: variants, cells, and the text of every row.
 
-The plan reads data and the tokenizer and does nothing else. All keys are known here. A variant's key comes from its
-recipe (`plan.jobs`). A cell's key comes from its variant's key and its questions (`plan.questions`). Devices, batch
-sizes on a device, paths, names and metrics are in no key. `engine` and `precision` are in keys only where the YAML asks
-for a value other than the default.
+The plan reads data and the tokenizer and does nothing else. A variant's key comes from its recipe (`plan.jobs`), a
+cell's from its variant's key and its questions (`plan.questions`). Devices, batch sizes on a device, paths, names and
+metrics are in no key. `engine` and `precision` are only where the YAML asks for a value other than the default.
 
-A shot count, data set or strategy that is added to a finished experiment adds keys and changes none. There is one
-exception: a test set without its own demonstrations. When it is first asked with demonstrations, its last rows serve
-as such and are no longer scored.
+A shot count, data set or strategy that is added to a finished experiment adds keys and changes none. The exception is a
+test set without its own demonstrations: when it is first asked with some, its last rows serve and are not scored.
 """
 
 from __future__ import annotations

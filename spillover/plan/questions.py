@@ -111,10 +111,7 @@ class SheetMaker:
         excluded = 0 if score_demos else shown
         if not rows:
             raise DataError("no test row is left beside the demonstrations", where=f"datasets.{name}")
-        for what in test.lacking:
-            find("warning", name, what)
-        for what in test.notes:
-            find("note", name, what)
+        self.catalogue.find_notes(name, test)
         within = len(test.examples[: asked.limit])
         if held_back := within - len(rows) - excluded:
             find("note", name, f"{held_back} of {within} test rows serve as demonstrations and are not scored")
@@ -127,17 +124,17 @@ class SheetMaker:
         sheets = []
         for fmt in self._formats(task):
             for shots in shot_counts:
-                _refuse_too_many(shots, pool, test)
+                if shots > len(pool):
+                    what = f"test set {name!r} has {len(pool)} demonstrations, {shots} shots are asked for"
+                    allowed = f"at most {len(pool)}" + ("" if test.demos else ", or more rows than test.limit")
+                    raise ExperimentError(what, where="test.shots", allowed=allowed)
                 for draw in asked.draws if shots else asked.draws[:1]:
                     demos = order(pool, task, asked.demos, draw)[:shots]
                     sheets.append(self._sheet(name, task, fmt, shots, draw, demos, rows))
         self._warn_of(sheets)
-        reported = (*test.notes, *test.lacking)
-        n = len(rows)
-        info = TestInfo(
-            name, test.title, task.name, task.kind, task.labels, task.metrics, test.source, n, excluded, reported
-        )
-        return info, sheets
+        of_task = task.name, task.kind, task.labels, task.metrics
+        notes = (*test.notes, *test.lacking)
+        return TestInfo(name, test.title, *of_task, test.source, len(rows), excluded, notes), sheets
 
     def _shots(self, spec: DatasetSpec, task: Task) -> Sequence[int]:
         asked = self.experiment.test.shots
@@ -171,10 +168,9 @@ class SheetMaker:
         rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment)]
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
         common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
-        written = [
-            Question(example, text, fingerprint([common, text])) for example, text in zip(rows, texts, strict=True)
-        ]
-        return Sheet(test, task, fmt, shots, draw, tuple(written), demos, limit, joints, stops)
+        keys = (fingerprint([common, text]) for text in texts)
+        written = tuple(map(Question, rows, texts, keys))
+        return Sheet(test, task, fmt, shots, draw, written, demos, limit, joints, stops)
 
     def _warn_of(self, sheets: Sequence[Sheet]) -> None:
         """Where a switch of the protocol cannot do what it says, or makes two labels one."""
@@ -205,25 +201,18 @@ def kept(sheet: Sheet) -> dict[str, Any]:
     end = common.rfind(sheet.fmt.demo_separator)
     before = common[: end + len(sheet.fmt.demo_separator)] if sheet.shots and end >= 0 else ""
     after = {row.prompt_hash: row.text[len(before) :] for row in sheet.questions}
-    test, prompt, shots, draw = sheet.condition
-    return {
-        "test_dataset": test,
-        "prompt": prompt,
-        "shots": shots,
-        "draw": draw,
-        "template": sheet.fmt.template,
-        "before": before,
-        "after": after,
-    }
+    columns = dict(zip(("test_dataset", "prompt", "shots", "draw"), sheet.condition, strict=True))
+    return {**columns, "template": sheet.fmt.template, "before": before, "after": after}
 
 
 def shared_first_tokens(sheet: Sheet, encoder: Encoder) -> list[tuple[str, ...]]:
     """Labels that begin with one token after the sheet's first row, which it alone cannot tell apart."""
-    labels = sheet.task.labels or ()
+    if not sheet.task.labels:
+        return []
+    [(_, options)] = sheet.joints.options(encoder, [sheet.questions[0].text], sheet.task.labels, sheet.fmt.chat)
     by_first: dict[int, list[str]] = {}
-    for _, options in sheet.joints.options(encoder, [sheet.questions[0].text], labels, sheet.fmt.chat):
-        for label, option in zip(labels, options, strict=True):
-            by_first.setdefault(option[0], []).append(label.strip())
+    for label, option in zip(sheet.task.labels, options, strict=True):
+        by_first.setdefault(option[0], []).append(label.strip())
     return [tuple(shared) for shared in by_first.values() if len(shared) > 1]
 
 
@@ -245,11 +234,8 @@ def prompt_format(task: Task, name: str, where: str) -> PromptFormat:
         return task.prompts[name]
     if name == "chat":
         return PromptFormat("chat", next(iter(task.prompts.values())).template, chat=True)
-    raise ExperimentError(
-        f"task {task.name!r} has no prompt format {name!r}",
-        where=where,
-        allowed=did_you_mean(name, [*task.prompts, "chat"]),
-    )
+    allowed = did_you_mean(name, [*task.prompts, "chat"])
+    raise ExperimentError(f"task {task.name!r} has no prompt format {name!r}", where=where, allowed=allowed)
 
 
 def refuse_unknown_prompts(asked: Sequence[str], tasks: Sequence[Task]) -> None:
@@ -257,21 +243,8 @@ def refuse_unknown_prompts(asked: Sequence[str], tasks: Sequence[Task]) -> None:
     names = {fmt: None for task in tasks for fmt in task.prompts} | {"chat": None}
     for prompt in asked:
         if tasks and prompt not in names:
-            raise ExperimentError(
-                f"no test set has a prompt format {prompt!r}",
-                where="test.prompts",
-                allowed=did_you_mean(prompt, names),
-            )
-
-
-def _refuse_too_many(shots: int, pool: Sequence[Example], test: TestSet) -> None:
-    if shots > len(pool):
-        more = "" if test.demos else ", or more rows than test.limit"
-        raise ExperimentError(
-            f"test set {test.name!r} has {len(pool)} demonstrations, {shots} shots are asked for",
-            where="test.shots",
-            allowed=f"at most {len(pool)}{more}",
-        )
+            what = f"no test set has a prompt format {prompt!r}"
+            raise ExperimentError(what, where="test.prompts", allowed=did_you_mean(prompt, names))
 
 
 def _listed(shots: Sequence[int] | str) -> str:

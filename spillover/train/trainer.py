@@ -1,13 +1,10 @@
 """A `transformers.Trainer` that computes every shared token prefix once, gradients included.
 
-The batch of an optimiser step is a list of samples. It becomes one token tree (or a few, where memory asks for it), so
-that demonstrations which all samples share are forwarded and differentiated once; the head and the loss are
-computed at answer positions only. Gradients are those of the padded batch: the loss is the sum over
-answer tokens divided by `num_items_in_batch`, whatever the cut into trees. Everything else (optimiser, schedule,
-checkpoints, loggers, LoRA) is the Trainer's. One process trains on one device: a Trainer that finds several
-GPUs would copy the model to each and multiply the batch, which the effective batch of a recipe does not mean.
-
-Dropout is off, and the receipt says so: a shared prefix would be drawn once for all samples.
+The batch of an optimiser step becomes one token tree, or a few if memory requires it. Head and loss are computed at
+answer positions only. Gradients are those of the padded batch: the loss is the sum over answer tokens divided by
+`num_items_in_batch`, whatever the cut into trees. Optimiser, schedule, checkpoints, loggers and LoRA are the Trainer's.
+One process trains on one device. Dropout is off, and the receipt says so: a shared prefix would be drawn once for all
+samples.
 """
 
 from __future__ import annotations
@@ -194,8 +191,7 @@ def train(
 
     Goes on from the last checkpoint in `out/checkpoints`, if there is one. Weights are float32; `precision`
     "bfloat16" runs the passes under autocast. Without `share`, and for models that cannot share a prefix, each
-    sample is a pass of its own: the reference that the shared passes are held against. Raises ModelError under a
-    launcher of several processes.
+    sample is a pass of its own. Raises ModelError under a launcher of several processes.
     """
     set_seed(recipe.seed)  # before anything random: adapters are initialised at random
     config, dropout = _without_dropout(model_folder, trust)
@@ -209,12 +205,8 @@ def train(
         model.enable_input_require_grads()
     checkpoints = out / "checkpoints"
     arguments = _arguments(checkpoints, recipe, precision, gradient_checkpointing, report_to)
-    trainer = PrefixTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=list(samples),
-        pack_tokens=pack_tokens if share and reason is None else None,
-    )
+    shared = pack_tokens if share and reason is None else None
+    trainer = PrefixTrainer(model=model, args=arguments, train_dataset=list(samples), pack_tokens=shared)
     totals = trainer.totals
     trainer.add_callback(_Checkpoints(checkpoint_every_s, totals))
     if progress:
@@ -238,11 +230,8 @@ def train(
 def _without_dropout(folder: Path, trust: bool) -> tuple[Any, dict[str, float]]:
     """The model's configuration with every dropout at 0, and what those that were not had been."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    was_on = {
-        name: value
-        for name, value in config.to_dict().items()
-        if "drop" in name and isinstance(value, float) and value > 0
-    }
+    dropouts = {name: value for name, value in config.to_dict().items() if "drop" in name}
+    was_on = {name: value for name, value in dropouts.items() if isinstance(value, float) and value > 0}
     for name in was_on:
         setattr(config, name, 0.0)
     return config, was_on

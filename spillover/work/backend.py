@@ -74,7 +74,7 @@ class Torch:
         precision: Precision,
         steps: Steps,
     ) -> Json:
-        from ..engine.machine import free_memory
+        from ..engine.memory import free_memory
 
         free_memory()  # before the Trainer is imported: that allocates already
         from ..train.trainer import train
@@ -98,7 +98,7 @@ class Torch:
         self, folder: Path, encoder: Encoder, precision: Precision, engine: EngineName, **how: Unpack[HowToLoad]
     ) -> tuple[Engine, str | None]:
         from ..engine.hf import load_engine
-        from ..engine.machine import free_memory
+        from ..engine.memory import free_memory
 
         free_memory()
         return load_engine(folder, encoder, precision, engine, **how)

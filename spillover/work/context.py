@@ -33,12 +33,12 @@ class Context:
 
     def receipt(self) -> Json:
         """What every receipt records of the machine."""
-        from ..engine import machine
+        from ..engine import memory
 
         return {
-            "device": machine.name(),
+            "device": memory.device_name(),
             "machine": platform.node(),
-            "threads": machine.threads(),
+            "threads": memory.threads(),
             "precision": self.precision,
             "versions": models.versions(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

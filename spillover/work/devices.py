@@ -27,7 +27,7 @@ def environment(device: str, processes: int) -> dict[str, str]:
     """The environment of a process that uses this device only, beside others that share the processor's cores."""
     own = {"SPILLOVER_DEVICE": device, "CUDA_VISIBLE_DEVICES": _visible(device)}
     if not os.environ.get("OMP_NUM_THREADS"):
-        from ..engine.machine import threads
+        from ..engine.memory import threads
 
         own["OMP_NUM_THREADS"] = str(max(1, threads() // processes))
     return os.environ | own
