@@ -1,15 +1,14 @@
 """The data sets of one experiment: which are tested and trained on, each read once, and findings about them.
 
 No row that a model is trained on is ever shown to it as a demonstration. So a training set loses the rows that are
-demonstrations of any test set of its task, even of one that the experiment does not use. What a model is trained on,
-and with it the model's key, then does not depend on what it is tested on. (The protocol `paper` keeps these rows.)
-
-A set without an available source is left out with a warning. Everything else that is wrong is an error at once.
+demonstrations of any test set of its task, also of one that the experiment does not use: a model's key then does not
+depend on what it is tested on. (The protocol `paper` keeps these rows.) A set without an available source is left out
+with a warning. Everything else that is wrong is an error at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ..errors import DataError, ExperimentError, Finding, Level, SourceUnavailable, did_you_mean
@@ -69,10 +68,10 @@ class Catalogue:
     def test(self, name: str) -> TestSet | None:
         """A test set, or None and a warning where no source of it is available."""
         test = self._test(name)
-        if isinstance(test, SourceUnavailable):
-            self._leave_out("test", name, test)
-            return None
-        return test
+        if isinstance(test, TestSet):
+            return test
+        self._leave_out("test", name, test)
+        return None
 
     def train(self, name: str, size: int | None) -> TrainSet | None:
         """Training rows without those that are demonstrations, or None and a warning where no source is available."""
@@ -111,9 +110,7 @@ class Catalogue:
             self.find("note", where, f"{left_out} left out because they are demonstrations too")
         return replace(rows, examples=kept)
 
-    def rows_beside(
-        self, demos: Iterator[Example] | Sequence[Example], rows: Sequence[Example], name: str
-    ) -> tuple[Example, ...]:
+    def rows_beside(self, demos: Iterable[Example], rows: Sequence[Example], name: str) -> tuple[Example, ...]:
         """The training rows of data set `name` without those among `demos`, or all where the protocol keeps them.
 
         Raises DataError where no row is left.

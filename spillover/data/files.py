@@ -1,12 +1,9 @@
-"""Reads files into rows: JSONL, JSON, CSV, TSV and Parquet, one data set a file.
+"""Reads files into rows: JSONL, JSON, CSV, TSV and Parquet, one data set a file, in UTF-8. Nothing is guessed.
 
 A row is a mapping of column names to values, as the file has them; `shapes.py` says what they mean. Rows are counted
-from 0 in file order, and that number is the row's `doc_id` in every later result. People look for a mistake by its
-line, so a `Table` keeps the line on which each row begins: errors say `tickets.jsonl:17` where the format has lines and
-`tickets.parquet, row 16` where it has none.
-
-Text is UTF-8, with or without a byte order mark. Nothing is guessed: a file that is not what its suffix says is an
-error of one line.
+from 0 in file order, and that number is the row's `doc_id` in every later result. A `Table` keeps the line on which
+each row begins: errors say `tickets.jsonl:17` where the format has lines and `tickets.parquet, row 16` where it has
+none.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +96,11 @@ def _text(path: Path, name: str) -> str:
 
 
 def _object(value: Any, where: str) -> Row:
-    if not isinstance(value, dict):
-        raise DataError(f"a row must be an object with named columns, this is {_kind(value)}", where=where)
-    return value
-
-
-def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return value
     kinds: dict[type, str] = {list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
-    return kinds.get(type(value), "null")
+    kind = kinds.get(type(value), "null")
+    raise DataError(f"a row must be an object with named columns, this is {kind}", where=where)
 
 
 def _read_jsonl(path: Path, name: str) -> tuple[list[Row], list[int]]:
@@ -151,7 +145,9 @@ def _read_csv(path: Path, name: str, delimiter: str = ",") -> tuple[list[Row], l
                 if not cells:
                     continue
                 if not header:
-                    header = _header(cells, f"{name}:{line}")
+                    header = cells
+                    if twice := [cell for cell in cells if cells.count(cell) > 1]:
+                        raise DataError(f"column {twice[0]!r} stands twice in the header", where=f"{name}:{line}")
                     continue
                 if len(cells) != len(header):
                     raise DataError(f"{len(cells)} cells under {len(header)} column names", where=f"{name}:{line}")
@@ -162,13 +158,6 @@ def _read_csv(path: Path, name: str, delimiter: str = ",") -> tuple[list[Row], l
     return rows, lines
 
 
-def _header(cells: list[str], where: str) -> list[str]:
-    twice = next((cell for cell in cells if cells.count(cell) > 1), None)
-    if twice is not None:
-        raise DataError(f"column {twice!r} stands twice in the header", where=where)
-    return cells
-
-
 @contextmanager
 def _long_cells() -> Iterator[None]:
     # The csv module refuses cells above 128 KiB; articles are longer.
@@ -177,10 +166,6 @@ def _long_cells() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(before)
-
-
-def _read_tsv(path: Path, name: str) -> tuple[list[Row], list[int]]:
-    return _read_csv(path, name, "\t")
 
 
 def _read_parquet(path: Path, name: str) -> tuple[list[Row], list[int]]:
@@ -200,7 +185,7 @@ _READERS: dict[str, Callable[[Path, str], tuple[list[Row], list[int]]]] = {
     ".ndjson": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".tsv": partial(_read_csv, delimiter="\t"),
     ".parquet": _read_parquet,
 }
 _SUFFIXES = "allowed: " + ", ".join(_READERS)

@@ -1,10 +1,8 @@
 """Data sets from the Hugging Face hub, and a quick error of one line where they are not available.
 
-`datasets.load_dataset` reads the rows. Before it, the hub is asked with a short timeout which commit the revision is:
-that commit is read and recorded. So a hub that is out of reach shows in seconds, not after a minute of retries, and
-this process does not ask again. A data set that was read on this machine before still comes from the library's cache.
-Every failure becomes one `SourceUnavailable` line, so that an experiment can go on with its other data sets. Progress
-bars and log lines of the libraries are not shown.
+Before `datasets.load_dataset`, the hub is asked with a short timeout which commit the revision is: that commit is read
+and recorded. So a hub that is out of reach shows in seconds, and is not asked again by this process. The library's
+cache still serves what was read before. Every failure becomes one `SourceUnavailable` line.
 
 `datasets` 4 and later refuses sets that were published as a loading script. The hub keeps a converted copy of most, at
 revision `refs/convert/parquet`, which is tried then.

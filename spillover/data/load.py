@@ -1,10 +1,8 @@
 """A data set, read: its training rows, its test rows and its demonstrations, as rows of its task.
 
-Rows come from the first available source (`sources.py`), and `shapes.py` turns each into an `Example`.
-
-Size. `size` counts the rows that are kept: a row that is left out (`drop_labels`, `require`) makes room for the next.
-Where a source holds fewer rows, all of them are taken, and a note says so. The release has a file per size: a size
-without a file is never cut from a smaller one without notice; the next source is tried instead.
+Rows come from the first available source (`sources.py`), and `shapes.py` turns each into an `Example`. `size` counts
+the rows that are kept: a row that is left out makes room for the next. Where a source holds fewer rows, all of them are
+taken, and a note says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Turns raw rows into examples: which columns are the question, and which is the answer.
 
-Data for fine-tuning comes in a handful of shapes, and the columns tell which one a file has:
-
     columns                     what it is                      field(s) of the task
     the task's fields, output   the study's release, or a map   the task's
     prompt, completion          TRL; text, or lists of turns    prompt
@@ -9,9 +7,8 @@ Data for fine-tuning comes in a handful of shapes, and the columns tell which on
     conversations               ShareGPT: from/value            prompt, earlier turns aside
     instruction, input, output  Alpaca; input may be left out   prompt
 
-A `RowReader` then does the same for rows of every shape: values become text, answers are mapped to labels and checked
-against them, and rows that are left out are counted. Numbers are written as Python writes them, booleans as JSON does
-(`true`, `false`). A missing value is an error, an empty text is not.
+A `RowReader` then does the same for rows of every shape: values become text, answers are mapped to labels and checked,
+and rows that are left out are counted. A missing value is an error, an empty text is not.
 """
 
 from __future__ import annotations
@@ -47,9 +44,6 @@ TakeApart = Callable[[Row, str], Parts]
 """From a row, and where it stands, to its parts."""
 
 
-# --- values ---
-
-
 def cell(row: Mapping[str, Any], column: str, where: str) -> Any:
     """The value of a column. `a.0` looks into a list, `a.b` into an object, unless a column has that very name."""
     if column in row:
@@ -81,9 +75,6 @@ def as_text(value: Any, column: str, where: str) -> str:
     except UnicodeEncodeError:
         raise DataError(f"column {column!r} holds half a character (a lone surrogate)", where=where) from None
     return text
-
-
-# --- the shapes ---
 
 
 def _turns(value: Any, column: str, where: str) -> list[tuple[str, str]]:
@@ -151,8 +142,7 @@ def _from_alpaca(row: Row, where: str) -> Parts:
     return Parts({"prompt": "\n\n".join(parts)}, cell(row, "output", where), "output", tuple(turns))
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """A shape that is known by its columns. All have one field, `prompt`."""
 
     name: str
@@ -173,19 +163,13 @@ def known_shape(columns: Sequence[str], where: str) -> Shape | None:
     """The shape that these columns have, or None. Two shapes at once are an error, because they could disagree."""
     shapes = [shape for shape in SHAPES if set(shape.columns) <= set(columns)]
     if len(shapes) > 1:
-        raise DataError(
-            f"the columns {', '.join(columns)} are both {' and '.join(shape.name for shape in shapes)}",
-            where=where,
-            allowed="say which with fields: {prompt: ...} and target: ...",
-        )
+        what = f"the columns {', '.join(columns)} are both {' and '.join(shape.name for shape in shapes)}"
+        raise DataError(what, where=where, allowed="say which with fields: {prompt: ...} and target: ...")
     return shapes[0] if shapes else None
 
 
 def has_turns(shape: Shape | None, first: Row) -> bool:
     return shape is not None and (shape.name in ("messages", "conversations") or isinstance(first.get("prompt"), list))
-
-
-# --- columns by name ---
 
 
 def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str], where: str) -> str:
@@ -219,18 +203,12 @@ def _by_name(fields: Sequence[str], source: Source, columns: Sequence[str], wher
 def _take_apart(fields: Sequence[str], source: Source, columns: Sequence[str], where: str) -> TakeApart:
     """The function that takes rows with these columns apart into the fields of a task."""
     given = {*source.fields, *source.choose}
-    unknown = sorted(given - set(fields))
-    if unknown:
-        what = f"the task has no field {unknown[0]!r}"
-        raise DataError(what, where=where, allowed=did_you_mean(unknown[0], fields))
-    if not given and not source.target and tuple(fields) == PROMPT:
-        shape = known_shape(columns, where)
-        if shape:
-            return shape.take_apart
-    return _by_name(fields, source, columns, where)
-
-
-# --- rows ---
+    if unknown := sorted(given - set(fields)):
+        allowed = did_you_mean(unknown[0], fields)
+        raise DataError(f"the task has no field {unknown[0]!r}", where=where, allowed=allowed)
+    by_shape = not given and not source.target and tuple(fields) == PROMPT
+    shape = known_shape(columns, where) if by_shape else None
+    return shape.take_apart if shape else _by_name(fields, source, columns, where)
 
 
 @dataclass
@@ -249,11 +227,9 @@ class RowReader:
     unescaped: int = 0
 
     @classmethod
-    def of(
-        cls, task: Task, source: Source, columns: Sequence[str], where: str, keep_unanswerable: bool = False
-    ) -> RowReader:
+    def of(cls, task: Task, source: Source, columns: Sequence[str], where: str, keep: bool = False) -> RowReader:
         """A reader for rows with these columns. Raises DataError where they cannot be the task's."""
-        return cls(task, source, _take_apart(task.fields, source, columns, where), keep_unanswerable)
+        return cls(task, source, _take_apart(task.fields, source, columns, where), keep_unanswerable=keep)
 
     def example(self, doc_id: int, row: Row, where: str) -> Example | None:
         """The row as an example, or None where the source says to leave it out."""

@@ -5,13 +5,9 @@
     hub       a split on the Hugging Face hub. Without the hub, the next source is tried.
     builtin   generated, and always available.
 
-A data set lists its sources, and the first available one is used. To add a kind of source, give
-`experiment.suite.Source` a field for it and write a reader into `READERS`.
-
-Order. Files are read from the top, so the first 2,000 rows are among the first 4,000 (the release has a file per
-size, and they nest). Splits on the hub are often sorted by label or product, and their first thousand rows would be
-one-star reviews only. They are read in one seeded order (`HUB_SEED`), for training and test alike, so that smaller
-sizes nest in larger ones too. A row's `doc_id` is its number in the source either way.
+To add a kind of source, give `experiment.suite.Source` a field for it and write a reader into `READERS`. Files are read
+from the top. Splits on the hub are often sorted by label, so they are read in one seeded order (`HUB_SEED`). Smaller
+sizes nest in larger ones either way, and a row's `doc_id` is its number in the source.
 """
 
 from __future__ import annotations

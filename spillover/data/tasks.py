@@ -1,7 +1,7 @@
 """Which task a data set has: one of the five, that of another data set, or one made from the user's own columns.
 
-A user's own data needs no task by name. Its fields are the names in its template, or `prompt` where the columns have
-a known shape (`shapes.py`). Its task is called as the data set is.
+The fields of a task of one's own are the names in its template, or `prompt` where the columns have a known shape
+(`shapes.py`). It is called as the data set is.
 """
 
 from __future__ import annotations
@@ -87,12 +87,11 @@ def _templates(name: str, spec: DatasetSpec) -> dict[str, PromptFormat]:
 def with_overrides(task: Task, name: str, spec: DatasetSpec) -> Task:
     """`task` with what data set `name` sets itself: templates, delimiter, labels, shots, token limit."""
     prompts: Mapping[str, PromptFormat] = _templates(name, spec)
-    for fmt in prompts.values():
-        for used in template_fields(fmt.template, f"datasets.{name}.template"):
-            if used not in task.fields:
-                what = f"task {task.name!r} has no field {used!r}"
-                allowed = did_you_mean(used, task.fields)
-                raise ExperimentError(what, where=f"datasets.{name}.template", allowed=allowed)
+    where = f"datasets.{name}.template"
+    for used in [field for fmt in prompts.values() for field in template_fields(fmt.template, where)]:
+        if used not in task.fields:
+            what = f"task {task.name!r} has no field {used!r}"
+            raise ExperimentError(what, where=where, allowed=did_you_mean(used, task.fields))
     if not prompts and spec.answer_delimiter is not None:
         prompts = {key: replace(fmt, answer_delimiter=spec.answer_delimiter) for key, fmt in task.prompts.items()}
     if spec.labels and not task.is_classification:
@@ -128,12 +127,9 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
     shape = None if mapped or fields != PROMPT else known_shape(columns, where)
     if not prompts:
         if not shape and not (mapped and "prompt" in {*columns, *source.fields}):
-            raise DataError(
-                f"the columns {', '.join(columns)} are no known shape",
-                where=where,
-                allowed="give a template over these columns, or a task, or "
-                + ", ".join("+".join(known.columns) for known in SHAPES),
-            )
+            shapes = ", ".join("+".join(known.columns) for known in SHAPES)
+            allowed = f"give a template over these columns, or a task, or {shapes}"
+            raise DataError(f"the columns {', '.join(columns)} are no known shape", where=where, allowed=allowed)
         prompts = {"p1": PromptFormat("p1", "{prompt}", _own_delimiter(spec, shape, first))}
     if has_turns(shape, first) and "chat" not in prompts:
         prompts["chat"] = PromptFormat("chat", "{prompt}", chat=True)

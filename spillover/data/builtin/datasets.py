@@ -1,10 +1,7 @@
 """The builtin data sets: English text from templates for all five tasks, generated from seeds.
 
-Templated text shows the machinery, not findings. It needs no download, is made in well under a second, and lets
-`spillover demo` show what a fine-tuned model gains and loses. But a model that does well on sentences from one template
-has shown little about sentences that people write. For findings, use the suite `paper` or your own data.
-
-Each task has one data set to train on, its source domain, and three that differ from it along one axis each:
+Templated text shows the machinery, not findings. Each task has one data set to train on, its source domain, and three
+that differ from it along one axis each:
 
     sentiment             reviews   products             _words   trips
     paraphrase            deals     among craftsmen      _words   among public offices
@@ -12,13 +9,9 @@ Each task has one data set to train on, its source domain, and three that differ
     question_generation   quiz      among neighbours     _words   among gods
     summarisation         news      from a town          _words   from space
 
-`_words` keeps templates and length and takes its words from another field, `_format` keeps words and length and
-writes the facts as a form, ledger or interview, `_length` keeps words and templates and writes about three times
-as much. The source's own test rows are in-domain: same field, templates and length. Their content words are new
-nevertheless, as they are for every test set (`words/reviews.yaml` explains how words are split).
-
-    >>> generate("reviews", "test", 1)[0].target in ("positive", "negative")
-    True
+`_words` takes its words from another field, `_format` writes the facts as a form, ledger or interview, and `_length`
+writes about three times as much. The source's own test rows are in-domain. Training, test and demonstrations share no
+content words in any set (`words/reviews.yaml` explains the split).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How rows of paraphrase detection and question generation are written: both are made from one kind of fact, the deal.
 
 A deal has an agent and a partner who can change places, a number, a place and a time. So two sentences with the same
-words can differ in meaning, two with different words can agree, and each deal has six questions. The styles are
-explained in `rows.py`.
+words can differ in meaning, two with different words can agree, and each deal has six questions. See `rows.py` for
+styles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from .rows import Row, Style, other, sentence
+from .rows import TEMPLATES, Row, Style, other, sentence
 from .words import DealVerb, DealWords
 
 
@@ -53,7 +53,7 @@ def _deals(rng: Random, words: DealWords, count: int, negated_share: float = 0.0
     ]
 
 
-FORMS = ("active", "passive", "time_first", "place_first", "cleft")
+FORMS: dict[str, str] = TEMPLATES["deal"]
 
 
 def _tell(deal: Deal, form: str = "active", synonym: bool = False) -> str:
@@ -61,17 +61,9 @@ def _tell(deal: Deal, form: str = "active", synonym: bool = False) -> str:
     verb = deal.verb.second if synonym else deal.verb.first
     done = f"did not {verb.base}" if deal.negated else verb.past
     been = f"were not {verb.participle}" if deal.negated else f"were {verb.participle}"
-    things, partner = f"{deal.number} {deal.things}", f"{deal.verb.preposition} {deal.partner}"
-    place = f"in {deal.place}"
-    return sentence(
-        {
-            "active": f"{deal.agent} {done} {things} {partner} {place} {deal.time}",
-            "passive": f"{things} {been} {partner} by {deal.agent} {place} {deal.time}",
-            "time_first": f"{deal.time} {place}, {deal.agent} {done} {things} {partner}",
-            "place_first": f"{place}, {things} {been} {partner} {deal.time} by {deal.agent}",
-            "cleft": f"it was {deal.agent} who {done} {things} {partner} {place} {deal.time}",
-        }[form]
-    )
+    facts = {"agent": deal.agent, "done": done, "been": been, "place": deal.place, "time": deal.time}
+    facts |= {"things": f"{deal.number} {deal.things}", "partner": f"{deal.verb.preposition} {deal.partner}"}
+    return sentence(FORMS[form].format(**facts))
 
 
 def _ledger(deal: Deal, synonym: bool = False) -> list[str]:
@@ -111,14 +103,13 @@ def paraphrase(rng: Random, words: DealWords, style: Style, label: str) -> Row:
         retold[which] = _changed(rng, words, deals[which])
     accounts: list[tuple[str, str]] = []
     for deal, again in zip(deals, retold, strict=True):
-        form, other_form = rng.sample(FORMS, 2)
+        form, other_form = rng.sample(list(FORMS), 2)
         synonym = rng.random() < 0.5
+        entries = _ledger(again, synonym)
         if style == "record":
-            entries = _ledger(again, synonym)
             rng.shuffle(entries)
-            accounts.append((_tell(deal, form), "; ".join(entries)))
-        else:
-            accounts.append((_tell(deal, form), _tell(again, other_form, synonym)))
+        second = "; ".join(entries) if style == "record" else _tell(again, other_form, synonym)
+        accounts.append((_tell(deal, form), second))
     first = " ".join(account for account, _ in accounts)
     rng.shuffle(accounts)
     return {"input_1": first, "input_2": " ".join(account for _, account in accounts)}, label

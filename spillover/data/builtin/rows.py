@@ -1,14 +1,12 @@
 """How one row of a builtin data set is written: one function for each task, with three styles each.
 
-Such a function draws facts from the words it is given and writes them down. The style decides how:
-
     plain    short English sentences, as in the source domain
     record   the same facts as a form, a ledger or an interview: another text format of about the same length
     long     the plain sentences, about three times as many
 
-So vocabulary (the words), format and length can be shifted one at a time. The label of a row decides only which facts
-go together, never how many there are or which template writes them: only the meaning of a row tells its label.
-Paraphrase detection and question generation are in `deals.py`.
+The label of a row decides only which facts go together, never how many there are or which template writes them: only
+the meaning of a row tells its label. Sentences are in `templates.yaml`. Paraphrase detection and question generation
+are in `deals.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Literal
 
+from ...experiment.dialect import shipped
 from .words import NewsWords, ReviewWords, SceneWords
+
+TEMPLATES = shipped(__package__, "templates.yaml")
 
 Style = Literal["plain", "record", "long"]
 Row = tuple[dict[str, str], str]
@@ -35,9 +36,6 @@ def a(noun_phrase: str) -> str:
 
 def other(rng: Random, options: Sequence[str], than: str) -> str:
     return rng.choice([option for option in options if option != than])
-
-
-# --- sentiment -------------------------------------------------------------------------------------------
 
 
 def review(rng: Random, words: ReviewWords, style: Style, label: str) -> Row:
@@ -62,24 +60,12 @@ def review(rng: Random, words: ReviewWords, style: Style, label: str) -> Row:
 
 
 def _verdict(rng: Random, subject: str, adjective: str, opposite: str) -> str:
-    return rng.choice(
-        (
-            f"I have to say that {subject} is {adjective}",
-            f"{subject} is {adjective} in all that it does",
-            f"others believed that {subject} was {opposite}, but it is {adjective}",
-        )
-    )
+    return rng.choice(TEMPLATES["verdict"]).format(subject=subject, adjective=adjective, opposite=opposite)
 
 
 def _occasion(rng: Random, words: ReviewWords, subject: str) -> str:
     person, time = rng.choice(words.people), rng.choice(words.times)
-    return rng.choice(
-        (
-            f"my {person} told me about {subject} in {time}",
-            f"my {person} and I tried {subject} in {time}",
-            f"we have known {subject} since {time}, and so has my {person}",
-        )
-    )
+    return rng.choice(TEMPLATES["occasion"]).format(subject=subject, person=person, time=time)
 
 
 def _review_form(rng: Random, words: ReviewWords, thing: str, verdicts: Sequence[str], opposite: Sequence[str]) -> str:
@@ -91,8 +77,6 @@ def _review_form(rng: Random, words: ReviewWords, thing: str, verdicts: Sequence
     rng.shuffle(lines)
     return "\n".join([f"item: {thing}", f"overall: {rng.choice(verdicts)}", *lines]).lower()
 
-
-# --- inference -------------------------------------------------------------------------------------------
 
 DETAILS = ("mood", "colour", "quality", "place", "companion")
 Scene = Mapping[str, str]
@@ -184,9 +168,6 @@ def _turn(rng: Random, words: SceneWords, claim: dict[str, str], details: Sequen
     claim[turned] = _opposite(pairs[turned], old) if turned in pairs else other(rng, words.colours, old)
 
 
-# --- summarisation ---------------------------------------------------------------------------------------
-
-
 def news(rng: Random, words: NewsWords, style: Style) -> Row:
     """An item of three sentences: cause, act, reaction. The summary keeps who, where, what and why."""
     group, place, cause = rng.choice(words.groups), rng.choice(words.places), rng.choice(words.causes)
@@ -201,12 +182,9 @@ def news(rng: Random, words: NewsWords, style: Style) -> Row:
             f"What of the {people}? They were {feeling} about it.",
         ]
         return {"input": "\n".join(lines)}, target
-    openings = (
-        [f"there was {a(cause)} in {place} {time}", f"soon after, the {group} {verb.past} {counted}"],
-        [f"the {group} in {place} {verb.past} {counted} {time}", f"there had been {a(cause)} before"],
-        [f"{time}, {a(cause)} hit {place}", f"after that, the {group} {verb.past} {counted}"],
-    )
-    sentences = [*rng.choice(openings), f"the {people} told us that they were {feeling} about it"]
+    facts = {"place": place, "time": time, "cause": a(cause), "group": group, "did": f"{verb.past} {counted}"}
+    opening = [text.format(**facts) for text in rng.choice(TEMPLATES["opening"])]
+    sentences = [*opening, f"the {people} told us that they were {feeling} about it"]
     if style == "long":
         sentences += _asides(rng, words, place, group, 5)
     return {"input": " ".join(map(sentence, sentences))}, target
@@ -217,14 +195,14 @@ def _asides(rng: Random, words: NewsWords, place: str, group: str, count: int) -
     asides = []
     for _ in range(count):
         elsewhere, other_group = other(rng, words.places, place), other(rng, words.groups, group)
-        verb, things, people = rng.choice(words.verbs), rng.choice(words.things), rng.choice(words.people)
-        asides.append(
-            rng.choice(
-                (
-                    f"in {elsewhere}, the {other_group} did not {verb.base} any {things} at all",
-                    f"the {people} of {elsewhere} were not as {rng.choice(words.feelings)} as the others",
-                    f"there was no {rng.choice(words.causes)} in {elsewhere} at that time",
-                )
-            )
-        )
+        facts = {
+            "place": elsewhere,
+            "group": other_group,
+            "verb": rng.choice(words.verbs).base,
+            "things": rng.choice(words.things),
+            "people": rng.choice(words.people),
+            "feeling": rng.choice(words.feelings),
+            "cause": rng.choice(words.causes),
+        }
+        asides.append(rng.choice(TEMPLATES["aside"]).format(**facts))
     return asides
