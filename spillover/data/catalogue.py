@@ -8,8 +8,9 @@ with a warning. Everything else that is wrong is an error at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from ..errors import DataError, ExperimentError, Finding, Level, SourceUnavailable, did_you_mean
 from ..experiment.schema import Experiment
@@ -21,6 +22,8 @@ from .rows import TestSet, TrainSet
 from .sources import Places
 from .tasks import dataset_task, task_name
 
+T = TypeVar("T")
+
 
 class Catalogue:
     """Data sets by name. `findings` holds, each once, what a reader should know about those that were read."""
@@ -31,9 +34,7 @@ class Catalogue:
         self.specs = experiment.all_datasets()
         self.findings: dict[Finding, None] = {}
         self._tasks: dict[str, Task] = {}
-        self._tests: dict[str, TestSet | SourceUnavailable] = {}
-        self._trains: dict[tuple[str, int | None], TrainSet | None] = {}
-        self._demos: dict[str, tuple[Example, ...]] = {}
+        self._read: dict[tuple[object, ...], Any] = {}
 
     def find(self, level: Level, where: str, what: str) -> None:
         self.findings[Finding(level, what, where)] = None
@@ -67,39 +68,31 @@ class Catalogue:
 
     def test(self, name: str) -> TestSet | None:
         """A test set, or None and a warning where no source of it is available."""
-        test = self._test(name)
-        if isinstance(test, TestSet):
-            return test
-        self._leave_out("test", name, test)
-        return None
+        return self._or_left_out("test", name, self._test(name))
 
     def train(self, name: str, size: int | None) -> TrainSet | None:
         """Training rows without those that are demonstrations, or None and a warning where no source is available."""
-        if (name, size) not in self._trains:
-            try:
-                self._trains[name, size] = self._train(name, size)
-            except SourceUnavailable as error:
-                self._leave_out("training", name, error)
-                self._trains[name, size] = None
-        return self._trains[name, size]
+        found = self._once(("train", name, size), lambda: self._train(name, size))
+        return self._or_left_out("training", name, found)
 
     def demos(self, name: str) -> tuple[Example, ...]:
         """The set's own list of demonstrations. Empty where it has none, or no available one."""
-        if name not in self._demos:
+        spec = self.specs[name]
+        found = self._once(("demos", name), lambda: load_demos(name, spec, self.task(name), self.places))
+        return () if isinstance(found, SourceUnavailable) else found
+
+    def _once(self, key: tuple[object, ...], read: Callable[[], T]) -> T | SourceUnavailable:
+        """What `read` returns, or why it is not available. It is called once for a key."""
+        if key not in self._read:
             try:
-                self._demos[name] = load_demos(name, self.specs[name], self.task(name), self.places)
-            except SourceUnavailable:
-                self._demos[name] = ()
-        return self._demos[name]
+                self._read[key] = read()
+            except SourceUnavailable as error:
+                self._read[key] = error
+        return self._read[key]
 
     def _test(self, name: str) -> TestSet | SourceUnavailable:
-        if name not in self._tests:
-            keep = self.experiment.protocol.unanswerable == "wrong"
-            try:
-                self._tests[name] = load_test(name, self.specs[name], self.task(name), self.places, keep)
-            except SourceUnavailable as error:
-                self._tests[name] = error
-        return self._tests[name]
+        spec, keep = self.specs[name], self.experiment.protocol.unanswerable == "wrong"
+        return self._once(("test", name), lambda: load_test(name, spec, self.task(name), self.places, keep))
 
     def _train(self, name: str, size: int | None) -> TrainSet:
         rows = load_train(name, self.specs[name], self.task(name), size, self.places)
@@ -136,9 +129,13 @@ class Catalogue:
                 if isinstance(test, TestSet):
                     yield from pool_and_rows(test.examples, (), None)[0]
 
-    def _leave_out(self, part: str, name: str, error: SourceUnavailable) -> None:
-        allowed = f" ({error.allowed})" if error.allowed else ""
-        self.find("warning", error.where or f"datasets.{name}", f"{part} set left out: {error.what}{allowed}")
+    def _or_left_out(self, part: str, name: str, found: T | SourceUnavailable) -> T | None:
+        """The set, or None and a warning."""
+        if not isinstance(found, SourceUnavailable):
+            return found
+        allowed = f" ({found.allowed})" if found.allowed else ""
+        self.find("warning", found.where or f"datasets.{name}", f"{part} set left out: {found.what}{allowed}")
+        return None
 
 
 def known(name: str, names: Sequence[str], where: str) -> str:

@@ -25,6 +25,7 @@ from .blocks import KeyBlock, KeyValue
 from .tree import Part
 
 NAME = "spillover"
+Held = tuple[Part, Tensor, Tensor]  # a rectangle of earlier keys, with those keys and their values
 
 
 @dataclass
@@ -99,13 +100,7 @@ def _heads(kv: KeyValue, k0: int, k1: int, groups: int) -> KeyValue:
 
 
 def _forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    parts: Sequence[Part],
-    past: Sequence[tuple[Part, Tensor, Tensor]],
-    scale: float,
-    groups: int,
+    q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Part], past: Sequence[Held], scale: float, groups: int
 ) -> tuple[Tensor, Tensor]:
     """All rectangles, merged: out_1HND in q's type, lse_1HN in float32."""
     out = torch.empty(q.shape, dtype=torch.float32, device=q.device)

@@ -146,9 +146,6 @@ def _next_logprobs(model: Any, passage: Passage) -> Tensor:
     return logprobs_PV.gather(1, torch.tensor(ids[start:])[:, None])[:, 0]
 
 
-# --- hidden states --------------------------------------------------------------------------------------------------
-
-
 def _through_trees(model: Any, passages: Sequence[Passage]) -> list[Tensor]:
     """Hidden states of a model with our attention: several passages a pass, shared prefixes once."""
     hidden = []

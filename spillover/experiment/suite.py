@@ -1,9 +1,9 @@
 """Data sets and their roles, as written in YAML.
 
-A suite maps names to data sets. A data set names its task and lists sources for its training rows, test rows and
-demonstrations; the first source that is available is used. `role_of` decides whether a test set is in-domain,
-out-of-domain or cross-task for a training set. The package ships two suites: `paper` (Table 1 of the study) and
-`builtin` (templated text, no download). The `datasets:` of an experiment have the same form.
+A data set names its task and lists sources for its training rows, test rows and demonstrations; the first source that
+is available is used. `role_of` decides whether a test set is in-domain, out-of-domain or cross-task for a training set.
+The package ships two suites: `paper` (Table 1 of the study) and `builtin` (templated text, no download). The
+`datasets:` of an experiment have the same form.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ class Choice(Strict):
 class Source(Strict):
     """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`.
 
-    `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out
-    where the columns already carry the task's names (`output` for the answer) or a shape that is known
-    (prompt/completion, messages, alpaca, sharegpt).
+    `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out where the
+    columns have the task's names (`output` for the answer) or a known shape.
     """
 
     file: str | None = None
@@ -70,9 +69,8 @@ class Source(Strict):
     def _exactly_one(self) -> Source:
         given = [kind for kind in ("file", "release", "hub", "builtin") if getattr(self, kind)]
         if len(given) != 1:
-            raise ValueError(
-                f"a source is exactly one of file, release, hub, builtin; got {', '.join(given) or 'none'}"
-            )
+            got = ", ".join(given) or "none"
+            raise ValueError(f"a source is exactly one of file, release, hub, builtin; got {got}")
         return self
 
     def __str__(self) -> str:

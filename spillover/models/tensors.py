@@ -1,9 +1,7 @@
 """Tensors in safetensors files, read without torch: the header of a file, or one tensor at a time.
 
-A safetensors file begins with a header in JSON that tells each tensor's type, shape and place in the file. So the
-header also tells how long the file must be. Tensors are mapped into memory and read when they are used.
-
-numpy has no bfloat16. Its bits are the upper half of a float32's, which is all that `Stored.read` needs.
+The header, in JSON, tells each tensor's type, shape and place, and so how long the file must be. Tensors are mapped
+into memory and read when they are used. numpy has no bfloat16; its bits are the upper half of a float32's.
 """
 
 from __future__ import annotations

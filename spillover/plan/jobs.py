@@ -107,7 +107,10 @@ class JobMaker:
         """
         base = BaseJob(Variant(fingerprint({"base": self.identity}), "base", "base"))
         jobs: list[Job] = [base, *self._existing(), *self._trained(base.variant.key)]
-        _refuse_twice([job.variant.name for job in jobs])
+        names = [job.variant.name for job in jobs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            what = f"two variants are called {twice[0]!r}"
+            raise ExperimentError(what, where="variants", allowed="give each its own name")
         by_key: dict[str, Job] = {}
         for job in jobs:
             first = by_key.setdefault(job.variant.key, job)
@@ -201,10 +204,3 @@ def _sizes(strategy: Strategy, sizes: Sequence[int]) -> Sequence[Size]:
     if strategy.sizes == "smallest":
         return [min(sizes)] if sizes else [None]
     return strategy.sizes or sizes or [None]
-
-
-def _refuse_twice(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            what = f"two variants are called {name!r}"
-            raise ExperimentError(what, where="variants", allowed="give each its own name")

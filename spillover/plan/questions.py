@@ -1,9 +1,7 @@
 """Questions: the rows of a test set as text, once for every shot count, prompt format and draw of the demonstrations.
 
 A `Sheet` holds the questions of one condition. It is the same for every variant. A question's `prompt_hash` covers all
-that decides a model's response to it and nothing else: the text, the labels, the token limit, the tokenizer, the
-versions of the rules, and the switches of the protocol that depart from the sound one. So a stored answer is found
-again, whichever experiment asks for it.
+that decides a model's response to it and nothing else, so a stored answer is found again, whichever experiment asks.
 """
 
 from __future__ import annotations
@@ -78,12 +76,10 @@ def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) 
     requests = [Request(ids, options, sheet.max_new_tokens) for ids, options in split]
     for question, request in zip(questions, requests, strict=True):
         if request.reach > encoder.max_context:
-            raise PromptError(
-                f"row {question.example.doc_id} at {sheet.shots} shots needs {request.reach} tokens, "
-                f"the model has {encoder.max_context}",
-                where=f"{sheet.test}, prompt format {sheet.fmt.name}",
-                allowed="fewer test.shots, or a model with a longer context",
-            )
+            needs = f"row {question.example.doc_id} at {sheet.shots} shots needs {request.reach} tokens"
+            where = f"{sheet.test}, prompt format {sheet.fmt.name}"
+            allowed = "fewer test.shots, or a model with a longer context"
+            raise PromptError(f"{needs}, the model has {encoder.max_context}", where=where, allowed=allowed)
     return requests
 
 
