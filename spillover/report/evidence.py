@@ -46,8 +46,7 @@ def records(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 def _record(evidence: Evidence) -> dict[str, Any]:
     found = evidence.effect
-    numbers = {} if found is None else {name: getattr(found, name) for name in NUMBERS}
-    ends = {} if found is None else {"low": found.interval.low, "high": found.interval.high}
+    numbers = {} if found is None else {name: _plain(getattr(found, name)) for name in NUMBERS}
     return {
         "what": evidence.comparison.title,
         "where": evidence.where,
@@ -58,21 +57,19 @@ def _record(evidence: Evidence) -> dict[str, Any]:
         "written": written(evidence),
         "cells_there": evidence.cells,
         "cells_wanted": evidence.wanted,
-        **{name: _plain(value) for name, value in {**ends, **numbers}.items()},
+        **numbers,
     }
 
 
 NUMBERS = (
-    *("value", "p", "p_adjusted", "n", "clusters", "tests", "seeds", "draws"),
+    *("value", "interval", "p", "p_adjusted", "n", "clusters", "tests", "seeds", "draws"),
     *("mde", "noise_floor", "cells", "interval_over_sets"),
 )
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
     if isinstance(value, Interval):
-        return [value.low, value.high]
+        return [_plain(value.low), _plain(value.high)]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

@@ -26,8 +26,6 @@
   const signed = (x) => (x > 0 ? "+" : "") + points(x);
   const interval = (low, high, write) => h("span", { class: "ci" }, ` [${write(low)}, ${write(high)}]`);
 
-  // --- the table of results ---------------------------------------------------------------------
-
   const ROWS = 20;
   const COLUMNS = Object.entries({
     variant: "Variant", test: "Test set", shots: "Shots", prompt: "Prompt", draw: "Draw", value: "Score",
@@ -108,8 +106,6 @@
     });
     draw();
   }
-
-  // --- answers ----------------------------------------------------------------------------------
 
   // Packs by number. Those in the page are parsed when first needed; the others arrive as scripts that call this.
   const waiting = new Map();
@@ -260,8 +256,6 @@
     }, { rootMargin: "600px" }).observe($("#examples"));
     return (variant, of) => { choose(variant, of); again(); };
   }
-
-  // --- figures ----------------------------------------------------------------------------------
 
   // A mark shows its description under a pointer and when it has the focus. Arrow keys go from mark to mark.
   function tips() {
