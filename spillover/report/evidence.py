@@ -95,21 +95,18 @@ def written(evidence: Evidence) -> str:
 
 def table(judgements: Sequence[Judgement]) -> Group:
     """For the terminal: the claims with results, then those without, then how to read them."""
-    judged = [one for one in judgements if one.ruling != "missing"]
-    grid = Table(
-        Column("", no_wrap=True), Column("claim", ratio=2), Column("evidence", ratio=3), box=box.SIMPLE, expand=True
-    )
-    for one in judged:
-        said = Text(one.claim.text).append(f"\n{one.claim.source}" if one.claim.source else "", style="dim")
+    columns = Column("", no_wrap=True), Column("claim", ratio=2), Column("evidence", ratio=3)
+    grid = Table(*columns, box=box.SIMPLE, expand=True)
+    nothing = [one for one in judgements if one.ruling == "missing"]
+    below = ["Nothing has run of: " + ", ".join(one.claim.id for one in nothing)] if nothing else []
+    below += [f"{one.claim.id}\n{one.fill}" for one in nothing if one.fill]
+    for one in judgements:
+        if one in nothing:
+            continue
+        said = Text("\n".join(filter(None, (one.claim.text, one.claim.source))), style="dim")
         said.append(f"\n{one.claim.caveat}" if one.claim.caveat else "", style="italic")
         grid.add_row(Text(one.claim.id, style="bold"), said, _evidence(one), end_section=True)
-    parts: list[Any] = [grid] if judged else []
-    nothing = [one for one in judgements if one.ruling == "missing"]
-    if nothing:
-        parts.append(Text("Nothing has run of: " + ", ".join(one.claim.id for one in nothing)))
-        parts += [Text(f"{one.claim.id}\n{one.fill}", style="dim") for one in nothing if one.fill]
-    parts += [Text(note, style="dim") for note in NOTES]
-    return Group(*parts)
+    return Group(*([grid] if grid.rows else []), *(Text(line, style="dim") for line in (*below, *NOTES)))
 
 
 NOTES = (

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..analysis.metrics import Prediction, begins_with_label, off_format, rescored
 from ..analysis.results import Results
@@ -31,7 +31,7 @@ from ..plan.grid import Cell, Condition, TestInfo
 from ..store.store import Store
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
-HEAD = "spillover("  # of a pack's file: the page's function
+HEAD, BETWEEN = "spillover(", ")\n//"  # in a file: the page's function before the pack, and a comment after it
 PACK_VERSION = 2  # raise it when the same answers are packed or counted differently
 
 Pack = dict[str, Any]
@@ -177,15 +177,6 @@ class Written:
     formats: list[dict[str, str]]
 
 
-class Made(NamedTuple):
-    """A condition packed, as JSON, and what other sections of the report need of it."""
-
-    pack: str
-    tallies: dict[str, Tally]
-    first_row: dict[str, str]
-    template: str | None
-
-
 def write(results: Results, folder: Path, beside: Path) -> Written:
     """Pack every condition of an output folder. Files go to `beside`, where all others are deleted."""
     done = Written([], {}, {}, {}, [])
@@ -193,18 +184,19 @@ def write(results: Results, folder: Path, beside: Path) -> Written:
     kept = set()
     for number, (condition, cells) in enumerate(conditions(results)):
         path = beside / f"{_identity(results, folder, condition, cells)}.js"
-        known = _kept(path)
-        made = known or _make(results, read(results, folder, condition, cells))
-        _note(done, results.tests[condition.test], condition.prompt, made)
+        known = path.read_text("utf-8") if path.exists() else None
+        file = known or _make(results, read(results, folder, condition, cells))
+        packed, notes = file.removeprefix(HEAD).rsplit(BETWEEN, 1)
+        _note(done, results.tests[condition.test], condition.prompt, *json.loads(notes))
         entry = condition._asdict()
-        room -= len(made.pack)
+        room -= len(packed)
         if room >= 0:
-            done.embedded[number] = made.pack
+            done.embedded[number] = packed
         else:
             entry["file"] = f"{beside.name}/{path.name}"
             kept.add(path)
             if known is None:
-                _keep(path, made)
+                write_whole(path, file)
         done.index.append(entry)
     for stale in set(beside.glob("*.js")) - kept:
         stale.unlink()
@@ -228,34 +220,29 @@ def _identity(results: Results, folder: Path, condition: Condition, cells: Seque
     )
 
 
-def _make(results: Results, asked: Asked) -> Made:
+def _make(results: Results, asked: Asked) -> str:
+    """A file: a line that hands the pack to the page, and a comment with what other sections of the report need."""
     packed = pack(asked)
     text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
-    template = asked.prompts["template"] if asked.prompts else None
-    return Made(text, count(results, asked), {"text": packed["texts"][0], "target": packed["targets"][0]}, template)
+    counts = {name: [[*key, n] for key, n in tally.items()] for name, tally in count(results, asked).items()}
+    first_row = {"text": packed["texts"][0], "target": packed["targets"][0]}
+    # The comment is in ASCII, since it would end at U+2028.
+    notes = json.dumps([counts, first_row, asked.prompts["template"] if asked.prompts else None])
+    return f"{HEAD}{text}{BETWEEN}{notes}\n"
 
 
-def _note(done: Written, test: TestInfo, prompt: str, made: Made) -> None:
-    for variant, tally in made.tallies.items():
+def _note(
+    done: Written,
+    test: TestInfo,
+    prompt: str,
+    counts: Mapping[str, Any],
+    first_row: dict[str, str],
+    template: str | None,
+) -> None:
+    for variant, rows in counts.items():
+        tally = Tally({tuple(key): n for *key, n in rows})
         done.tallies.setdefault((variant, test.name), Tally()).update(tally)
-    done.first_rows.setdefault(test.name, made.first_row)
-    if made.template is not None:
-        found = {"task": test.task, "name": prompt, "template": made.template}
+    done.first_rows.setdefault(test.name, first_row)
+    if template is not None:
+        found = {"task": test.task, "name": prompt, "template": template}
         done.formats.extend([found] if found not in done.formats else [])
-
-
-def _keep(path: Path, made: Made) -> None:
-    """A line that hands the pack to the page, and a comment with the rest."""
-    counts = {name: [[*key, n] for key, n in tally.items()] for name, tally in made.tallies.items()}
-    notes = json.dumps([counts, made.first_row, made.template])  # in ASCII: a comment ends at U+2028
-    write_whole(path, f"{HEAD}{made.pack})\n//{notes}\n")
-
-
-def _kept(path: Path) -> Made | None:
-    """What `_keep` wrote."""
-    if not path.exists():
-        return None
-    head, notes = path.read_text("utf-8").removesuffix("\n").rsplit("\n//", 1)
-    counts, first_row, template = json.loads(notes)
-    tallies = {name: Tally({tuple(key): n for *key, n in rows}) for name, rows in counts.items()}
-    return Made(head.removeprefix(HEAD).removesuffix(")"), tallies, first_row, template)
