@@ -1,7 +1,7 @@
-"""The rows behind figures: mean scores by recipe and condition, from tidy rows or from whatever holds them.
+"""The rows behind figures: mean scores by recipe and condition, from tidy rows or from an object that holds them.
 
-A recipe is what a variant is but for its seed; `recipes` names it in a word or two that tell it from the others of its
-training set. Figures ask of `Averages` which pairs of training and test set there are, and for the rows of each.
+A recipe is a variant without its seed; `recipes` gives it a short label that is unique within its training set.
+`Averages` lists the pairs of training and test set, and has the rows of each.
 """
 
 from __future__ import annotations
@@ -75,14 +75,13 @@ ARM = ["label", "train_dataset", "train_size", "train_shots", "role", "test_data
 class Averages:
     """Mean scores of each test set's first metric, a row for each recipe and condition.
 
-    Columns: those of `ARM`, where train_shots is 0 for plain fine-tuning and `label` names the recipe; value, ci_low,
-    ci_high averaged over seeds and draws; the least n; and `tip`, all of it in words. `titles` are those of data sets,
-    `kinds` the kind of task of each training set.
+    Columns: those of `ARM` (train_shots is 0 for plain fine-tuning); value, ci_low, ci_high averaged over seeds and
+    draws; the least n; and `tip`, all of it in words.
     """
 
     df: pd.DataFrame
-    titles: Mapping[str, str]
-    kinds: Mapping[str, str]
+    titles: Mapping[str, str]  # of data sets
+    kinds: Mapping[str, str]  # of task, by training set
 
     @classmethod
     def of(cls, source: Source) -> Averages:

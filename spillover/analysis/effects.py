@@ -88,17 +88,15 @@ def _roles(results: Results) -> Iterator[EffectRow]:
 
 def _interactions(results: Results) -> Iterator[EffectRow]:
     for variants, role in product(_arms(results), ROLES[1:]):
-        effect = interaction(results, results.cells_of(variants), results.cells_of_base, role)
-        if effect is not None:
-            where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
+        where = f"{ROLE_TITLES['in_domain']} − {ROLE_TITLES[role]}"
+        if effect := interaction(results, results.cells_of(variants), results.cells_of_base, role):
             yield EffectRow("interaction", variants, "base", where, None, effect)
 
 
 def _slopes(results: Results) -> Iterator[EffectRow]:
     base = results.cells_of_base
     for variants, where, cells in _by_role(results) if base else ():
-        effect = slope(results, cells, base)
-        if effect is not None:
+        if effect := slope(results, cells, base):
             yield EffectRow("slope", variants, "base", where, None, effect)
 
 
@@ -139,8 +137,7 @@ def _prompts(results: Results) -> Iterator[EffectRow]:
     names = formats(results)
     for other in names[1:]:
         for variants, where, cells in _by_role(results):
-            effect = prompt_gap(results, cells, names[0], other)
-            if effect is not None:
+            if effect := prompt_gap(results, cells, names[0], other):
                 yield EffectRow("prompt", variants, other, where, None, effect)
 
 

@@ -86,20 +86,15 @@ def judge(
 ) -> list[Judgement]:
     """Every claim with its ruling over these results.
 
-    `store` holds what is measured of variants; without it such claims are missing. `whole` makes the grid that the
-    claims are about from training sizes (`points.study_grid`), so that the cells which the results lack are listed.
-    Without it the claims are about the experiment at hand.
+    Without a `store`, claims about variants are missing. `whole` makes the grid that the claims are about from training
+    sizes (`points.study_grid`), so that missing cells are listed; without it they are about this experiment.
     """
     judging = ClaimJudge(results, store, whole)
     return [judging.judge(claim) for claim in claims]
 
 
 def judge_all(results: Results, store: Store) -> list[Judgement]:
-    """The experiment's own claims, then the study's.
-
-    If no test set is the study's, only those of its claims that can be judged here are listed. Raises ExperimentError
-    for a broken file of claims.
-    """
+    """The experiment's own claims, then the study's: all, or those that can be judged if no test set is the study's."""
     is_study = not {test.name for test in points.study_grid().tests}.isdisjoint(results.tests)
     study = judge(results, study_claims(), store, points.study_grid if is_study else None)
     if not is_study:

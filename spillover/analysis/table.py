@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ import pandas as pd
 from ..errors import StoreError, did_you_mean
 from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
-from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
+from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.store import Store
 from .clean_split import CleanSplit
 from .metrics import METRICS, Metric
-from .results import Results
+from .results import Results, grouped
 from .rows import RowStatistics, read_rows
 from .scoring import score
 
@@ -68,7 +67,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     missing: list[Cell] = []
     first_metric: dict[str, RowStatistics] = {}
     digests: dict[str, str] = {}
-    for cells in _by_condition(grid.cells, results):
+    for planned in grouped(grid.cells, lambda cell: cell.condition).values():
+        cells = sorted(planned, key=lambda cell: results.variants[cell.variant].kind != "base")  # the base first
         test = results.tests[cells[0].test]
         metrics, labels = _metrics(test), grid.labels_for(test)
         done: dict[Cell, Mapping[str, RowStatistics]] = {}
@@ -91,16 +91,6 @@ def load(folder: Path, rescore: bool = False) -> Results:
 
 def as_csv(rows: pd.DataFrame) -> str:
     return str(rows.to_csv(index=False, lineterminator="\n"))
-
-
-def _by_condition(cells: Sequence[Cell], results: Results) -> Iterable[list[Cell]]:
-    """Cells that are compared with each other, the base first. Only one condition is held in memory."""
-    order: dict[Condition, int] = {}
-    for cell in cells:
-        order.setdefault(cell.condition, len(order))
-    ranked = sorted(cells, key=lambda c: (order[c.condition], results.variants[c.variant].kind != "base"))
-    for _, group in groupby(ranked, key=lambda cell: cell.condition):
-        yield list(group)
 
 
 def _metrics(test: TestInfo) -> list[Metric]:

@@ -1,15 +1,14 @@
 """Which variant to ship, in sentences: the same on the page, on the terminal and in Markdown.
 
-For each training set its recipes are compared with the base by their mean changes in-domain, out-of-domain and
-cross-task (`summaries.recipe_changes`). One rule, stated here and applied to nothing else, gives the advice:
+The recipes of a training set are compared with the base by their mean changes in-domain, out-of-domain and cross-task
+(`summaries.recipe_changes`). One rule gives the advice:
 
-1. A recipe that gains somewhere and loses nowhere, both beyond chance, may be shipped, unless a change elsewhere looks
-   like a loss by its own interval, before any correction. Of several, the one that gains most in-domain is shipped. The
-   others are named if their difference from it in-domain is within chance, and so is the largest loss that its
-   intervals leave possible.
-2. If every gain comes with a loss, somebody has to choose, and the losses are named.
+1. A recipe may be shipped if it gains somewhere and loses nowhere, both beyond chance, and if no change looks like a
+   loss by its own interval. Of several, the advice is the one that gains most in-domain. It names the others that are
+   within chance of it, and the largest loss that the intervals leave possible.
+2. If every gain comes with a loss, the reader has to choose, and the losses are named.
 3. If no gain is beyond chance, there is insufficient evidence, and the advice names the smallest effect that could have
-   been found. Absence of a difference is never claimed.
+   been found. The absence of a difference is never claimed.
 
 Beyond chance means: after Holm over all the changes that the verdict speaks of, and from enough documents
 (`contrasts.Effect.is_clear`).

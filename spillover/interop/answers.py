@@ -1,12 +1,9 @@
-"""What was answered, as it lies on disk: an output folder of `spillover run`, or a file of lm-evaluation-harness.
+"""Reads the answers of an output folder of `spillover run`, or of a sample file of lm-evaluation-harness.
 
-Either way a side of a comparison is a set of conditions (variant, test set, shots, prompt, draw; in a sample file the
-filter that extracted the answers), and under each of them rows by document. A document is the same where its number in
-its file, its fields and its target are, white space and literal escapes aside. Rows are read
-when they are needed.
-
-lm-evaluation-harness writes a sample file for each task with `--log_samples`: a JSON object a line, with the metrics at
-its top beside `arguments`, `resps` and `filtered_resps`. Older files have no hashes and do not name the filter.
+A side of a comparison has answers by setting (variant, test set, shots, prompt, draw; in a sample file the filter that
+extracted the answers) and by document. Two documents are the same if their numbers, fields and targets are the same
+except for white space and escapes. lm-evaluation-harness writes a sample file for each task with `--log_samples`. Older
+files have no hashes and do not name the filter.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ SPACE = re.compile(r"(?:\\+[nrt]|\s)+")  # in JSON text, where a line break is \
 
 @dataclass(frozen=True)
 class Answers:
-    """The rows of one side under one condition, by document, how they are scored, and which hang together."""
+    """The rows of one side in one setting, by document, how they are scored, and which depend on each other."""
 
     metric: Metric
     labels: tuple[str, ...]
@@ -73,9 +70,6 @@ def prompt(row: Mapping[str, Any]) -> Any:
         return row.get("prompt_hash")
     first = next(iter(arguments.values())).values() if isinstance(arguments, dict) else arguments[0]
     return next(iter(first))
-
-
-# --- output folders ---------------------------------------------------------------------------------------------------
 
 
 def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
@@ -120,11 +114,8 @@ def _cell(
     return Answers(metric, labels, clusters, {document(row): dict(row) for row in rows})
 
 
-# --- sample files of lm-evaluation-harness ----------------------------------------------------------------------------
-
-
 def read_samples(a: Path, b: Path, metric: str | None) -> tuple[Side, Side]:
-    """Two per-sample files by `metric`, or else the first that both have. Raises DataError for what is none."""
+    """Two sample files by `metric`, or else by the first metric of both. Raises DataError for any other file."""
     files = open_table(a), open_table(b)
     ours, theirs = map(_metrics, files)
     both = [name for name in ours if name in theirs]
@@ -140,7 +131,7 @@ def read_samples(a: Path, b: Path, metric: str | None) -> tuple[Side, Side]:
 
 
 def _metrics(file: Table) -> list[str]:
-    """The metrics that are a number a row. Others, as F1 and perplexity by word, are scores of the whole set."""
+    """The metrics with a number for each row. Others, such as F1, are scores of the whole set."""
     first = file.rows[0]
     names = [name for name, value in first.items() if name not in NO_METRIC and isinstance(value, int | float)]
     if "doc_id" not in first or not {"resps", "filtered_resps"} & set(first) or not names:

@@ -1,13 +1,9 @@
-"""Two runs, or two per-sample files of lm-evaluation-harness, paired document by document.
+"""Pairs two runs, or two per-sample files of lm-evaluation-harness, document by document.
 
-Two models find the same documents hard, so their difference is known far better than either score. Adding up both
-errors, as if they had answered different documents, would hide real differences (Dietterich 1998). So the documents
-that both sides answered are paired. From these pairs come both scores, the difference from A to B with its interval, a
-paired test, and how many documents changed in which direction. A table makes many claims at once, so its p-values are
-also adjusted for each other (Holm 1979).
-
-A document may have another prompt on the other side (its text, or what encodes it). Then the difference comes from the
-prompts too, and a note says so. Only stored files are read: no data, no model.
+Two models find the same documents hard, so their difference is known much better than either score (Dietterich 1998).
+From the documents that both sides answered come both scores, the difference from A to B with its interval, a paired
+test, and the numbers of changed documents. The p-values of a table are corrected together (Holm 1979). If a document
+has different prompts on both sides, a note says so. Only stored files are read: no data, no model.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
+from ..analysis.metrics import Metric
 from ..analysis.rows import RowStatistics
 from ..analysis.scoring import cluster_codes, score
 from ..errors import DataError, SpilloverError
@@ -34,31 +31,28 @@ from .answers import READABLE, Answers, Json, Setting, Side, prompt, read_run, r
 
 @dataclass(frozen=True)
 class PairedScores:
-    """One row of the table, of `n` documents of which `clusters` are independent. `gained` and `lost`: on how many
-    documents B scores higher, and lower, than A; None for scores of a whole set. `other_prompts` of the `n` pairs had
-    not the same prompt. `chance`: what documents add to the difference's uncertainty. `p_adjusted`: after Holm over
-    the `compared` rows of the table."""
+    """One row of the table."""
 
     setting: Setting
     metric: str
-    n: int
-    clusters: int
-    a: float
-    b: float
-    interval: Interval
-    p: float
-    gained: int | None
+    n: int  # documents
+    clusters: int  # of these, how many are independent
+    value_a: float
+    value_b: float
+    interval: Interval  # of the change
+    p_value: float
+    gained: int | None  # documents on which B scores higher than A; None for a score of the whole set
     lost: int | None
     only_a: int
     only_b: int
-    other_prompts: int
-    chance: Level = field(repr=False)
-    p_adjusted: float = 1.0
+    other_prompts: int  # documents with different prompts on both sides
+    chance: Level = field(repr=False)  # the uncertainty of the change
+    p_adjusted: float = 1.0  # after Holm over the `compared` rows of the table
     compared: int = 1
 
     @property
-    def difference(self) -> float:
-        return self.b - self.a
+    def delta(self) -> float:
+        return self.value_b - self.value_a
 
     @property
     def is_clear(self) -> bool:
@@ -66,38 +60,30 @@ class PairedScores:
 
     @property
     def mde(self) -> float:
-        """The smallest true difference that these documents show with 80 % power, at the level that Holm asks of the
-        first of those compared; infinite where there are too few to claim anything, or they do not say."""
+        """The smallest true change that is found with 80 % power at Holm's strictest level; infinite if none is."""
         if self.clusters < MIN_ROWS or not self.chance.variance:
             return inf
         return smallest_detectable([self.chance], confidence=1 - (1 - CONFIDENCE) / self.compared)
 
     def record(self) -> Json:
         """Plain values, as CSV and JSON have them; what is not finite is None."""
+        before = ("metric", "n", "clusters", "value_a", "value_b", "delta")
+        after = ("gained", "lost", "only_a", "only_b", "other_prompts")
         return {
             **dict(self.setting),
-            "metric": self.metric,
-            "n": self.n,
-            "clusters": self.clusters,
-            "value_a": self.a,
-            "value_b": self.b,
-            "delta": self.difference,
+            **{name: getattr(self, name) for name in before},
             "delta_ci_low": self.interval.low,
             "delta_ci_high": self.interval.high,
-            "p_value": self.p,
+            "p_value": self.p_value,
             "p_adjusted": self.p_adjusted,
             "mde": self.mde if isfinite(self.mde) else None,
-            "gained": self.gained,
-            "lost": self.lost,
-            "only_a": self.only_a,
-            "only_b": self.only_b,
-            "other_prompts": self.other_prompts,
+            **{name: getattr(self, name) for name in after},
         }
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Both sides' names, a row for each setting that both have, and what a reader must know of them."""
+    """Both sides' names, a row for each setting that both have, and notes for the reader."""
 
     a: str
     b: str
@@ -108,8 +94,7 @@ class Pairing:
 def compare(a: str, b: str, metric: str | None = None) -> Pairing:
     """Pair A with B: two output folders, or one variant of each as `folder:variant`, or two sample files.
 
-    `metric` is by default the first of each test set, or the first that both files have. Raises SpilloverError where
-    there is nothing to pair.
+    `metric` is by default the first of each test set, or of both files. Raises SpilloverError if nothing can be paired.
     """
     (path_a, variant_a), (path_b, variant_b) = _place(a), _place(b)
     if path_a.is_dir() != path_b.is_dir():
@@ -127,7 +112,7 @@ def compare(a: str, b: str, metric: str | None = None) -> Pairing:
     rows = [row for row in found if row is not None]
     if not rows:
         raise DataError("no common documents: numbers, fields or targets differ in all", where=f"{a} and {b}")
-    values = holm([row.p for row in rows])
+    values = holm([row.p_value for row in rows])
     adjusted = [replace(row, p_adjusted=float(p), compared=len(rows)) for row, p in zip(rows, values, strict=True)]
     alone = len(ours.answers) - len(shared), len(theirs.answers) - len(shared), len(shared) - len(rows)
     return Pairing(ours.name, theirs.name, tuple(adjusted), tuple(_notes(adjusted, *alone)))
@@ -161,31 +146,25 @@ def _pair(setting: Setting, ours: Answers, theirs: Answers) -> PairedScores | No
         metric=metric.name,
         n=len(documents),
         clusters=len(documents) if codes is None else int(codes.max()) + 1,
-        a=before["value"],
-        b=after["value"],
+        value_a=before["value"],
+        value_b=after["value"],
         interval=interval,
-        p=after["p_value"],
+        p_value=after["p_value"],
         gained=int((gaps > 0).sum()) if metric.is_mean else None,
         lost=int((gaps < 0).sum()) if metric.is_mean else None,
         only_a=len(ours.rows) - len(documents),
         only_b=len(theirs.rows) - len(documents),
         other_prompts=sum(prompt(one) != prompt(other) for one, other in zip(a, b, strict=True)),
-        chance=_chance(gaps, codes, metric.is_proportion) if metric.is_mean else _as_normal(interval),
+        chance=_chance(metric, gaps, codes, interval),
     )
 
 
-def _chance(gaps: Array, codes: np.ndarray | None, is_proportion: bool) -> Level:
-    """Of a mean of differences, (documents,)."""
-    change = mean_change(gaps[:, None], codes, is_proportion)
+def _chance(metric: Metric, gaps: Array, codes: np.ndarray | None, interval: Interval) -> Level:
+    """The uncertainty of a mean of differences, (documents,), or of a score of the whole set from its interval."""
+    if not metric.is_mean:
+        return Level((interval.half_width / half_width([Level(1.0, inf)])) ** 2, inf)
+    change = mean_change(gaps[:, None], codes, metric.is_proportion)
     return Level(float(change.variance[0]), change.df)
-
-
-def _as_normal(interval: Interval) -> Level:
-    """Of a score of the whole set, which has a bootstrap interval alone."""
-    return Level((interval.half_width / half_width([Level(1.0, inf)])) ** 2, inf)
-
-
-# --- notes ------------------------------------------------------------------------------------------------------------
 
 
 def _lacking(ours: Side, theirs: Side) -> str:
@@ -202,20 +181,20 @@ def _lacking(ours: Side, theirs: Side) -> str:
 def _notes(rows: Sequence[PairedScores], settings_a: int, settings_b: int, without: int) -> Iterator[str]:
     clear, total = sum(row.is_clear for row in rows), sum(row.n for row in rows)
     yield (
-        "B − A is the change on the n documents that both answered, with its 95 % interval. p is of a paired test; "
+        "B − A is the change on the n documents that both answered, with its 95 % interval. p is from a paired test; "
         f"below it is p after Holm's correction over {len(rows)} rows. mde is the smallest change that n documents "
-        "detect with 80 % power after that correction (–: none). The last column counts documents on which B scores "
-        f"higher and lower. {clear} of {len(rows)} changes are beyond chance (▲ ▼); {_unseen(rows)}."
+        "detect with 80 % power after that correction (–: none). The last column counts the documents on which B "
+        f"scores higher and lower. {clear} of {len(rows)} changes are beyond chance (▲ ▼); {_unseen(rows)}."
     )
     if other := sum(row.other_prompts for row in rows):
         yield (
-            f"{other} of {total} pairs: the same documents, other prompts (their text, or what encodes it). "
-            "The change is that of the prompts too."
+            f"{other} of {total} pairs have the same document but other prompts (another text or another encoding). "
+            "Part of the change may come from the prompts."
         )
     if settings_a or settings_b:
         yield f"Not compared: {settings_a} settings that only A has, {settings_b} that only B has."
     if without:
-        yield f"Not compared: {without} settings that both have, without a document in common."
+        yield f"Not compared: {without} settings that have no document in common."
 
 
 def _unseen(rows: Sequence[PairedScores]) -> str:
@@ -244,14 +223,14 @@ def _cells(row: PairedScores) -> list[Text]:
     alone = "".join(f", {n} only in {side}" for n, side in ((row.only_a, "A"), (row.only_b, "B")) if n)
     together = f" in {row.clusters} components" if row.clusters < row.n else ""
     name = Text(_label(dict(row.setting)), style="bold")
-    arrow = ("▲" if row.difference > 0 else "▼") if row.is_clear else " "
-    change, low, high = (_number(row, value, "+") for value in (row.difference, row.interval.low, row.interval.high))
+    arrow = ("▲" if row.delta > 0 else "▼") if row.is_clear else " "
+    change, low, high = (_number(row, value, "+") for value in (row.delta, row.interval.low, row.interval.high))
     return [
         name.append(f"\n{row.metric}, n {row.n}{together}{alone}", style="dim not bold"),
-        Text(_number(row, row.a)),
-        Text(_number(row, row.b)),
+        Text(_number(row, row.value_a)),
+        Text(_number(row, row.value_b)),
         Text(f"{arrow} {change}").append(f"\n[{low}, {high}]", style="dim"),
-        Text(_p(row.p)).append(f"\n{_p(row.p_adjusted)}", style="dim"),
+        Text(_p(row.p_value)).append(f"\n{_p(row.p_adjusted)}", style="dim"),
         Text(_mde(row)),
         Text("" if row.gained is None else f"+{row.gained} −{row.lost}"),
     ]
@@ -269,7 +248,7 @@ def _mde(row: PairedScores) -> str:
 
 
 def _number(row: PairedScores, value: float, sign: str = "") -> str:
-    """A score of a run in points of a hundred; one of lm-evaluation-harness as it writes it, on whatever scale."""
+    """A score of a run in points of a hundred; a score of lm-evaluation-harness on its own scale."""
     text = f"{value:{sign}.4f}" if "filter" in dict(row.setting) else f"{100 * value:{sign}.1f}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")  # what rounds to nothing has no sign
 

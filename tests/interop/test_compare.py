@@ -83,9 +83,9 @@ A, B = "1" * 15 + "0" * 5, "1" * 6 + "0" * 9 + "1" + "0" * 4  # 9 lost, 1 gained
 def test_scores_are_paired_and_tested_exactly(tmp_path: Path) -> None:
     found = compare(right_and_wrong(tmp_path / "a.jsonl", A), right_and_wrong(tmp_path / "b.jsonl", B))
     (row,) = found.rows
-    assert (row.n, row.a, row.b, row.difference) == (20, 0.75, 0.35, pytest.approx(-0.4))
+    assert (row.n, row.value_a, row.value_b, row.delta) == (20, 0.75, 0.35, pytest.approx(-0.4))
     assert (row.gained, row.lost, row.only_a, row.only_b, row.other_prompts) == (1, 9, 0, 0, 0)
-    assert row.p == pytest.approx(2 * (1 + 10) / 2**10)  # ten tosses of a coin, one head or none, either way
+    assert row.p_value == pytest.approx(2 * (1 + 10) / 2**10)  # ten tosses of a coin, one head or none, either way
     # Bonett and Price: a row more that gained and one that lost, so 2 and 10 of 22, and t with 21 degrees of freedom.
     centre, half = -8 / 22, 2.0796 * ((12 - 64 / 22) / 22**2 * 22 / 21) ** 0.5
     assert (row.interval.low, row.interval.high) == pytest.approx((centre - half, centre + half), abs=1e-4)
@@ -134,10 +134,10 @@ def test_the_other_way_round_is_the_same_with_the_sign_changed(scores: list[tupl
             for side, name in enumerate(("a.jsonl", "b.jsonl"))
         )
         (there,), (back,), (alone,) = compare(a, b).rows, compare(b, a).rows, compare(a, a).rows
-    assert back.difference == -there.difference
+    assert back.delta == -there.delta
     assert (back.interval.low, back.interval.high) == pytest.approx((-there.interval.high, -there.interval.low))
-    assert (back.gained, back.lost, back.p) == (there.lost, there.gained, there.p)
-    assert (alone.difference, alone.gained, alone.lost, alone.p) == (0.0, 0, 0, 1.0)
+    assert (back.gained, back.lost, back.p_value) == (there.lost, there.gained, there.p_value)
+    assert (alone.delta, alone.gained, alone.lost, alone.p_value) == (0.0, 0, 0, 1.0)
 
 
 def test_documents_may_be_called_anything(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_each_filter_is_a_row_and_p_values_are_adjusted_for_all(tmp_path: Path) 
         sides.append(write(tmp_path / f"{name}.jsonl", lines))
     strict, flexible = compare(*sides).rows
     assert [dict(row.setting)["filter"] for row in (strict, flexible)] == ["strict", "flexible"]
-    assert (flexible.gained, flexible.lost, flexible.p) == (5, 5, 1.0)
-    assert strict.p_adjusted == pytest.approx(2 * strict.p)
+    assert (flexible.gained, flexible.lost, flexible.p_value) == (5, 5, 1.0)
+    assert strict.p_adjusted == pytest.approx(2 * strict.p_value)
     assert (strict.is_clear, flexible.is_clear) == (True, False)
 
 
@@ -164,8 +164,8 @@ def test_a_score_that_is_not_right_or_wrong_is_tested_by_flipping_signs(tmp_path
     a = write(tmp_path / "a.jsonl", [sample(i, 10.0) for i in range(6)])
     b = write(tmp_path / "b.jsonl", [sample(i, 11.0 + i) for i in range(6)])
     (row,) = compare(a, b).rows
-    assert (row.a, row.b, row.gained, row.lost) == (10.0, 13.5, 6, 0)
-    assert row.p == pytest.approx(2 / 2**6)
+    assert (row.value_a, row.value_b, row.gained, row.lost) == (10.0, 13.5, 6, 0)
+    assert row.p_value == pytest.approx(2 / 2**6)
     half = 2.5706 * (3.5 / 6) ** 0.5  # Student's, with 5 degrees of freedom and a variance of 3.5
     assert (row.interval.low, row.interval.high) == pytest.approx((3.5 - half, 3.5 + half), abs=1e-3)
     assert not row.is_clear, "six documents are too few to claim anything"
@@ -174,7 +174,7 @@ def test_a_score_that_is_not_right_or_wrong_is_tested_by_flipping_signs(tmp_path
 def test_the_metric_is_the_first_that_both_have_or_the_one_asked_for(tmp_path: Path) -> None:
     a, b = right_and_wrong(tmp_path / "a.jsonl", A), right_and_wrong(tmp_path / "b.jsonl", B)
     assert compare(a, b).rows[0].metric == "acc"
-    assert compare(a, b, "acc_norm").rows[0].difference == pytest.approx(0.4)
+    assert compare(a, b, "acc_norm").rows[0].delta == pytest.approx(0.4)
     with pytest.raises(SpilloverError, match=r"no metric f1 in both \(A has acc, acc_norm; B has acc, acc_norm\)"):
         compare(a, b, "f1")  # pairs of labels, which only the whole set has a score of
 
@@ -191,7 +191,7 @@ def test_other_prompts_are_told(tmp_path: Path) -> None:
     b = right_and_wrong(tmp_path / "b.jsonl", B, arguments={"gen_args_0": {"arg_0": "Is it good?", "arg_1": " 0"}})
     found = compare(a, b)
     assert found.rows[0].other_prompts == 20
-    assert any("20 of 20 pairs: the same documents, other prompts" in note for note in found.notes)
+    assert any("20 of 20 pairs" in note and "other prompts" in note for note in found.notes)
     assert not any("other prompts" in note for note in compare(a, a).notes)
 
 
@@ -289,9 +289,9 @@ def test_documents_that_hang_together_count_once(runs: tuple[str, str], tmp_path
     (tmp_path / "one" / "audit.json").write_text(json.dumps({"clusters": clusters}))
     together = compare(f"{tmp_path / 'one'}:base", f"{tmp_path / 'one'}:reviews-ft")
     apart = compare(f"{runs[0]}:base", f"{runs[0]}:reviews-ft")
-    assert {(row.p, row.n, row.clusters) for row in together.rows} == {(1.0, 24, 1)}
-    assert min(row.p for row in apart.rows) < 1.0 and all(row.clusters == row.n for row in apart.rows)
-    assert [row.difference for row in together.rows] == [row.difference for row in apart.rows]
+    assert {(row.p_value, row.n, row.clusters) for row in together.rows} == {(1.0, 24, 1)}
+    assert min(row.p_value for row in apart.rows) < 1.0 and all(row.clusters == row.n for row in apart.rows)
+    assert [row.delta for row in together.rows] == [row.delta for row in apart.rows]
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "bleu"])
@@ -299,7 +299,7 @@ def test_scores_of_a_whole_set_have_no_single_documents_that_moved(runs: tuple[s
     one, _ = runs
     found = compare(f"{one}:base", f"{one}:reviews-ft", metric)
     assert {row.metric for row in found.rows} == {metric}
-    assert all(row.gained is None and 0 < row.p <= 1 for row in found.rows)
+    assert all(row.gained is None and 0 < row.p_value <= 1 for row in found.rows)
     z = NormalDist().inv_cdf  # of the bootstrap interval's half-width, z of the corrected level and of 80 % to 1.96
     for row in found.rows:
         share = (z(1 - 0.025 / len(found.rows)) + z(0.8)) / z(0.975)
@@ -342,7 +342,7 @@ def test_runs_are_shown_in_points_under_their_variants(runs: tuple[str, str]) ->
     shown = runner.invoke(cli.app, ["compare", one, two]).stdout
     assert "reviews-fticl2" in shown and "scenes, 0 shots, p1" in shown and "accuracy, n 24" in shown
     (row, *_) = compare(one, two).rows
-    assert f"{100 * row.a:.1f}" in shown
+    assert f"{100 * row.value_a:.1f}" in shown
     assert render(compare(one, two)).row_count == 9 + 3  # a line for each variant's name
 
 
