@@ -36,12 +36,6 @@ class Places:
     base: Path = Path()
     data_dir: Path | None = None
 
-    def release(self, source: Source) -> Path:
-        """The folder of the study's release. Raises SourceUnavailable without one."""
-        if self.data_dir is None:
-            raise SourceUnavailable("the study's release is not here", where=str(source), allowed="give --data-dir")
-        return self.data_dir.expanduser()
-
 
 @dataclass(frozen=True)
 class RawRows:
@@ -87,7 +81,9 @@ def _file(source: Source, part: Part, size: int | None, places: Places) -> RawRo
 
 def _release(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
     """The release's file for `size` rows: that of the smallest listed size which suffices."""
-    folder, pattern = places.release(source), source.release or ""
+    if places.data_dir is None:
+        raise SourceUnavailable("the study's release is not here", where=str(source), allowed="give --data-dir")
+    folder, pattern = places.data_dir.expanduser(), source.release or ""
     names = [pattern.replace("{size}", str(listed)) for listed in sorted(source.sizes) if listed >= (size or 0)]
     if "{size}" not in pattern:
         names = [pattern]

@@ -44,8 +44,7 @@ class Distributions:
     @torch.no_grad()
     def of(cls, model: Any, passages: Sequence[Passage]) -> Distributions:
         """The distributions that predict `ids[start:]` of each passage, one passage after the other."""
-        shares = model.config._attn_implementation == attention.NAME
-        if shares:
+        if model.config._attn_implementation == attention.NAME:
             hidden = _through_trees(model, passages)
         else:
             hidden = [hidden_states(model, ids[:-1])[start - 1 :] for ids, start in passages]
@@ -85,15 +84,13 @@ def why_not(model: Any, words: Sequence[int]) -> str | None:
     if model.config._attn_implementation == attention.NAME:
         return None
     try:
-        made = Distributions.of(model, [(words, 1)]).logprobs(
-            slice(None), model.get_output_embeddings().weight.shape[0]
-        )
+        vocabulary = len(model.get_output_embeddings().weight)
+        made = Distributions.of(model, [(words, 1)]).logprobs(slice(None), vocabulary)
         own = model(input_ids=torch.tensor([words[:-1]], device=model.device), use_cache=False).logits[0]
         worst = float((made - own.float().log_softmax(-1)).abs().max())
     except Exception as error:  # an unknown architecture; its answers are scored all the same
         return f"{type(error).__name__}: {one_line(error)}"
-    tolerance = PROBE_TOLERANCE[str(model.dtype).removeprefix("torch.")]
-    if not worst <= tolerance:  # written so that NaN differs
+    if not worst <= PROBE_TOLERANCE[str(model.dtype).removeprefix("torch.")]:  # written so that NaN differs
         return f"its output layer does something of its own: {worst:.2g} nats off"
     return None
 

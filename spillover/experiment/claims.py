@@ -38,8 +38,6 @@ def _column(name: str) -> str:
 
 Column = Annotated[str, AfterValidator(_column), WithJsonSchema({"enum": list(COLUMNS)})]
 Columns = Annotated[tuple[Column, ...], Listed()]
-Roles = Annotated[tuple[Role, ...], Listed()]
-Kinds = Annotated[tuple[Kind, ...], Listed()]
 MEASURES_OF_A_VARIANT: frozenset[Measure] = frozenset({"training_loss", "weight_deviation"})  # they know no cells
 
 
@@ -59,8 +57,10 @@ _Factors: Any = create_model("_Factors", __base__=Strict, **_FIELDS)
 class Select(_Factors):
     """Which variants, by name or by factors, and which of their cells. What is left out selects nothing away."""
 
-    role: Roles = Field((), description="of the test set; for the base, its role for any variant")
-    kind: Kinds = Field((), description="of the test set")
+    role: Annotated[tuple[Role, ...], Listed()] = Field(
+        (), description="of the test set; for the base, its role for any variant"
+    )
+    kind: Annotated[tuple[Kind, ...], Listed()] = Field((), description="of the test set")
     task: Names = Field((), description="of the test set")
     test_dataset: Names = ()
     shots: Literal["some"] | Counts = Field((), description="a number or a list; some: any but 0")

@@ -99,9 +99,6 @@ def cell_bytes(sheet: Sheet) -> int:
     return sum(ROW_BYTES + sum(map(len, e.fields.values())) + len(e.target) for e in examples)
 
 
-# --- what is missing ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Done:
     """What is there of a plan: `cells` that count and `trainings`, as receipts by key, and variants with `weights`."""
@@ -122,9 +119,6 @@ def units(plan: Plan, done: Done, job: Job) -> Iterator[tuple[Parts, Parts]]:
     """For each unit of a variant, its cells that are there and its cells that are missing."""
     for _, parts in plan.units(job.variant):
         yield [part for part in parts if part[0].key in done.cells], [p for p in parts if p[0].key not in done.cells]
-
-
-# --- speed, from receipts -------------------------------------------------------------------------
 
 
 @dataclass

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from .. import models
 from ..data.catalogue import Catalogue, known
@@ -41,7 +40,6 @@ class BaseJob:
     """The base model. Nothing is made."""
 
     variant: Variant
-    kind: Literal["base"] = "base"
     parents: tuple[str, ...] = ()
 
     @property
@@ -55,7 +53,6 @@ class ExistingJob:
 
     variant: Variant
     path: str
-    kind: Literal["existing"] = "existing"
     parents: tuple[str, ...] = ()
 
     @property
@@ -73,7 +70,6 @@ class TrainJob:
     demos: tuple[Example, ...]
     recipe: Recipe
     fmt: PromptFormat
-    kind: Literal["trained"] = "trained"
 
     @property
     def how(self) -> str:
@@ -86,7 +82,6 @@ Job = BaseJob | ExistingJob | TrainJob
 
 
 def children(jobs: Sequence[Job], key: str) -> list[Job]:
-    """The jobs that are made from the variant `key`."""
     return [job for job in jobs if key in job.parents]
 
 

@@ -41,7 +41,6 @@ class Plan:
 
     @property
     def trainings(self) -> list[TrainJob]:
-        """The jobs that train."""
         return [job for job in self.jobs if isinstance(job, TrainJob)]
 
     def units(self, variant: Variant) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:

@@ -39,9 +39,8 @@ Progress = Callable[[int, int, float], None]
 class Trained:
     """What a training did, in all its processes where it was killed and went on.
 
-    `loss` is the mean over its steps, `seconds` what they took. `tokens_plain` counts every sample in full, `tokens`
-    what was computed; `dropout_off` names the dropouts of the model's configuration that were set to 0; `why_plain`
-    says why no prefix was shared where that was asked for.
+    `loss` is the mean over its steps. `tokens_plain` counts every sample in full, `tokens` what was computed.
+    `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared.
     """
 
     steps: int

@@ -44,7 +44,9 @@ class Left:
         `longest_first`: the base first, then the longest, so that no process is left with a long one at the end.
         """
         needed = [job for job in self.plan.jobs if job.variant.key in self.needed]
-        return sorted(needed, key=lambda job: (job.kind != "base", -self.work(job))) if longest_first else needed
+        if longest_first:
+            needed.sort(key=lambda job: (job.variant.kind != "base", -self.work(job)))
+        return needed
 
     def can_begin(self, job: Job) -> bool:
         """Whether the weights of all parents are there now."""
