@@ -113,7 +113,7 @@ class Averages:
         return self.only(self.df["train_shots"] == 0)
 
     def rows(self, train: str, test: str) -> pd.DataFrame:
-        """The base and what was trained on `train`, asked about `test`."""
+        """The base and what was trained on `train`, tested on `test`."""
         ours = (self.df["label"] == BASE) | (self.df["train_dataset"] == train)
         return self.df[ours & (self.df["test_dataset"] == test)]
 

@@ -207,7 +207,7 @@ def effect(results: Results, terms: Sequence[Term], null: float = 0.0) -> Effect
     # The levels of draws and seeds already hold what rows show of the errors of one draw or seed.
     rest = Level(max(0.0, rows.variance - rows_of_draws - sum(t.by_rows for t in trained)), rows.df)
     levels = (rest, *draws, *seeds)
-    chance = levels, (rows,)  # few draws or seeds may agree by luck: never surer than by rows alone
+    chance = levels, (rows,)  # few draws or seeds may agree by chance: never narrower than rows alone
     half = max(map(half_width, chance))
     return Effect(
         value=float(sum(part.values.mean() for part in parts)),

@@ -217,7 +217,7 @@ def _corrected(evidence: Iterable[Evidence]) -> Iterator[Evidence]:
 
 
 def combined(rulings: Sequence[Ruling], holds: Holds) -> Ruling:
-    """One ruling from several. It is reached as soon as the missing ones could no longer change it."""
+    """One ruling from several. It is final once the missing ones can no longer change it."""
     if all(ruling == "missing" for ruling in rulings):
         return "missing"
     needs = {"all": len(rulings), "any": 1, "majority": len(rulings) // 2 + 1}[holds]
