@@ -124,7 +124,7 @@ def plan(
     """List variants and cells, which of them are done, and what the missing ones will cost."""
     from .plan.cost import estimate
     from .report.plan import render
-    from .work.planned import write as write_plan
+    from .work.execute import write_plan
 
     made, store = _prepare(given if write is None else given._replace(output_path=write))
     with _working("counting"):

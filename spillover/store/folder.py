@@ -1,4 +1,4 @@
-"""The output folder itself: its version, its lock, and the one way in which files are read and written there."""
+"""The output folder itself: its version, its locks, and the one way in which files are read and written there."""
 
 from __future__ import annotations
 
@@ -24,15 +24,10 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         marker = self._read("spillover.json")
-        if marker is not None:
-            found = marker.get("store")
-            if found != STORE_VERSION:
-                raise StoreError(
-                    f"written by another version of spillover (store {found}, this is {STORE_VERSION})",
-                    where=str(folder),
-                    allowed="give another --output",
-                )
-        elif not (place := nearest_existing(folder)).is_dir():
+        if marker is not None and (found := marker.get("store")) != STORE_VERSION:
+            what = f"written by another version of spillover (store {found}, this is {STORE_VERSION})"
+            raise StoreError(what, where=str(folder), allowed="give another --output")
+        if marker is None and not (place := nearest_existing(folder)).is_dir():
             raise StoreError("is a file", where=str(place), allowed="a folder")
 
     def create(self) -> None:
@@ -41,12 +36,6 @@ class Folder:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "spillover.json").exists():
                 self._write("spillover.json", json.dumps({"store": STORE_VERSION}) + "\n")
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the whole folder for one run. Raises StoreBusy if another run holds it."""
-        with self._held(".lock", "another run is using this folder", "wait for it, or give another --output"):
-            yield
 
     @contextmanager
     def _held(self, name: str, busy: str, allowed: str | None = None, wait_s: float = 0.0) -> Iterator[None]:
@@ -80,16 +69,19 @@ class Folder:
         with self._disk_errors():
             return write_whole(self.folder / name, content)
 
+    def _entries(self, kind: str) -> list[Path]:
+        """What is in a folder inside this one, sorted."""
+        place = self.folder / kind
+        return sorted(place.iterdir()) if place.is_dir() else []
+
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
         """A full disk or a missing permission becomes one line; what was whole stays whole."""
         try:
             yield
         except OSError as error:
-            raise StoreError(
-                f"cannot be written: {error.strerror or error} ({free_space(self.folder) / 1e9:.1f} GB free)",
-                where=str(error.filename or self.folder),
-            ) from None
+            what = f"cannot be written: {error.strerror or error} ({free_space(self.folder) / 1e9:.1f} GB free)"
+            raise StoreError(what, where=str(error.filename or self.folder)) from None
 
 
 def line(value: Json) -> str:

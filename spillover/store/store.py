@@ -1,4 +1,4 @@
-"""The store: an experiment's output folder, and the only module group that knows the paths inside it.
+"""The store: an experiment's output folder, and the only module that knows the paths inside it.
 
     DIR/spillover.json                    the store's version
     DIR/experiment.yaml                   the experiment with its overrides applied
@@ -28,10 +28,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from .. import models
+from ..disk import as_bytes, write_whole
 from ..errors import StoreError
 from ..experiment import dialect
 from ..experiment.claims import Claim, as_yaml
@@ -39,14 +41,12 @@ from ..experiment.schema import Experiment, load_claims, load_experiment
 from ..fingerprint import fingerprint
 from ..plan.cost import Done
 from ..plan.grid import Grid
-from .cells import Cells
 from .folder import Folder, Json, line, pretty
-from .variants import Variants
 
-__all__ = ["Folder", "Json", "Store"]
+__all__ = ["Json", "Store"]
 
 
-class Store(Cells, Variants):
+class Store(Folder):
     """The output folder of an experiment. Raises StoreError for a folder of another version, and for a file."""
 
     # --- what the folder is about ----------------------------------------------------------------------
@@ -63,9 +63,8 @@ class Store(Cells, Variants):
         try:
             return Grid.read(path)
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"cannot be read: {error!r}", where=str(path), allowed="run the experiment again"
-            ) from None
+            what = f"cannot be read: {error!r}"
+            raise StoreError(what, where=str(path), allowed="run the experiment again") from None
 
     def write_grid(self, grid: Grid) -> None:
         with self._disk_errors():
@@ -81,7 +80,6 @@ class Store(Cells, Variants):
         return load_experiment(self.folder / "experiment.yaml"), Path(source["base"]), data_dir
 
     def write_experiment(self, experiment: Experiment, base: Path, data_dir: Path | None) -> None:
-        """Keep the experiment, with its overrides applied, and what its paths start from."""
         source = {"base": str(base.absolute()), "data_dir": data_dir and str(data_dir.absolute())}
         raw = experiment.model_dump(mode="json", exclude_unset=True)
         self._write("experiment.yaml", f"# Its paths start from {source['base']}\n{dialect.write(raw)}")
@@ -109,14 +107,26 @@ class Store(Cells, Variants):
     def write_prompts(self, condition: Sequence[str | int], prompts: Json) -> None:
         self._write(_prompts(condition), json.dumps(prompts, ensure_ascii=False))
 
+    def precision(self, resolve: Callable[[], str]) -> str:
+        """What `precision: auto` means in this folder: what `resolve` said to the first who asked."""
+        with self._held("locks/precision", "another process is choosing the precision", wait_s=60.0):
+            kept = self._read("precision.json")
+            if kept is None:
+                kept = {"auto": resolve()}
+                self._write("precision.json", line(kept))
+        return str(kept["auto"])
+
     # --- which cells count -----------------------------------------------------------------------------
 
-    def valid(self, grid: Grid) -> dict[str, Json]:
-        """The receipts, by key, of the cells that count: whole, and made with their variant's present weights."""
-        weights = {variant.key: self._weights_that_count(variant.key) for variant in grid.variants}
+    def valid(self, grid: Grid, variants: Collection[str] | None = None) -> dict[str, Json]:
+        """The receipts, by key, of the cells that count: whole, and made with their variant's present weights.
+
+        Of these variants only, if they are given.
+        """
+        weights = {v.key: self.weights(v.key) for v in grid.variants if variants is None or v.key in variants}
         receipts = {}
         for cell in grid.cells:
-            receipt = self.cell_receipt(cell.key)
+            receipt = self.cell_receipt(cell.key) if cell.variant in weights else None
             if receipt is not None and weights[cell.variant] in (None, receipt.get("weights")):
                 receipts[cell.key] = receipt
         return receipts
@@ -125,27 +135,184 @@ class Store(Cells, Variants):
         """What is there of a grid, for an estimate of what is left."""
         trained = [variant.key for variant in grid.variants if variant.kind == "trained"]
         receipts = {key: receipt for key in trained if (receipt := self.variant_receipt(key)) is not None}
-        weights = frozenset(key for key in trained if self.has_weights(key))
-        return Done(self.valid(grid), receipts, weights)
+        return Done(self.valid(grid), receipts, frozenset(filter(self.has_weights, trained)))
 
-    def _weights_that_count(self, variant: str) -> str | None:
-        """The hash that a cell's receipt must have: None for any, "" for none.
+    # --- cells, by key ---------------------------------------------------------------------------------
 
-        Only variants that were trained here have a receipt. The keys of the others follow from their weights.
+    def cell_receipt(self, key: str) -> Json | None:
+        """The receipt of a whole cell, whether or not the cell still counts (`valid`)."""
+        return self._read(f"cells/{key}/receipt.json")
+
+    def cell_receipts(self) -> Iterator[tuple[str, Json]]:
+        """The key and receipt of every whole cell, also of those that the current experiment does not name."""
+        for path in self._entries("cells"):
+            # A name with a suffix is a cell that is still being written.
+            receipt = None if path.suffix else self.cell_receipt(path.name)
+            if receipt is not None:
+                yield path.name, receipt
+
+    def write_cell(self, key: str, predictions: Iterable[Json], receipt: Json) -> None:
+        """Store a cell as a whole: it is written beside its place and renamed."""
+        place, beside = self._cell(key), self._cell(f"{key}.writing")
+        with self._disk_errors():
+            shutil.rmtree(beside, ignore_errors=True)
+            write_whole(beside / "predictions.jsonl", "".join(map(line, predictions)))
+            write_whole(beside / "receipt.json", pretty(receipt))
+            shutil.rmtree(place, ignore_errors=True)
+            beside.rename(place)
+
+    def predictions_file(self, key: str) -> bytes | None:
+        """The bytes of a cell's predictions; None if there are none."""
+        try:
+            return (self._cell(key) / "predictions.jsonl").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def predictions(self, key: str) -> list[Json]:
+        """The rows of a cell in the order in which they were stored. Raises StoreError for a line that is not JSON."""
+        rows = []
+        # Not splitlines: texts may hold U+2028 and similar characters.
+        for number, text in enumerate((self.predictions_file(key) or b"").split(b"\n"), 1):
+            try:
+                rows += [json.loads(text)] if text else []
+            except ValueError as error:
+                what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                where = f"{self._cell(key) / 'predictions.jsonl'}:{number}"
+                advice = "delete its folder and run again"
+                raise StoreError(f"not JSON: {what}", where=where, allowed=advice) from None
+        return rows
+
+    def known_rows(self, variant: str, weights: str) -> dict[str, Json]:
+        """Every answered row of a variant by prompt hash, from its whole cells: a larger limit reuses them."""
+        known: dict[str, Json] = {}
+        for key, receipt in self.cell_receipts():
+            if receipt.get("variant") == variant and receipt.get("weights") == weights:
+                known.update((row["prompt_hash"], row) for row in self.predictions(key))
+        return known
+
+    def statistics(self, key: str, name: str) -> bytes | None:
+        """What `keep_statistics` kept under this name beside a cell's predictions."""
+        try:
+            return (self._cell(key) / f"rows-{name}").read_bytes()
+        except OSError:
+            return None
+
+    def keep_statistics(self, key: str, name: str, content: bytes) -> None:
+        """Keep what was computed from a cell's predictions in place of what was kept before.
+
+        Nothing is kept in a folder that cannot be written.
         """
-        receipt = self.variant_receipt(variant)
+        with suppress(OSError):
+            kept = write_whole(self._cell(key) / f"rows-{name}", content)
+            for old in kept.parent.glob("rows-*"):
+                if old != kept and not old.suffix:  # a name with a suffix is a file that is still being written
+                    old.unlink(missing_ok=True)
+
+    def _cell(self, key: str) -> Path:
+        return self.folder / "cells" / key
+
+    # --- the unit under way ----------------------------------------------------------------------------
+
+    def partial(self, unit: str) -> tuple[dict[str, Json], list[Json]]:
+        """The answers that a killed run had of a unit, by prompt hash, and what each of its chunks had cost.
+
+        A chunk that was only half written is cut off the file.
+        """
+        path = self._partial(unit)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            path.write_bytes(whole)
+        chunks = [json.loads(text) for text in whole.splitlines()]
+        rows = {row["prompt_hash"]: row for chunk in chunks for row in chunk["rows"]}
+        return rows, [chunk["work"] for chunk in chunks]
+
+    def append_partial(self, unit: str, rows: Sequence[Json], work: Json) -> None:
+        """Add a chunk of answers, with what it cost, to the unit under way."""
+        with self._disk_errors():
+            self._partial(unit).parent.mkdir(parents=True, exist_ok=True)
+            with self._partial(unit).open("ab") as handle:
+                handle.write(as_bytes(line({"work": work, "rows": rows})))
+
+    def drop_partial(self, unit: str) -> None:
+        self._partial(unit).unlink(missing_ok=True)
+
+    def _partial(self, unit: str) -> Path:
+        return self.folder / "partial" / f"{unit}.jsonl"
+
+    # --- variants that were trained here, by key -------------------------------------------------------
+
+    def variant_folder(self, key: str) -> Path:
+        """The folder of a variant's weights, for who loads them. It exists once the variant is trained."""
+        return self.folder / "variants" / key
+
+    def variant_receipt(self, key: str) -> Json | None:
+        """The receipt of a trained variant, also when its weights have been deleted since."""
+        return self._read(f"variants/{key}/receipt.json")
+
+    def weights(self, key: str) -> str | None:
+        """The hash of a variant's weights that cells must be made with: None for any, "" for none.
+
+        A variant that was not trained here has no receipt, and its key follows from its weights. Weights that are no
+        longer those that the training left make all cells void. Weights that were deleted count as unchanged. Hashing
+        takes time, so `models.weights_sha256` remembers the hash of a file in the user's cache folder until the file's
+        size or time of change differs.
+        """
+        receipt = self.variant_receipt(key)
         if receipt is None:
             return None
-        return "" if self.were_changed(variant) else str(receipt["weights"])
+        changed = self._has_files(key) and models.weights_sha256(self.variant_folder(key)) != receipt["weights"]
+        return "" if changed else str(receipt["weights"])
 
-    # --- what is known of the variants, and what failed ------------------------------------------------
+    def has_weights(self, key: str) -> bool:
+        """Whether the weights of a trained variant are on disk, as its training left them."""
+        return self._has_files(key) and bool(self.weights(key))
+
+    def _has_files(self, key: str) -> bool:
+        return any(self.variant_folder(key).glob(models.WEIGHTS))
+
+    def making_folder(self, key: str) -> Path:
+        """Where a variant is trained. The checkpoints of a training that was killed are still there."""
+        folder = self.variant_folder(f"{key}.making")
+        with self._disk_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def finish_variant(self, key: str, receipt: Json) -> Path:
+        """Put a trained variant in its place: its receipt is written, the folder renamed, its checkpoints deleted."""
+        making, place = self.making_folder(key), self.variant_folder(key)
+        with self._disk_errors():
+            write_whole(making / "receipt.json", pretty(receipt))
+            if place.exists():
+                shutil.rmtree(place)
+            making.rename(place)
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)
+        return place
+
+    def finish_if_trained(self, key: str) -> None:
+        """Put a variant in its place if the process was killed between the end of training and that."""
+        receipt = self._read(f"variants/{key}.making/receipt.json")
+        if receipt is not None:
+            self.finish_variant(key, receipt)
+
+    def drop_weights(self, key: str) -> int:
+        """Delete all files of a variant except its receipt; returns the number of bytes freed."""
+        folder, freed = self.variant_folder(key), 0
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_file() and path != folder / "receipt.json":
+                freed += path.stat().st_size
+                path.unlink(missing_ok=True)
+            elif path.is_dir():
+                with suppress(OSError):
+                    path.rmdir()
+        return freed
+
+    # --- what is known of any variant, and what failed -------------------------------------------------
 
     def inside(self) -> dict[str, Json]:
         """What was measured inside the variants, by variant key. Raises StoreError for a broken file."""
-        place = self.folder / "inside"
-        keys = sorted(path.stem for path in place.glob("*.json")) if place.is_dir() else []
-        found = {key: self.inside_of(key) for key in keys}
-        return {key: inside for key, inside in found.items() if inside is not None}
+        keys = [path.stem for path in self._entries("inside") if path.suffix == ".json"]
+        return {key: inside for key in keys if (inside := self.inside_of(key)) is not None}
 
     def inside_of(self, key: str) -> Json | None:
         """What was measured inside one variant; None if nothing was."""
@@ -162,15 +329,6 @@ class Store(Cells, Variants):
     def forget_errors(self) -> None:
         shutil.rmtree(self.folder / "errors", ignore_errors=True)
 
-    def precision(self, resolve: Callable[[], str]) -> str:
-        """What `precision: auto` means in this folder: what `resolve` said to the first who asked."""
-        with self._held("locks/precision", "another process is choosing the precision", wait_s=60.0):
-            kept = self._read("precision.json")
-            if kept is None:
-                kept = {"auto": resolve()}
-                self._write("precision.json", line(kept))
-        return str(kept["auto"])
-
     # --- the report ------------------------------------------------------------------------------------
 
     @property
@@ -182,12 +340,31 @@ class Store(Cells, Variants):
         """Write a file that is made from the results, such as results.csv; returns its path."""
         return self._write(name, content)
 
-    # --- cleaning --------------------------------------------------------------------------------------
+    # --- locks and cleaning ----------------------------------------------------------------------------
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the whole folder for one run. Raises StoreBusy if another run holds it."""
+        return self._held(".lock", "another run is using this folder", "wait for it, or give another --output")
+
+    def lock_variant(self, key: str, name: str) -> AbstractContextManager[None]:
+        """Hold one variant. Raises StoreBusy, with the variant's `name`, if another process holds it."""
+        return self._held(f"locks/{key}", f"another process is working on the variant {name!r}", "wait for it")
+
+    @contextmanager
+    def lock_all(self, grid: Grid) -> Iterator[None]:
+        """Hold the folder and every variant. Raises StoreBusy if any process is working on any of them."""
+        names = {variant.key: variant.name for variant in grid.variants}
+        locked = {path.name for path in self._entries("locks")} - {"precision"}
+        with ExitStack() as stack:
+            stack.enter_context(self.lock())
+            for key in sorted({*names, *locked}):
+                stack.enter_context(self.lock_variant(key, names.get(key, key)))
+            yield
 
     def unused(self, grid: Grid) -> list[Path]:
         """Folders of variants and cells that the grid does not name, and what a killed run left beside them."""
         named = {"variants": {variant.key for variant in grid.variants}, "cells": {cell.key for cell in grid.cells}}
-        return [path for kind, keys in named.items() for path in self._folders(kind) if path.name not in keys]
+        return [path for kind, keys in named.items() for path in self._entries(kind) if path.name not in keys]
 
     def delete(self, paths: Sequence[Path]) -> None:
         """Delete what `unused` found."""
@@ -196,17 +373,6 @@ class Store(Cells, Variants):
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-
-    @contextmanager
-    def lock_all(self, grid: Grid) -> Iterator[None]:
-        """Hold the folder and every variant. Raises StoreBusy if any process is working on any of them."""
-        names = {variant.key: variant.name for variant in grid.variants}
-        locked = {path.name for path in self._folders("locks")} - {"precision"}
-        with ExitStack() as stack:
-            stack.enter_context(self.lock())
-            for key in sorted({*names, *locked}):
-                stack.enter_context(self.lock_variant(key, names.get(key, key)))
-            yield
 
 
 def _prompts(condition: Sequence[str | int]) -> str:

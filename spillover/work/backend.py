@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from ..engine.hf import Precision
@@ -21,21 +21,12 @@ if TYPE_CHECKING:
     from ..text.encode import Encoder
     from ..text.samples import Samples
 
-EngineName = Literal["shared", "plain"]
 Steps = Callable[[int, int, float], None]
 """Called with the step, the number of steps and the loss."""
 
 
-class HowToLoad(TypedDict):
-    """An adapter to put on top, whether code of the model's author may run, and the most tokens of a request."""
-
-    adapter: Path | None
-    trust: bool
-    longest: int
-
-
 class Backend(Protocol):
-    """What a run needs of a machine that computes."""
+    """What a run needs of a machine that computes. Here every method does it with torch."""
 
     def train(
         self,
@@ -48,32 +39,6 @@ class Backend(Protocol):
         steps: Steps,
     ) -> Json:
         """Train the model in `folder` on samples, and save it in `out`; returns what the receipt records of it."""
-
-    def load(
-        self, folder: Path, encoder: Encoder, precision: Precision, engine: EngineName, **how: Unpack[HowToLoad]
-    ) -> tuple[Engine, str | None]:
-        """An engine for a model, and why it is the plain one although `engine` is not."""
-
-    def precision(self, requested: str) -> Precision:
-        """What the precision of an experiment means on this machine. Raises ModelError for a device that is absent."""
-
-    def devices(self) -> Sequence[str]:
-        """The devices to use. Raises ModelError for a device that is absent."""
-
-
-class Torch:
-    """The backend that computes."""
-
-    def train(
-        self,
-        folder: Path,
-        built: Samples,
-        job: TrainJob,
-        experiment: Experiment,
-        out: Path,
-        precision: Precision,
-        steps: Steps,
-    ) -> Json:
         from ..engine.memory import free_memory
 
         free_memory()  # before the Trainer is imported: that allocates already
@@ -95,20 +60,36 @@ class Torch:
         return asdict(trained)
 
     def load(
-        self, folder: Path, encoder: Encoder, precision: Precision, engine: EngineName, **how: Unpack[HowToLoad]
+        self,
+        folder: Path,
+        encoder: Encoder,
+        precision: Precision,
+        experiment: Experiment,
+        adapter: Path | None,
+        longest: int,
     ) -> tuple[Engine, str | None]:
+        """An engine for a model, with an adapter on top if one is given; and why it is the plain one if nobody asked.
+
+        `longest` is the largest number of tokens of a request.
+        """
         from ..engine.hf import load_engine
         from ..engine.memory import free_memory
 
         free_memory()
-        return load_engine(folder, encoder, precision, engine, **how)
+        return load_engine(folder, encoder, precision, experiment.engine, adapter, experiment.trust, longest)
 
     def precision(self, requested: str) -> Precision:
+        """What the precision of an experiment means on this machine. Raises ModelError for a device that is absent."""
         from ..engine.hf import resolve_precision
 
         return resolve_precision(requested)
 
     def devices(self) -> Sequence[str]:
+        """The devices to use. Raises ModelError for a device that is absent."""
         from ..engine.hf import devices
 
         return devices()
+
+
+class Torch(Backend):
+    """The backend that computes."""

@@ -24,7 +24,7 @@ def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iter
         valid = store.valid(grid)
         unfinished = {cell.variant for cell in grid.cells if cell.key not in valid}
         done = [v for v in grid.variants if v.kind == "trained" and v.key not in unfinished]
-        sizes = {variant.key: store.weights_size(variant.key) for variant in done}
+        sizes = {variant.key: size_on_disk(store.variant_folder(variant.key)) for variant in done}
         stale = store.unused(grid) if unused else []
         total = sum(sizes.values()) + sum(map(size_on_disk, stale))
         if total < 1_000_000 and not stale:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
+from ..checks.rows import audit_run
 from ..errors import SpilloverError, StoreBusy, StoreError, did_you_mean
+from ..plan.grid import Grid
 from ..plan.jobs import Job
-from ..plan.plan import Plan
+from ..plan.plan import Plan, make_plan
+from ..plan.questions import kept
 from ..store.store import Store
-from . import planned
 from .backend import Backend, Torch
-from .failures import Failures
-from .left import Left
 from .processes import Pool, Relay
-from .progress import Quiet, Reporter
-from .session import Session
+from .progress import Reporter
+from .run import Run
+from .units import answer
+from .weights import find_or_train
 
 
 def execute(
@@ -33,50 +36,64 @@ def execute(
     """
     store.create()
     with store.lock():
-        return _execute(plan, store, reporter or Quiet(), backend or Torch())
+        write_plan(plan, store)
+        for training in plan.trainings:
+            with suppress(StoreBusy), store.lock_variant(training.variant.key, training.variant.name):
+                store.finish_if_trained(training.variant.key)
+        run = Run(plan, store, reporter or Reporter(), backend or Torch())
+        _execute(run)
+        return tuple(run.failures)
 
 
-def _execute(plan: Plan, store: Store, reporter: Reporter, backend: Backend) -> tuple[str, ...]:
-    planned.write(plan, store)
-    for training in plan.trainings:
-        with suppress(StoreBusy), store.lock_variant(training.variant.key, training.variant.name):
-            store.finish_if_trained(training.variant.key)
-    left, failures = Left(plan, store), Failures(store, reporter)
+def _execute(run: Run) -> None:
+    left, total = run.left, len(run.plan.grid.cells)
     todo = left.jobs()
-    total = len(plan.grid.cells)
-    reporter.start(total, total - left.cells, sum(map(left.work, todo)))
-    for training in plan.trainings:
-        with failures.others_go_on(training.variant.name):
-            left.drop_weights([training])
+    run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
+    for training in run.plan.trainings:
+        with run.others_go_on(training.variant.name):
+            left.drop_weights(training)
     if not todo:
-        return tuple(failures.lines)
-    store.forget_errors()
-    devices = backend.devices()
-    session = Session(plan, store, reporter, backend, failures, len(devices))
-    if len(devices) > 1:
-        left_over = Pool(store, devices, reporter, failures).work_off(left)
-    else:
-        left_over = _one_by_one(session, left, todo)
+        return
+    run.store.forget_errors()
+    devices = run.backend.devices()
+    run.prepare(len(devices))
+    left_over = Pool(run, devices).work_off() if len(devices) > 1 else _one_by_one(run, todo)
     for job in left_over:
-        what = f"{left.parents_missing(job)} could not be made, and it is made from that"
-        failures.record(job.variant.name, what, what)
-    return tuple(failures.lines)
+        run.failed(job.variant.name, f"{left.parents_missing(job)} could not be made, and it is made from that")
 
 
-def _one_by_one(session: Session, left: Left, todo: list[Job]) -> list[Job]:
+def _one_by_one(run: Run, todo: list[Job]) -> list[Job]:
     """Bring each job to its end; returns those that could not begin."""
-    run, left_over = session.run, []
+    left_over = []
     for job in todo:  # parents stand before their children
         name = job.variant.name
-        if not left.can_begin(job):
+        if not run.left.can_begin(job):
             left_over.append(job)
             continue
         try:
             with run.store.lock_variant(job.variant.key, name):
-                session.bring(job)
+                _bring(run, job)
         except StoreBusy as error:
-            run.failures.record(name, error.what, str(error))
+            run.failed(name, error.what, str(error))
     return left_over
+
+
+def _bring(run: Run, job: Job) -> None:
+    """Make what is missing of a variant: its weights, then its cells. The caller holds the variant's lock.
+
+    A failure is recorded, so that others go on. Raises StoreError for what the disk refuses.
+    """
+    key = job.variant.key
+    with run.others_go_on(job.variant.name):
+        run.store.finish_if_trained(key)
+        folder, weights = find_or_train(run, job)
+        run.left.look([key])  # after a training the weights may be what they were before
+        if run.left.missing[key]:
+            answer(run, job, folder, weights)
+        run.left.finish(job)
+
+
+# --- one variant of a planned folder --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -96,53 +113,84 @@ def work(
     The next variant is needed, its parents are made, and no other process holds it. Raises StoreError for a folder
     without a plan, for one whose data have changed, and for an unknown name; StoreBusy if another process holds `name`.
     """
-    reporter, backend = reporter or Quiet(), backend or Torch()
-    plan = planned.read(store)
+    run = Run(read_plan(store), store, reporter or Reporter(), backend or Torch())
+    left = run.left
     with ExitStack() as stack:
-        job = _named(plan, store, name, stack) if name is not None else _next(plan, store, stack)
-        failures, left = Failures(store, reporter), Left(plan, store)
-        if job is not None and job.variant.key in left.needed:
-            cells = sum(cell.variant == job.variant.key for cell in plan.grid.cells)
-            reporter.start(cells, cells - len(left.missing[job.variant.key]), left.work(job))
-            Session(plan, store, reporter, backend, failures).bring(job)
-    names = tuple(job.variant.name for job in Left(plan, store).jobs())
-    return Worked(job.variant.name if job else None, tuple(failures.lines), names)
+        job = _named(run, name, stack) if name is not None else _next(run, stack)
+        if job is not None and left.is_needed(job):
+            cells = sum(cell.variant == job.variant.key for cell in run.plan.grid.cells)
+            run.reporter.start(cells, cells - len(left.missing[job.variant.key]), left.work(job))
+            run.prepare()
+            _bring(run, job)
+    left.look(left.by_key)
+    names = tuple(one.variant.name for one in left.jobs())
+    return Worked(job.variant.name if job else None, tuple(run.failures), names)
 
 
 def work_for_parent(store: Store, name: str, backend: Backend | None = None) -> int:
     """`work`, in a process that a `Pool` started; returns the exit code."""
-    relay = Relay()
+    relay: Any = Relay()
     try:
         worked = work(store, name, relay, backend)
     except SpilloverError as error:
-        relay.refused(error)
+        relay.end("refused", type(error).__name__, error.what, error.where, error.allowed)
         return error.exit_code
-    relay.done()
+    relay.end("done")
     return 1 if worked.failures else 0
 
 
-def _named(plan: Plan, store: Store, name: str, stack: ExitStack) -> Job:
+def _named(run: Run, name: str, stack: ExitStack) -> Job:
     """The job of this name, locked until the stack is closed."""
-    job = next((job for job in plan.jobs if job.variant.name == name), None)
+    where = str(run.store.folder)
+    job = next((job for job in run.plan.jobs if job.variant.name == name), None)
     if job is None:
-        names = [job.variant.name for job in plan.jobs]
-        raise StoreError(f"no variant {name!r}", where=str(store.folder), allowed=did_you_mean(name, names))
-    left = Left(plan, store)
-    if not left.can_begin(job):
-        what = f"{name!r} is made from {left.parents_missing(job)}, which is not there"
-        raise StoreError(what, where=str(store.folder), allowed="work on that first")
-    stack.enter_context(store.lock_variant(job.variant.key, name))
+        names = [job.variant.name for job in run.plan.jobs]
+        raise StoreError(f"no variant {name!r}", where=where, allowed=did_you_mean(name, names))
+    if not run.left.can_begin(job):
+        what = f"{name!r} is made from {run.left.parents_missing(job)}, which is not there"
+        raise StoreError(what, where=where, allowed="work on that first")
+    stack.enter_context(run.store.lock_variant(job.variant.key, name))
+    run.left.look([job.variant.key])
     return job
 
 
-def _next(plan: Plan, store: Store, stack: ExitStack) -> Job | None:
+def _next(run: Run, stack: ExitStack) -> Job | None:
     """The next job, locked until the stack is closed; None if there is none."""
-    left = Left(plan, store)
-    for job in left.jobs(longest_first=True):
+    for job in run.left.jobs(longest_first=True):
         with suppress(StoreBusy), ExitStack() as trial:
-            trial.enter_context(store.lock_variant(job.variant.key, job.variant.name))
-            # Another process may have done it, or made its parents, since `left` was made.
-            if left.can_begin(job) and job.variant.key in Left(plan, store).needed:
+            trial.enter_context(run.store.lock_variant(job.variant.key, job.variant.name))
+            run.left.look(run.left.by_key)  # another process may have done it, or made its parents
+            if run.left.can_begin(job) and run.left.is_needed(job):
                 stack.push(trial.pop_all())
                 return job
     return None
+
+
+# --- the plan in the folder -----------------------------------------------------------------------------
+
+
+def write_plan(plan: Plan, store: Store) -> None:
+    """Make `store` a folder that can be worked on. The grid is written last: it says that the rest is there."""
+    store.write_experiment(plan.experiment, plan.base, plan.data_dir)
+    store.write_claims(plan.experiment.claims)
+    store.write_audit(audit_run(plan))
+    for condition, sheet in plan.sheets.items():
+        store.write_prompts(condition, kept(sheet))
+    store.write_grid(plan.grid)
+
+
+def read_plan(store: Store) -> Plan:
+    """The plan of a folder, made again from its experiment.
+
+    Raises StoreError if that gives other variants or cells than were planned, as when a data file has changed.
+    """
+    grid = store.grid()
+    plan = make_plan(*store.experiment())
+    if _keys(plan.grid) != _keys(grid):
+        what = "its data, its model or the program have changed since it was planned"
+        raise StoreError(what, where=str(store.folder), allowed="plan it again: spillover plan FILE --write DIR")
+    return plan
+
+
+def _keys(grid: Grid) -> tuple[set[str], set[str]]:
+    return {variant.key for variant in grid.variants}, {cell.key for cell in grid.cells}

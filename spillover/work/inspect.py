@@ -33,6 +33,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ..errors import ModelError, StoreError
 from ..experiment.factors import Value
 from ..fingerprint import fingerprint
@@ -113,19 +115,11 @@ def read(folder: Path) -> dict[str, Inside]:
 
 def _parse(key: str, raw: dict[str, Any]) -> Inside:
     try:
-        raw["changes"] = tuple(
-            Change(**{**change, "singular_values": tuple(change["singular_values"])}) for change in raw["changes"]
-        )
-        raw["left_out"] = tuple(raw["left_out"])
-        raw["neutral"] = raw["neutral"] and _divergence(raw["neutral"])
-        raw["answers"] = raw["answers"] and {test: _divergence(one) for test, one in raw["answers"].items()}
-        return Inside(**raw)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"cannot be read: {error}", where=f"inside/{key}.json", allowed="delete it") from None
-
-
-def _divergence(raw: dict[str, Any]) -> Divergence:
-    return Divergence(tuple((nats, tokens) for nats, tokens in raw["passages"]))
+        return TypeAdapter(Inside).validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise StoreError(what, where=f"inside/{key}.json", allowed="delete it") from None
 
 
 class Inspector:
@@ -170,8 +164,9 @@ class Inspector:
             seen = {**self._changes(folder, weights), **self._divergences(engine)}
             inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
             check_variant_changed(inside, variant.factors.get("learning_rate"))
-            if variant.kind == "trained" or is_adapter(folder):
-                check_comparable(inside)
+            if len(inside.unproven) > 1 and (variant.kind == "trained" or is_adapter(folder)):
+                what = f"not proven to differ from the base: {inside.why_no_changes}; {inside.why_no_divergence}"
+                raise ModelError(what, allowed="weights in safetensors, of the base too, show it")
             inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
             self.store.write_inside(variant.key, asdict(inside))
             return inside.unproven
@@ -229,13 +224,6 @@ def check_variant_changed(seen: Inside, learning_rate: Value | None) -> None:
     if seen.merge_gap is not None and not seen.merge_gap <= MERGE_GAP[seen.precision]:
         what = f"its adapter answers differently when merged into the weights, by {seen.merge_gap:.2g} nats a token"
         raise ModelError(what, allowed=f"at most {MERGE_GAP[seen.precision]:g} is rounding")
-
-
-def check_comparable(seen: Inside) -> None:
-    """Raises ModelError if neither weights nor predictions could be compared with the base's."""
-    if seen.why_no_changes and seen.why_no_divergence:
-        what = f"not proven to differ from the base: {seen.why_no_changes}; {seen.why_no_divergence}"
-        raise ModelError(what, allowed="weights in safetensors, of the base too, show it")
 
 
 # --- the positions at which models are compared ---------------------------------------------------------------------

@@ -26,16 +26,10 @@ Prediction = dict[str, Any]
 
 def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Question]]) -> Iterator[Prediction]:
     """Predictions for rows of one unit, in the order the engine finishes them."""
-    requests: list[Request] = []
-    by_sheet: dict[int, list[int]] = {}
-    for number, (sheet, _) in enumerate(work):
-        by_sheet.setdefault(id(sheet), []).append(number)
-    placed: dict[int, Request] = {}
-    for numbers in by_sheet.values():
-        sheet = work[numbers[0]][0]
-        made = requests_for(sheet, [work[number][1] for number in numbers], encoder)
-        placed.update(zip(numbers, made, strict=True))
-    requests = [placed[number] for number in range(len(work))]
+    sheets = {id(sheet): sheet for sheet, _ in work}
+    rows = {key: [row for own, row in work if own is sheet] for key, sheet in sheets.items()}
+    made = {key: iter(requests_for(sheet, rows[key], encoder)) for key, sheet in sheets.items()}
+    requests = [next(made[id(sheet)]) for sheet, _ in work]
     # Sheets of one unit are of one task, so they all stop at a blank line or none does.
     stop = encoder.stop_rule() if all(sheet.stops for sheet, _ in work) else _never
     for number, answer in engine.run(requests, stop):

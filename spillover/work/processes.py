@@ -16,22 +16,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from math import inf
-from queue import Empty, SimpleQueue
+from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NoReturn
 
 from .. import errors
-from ..errors import SpilloverError, StoreBusy
+from ..errors import StoreBusy
 from ..plan.jobs import Job
-from ..store.store import Store
 from .devices import environment
-from .failures import Failures
-from .left import Left
-from .progress import Reporter
+from .run import Run
 
 GRACE_S = 60.0  # for a process that is done: loggers of trainings may have something to send yet
 CODE = "import sys; sys.path[:] = {path!r}; from spillover.cli import main; main()"  # the package of the parent
@@ -42,121 +38,99 @@ def command(folder: str, variant: str) -> list[str]:
     return [sys.executable, "-c", CODE.format(path=sys.path), "work", folder, "--variant", variant, "--relay"]
 
 
-class Process:
+class Process(Thread):
     """A process at work on one variant. Its messages go into `inbox`, then None when it has ended."""
 
-    def __init__(self, job: Job, device: str, store: Store, threads: int, inbox: SimpleQueue[Any]) -> None:
-        self.job, self.device, self.doing = job, device, f"{device} starting"
-        self.has_reported, self.deadline = False, inf
+    def __init__(self, run: Run, job: Job, device: str, at_once: int, inbox: SimpleQueue[Any]) -> None:
+        super().__init__(daemon=True)
+        self.name, self.device, self.inbox = job.variant.name, device, inbox
+        self.doing, self.has_reported = f"{device} starting", False
         self.popen = subprocess.Popen(
-            command(str(store.folder.absolute()), job.variant.name),
-            env=environment(device, threads),
+            command(str(run.store.folder.absolute()), job.variant.name),
+            env=environment(device, at_once),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             encoding="utf-8",
             start_new_session=True,
         )
-        Thread(target=self._listen, args=(inbox,), daemon=True).start()
+        self.start()
 
-    def _listen(self, inbox: SimpleQueue[Any]) -> None:
-        assert self.popen.stdout is not None
-        with self.popen.stdout as lines:
-            for line in lines:
+    def run(self) -> None:
+        """Listen until the process has closed its output, which it does when it is done, and then end it."""
+        with self.popen as popen:
+            assert popen.stdout is not None
+            for line in popen.stdout:
                 with suppress(ValueError):  # a process that is killed may leave half a line
-                    inbox.put((self, json.loads(line)))
-        inbox.put((self, None))
+                    self.inbox.put((self, json.loads(line)))
+            with suppress(subprocess.TimeoutExpired):
+                popen.wait(GRACE_S)
+            popen.kill()
+        self.inbox.put((self, None))
 
-    def kill(self) -> int:
-        """End the process, if it has not ended; returns its exit code."""
-        self.popen.kill()
-        return self.end()
-
-    def end(self) -> int:
-        assert self.popen.stdin is not None
-        self.popen.stdin.close()
-        return self.popen.wait()
+    def death(self) -> str:
+        """How the process ended."""
+        code = self.popen.returncode
+        if code >= 0:
+            return f"{self.device}: its process ended with exit code {code}"
+        name = signal.Signals(-code).name
+        why = " (as Linux does where memory runs out: fewer devices at once need less)" if name == "SIGKILL" else ""
+        return f"{self.device}: its process was killed by {name}{why}"
 
 
 class Pool:
     """Processes on several devices, at most one on each at a time."""
 
-    def __init__(self, store: Store, devices: Sequence[str], reporter: Reporter, failures: Failures) -> None:
-        self.store, self.reporter, self.failures = store, reporter, failures
-        self.devices, self.free = devices, list(devices)
+    def __init__(self, run: Run, devices: Sequence[str]) -> None:
+        self.run, self.free = run, list(devices)
         self.inbox: SimpleQueue[Any] = SimpleQueue()
         self.running: list[Process] = []
 
-    def work_off(self, left: Left) -> list[Job]:
+    def work_off(self) -> list[Job]:
         """Bring every job to its end; returns those that could not begin.
 
         What a process refuses is raised here, such as a full disk. No process is left in any case.
         """
+        left = self.run.left
         waiting = left.jobs(longest_first=True)
-        at_once = min(len(self.devices), len(waiting))
+        at_once = min(len(self.free), len(waiting))
         try:
             while True:
                 for job in [job for job in waiting if left.can_begin(job)][: len(self.free)]:
                     waiting.remove(job)
-                    self.running.append(Process(job, self.free.pop(0), self.store, at_once, self.inbox))
+                    self.running.append(Process(self.run, job, self.free.pop(0), at_once, self.inbox))
                 if not self.running:
                     return waiting
-                self._hear()
-                for late in self.running:
-                    if time.monotonic() > late.deadline:
-                        late.popen.kill()
+                self._hear(*self.inbox.get())
         finally:
             for process in self.running:
-                process.kill()
+                process.popen.kill()
+            for process in self.running:
+                process.join()
 
-    def _hear(self) -> None:
-        """Wait for a message of any process, and act on it."""
-        try:
-            process, message = self.inbox.get(timeout=1.0)
-        except Empty:
-            return
-        if message is None:
-            self._ended(process)
-            return
-        kind, *values = message
-        match kind:
-            case "done":
-                process.has_reported, process.deadline = True, time.monotonic() + GRACE_S
-            case "refused":
+    def _hear(self, process: Process, message: list[Any] | None) -> None:
+        """Act on a message of a process, or on its end."""
+        run = self.run
+        match message:
+            case None:
+                self.running.remove(process)
+                self.free.append(process.device)
+                if not process.has_reported:
+                    run.failed(process.name, process.death())
+            case ["done"]:
                 process.has_reported = True
-                self._refused(process.job.variant.name, *values)
-            case "failed":
+            case ["refused", kind, what, where, allowed]:
                 process.has_reported = True
-                self.failures.add(*values)
-            case "doing":
-                process.doing = f"{process.device} {values[0]}"
-                self.reporter.doing("\n".join(one.doing for one in self.running))
-            case "start":  # this process has reported all of the work at once
-                pass
-            case _:
-                getattr(self.reporter, kind)(*values)
-
-    def _ended(self, process: Process) -> None:
-        code = process.end()
-        self.running.remove(process)
-        self.free.append(process.device)
-        if not process.has_reported:
-            why = f"{process.device}: {_death(code)}"
-            self.failures.record(process.job.variant.name, why, why)
-
-    def _refused(self, variant: str, kind: str, what: str, where: str | None, allowed: str | None) -> None:
-        error = getattr(errors, kind)(what, where=where, allowed=allowed)
-        if not isinstance(error, StoreBusy):
-            raise error
-        self.failures.record(variant, what, str(error))
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name
-    why = " (as Linux does where memory runs out: fewer devices at once need less)" if name == "SIGKILL" else ""
-    return f"its process was killed by {name}{why}"
+                error = getattr(errors, kind)(what, where=where, allowed=allowed)
+                if not isinstance(error, StoreBusy):
+                    raise error
+                run.failed(process.name, what, str(error))
+            case ["failed", line]:
+                run.add_failure(line)
+            case ["doing", what]:
+                process.doing = f"{process.device} {what}"
+                run.reporter.doing("\n".join(one.doing for one in self.running))
+            case ["say" | "worked" | "cell" as call, *values]:  # not "start": this process has reported all of the work
+                getattr(run.reporter, call)(*values)
 
 
 # --- in the process that was started ----------------------------------------------------------------------------------
@@ -175,6 +149,9 @@ class Relay:
         os.dup2(2, 1)
         Thread(target=_end_with_parent, daemon=True).start()
 
+    def __getattr__(self, call: str) -> Callable[..., None]:
+        return partial(self._send, call)
+
     def _send(self, *message: Any) -> None:
         try:
             self.out.write(json.dumps(message) + "\n")
@@ -182,31 +159,10 @@ class Relay:
         except OSError:
             os._exit(1)
 
-    def start(self, cells: int, cells_done: int, work: float) -> None:
-        self._send("start", cells, cells_done, work)
-
-    def say(self, line: str) -> None:
-        self._send("say", line)
-
-    def doing(self, what: str) -> None:
-        self._send("doing", what)
-
-    def worked(self, work: float) -> None:
-        self._send("worked", work)
-
-    def cell(self) -> None:
-        self._send("cell")
-
-    def failed(self, line: str) -> None:
-        self._send("failed", line)
-
-    def done(self) -> None:
-        """Report that the variant is at its end, with or without failures."""
-        self._send("done")
-
-    def refused(self, error: SpilloverError) -> None:
-        """Report an error that the parent is to raise."""
-        self._send("refused", type(error).__name__, error.what, error.where, error.allowed)
+    def end(self, *message: Any) -> None:
+        """Send the last message, `done` or `refused`. The parent then waits for the end of this process."""
+        self._send(*message)
+        self.out.close()
 
 
 def _end_with_parent() -> NoReturn:

@@ -7,8 +7,6 @@ time left is the work left (tokens to be trained, scored and generated, as the p
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -16,30 +14,20 @@ from rich.progress import BarColumn, Progress, TextColumn
 LOG_EVERY_S = 15.0
 
 
-class Reporter(Protocol):
-    """What a run reports to. `work` is in tokens, for the time left; `what` has a line for each device."""
+class Reporter:
+    """What a run reports to; this one shows nothing. `work` is in tokens; `what` has a line for each device."""
 
     def start(self, cells: int, cells_done: int, work: float) -> None: ...
     def say(self, line: str) -> None: ...
     def doing(self, what: str) -> None: ...
     def worked(self, work: float) -> None: ...
     def cell(self) -> None: ...
-    def failed(self, line: str) -> None: ...
+    def failed(self, line: str) -> None:
+        self.say(line)
 
 
-class Quiet:
-    """A `Reporter` that shows nothing."""
-
-    def start(self, cells: int, cells_done: int, work: float) -> None: ...
-    def say(self, line: str) -> None: ...
-    def doing(self, what: str) -> None: ...
-    def worked(self, work: float) -> None: ...
-    def cell(self) -> None: ...
-    def failed(self, line: str) -> None: ...
-
-
-class LiveReporter:
-    """A `Reporter` on a rich console. Use as a context manager."""
+class LiveReporter(Reporter):
+    """Shows progress on a rich console. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -60,19 +48,15 @@ class LiveReporter:
         self.bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
     def start(self, cells: int, cells_done: int, work: float) -> None:
         self.cells, self.done, self.work = cells, cells_done, max(work, 1.0)
         self.began = time.monotonic()
         if cells_done:
-            self.say(
-                f"{cells_done} of {cells} cells are there already"
-                + ("; nothing to compute" if cells_done == cells else "")
-            )
+            rest = "; nothing to compute" if cells_done == cells else ""
+            self.say(f"{cells_done} of {cells} cells are there already{rest}")
         self._show()
 
     def say(self, line: str) -> None:
@@ -90,22 +74,17 @@ class LiveReporter:
         self.done += 1
         self._show()
 
-    def failed(self, line: str) -> None:
-        self.say(line)
-
     def _show(self) -> None:
         count = f"{self.done} of {self.cells} cells · {self._left()}"
-        self.bar.update(
-            self.task, description=self.what or "starting", completed=min(1.0, self.worked_off / self.work), count=count
-        )
+        share = min(1.0, self.worked_off / self.work)
+        self.bar.update(self.task, description=self.what or "starting", completed=share, count=count)
         now = time.monotonic()
         if not self.console.is_terminal and self.what and now - self.logged > LOG_EVERY_S:
             self.logged = now
             self.say(f"{self.what.replace(chr(10), '; ')} · {count}")
 
     def _left(self) -> str:
-        share = self.worked_off / self.work
-        elapsed = time.monotonic() - self.began
+        share, elapsed = self.worked_off / self.work, time.monotonic() - self.began
         if share < 0.02:
             return "time left: measuring"
         return f"time left: {duration(elapsed * max(0.0, 1 - share) / share)}"

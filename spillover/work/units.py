@@ -1,4 +1,4 @@
-"""Answering the cells of a variant, a unit (test set x prompt format) at a time.
+"""Answering the cells of a variant that are missing, a unit (test set x prompt format) at a time.
 
 A unit is cut into chunks, and the answers of a chunk are stored together, so a run that was killed goes on in the
 middle of a unit. What is batched together depends only on the unit and on what whole cells had answered before, not on
@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 
-from ..engine.port import Engine, Work
+from ..engine.port import Engine
 from ..plan.cost import CHARACTERS_A_TOKEN, characters, unit_work
 from ..plan.grid import Cell
+from ..plan.jobs import Job
 from ..plan.questions import Question, Sheet
 from ..plan.rules import RULES
 from ..store.store import Json
 from ..text.encode import Encoder
-from .context import Context
 from .predict import Prediction, predict
+from .run import Run
 
 CHUNK_TOKENS = 50_000  # of work; a run that was killed computes at most this much again: a minute or two on two cores
 
@@ -35,12 +37,31 @@ class Respondent:
     known: Mapping[str, Prediction]
 
 
-def answer_unit(
-    run: Context, who: Respondent, unit: str, parts: Sequence[tuple[Cell, Sheet]], missing: set[str]
-) -> None:
+def answer(run: Run, job: Job, folder: Path, weights: str) -> None:
+    """Load a variant, inspect it, and answer what is missing of it. If a unit fails, the others go on."""
+    variant, name = job.variant, job.variant.name
+    run.reporter.doing(f"{name}: loading")
+    encoder = run.encoder_of(job, folder)
+    run.inspector.prepare(variant, weights, lambda: run.load(run.model.folder, run.plan.encoder)[0])
+    engine, why_plain = run.load(folder, encoder)
+    if why_plain:
+        run.reporter.say(f"{name}: no shared prefixes ({why_plain}); the plain engine answers, slower")
+    run.reporter.doing(f"{name}: what changed inside")
+    for unproven in run.inspector.inspect(variant, folder, weights, engine):
+        run.reporter.say(f"{name}: {unproven}")
+    who = Respondent(engine, encoder, weights, why_plain, run.store.known_rows(variant.key, weights))
+    for unit, parts in run.plan.units(variant):
+        if any(cell.key in run.left.missing[variant.key] for cell, _ in parts):
+            what = f"{name}: {parts[0][0].test}, {parts[0][0].prompt}"
+            run.reporter.doing(what)
+            with run.others_go_on(what):
+                _answer_unit(run, who, unit, parts)
+
+
+def _answer_unit(run: Run, who: Respondent, unit: str, parts: Sequence[tuple[Cell, Sheet]]) -> None:
     """Answer what is missing of a unit, and write its cells."""
-    partial = f"{unit}-{who.weights[:8]}"
-    todo = [(cell, sheet) for cell, sheet in parts if cell.key in missing]
+    partial, work_done = f"{unit}-{who.weights[:8]}", who.engine.work
+    todo = [(cell, sheet) for cell, sheet in parts if cell.key in run.left.missing[cell.variant]]
     wanted = {q.prompt_hash: (sheet, q) for q, sheet in _nested(todo) if q.prompt_hash not in who.known}
     answered, works = run.store.partial(partial)
     cost = unit_work(todo)
@@ -48,20 +69,18 @@ def answer_unit(
         if all(question.prompt_hash in answered for _, question in chunk):
             run.reporter.worked(cost * len(chunk) / len(wanted))
             continue
-        before, fresh = Work(**vars(who.engine.work)), []
+        before, fresh = dict(vars(work_done)), []
         for prediction in predict(who.engine, who.encoder, chunk):
             fresh.append(prediction)
             run.reporter.worked(cost / len(wanted))
-        works.append({name: value - getattr(before, name) for name, value in vars(who.engine.work).items()})
+        works.append({name: value - before[name] for name, value in vars(work_done).items()})
         run.store.append_partial(partial, fresh, works[-1])
         answered.update((prediction["prompt_hash"], prediction) for prediction in fresh)
     # A run that was killed may have written some of the cells that these answers are for: those have their share.
-    total = sum(
-        characters(sheet)
-        for cell, sheet in parts
-        if cell.key in missing or any(question.prompt_hash in answered for question in sheet.questions)
-    )
-    spent = {name: sum(work[name] for work in works) / total for name in vars(who.engine.work)}
+    missing = {cell.key for cell, _ in todo}
+    shares = [s for cell, s in parts if cell.key in missing or any(q.prompt_hash in answered for q in s.questions)]
+    total = sum(map(characters, shares))
+    spent = {name: sum(work[name] for work in works) / total for name in vars(work_done)}
     answers = {**who.known, **answered}
     for cell, sheet in todo:
         _write_cell(run, who, cell, sheet, answers, spent)
@@ -69,7 +88,7 @@ def answer_unit(
 
 
 def _write_cell(
-    run: Context,
+    run: Run,
     who: Respondent,
     cell: Cell,
     sheet: Sheet,
@@ -79,17 +98,16 @@ def _write_cell(
     """One cell of a unit, which is computed as one: `spent` is the unit's work for each character of its rows."""
     share = characters(sheet)
     work: Json = {name: value * share if name == "seconds" else round(value * share) for name, value in spent.items()}
-    receipt = {
-        "cell": cell.key,
-        "variant": cell.variant,
-        "weights": who.weights,
-        "rules": RULES,
-        "tokenizer": run.plan.encoder.identity,
-        "engine": "plain" if who.why_plain or run.plan.experiment.engine == "plain" else "shared",
-        "why_plain": who.why_plain,
+    receipt = run.receipt(
+        cell=cell.key,
+        variant=cell.variant,
+        weights=who.weights,
+        rules=RULES,
+        tokenizer=run.plan.encoder.identity,
+        engine="plain" if who.why_plain else run.plan.experiment.engine,
+        why_plain=who.why_plain,
         **work,
-        **run.receipt(),
-    }
+    )
     rows = [_as_answer_to(question, answers[question.prompt_hash]) for question in sheet.questions]
     run.store.write_cell(cell.key, rows, receipt)
     run.reporter.cell()

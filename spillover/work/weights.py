@@ -6,13 +6,10 @@ import shutil
 from pathlib import Path
 
 from .. import models
-from ..errors import ModelError
 from ..plan.cost import train_work
-from ..plan.jobs import BaseJob, ExistingJob, Job, TrainJob
-from ..plan.plan import Plan
-from ..text.encode import Encoder
+from ..plan.jobs import ExistingJob, Job, TrainJob
 from ..text.samples import build_samples
-from .context import Context
+from .run import Run
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -24,44 +21,21 @@ TOKENIZER_FILES = (
 )
 
 
-def find_or_train(run: Context, job: Job) -> tuple[Path, str]:
+def find_or_train(run: Run, job: Job) -> tuple[Path, str]:
     """The folder of a variant's weights, and their hash."""
-    if isinstance(job, BaseJob):
-        return run.model.folder, models.weights_sha256(run.model.folder, run.plan.experiment.trust)
-    if isinstance(job, ExistingJob):
-        folder = existing_folder(run.plan, job)
+    if not isinstance(job, TrainJob):
+        folder = run.existing_folder(job) if isinstance(job, ExistingJob) else run.model.folder
         return folder, models.weights_sha256(folder, run.plan.experiment.trust)
     key = job.variant.key
-    if run.store.were_changed(key):
+    weights = run.store.weights(key)
+    if weights and run.store.has_weights(key):
+        return run.store.variant_folder(key), weights
+    if weights == "":
         run.reporter.say(f"{job.variant.name}: its weights have changed on disk; training it again")
-    elif run.store.has_weights(key):
-        return run.store.variant_folder(key), str(run.store.present_weights(key))
     return _train(run, job)
 
 
-def existing_folder(plan: Plan, job: ExistingJob) -> Path:
-    """The folder of a checkpoint or adapter from elsewhere."""
-    return models.resolve(job.path, plan.base, None, plan.experiment.trust).folder
-
-
-def encoder_of(plan: Plan, job: Job, folder: Path) -> Encoder:
-    """The encoder of a variant. An existing checkpoint may bring its own tokenizer, such as one with another end token.
-
-    Raises ModelError if it turns prompts into other ids.
-    """
-    if not isinstance(job, ExistingJob) or not (folder / "tokenizer.json").exists():
-        return plan.encoder
-    own, texts = Encoder.load(folder), [sheet.questions[0].text for sheet in plan.sheets.values()]
-    if any(own.text_ids(text) != plan.encoder.text_ids(text) for text in texts):
-        raise ModelError(
-            "its tokenizer makes other tokens of the prompts than the base model's, so answers cannot be paired",
-            where=f"variants: {job.variant.name} ({folder})",
-            allowed="checkpoints of the model under `model`",
-        )
-    return own
-
-
-def _train(run: Context, job: TrainJob) -> tuple[Path, str]:
+def _train(run: Run, job: TrainJob) -> tuple[Path, str]:
     variant, name, experiment = job.variant, job.variant.name, run.plan.experiment
     run.reporter.doing(f"{name}: training")
     built = build_samples(
@@ -97,21 +71,20 @@ def _train(run: Context, job: TrainJob) -> tuple[Path, str]:
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")
     _copy_tokenizer(run.model.folder, making)
     weights = models.weights_sha256(making)
-    receipt = {
-        "variant": variant.key,
-        "name": name,
-        "recipe": job.recipe.content(),
-        "factors": dict(variant.factors),
-        "base": run.model.identity,
-        "source": job.rows.source,
-        "rows": len(built.samples),
-        "rows_shortened": built.rows_shortened,
-        "rows_dropped": built.rows_dropped,
-        "demonstrations": [demo.doc_id for demo in job.demos],
-        "weights": weights,
+    receipt = run.receipt(
+        variant=variant.key,
+        name=name,
+        recipe=job.recipe.content(),
+        factors=dict(variant.factors),
+        base=run.model.identity,
+        source=job.rows.source,
+        rows=len(built.samples),
+        rows_shortened=built.rows_shortened,
+        rows_dropped=built.rows_dropped,
+        demonstrations=[demo.doc_id for demo in job.demos],
+        weights=weights,
         **trained,
-        **run.receipt(),
-    }
+    )
     return run.store.finish_variant(variant.key, receipt), weights
 
 

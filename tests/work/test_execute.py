@@ -15,7 +15,7 @@ from spillover.errors import StoreBusy
 from spillover.store.store import Store
 from spillover.work import units
 from spillover.work.execute import execute
-from spillover.work.progress import Quiet
+from spillover.work.progress import Reporter
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_a_run_fills_every_cell_and_a_second_run_does_nothing(tmp_path: Path) ->
 def test_auto_goes_on_in_the_precision_in_which_the_folder_was_begun(tmp_path: Path) -> None:
     """On a machine that would take another: otherwise a variant is compared with a base that was rounded otherwise."""
 
-    class Told(Quiet):
+    class Told(Reporter):
         def __init__(self) -> None:
             self.lines: list[str] = []
 

@@ -28,7 +28,7 @@ from spillover.work import inspect as inside
 from spillover.work.backend import Torch
 from spillover.work.execute import execute
 from spillover.work.inspect import Divergence, Inside, Inspector, check_variant_changed
-from spillover.work.progress import Quiet
+from spillover.work.progress import Reporter
 
 WORDS = ["two", "three", "four", "five", "six", "seven"]
 
@@ -253,7 +253,7 @@ def test_what_is_refused(changes: dict[str, Any], words: tuple[str, ...]) -> Non
 # --- what cannot be compared ----------------------------------------------------------------------------------------
 
 
-class Said(Quiet):
+class Said(Reporter):
     """What a run says."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ from spillover.plan.plan import Plan
 from spillover.store.store import Store
 from spillover.work import processes
 from spillover.work.execute import execute
-from spillover.work.progress import Quiet
+from spillover.work.progress import Reporter
 
 FT, FTICL = "parity-ft", "parity-fticl2"
 FEW = """
@@ -69,7 +69,7 @@ def whole(file: Path) -> dict[str, str]:
     return contents(file.parent / "whole")
 
 
-class Heard(Quiet):
+class Heard(Reporter):
     """A reporter that remembers."""
 
     def __init__(self) -> None:

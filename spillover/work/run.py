@@ -1,0 +1,132 @@
+"""A run: what its steps share, what it prepares before anything is computed, and what failed."""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import models
+from ..checks.check import disk
+from ..checks.prompts import longest_prompts
+from ..errors import ModelError, SpilloverError, StoreError
+from ..plan.jobs import ExistingJob, Job
+from ..plan.plan import Plan
+from ..store.store import Json, Store
+from ..text.encode import Encoder
+from .backend import Backend
+from .inspect import Inspector
+from .left import Left
+from .progress import Reporter
+
+if TYPE_CHECKING:
+    from ..engine.hf import Precision
+    from ..engine.port import Engine
+
+
+class Run:
+    """Work on a plan in this process. `failures` has a line for each variant or unit that failed."""
+
+    def __init__(self, plan: Plan, store: Store, reporter: Reporter, backend: Backend) -> None:
+        self.plan, self.store, self.reporter, self.backend = plan, store, reporter, backend
+        self.left = Left(plan, store)
+        self.failures: list[str] = []
+
+    def prepare(self, devices: int = 1) -> None:
+        """Get ready to compute. Whatever would stop a run hours later is raised here, as a SpilloverError.
+
+        That is a prompt that the model cannot hold, a disk that is too small for `devices` trainings at once, or a
+        model that is not there.
+        """
+        plan, trust = self.plan, self.plan.experiment.trust
+        self.precision = self._settle_precision()
+        probes = longest_prompts(plan)
+        for _ in disk(plan, self.store.folder, self.store.done(plan.grid), devices):
+            pass
+        self.model = models.resolve(plan.experiment.model, plan.base, self.reporter.say, trust)
+        self.inspector = Inspector(plan, self.store, self.model.folder, self.precision)
+        # Only the prompts with most bytes were encoded: another may have some tokens more.
+        self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
+        for job in plan.jobs:
+            if isinstance(job, ExistingJob):
+                self.encoder_of(job, self.existing_folder(job))
+
+    def _settle_precision(self) -> Precision:
+        """What `auto` means is settled once a folder, so that its scores stay comparable."""
+        requested = self.plan.experiment.precision
+        here = self.backend.precision(requested)
+        settled: Precision = self.store.precision(lambda: here) if requested == "auto" else here  # type: ignore[assignment]
+        if settled != here:
+            self.reporter.say(f"going on in {settled}, as this folder was begun; `precision: {here}` would start over")
+        return settled
+
+    def load(self, folder: Path, encoder: Encoder) -> tuple[Engine, str | None]:
+        """An engine for a model or an adapter of it, and why it is the plain one if nobody asked for that."""
+        adapter = folder if models.is_adapter(folder) else None
+        whole, experiment = self.model.folder if adapter else folder, self.plan.experiment
+        return self.backend.load(whole, encoder, self.precision, experiment, adapter=adapter, longest=self.longest)
+
+    def existing_folder(self, job: ExistingJob) -> Path:
+        """The folder of a checkpoint or adapter from elsewhere."""
+        return models.resolve(job.path, self.plan.base, None, self.plan.experiment.trust).folder
+
+    def encoder_of(self, job: Job, folder: Path) -> Encoder:
+        """The encoder of a variant. An existing checkpoint may bring its own, such as one with another end token.
+
+        Raises ModelError if it turns prompts into other ids.
+        """
+        planned = self.plan.encoder
+        if not isinstance(job, ExistingJob) or not (folder / "tokenizer.json").exists():
+            return planned
+        own, texts = Encoder.load(folder), [sheet.questions[0].text for sheet in self.plan.sheets.values()]
+        if any(own.text_ids(text) != planned.text_ids(text) for text in texts):
+            raise ModelError(
+                "its tokenizer makes other tokens of the prompts than the base model's, so answers cannot be paired",
+                where=f"variants: {job.variant.name} ({folder})",
+                allowed="checkpoints of the model under `model`",
+            )
+        return own
+
+    def receipt(self, **own: object) -> Json:
+        """A receipt: what it records itself, and what every receipt records of the machine."""
+        from ..engine import memory
+
+        return {
+            **own,
+            "device": memory.device_name(),
+            "machine": platform.node(),
+            "threads": memory.threads(),
+            "precision": self.precision,
+            "versions": models.versions(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    # --- failures ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def others_go_on(self, what: str) -> Iterator[None]:
+        """Record an error of a variant or unit, so that the others go on. An error of the store stops the run."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            if "No space left" in str(error):  # as torch and safetensors report it, in errors of their own
+                raise StoreError(f"no space left on the disk while at {what}", where=str(self.store.folder)) from None
+            first = str(error).splitlines()[0] if str(error) else ""
+            why = first if isinstance(error, SpilloverError) else f"{type(error).__name__}: {first}"
+            self.failed(what, why, traceback.format_exc())
+
+    def failed(self, what: str, why: str, text: str | None = None) -> None:
+        """Record that something failed; `text` says all that is known of it."""
+        path = self.store.write_error(what, text or why)
+        self.add_failure(f"{what} failed: {why} (all of it in {path})")
+
+    def add_failure(self, line: str) -> None:
+        """Add a line whose details are stored already."""
+        self.failures.append(line)
+        self.reporter.failed(line)
