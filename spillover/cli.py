@@ -149,7 +149,7 @@ def run(
     ] = None,
 ) -> None:
     """Train and evaluate what is missing, then write tables and report. Run it again to continue after a stop."""
-    from .work.devices import choose
+    from .work.processes import choose
 
     if device is not None:
         choose(device)
@@ -173,9 +173,9 @@ def work(
     """Train and evaluate one variant of a planned folder. Many processes may do so at once."""
     from .report.plan import where_it_stands
     from .store.store import Store
-    from .work.devices import choose
     from .work.execute import work as bring
     from .work.execute import work_for_parent
+    from .work.processes import choose
     from .work.progress import LiveReporter
 
     if next_one == (variant is not None):

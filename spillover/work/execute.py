@@ -22,7 +22,7 @@ from .backend import Backend, Torch
 from .processes import Pool, Relay
 from .progress import Reporter
 from .run import Run
-from .units import answer
+from .units import Respondent
 from .weights import find_or_train
 
 
@@ -41,40 +41,33 @@ def execute(
             with suppress(StoreBusy), store.lock_variant(training.variant.key, training.variant.name):
                 store.finish_if_trained(training.variant.key)
         run = Run(plan, store, reporter or Reporter(), backend or Torch())
-        _execute(run)
+        left, todo, total = run.left, run.left.jobs(), len(plan.grid.cells)
+        run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
+        for training in plan.trainings:
+            with run.others_go_on(training.variant.name):
+                left.drop_weights(training)
+        if todo:
+            store.forget_errors()
+            devices = run.backend.devices()
+            run.prepare(len(devices))
+            left_over = Pool(run, devices).work_off() if len(devices) > 1 else _one_by_one(run, todo)
+            for job in left_over:
+                run.failed(job.variant.name, f"{left.parents_missing(job)} could not be made, and it is made from that")
         return tuple(run.failures)
-
-
-def _execute(run: Run) -> None:
-    left, total = run.left, len(run.plan.grid.cells)
-    todo = left.jobs()
-    run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
-    for training in run.plan.trainings:
-        with run.others_go_on(training.variant.name):
-            left.drop_weights(training)
-    if not todo:
-        return
-    run.store.forget_errors()
-    devices = run.backend.devices()
-    run.prepare(len(devices))
-    left_over = Pool(run, devices).work_off() if len(devices) > 1 else _one_by_one(run, todo)
-    for job in left_over:
-        run.failed(job.variant.name, f"{left.parents_missing(job)} could not be made, and it is made from that")
 
 
 def _one_by_one(run: Run, todo: list[Job]) -> list[Job]:
     """Bring each job to its end; returns those that could not begin."""
     left_over = []
     for job in todo:  # parents stand before their children
-        name = job.variant.name
         if not run.left.can_begin(job):
             left_over.append(job)
             continue
         try:
-            with run.store.lock_variant(job.variant.key, name):
+            with run.store.lock_variant(job.variant.key, job.variant.name):
                 _bring(run, job)
         except StoreBusy as error:
-            run.failed(name, error.what, str(error))
+            run.failed(job.variant.name, error.what, str(error))
     return left_over
 
 
@@ -88,8 +81,8 @@ def _bring(run: Run, job: Job) -> None:
         run.store.finish_if_trained(key)
         folder, weights = find_or_train(run, job)
         run.left.look([key])  # after a training the weights may be what they were before
-        if run.left.missing[key]:
-            answer(run, job, folder, weights)
+        if missing := run.left.missing[key]:
+            Respondent(run, job, folder, weights).answer(missing)
         run.left.finish(job)
 
 

@@ -110,15 +110,11 @@ class Inside:
 
 def read(folder: Path) -> dict[str, Inside]:
     """What was measured inside the variants of an output folder, by key. Raises StoreError for a broken file."""
-    return {key: _parse(key, raw) for key, raw in Store(folder).inside().items()}
-
-
-def _parse(key: str, raw: dict[str, Any]) -> Inside:
     try:
-        return TypeAdapter(Inside).validate_python(raw)
+        return TypeAdapter(dict[str, Inside]).validate_python(Store(folder).inside())
     except ValidationError as error:
-        first = error.errors()[0]
-        what = f"cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        (key, *place), what = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        what = f"cannot be read: {'.'.join(map(str, place))}: {what}"
         raise StoreError(what, where=f"inside/{key}.json", allowed="delete it") from None
 
 
@@ -140,11 +136,10 @@ class Inspector:
     def knows(self, variant: Variant, weights: str | None = None) -> bool:
         """Whether a variant was inspected already, with these weights (None: any) and at these positions."""
         try:
-            raw = self.store.inside_of(variant.key)
-            seen = None if raw is None else _parse(variant.key, raw)
+            seen = self.store.inside_of(variant.key) or {}
         except StoreError:  # broken: it is measured again
             return False
-        return seen is not None and seen.sample == self.sample and weights in (None, seen.weights)
+        return seen.get("sample") == self.sample and weights in (None, seen.get("weights"))
 
     def prepare(self, variant: Variant, weights: str, load_base: Callable[[], Engine]) -> None:
         """Before a variant is loaded: compute what the base predicts, if that will be needed and is not known yet."""

@@ -24,9 +24,8 @@ from threading import Thread
 from typing import Any, NoReturn
 
 from .. import errors
-from ..errors import StoreBusy
+from ..errors import SpilloverError, StoreBusy
 from ..plan.jobs import Job
-from .devices import environment
 from .run import Run
 
 GRACE_S = 60.0  # for a process that is done: loggers of trainings may have something to send yet
@@ -131,6 +130,44 @@ class Pool:
                 run.reporter.doing("\n".join(one.doing for one in self.running))
             case ["say" | "worked" | "cell" as call, *values]:  # not "start": this process has reported all of the work
                 getattr(run.reporter, call)(*values)
+
+
+# --- devices: a process that is started is told to see only its own ---------------------------------------------------
+
+
+def choose(devices: str) -> None:
+    """Take the devices that `--device` names: one for this process, several for processes that it starts.
+
+    Works as long as torch is not imported yet. Whether they exist is found out once a model is needed
+    (`engine.hf.devices`): a run with nothing to do imports no torch.
+    """
+    names = devices.split(",")
+    are_gpus = all(kind == "cuda" and number.isdigit() for kind, _, number in (name.partition(":") for name in names))
+    if not (are_gpus or devices == "cuda" or set(names) == {"cpu"}):
+        allowed = "cpu, cuda, cuda:0, cuda:1, ..., or several of one kind: cuda:0,cuda:1"
+        raise SpilloverError(f"unknown device {devices!r}", where="--device", allowed=allowed)
+    os.environ["SPILLOVER_DEVICE"] = devices
+    if "cpu" in names or (are_gpus and len(names) == 1):
+        os.environ["CUDA_VISIBLE_DEVICES"] = _visible(names[0])
+
+
+def environment(device: str, processes: int) -> dict[str, str]:
+    """The environment of a process that uses this device only, beside others that share the processor's cores."""
+    own = {"SPILLOVER_DEVICE": device, "CUDA_VISIBLE_DEVICES": _visible(device)}
+    if not os.environ.get("OMP_NUM_THREADS"):
+        from ..engine.memory import threads
+
+        own["OMP_NUM_THREADS"] = str(max(1, threads() // processes))
+    return os.environ | own
+
+
+def _visible(device: str) -> str:
+    """CUDA_VISIBLE_DEVICES of a process that sees this device only. `cuda:N` counts those visible here, as in torch."""
+    number = device.partition(":")[2]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not number or visible is None:
+        return number
+    return dict(enumerate(visible.split(","))).get(int(number), "")
 
 
 # --- in the process that was started ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from spillover.engine import hf
 from spillover.errors import ModelError, SpilloverError
-from spillover.work.devices import choose, environment
+from spillover.work.processes import choose, environment
 
 
 @pytest.fixture(autouse=True)
