@@ -8,12 +8,14 @@ Shapes: q_1HND, k_1HMD, v_1HMD; H heads, N queries, M keys, D head width.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor, nn
 
-try:
+if find_spec(f"{__package__}.kernels"):
     from . import kernels
-except ImportError:
+else:
     kernels = None  # type: ignore[assignment]
 
 

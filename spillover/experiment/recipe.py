@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..errors import did_you_mean
 from .factors import Value
 from .fields import AtLeastOne, Listed, Names, Rates, Strict
 from .strategy import STRATEGIES, AllWeights, Demos, NoDemos, Strategies, Strategy, Weights
@@ -47,6 +48,15 @@ class TrainSpec(Strict):
     max_grad_norm: float = Field(1.0, ge=0)
     gradient_checkpointing: bool = False
     report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
+
+    @model_validator(mode="after")
+    def _partners_are_known(self) -> TrainSpec:
+        known = dict.fromkeys([*STRATEGIES, *(strategy.name for strategy in self.strategies)])
+        for strategy in self.strategies:
+            if strategy.against is not None and strategy.against not in known:
+                what = f"strategy {strategy.name!r} is compared with {strategy.against!r}, which is unknown"
+                raise ValueError(f"{what} ({did_you_mean(strategy.against, known)})")
+        return self
 
 
 NOT_IN_RECIPE: Mapping[str, str] = {
@@ -89,9 +99,10 @@ def recipes(strategy: Strategy, spec: TrainSpec, of_task: tuple[int, ...]) -> It
     """Every recipe of a strategy under an experiment's `train`, with its factors.
 
     A recipe for each number of demonstrations, learning rate and seed, in this order. `of_task` are the numbers of
-    demonstrations that the task proposes.
+    demonstrations that the task proposes. A value of `train` that any strategy has for its own is a factor of all.
     """
     own = strategy.train.model_dump(exclude_none=True)
+    varied = {name for one in spec.strategies for name in one.train.model_dump(exclude_none=True)} | {"learning_rate"}
     rates = [own["learning_rate"]] if "learning_rate" in own else spec.learning_rate
     shared = {name: getattr(spec, name) for name in Recipe.model_fields if name in type(spec).model_fields} | own
     for demos in strategy.demos.resolved(of_task):
@@ -99,4 +110,6 @@ def recipes(strategy: Strategy, spec: TrainSpec, of_task: tuple[int, ...]) -> It
             for seed in spec.seeds:
                 chosen = {"demos": demos, "weights": strategy.weights, "learning_rate": rate, "seed": seed}
                 factors: dict[str, Value] = {"strategy": strategy.name, "train_shots": demos.count}
-                yield Recipe(**shared | chosen), factors | own | {"learning_rate": rate} | strategy.weights.factors
+                recipe = Recipe(**shared | chosen)
+                factors |= {name: getattr(recipe, name) for name in varied}
+                yield recipe, factors | strategy.weights.factors

@@ -159,8 +159,17 @@ def parse_strategy(value: Any) -> Any:
         return _named(value).model_dump()
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         (name, changes), *_ = value.items()
-        return _changed(_named(name).model_dump(), {} if changes is None else changes)
+        own = _named(name).model_dump()
+        changed = _changed({**own}, {} if changes is None else changes)
+        other = [axis for axis in ("demos", "weights") if _kind(changed[axis]) != _kind(own[axis])]
+        if other and changed["name"] == name:
+            raise ValueError(f"with other {' and '.join(other)} it is no {name}: give it a name of its own")
+        return changed
     return _changed({}, value) if isinstance(value, dict) else value
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind") if isinstance(value, dict) else value
 
 
 def _named(name: str) -> Strategy:
@@ -175,7 +184,11 @@ def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:
         raise ValueError(f"a strategy's options are a mapping, not {changes!r}")
     for name, value in changes.items():
         if name in Strategy.model_fields:
-            fields[name] = value
+            before = fields.get(name)
+            merges = (
+                isinstance(before, dict) and isinstance(value, dict) and value.get("kind") in (None, before.get("kind"))
+            )
+            fields[name] = {**before, **value} if merges else value
             continue
         if name not in OPTIONS:
             raise ValueError(f"unknown option {name!r} ({did_you_mean(name, [*Strategy.model_fields, *OPTIONS])})")

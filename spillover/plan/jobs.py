@@ -130,6 +130,11 @@ class JobMaker:
         sizes_of = {number: _sizes(strategy, train.sizes) for number, strategy in enumerate(train.strategies)}
         sizes = list(dict.fromkeys([*(train.sizes or (None,)), *(size for own in sizes_of.values() for size in own)]))
         used = [size for size in sizes if any(size in own for own in sizes_of.values())]
+        names = [strategy.name for strategy in train.strategies]
+        for strategy in train.strategies if len(names) > 1 else ():
+            if strategy.against not in (None, *names):
+                what = f"{strategy.name} is not compared with {strategy.against}, which is not among the strategies"
+                self.catalogue.find("note", "train.strategies", what)
         for name in self.catalogue.train_names():
             for size in used:
                 for number, strategy in enumerate(train.strategies):

@@ -51,6 +51,26 @@ def test_a_named_strategy_may_be_renamed_and_composed() -> None:
     assert (both.name, both.demos, both.weights, both.against) == ("fticl-lora", FixedDemos(), Lora(lora_r=4), "lora")
 
 
+def test_an_axis_that_is_given_keeps_what_the_strategy_says_of_it() -> None:
+    raw = {"model": "m", "suite": "builtin", "train": {"strategies": [{"lora": {"train": {"num_train_epochs": 5}}}]}}
+    (lora,) = parse_experiment(raw).train.strategies
+    assert (lora.train.learning_rate, lora.train.num_train_epochs) == (2e-4, 5)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ({"ft": {"lora_r": 8}}, ("strategies.0", "weights", "ft", "name")),
+        ({"ft": {"against": "nosuch"}}, ("train", "'ft'", "'nosuch'", "fticl")),
+        ({"ft": {"lora_rank": 8}}, ("strategies.0", "'lora_rank'", "lora_r")),
+    ],
+)
+def test_a_strategy_that_cannot_be_is_refused(strategy: object, words: tuple[str, ...]) -> None:
+    with pytest.raises(ExperimentError) as error:
+        parse_experiment({"model": "m", "suite": "builtin", "train": {"strategies": [strategy]}})
+    assert tells(str(error.value), *words)
+
+
 SINGLE = """
 model: m
 suite: builtin

@@ -127,7 +127,7 @@ def test_a_strategy_has_its_own_epochs_and_batch() -> None:
     own = {"lora": {"num_train_epochs": 3, "batch_size": 2}}
     plan = plan_of(experiment(train__strategies=["ft", own], train__num_train_epochs=1, train__batch_size=4))
     assert [(j.recipe.num_train_epochs, j.recipe.batch_size) for j in plan.trainings] == [(1, 4), (3, 2)]
-    assert [v.factors.get("num_train_epochs") for v in plan.grid.variants] == [None, None, 3]
+    assert [v.factors.get("num_train_epochs") for v in plan.grid.variants] == [None, 1, 3]
 
 
 def test_parents_come_before_their_children() -> None:
