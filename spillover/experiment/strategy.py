@@ -185,10 +185,9 @@ def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:
     for name, value in changes.items():
         if name in Strategy.model_fields:
             before = fields.get(name)
-            merges = (
-                isinstance(before, dict) and isinstance(value, dict) and value.get("kind") in (None, before.get("kind"))
-            )
-            fields[name] = {**before, **value} if merges else value
+            if isinstance(before, dict) and isinstance(value, dict) and value.get("kind") in (None, _kind(before)):
+                value = {**before, **value}
+            fields[name] = value
             continue
         if name not in OPTIONS:
             raise ValueError(f"unknown option {name!r} ({did_you_mean(name, [*Strategy.model_fields, *OPTIONS])})")

@@ -25,7 +25,7 @@ from spillover.engine.hf import load_model
 from spillover.errors import ModelError
 from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
-from spillover.experiment.strategy import Lora
+from spillover.experiment.strategy import AllWeights, Lora
 from spillover.text.samples import Sample
 from spillover.train.axes import let_move
 from spillover.train.trainer import (
@@ -390,7 +390,7 @@ def kill_after(step: int, done: list[int]) -> Any:
 def test_killed_and_started_again_it_goes_on_to_the_same_bytes(
     folder: Path, tmp_path: Path, step: int, lora: Lora | None
 ) -> None:
-    recipe = RECIPE.model_copy(update={"weights": lora})
+    recipe = RECIPE.model_copy(update={"weights": lora or AllWeights()})
     whole = run(folder, tmp_path / "whole", recipe)
     done: list[int] = []
     with pytest.raises(Killed):
@@ -457,19 +457,17 @@ def test_no_model_is_left_when_the_next_is_loaded(
 
     left: list[Any] = []
     monkeypatch.setattr("spillover.train.trainer.load_model", load_one)
-    monkeypatch.setattr("spillover.engine.hf.load_engine", lambda: left.extend(model() for model in models))
+    monkeypatch.setattr("spillover.engine.hf.load_engine", lambda *_, **__: left.extend(model() for model in models))
     spec = {"num_train_epochs": 1, "batch_size": 4}
     experiment = parse_experiment({"model": "x", "suite": "builtin", "train": spec})
-    job = SimpleNamespace(
-        variant=SimpleNamespace(learning_rate=1e-3, seed=0), strategy=SimpleNamespace(lora=None), path=None
-    )
+    job = SimpleNamespace(recipe=Recipe(learning_rate=1e-3, num_train_epochs=1, batch_size=4, seed=0))
     built = SimpleNamespace(samples=make_samples(20, 1))
     backend = Torch()
     gc.disable()
     try:
         with suppress(Killed):
             backend.train(folder, built, job, experiment, tmp_path, "bfloat16", progress)
-        backend.load()
+        backend.load(folder, None, "bfloat16", "plain", adapter=None, trust=False, longest=1)  # type: ignore[arg-type]
     finally:
         gc.enable()
     assert left == [None]
