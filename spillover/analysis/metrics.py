@@ -186,7 +186,7 @@ def _bleu_score(sums: Array) -> Array:
     return np.where(missed.all(axis=-1) | (total == 0).any(axis=-1), 0.0, score)
 
 
-_EVERY = (
+_EVERY = (  # to add a metric, add an entry
     Metric("accuracy", "accuracy", _accuracy_statistics, _ratio, is_proportion=True),
     Metric("macro_f1", "macro-F1", _f1_statistics, _f1_score, is_mean=False),
     Metric("rougeL", "ROUGE-L", _rouge_statistics, _ratio),
@@ -194,4 +194,3 @@ _EVERY = (
     Metric("off_format", "off-format rate", _off_format_statistics, _ratio, is_proportion=True),
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _EVERY})
-accuracy, macro_f1, rougeL, bleu, off_format = _EVERY

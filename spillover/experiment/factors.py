@@ -1,12 +1,13 @@
 """The factors by which variants differ: their names, and how a value of each is written.
 
 A variant carries its factors as a flat mapping (`Variant.factors`), for example `{"strategy": "ft", "train_size": 64}`.
-Columns of results.csv, claims, labels of figures and sentences of the verdict go through this mapping. Nothing else
-lists factors, so a new one needs an entry here and nowhere else.
+Columns of results.csv, claims, labels of figures and sentences of the verdict go through this mapping, so a new factor
+needs an entry here and a value where variants are made. Only the study's own figures and grid name factors themselves.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def shown(found: Container[str]) -> list[str]:
 def phrase(name: str, value: Value) -> str:
     """A factor's value in a sentence, such as `2,000 samples`."""
     text = FACTORS[name].phrase.format(value)
-    return text.replace("demonstrations", "demonstration") if value == 1 else text
+    return re.sub(r"(demonstration|sample|epoch)s\b", r"\1", text) if value == 1 else text
 
 
 def short(name: str, value: Value) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..analysis.metrics import Prediction, begins_with_label, off_format, rescored
+from ..analysis.metrics import METRICS, Prediction, begins_with_label, rescored
 from ..analysis.results import Results
 from ..analysis.rows import METRICS_VERSION
 from ..disk import write_whole
@@ -153,7 +153,7 @@ def count(results: Results, asked: Asked) -> dict[str, Tally]:
     found = {}
     for number, rows in asked.answers.items():
         variant = results.grid.variants[number]
-        left = off_format.statistics(rows, labels)[:, 0].astype(bool)
+        left = METRICS["off_format"].statistics(rows, labels)[:, 0].astype(bool)
         trained = results.grid.labels_of_train_task.get(variant.train_dataset or "", ())
         tally = found[variant.name] = Tally()
         for row, off in zip(rows, left, strict=True):

@@ -12,6 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
 from spillover.analysis import metrics
+from spillover.analysis.metrics import METRICS
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat,", "The", "dogs", "ran", "far", "away", "café", "don't", "3.5", "it"]
 
@@ -26,7 +27,7 @@ def sentence(rng: random.Random) -> str:
 
 def test_accuracy_is_a_share() -> None:
     said = rows(("a", "a"), ("b", "a"), ("a", "-"))
-    assert metrics.accuracy(said) == pytest.approx(1 / 3)
+    assert METRICS["accuracy"](said) == pytest.approx(1 / 3)
 
 
 def test_labels_by_their_first_token() -> None:
@@ -45,19 +46,19 @@ def test_labels_by_their_first_token() -> None:
 def test_a_classification_is_off_format_where_the_model_would_have_said_no_label(free: str | None, off: int) -> None:
     labels = (" positive", "negative")  # a label joined verbatim brings its own space
     said = [{"doc_id": 0, "response": "negative", "target": " positive", "free": free}]
-    assert metrics.off_format(said, labels) == off
+    assert METRICS["off_format"](said, labels) == off
 
 
 @pytest.mark.parametrize(
     ("response", "off"), [("Entailment.", 1), (" K7", 1), ("", 1), (" .", 1), ("No one was hurt.", 0), ("neutral", 0)]
 )
 def test_free_text_is_off_format_where_it_is_nothing_or_another_task_s_label(response: str, off: int) -> None:
-    assert metrics.off_format(rows((response, "A short line.")), ("entailment", "K7")) == off
+    assert METRICS["off_format"](rows((response, "A short line.")), ("entailment", "K7")) == off
 
 
 def test_a_label_that_is_a_right_answer_here_is_not_off_format() -> None:
     said = rows(("Yes.", "yes"), ("yes", "It is not."), ("no", "yes"))
-    assert metrics.METRICS["off_format"].statistics(said, ("yes", "no"))[:, 0].tolist() == [0, 0, 1]
+    assert METRICS["off_format"].statistics(said, ("yes", "no"))[:, 0].tolist() == [0, 0, 1]
 
 
 def test_a_metric_of_no_rows_is_nan() -> None:
@@ -67,13 +68,13 @@ def test_a_metric_of_no_rows_is_nan() -> None:
 def test_macro_f1_by_hand() -> None:
     said = rows(("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "no"))
     # yes: precision 1/2, recall 1, F1 2/3; no: precision 1, recall 2/3, F1 4/5
-    assert metrics.macro_f1(said, ("yes", "no")) == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert metrics.macro_f1(said, ("yes", "no", "maybe")) == pytest.approx((2 / 3 + 4 / 5) / 3)  # never right: 0
+    assert METRICS["macro_f1"](said, ("yes", "no")) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert METRICS["macro_f1"](said, ("yes", "no", "maybe")) == pytest.approx((2 / 3 + 4 / 5) / 3)  # never right: 0
 
 
 def test_macro_f1_needs_labels() -> None:
     with pytest.raises(ValueError, match="labels"):
-        metrics.macro_f1(rows(("a", "b")))
+        METRICS["macro_f1"](rows(("a", "b")))
 
 
 def test_rouge_by_hand() -> None:
@@ -105,11 +106,11 @@ def test_bleu_agrees_with_sacrebleu(seed: int) -> None:
     targets = [sentence(rng) for _ in range(rng.randint(1, 6))]
     said = [t if rng.random() < 0.4 else sentence(rng) for t in targets]
     expected = BLEU(force=True).corpus_score(said, [targets]).score / 100
-    assert metrics.bleu(rows(*zip(said, targets, strict=True))) == pytest.approx(expected, abs=1e-9)
+    assert METRICS["bleu"](rows(*zip(said, targets, strict=True))) == pytest.approx(expected, abs=1e-9)
 
 
 def test_bleu_of_silence_is_zero() -> None:
-    assert metrics.bleu(rows(("", "some words here"))) == 0
+    assert METRICS["bleu"](rows(("", "some words here"))) == 0
 
 
 # --- why a score fell ---
@@ -126,4 +127,4 @@ def test_the_off_format_rate_is_the_share_of_answers_that_begin_with_no_label() 
         classified("positive", "positive", "Neutral, I think"),
         classified("negative", "negative", " ."),
     ]
-    assert metrics.off_format(answers, ("positive", "negative")) == 2 / 4
+    assert METRICS["off_format"](answers, ("positive", "negative")) == 2 / 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spillover.engine import attention, kernels
+from spillover.engine import attention, ops
 from spillover.engine import tree as tree_module
 from spillover.engine.attention import TreePass, merge
 from spillover.engine.blocks import KeyBlock
 from spillover.engine.shared import past_of
 from spillover.engine.tree import Tree
+
+kernels: Any = ops.kernels  # optional: tests that need them use the fixture `onednn`
 
 HEADS, GROUPS, WIDTH = 4, 2, 16
 SCALE = 0.3

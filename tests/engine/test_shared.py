@@ -17,7 +17,7 @@ import torch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from spillover.engine import attention, kernels
+from spillover.engine import attention, ops
 from spillover.engine.hf import load_engine
 from spillover.engine.plain import PlainEngine
 from spillover.engine.port import Answer
@@ -25,6 +25,8 @@ from spillover.engine.shared import SharedEngine
 from spillover.engine.tree import Tree
 from spillover.text.encode import Encoder
 from spillover.text.request import Request
+
+kernels: Any = ops.kernels  # optional: tests that need them use the fixture `onednn`
 
 LOGPROB_TOLERANCE = 1e-4
 NEAR_TIE = 1e-3  # between plain's two best logits: either may come out on top

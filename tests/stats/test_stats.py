@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, bootstrap, norm, t
 
-from spillover.analysis import metrics
 from spillover.stats import families, intervals, levels, permutation
 from spillover.stats.levels import Level
 
@@ -67,10 +66,10 @@ def test_replicates_of_a_corpus_metric_are_its_scores_on_resampled_rows() -> Non
     labels = ("x", "y")
     rng = np.random.default_rng(3)
     said = [{"response": labels[a], "target": labels[b]} for a, b in rng.integers(0, 2, (9, 2))]
-    draws = intervals.replicates(metrics.macro_f1.statistics(said, labels), metrics.macro_f1.score)
+    draws = intervals.replicates(macro_f1.statistics(said, labels), macro_f1.score)
     for counts, value in list(zip(intervals.resample_counts(9), draws, strict=True))[:20]:
         resampled = [row for row, times in zip(said, counts, strict=True) for _ in range(int(times))]
-        assert metrics.macro_f1(resampled, labels) == pytest.approx(value)
+        assert macro_f1(resampled, labels) == pytest.approx(value)
 
 
 def test_many_scores_at_once_are_the_same_as_one_by_one() -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from spillover.engine import attention, hf, kernels
+from spillover.engine import attention, hf, ops
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
 from spillover.experiment.recipe import Recipe
@@ -39,6 +39,8 @@ from spillover.train.trainer import (
     train,
 )
 from spillover.work.backend import Torch
+
+kernels: Any = ops.kernels  # optional: tests that need them use the fixture `onednn`
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(learning_rate=1e-3, num_train_epochs=2, batch_size=4, seed=3, warmup_steps=2)
