@@ -45,6 +45,8 @@ from .folder import Folder, Json, line, pretty
 
 __all__ = ["Json", "Store"]
 
+DROPPED = "dropped"  # marks a variant whose weights are being deleted
+
 
 class Store(Folder):
     """The output folder of an experiment. Raises StoreError for a folder of another version, and for a file."""
@@ -269,7 +271,8 @@ class Store(Folder):
         return self._has_files(key) and bool(self.weights(key))
 
     def _has_files(self, key: str) -> bool:
-        return any(self.variant_folder(key).glob(models.WEIGHTS))
+        folder = self.variant_folder(key)
+        return not (folder / DROPPED).exists() and any(folder.glob(models.WEIGHTS))
 
     def making_folder(self, key: str) -> Path:
         """Where a variant is trained. The checkpoints of a training that was killed are still there."""
@@ -296,15 +299,22 @@ class Store(Folder):
             self.finish_variant(key, receipt)
 
     def drop_weights(self, key: str) -> int:
-        """Delete all files of a variant except its receipt; returns the number of bytes freed."""
+        """Delete all files of a variant except its receipt; returns the number of bytes freed.
+
+        A marker comes first and goes last, so that half of the weights never counts as weights that have changed.
+        """
         folder, freed = self.variant_folder(key), 0
+        if not self._has_files(key) and not (folder / DROPPED).exists():
+            return 0
+        (folder / DROPPED).touch()
         for path in sorted(folder.rglob("*"), reverse=True):
-            if path.is_file() and path != folder / "receipt.json":
+            if path.is_file() and path.name not in ("receipt.json", DROPPED):
                 freed += path.stat().st_size
                 path.unlink(missing_ok=True)
             elif path.is_dir():
                 with suppress(OSError):
                     path.rmdir()
+        (folder / DROPPED).unlink(missing_ok=True)
         return freed
 
     # --- what is known of any variant, and what failed -------------------------------------------------
@@ -325,6 +335,16 @@ class Store(Folder):
         """Keep a traceback under the name of what failed; returns the file."""
         name = "".join(c if c.isalnum() or c in "-_." else "-" for c in what)
         return self._write(f"errors/{name}.txt", text)
+
+    def note_failure(self, key: str, has_failed: bool) -> None:
+        """Remember whether the last work on a variant failed, so that `work --next` takes the others first."""
+        if has_failed:
+            self._write(f"errors/{key}.failed", "")
+        else:
+            (self.folder / "errors" / f"{key}.failed").unlink(missing_ok=True)
+
+    def has_failed(self, key: str) -> bool:
+        return (self.folder / "errors" / f"{key}.failed").exists()
 
     def forget_errors(self) -> None:
         shutil.rmtree(self.folder / "errors", ignore_errors=True)

@@ -65,7 +65,9 @@ def _one_by_one(run: Run, todo: list[Job]) -> list[Job]:
             continue
         try:
             with run.store.lock_variant(job.variant.key, job.variant.name):
-                _bring(run, job)
+                run.left.look([job.variant.key])  # a process of `work` may have done it meanwhile
+                if run.left.is_needed(job):
+                    _bring(run, job)
         except StoreBusy as error:
             run.failed(job.variant.name, error.what, str(error))
     return left_over
@@ -115,6 +117,7 @@ def work(
             run.reporter.start(cells, cells - len(left.missing[job.variant.key]), left.work(job))
             run.prepare()
             _bring(run, job)
+            store.note_failure(job.variant.key, bool(run.failures))
     left.look(left.by_key)
     names = tuple(one.variant.name for one in left.jobs())
     return Worked(job.variant.name if job else None, tuple(run.failures), names)
@@ -148,8 +151,8 @@ def _named(run: Run, name: str, stack: ExitStack) -> Job:
 
 
 def _next(run: Run, stack: ExitStack) -> Job | None:
-    """The next job, locked until the stack is closed; None if there is none."""
-    for job in run.left.jobs(longest_first=True):
+    """The next job, locked until the stack is closed; None if there is none. Those that failed before come last."""
+    for job in sorted(run.left.jobs(longest_first=True), key=lambda job: run.store.has_failed(job.variant.key)):
         with suppress(StoreBusy), ExitStack() as trial:
             trial.enter_context(run.store.lock_variant(job.variant.key, job.variant.name))
             run.left.look(run.left.by_key)  # another process may have done it, or made its parents

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, bootstrap, norm, t
 
+from spillover.analysis.metrics import METRICS
 from spillover.stats import families, intervals, levels, permutation
 from spillover.stats.levels import Level
 
@@ -66,6 +67,7 @@ def test_replicates_of_a_corpus_metric_are_its_scores_on_resampled_rows() -> Non
     labels = ("x", "y")
     rng = np.random.default_rng(3)
     said = [{"response": labels[a], "target": labels[b]} for a, b in rng.integers(0, 2, (9, 2))]
+    macro_f1 = METRICS["macro_f1"]
     draws = intervals.replicates(macro_f1.statistics(said, labels), macro_f1.score)
     for counts, value in list(zip(intervals.resample_counts(9), draws, strict=True))[:20]:
         resampled = [row for row, times in zip(said, counts, strict=True) for _ in range(int(times))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import Executed
@@ -54,6 +55,35 @@ def test_next_takes_one_after_another_and_ends(folder: Path, backend: Executed, 
     plan, store = prepare(tmp_path / "twice.yaml", SETS, output_path=tmp_path / "whole")
     execute(plan, store, backend=Executed().backend())
     assert contents(folder) == contents(store.folder)
+
+
+def test_next_takes_what_failed_before_last(folder: Path, backend: Executed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array job does not spend all its tasks on one training that always fails."""
+    train = backend.train
+
+    def fails(folder: Path, built: Any, job: Any, *others: Any) -> dict[str, Any]:
+        if job.variant.name == "parity-ft":
+            raise ArithmeticError("nan")
+        return train(folder, built, job, *others)
+
+    monkeypatch.setattr(backend, "train", fails)
+    worked = [work(Store(folder), backend=backend.backend()) for _ in range(4)]
+    assert {one.variant for one in worked[:3]} == set(names(folder))
+    assert worked[3].variant == "parity-ft" and worked[3].failures
+
+
+def test_a_kill_while_weights_are_deleted_voids_no_cell(folder: Path, backend: Executed) -> None:
+    for _ in range(3):
+        work(Store(folder), backend=backend.backend())
+    store = Store(folder)
+    grid = store.grid()
+    key = next(variant.key for variant in grid.variants if variant.name == "parity-ft")
+    weights = store.variant_folder(key) / "model.safetensors"
+    (store.variant_folder(key) / "dropped").touch()  # as `drop_weights` begins
+    weights.write_bytes(weights.read_bytes()[:-4] + b"half")
+    assert len(store.valid(grid)) == len(grid.cells) and not store.has_weights(key)
+    store.drop_weights(key)
+    assert not weights.exists() and len(store.valid(grid)) == len(grid.cells)
 
 
 def test_the_command_says_what_is_left_and_then_what_to_do(folder: Path) -> None:
