@@ -215,7 +215,7 @@ def report(
         bool, typer.Option("--rescore", help="Score the stored answers again and ignore earlier scores.")
     ] = False,
 ) -> None:
-    """Make verdict, tables, figures and page from the stored answers, also of a partial run. No model is loaded."""
+    """Make verdict, tables, figures and page from the stored answers, finished or not. No model is loaded."""
     from .api import load
     from .report.exports import printed
     from .report.terminal import show

@@ -137,7 +137,7 @@ def _counts(one: RowSet) -> dict[str, int] | None:
 def _lengths(one: RowSet, tokens: CountTokens) -> dict[str, Lengths]:
     rows = one.rows[:MEASURED]
     texts = {name: [row.fields[name] for row in rows] for name in (rows[0].fields if rows else ())}
-    if rows and not one.task.labels:
+    if rows and not one.task.is_classification:
         texts["target"] = [row.target for row in rows]
     counts = {name: tokens(found) for name, found in texts.items()}
     return {name: Lengths(median(found), max(found)) for name, found in counts.items()}

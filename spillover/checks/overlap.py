@@ -133,7 +133,7 @@ class RowSet:
         )
 
     def _target(self, row: Example, parts: list[list[str]], how: str) -> tuple[Hashable, ...]:
-        long = not self.task.labels and len(words(row.target)) >= MIN_WORDS
+        long = not self.task.is_classification and len(words(row.target)) >= MIN_WORDS
         return (NORMALISERS[how](row.target),) if long else ()
 
 

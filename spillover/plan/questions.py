@@ -180,9 +180,9 @@ class SheetMaker:
                 find("warning", f"{sheet.task.name}, {sheet.fmt.name}", what)
 
     def _max_new_tokens(self, task: Task) -> int:
-        if task.labels is None:
+        if not task.is_classification:
             return task.max_new_tokens
-        return max(FREE_TOKENS, AROUND_LABEL + max(answer_tokens(self.encoder, task.labels)))
+        return max(FREE_TOKENS, AROUND_LABEL + max(answer_tokens(self.encoder, task.labels or ())))
 
 
 def kept(sheet: Sheet) -> dict[str, Any]:

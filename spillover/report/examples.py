@@ -157,8 +157,8 @@ def count(results: Results, asked: Asked) -> dict[str, Tally]:
         trained = results.grid.labels_of_train_task.get(variant.train_dataset or "", ())
         tally = found[variant.name] = Tally()
         for row, off in zip(rows, left, strict=True):
-            text = (row["free"] if asked.test.labels else row["response"]) or ""
-            pair = (row["target"], row["response"]) if asked.test.labels else ("", "")
+            text = (row["free"] if asked.test.kind == "classification" else row["response"]) or ""
+            pair = (row["target"], row["response"]) if asked.test.kind == "classification" else ("", "")
             tally[*pair, bool(off), bool(off and begins_with_label(text, trained))] += 1
     return found
 
