@@ -13,7 +13,6 @@ from typing import Any
 
 from ..checks.rows import audit_run
 from ..errors import SpilloverError, StoreBusy, StoreError, did_you_mean
-from ..plan.grid import Grid
 from ..plan.jobs import Job
 from ..plan.plan import Plan, make_plan
 from ..plan.questions import kept
@@ -182,11 +181,8 @@ def read_plan(store: Store) -> Plan:
     """
     grid = store.grid()
     plan = make_plan(*store.experiment())
-    if _keys(plan.grid) != _keys(grid):
+    planned, now = ({cell.key for cell in made.cells} | {v.key for v in made.variants} for made in (grid, plan.grid))
+    if planned != now:
         what = "its data, its model or the program have changed since it was planned"
         raise StoreError(what, where=str(store.folder), allowed="plan it again: spillover plan FILE --write DIR")
     return plan
-
-
-def _keys(grid: Grid) -> tuple[set[str], set[str]]:
-    return {variant.key for variant in grid.variants}, {cell.key for cell in grid.cells}

@@ -9,8 +9,7 @@ refused if
   nats;
 - its adapter answers differently when it is merged into the weights;
 - it was trained here, or is an adapter, and neither its weights nor its predictions can be compared with the base's.
-
-In other cases what cannot be compared is reported in the run and on the report's page (`Inside.unproven`).
+  In other cases this is reported in the run and on the report's page (`Inside.unproven`).
 
 The inspection also measures what fine-tuning did: how far the weights moved (`models.weights`), and how far the
 predictions did (`engine.divergence`). The latter is KL(base || variant) in nats a token, exact over the vocabulary, at
@@ -142,7 +141,7 @@ class Inspector:
         return seen.get("sample") == self.sample and weights in (None, seen.get("weights"))
 
     def prepare(self, variant: Variant, weights: str, load_base: Callable[[], Engine]) -> None:
-        """Before a variant is loaded: compute what the base predicts, if that will be needed and is not known yet."""
+        """Before a variant is loaded: compute what the base predicts, if it is needed and not known yet."""
         if variant.kind != "base" and self._base is None and not self.knows(variant, weights):
             self._base = self._distributions(load_base())
 
@@ -242,7 +241,6 @@ def answer_passages(plan: Plan) -> dict[str, list[Passage]]:
         rows = sheet.questions[:ROWS]
         texts, targets = [row.text for row in rows], [row.example.target for row in rows]
         encoded = sheet.joints.samples(plan.encoder, texts, targets, chat=sheet.fmt.chat)
-        found[test.name] = [
-            (ids, max(start, 1)) for ids, start in encoded if max(start, 1) < len(ids) <= plan.encoder.max_context
-        ]
+        predicted = [(ids, max(start, 1)) for ids, start in encoded if len(ids) <= plan.encoder.max_context]
+        found[test.name] = [(ids, start) for ids, start in predicted if start < len(ids)]
     return {test: passages for test, passages in found.items() if passages}

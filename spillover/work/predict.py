@@ -31,14 +31,10 @@ def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Questi
     made = {key: iter(requests_for(sheet, rows[key], encoder)) for key, sheet in sheets.items()}
     requests = [next(made[id(sheet)]) for sheet, _ in work]
     # Sheets of one unit are of one task, so they all stop at a blank line or none does.
-    stop = encoder.stop_rule() if all(sheet.stops for sheet, _ in work) else _never
+    stop = encoder.stop_rule() if all(sheet.stops for sheet, _ in work) else lambda ids: False
     for number, answer in engine.run(requests, stop):
         sheet, row = work[number]
         yield prediction(sheet, row, requests[number], answer, encoder.decode)
-
-
-def _never(ids: Sequence[int]) -> bool:
-    return False
 
 
 def prediction(

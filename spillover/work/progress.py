@@ -75,19 +75,14 @@ class LiveReporter(Reporter):
         self._show()
 
     def _show(self) -> None:
-        count = f"{self.done} of {self.cells} cells · {self._left()}"
-        share = min(1.0, self.worked_off / self.work)
-        self.bar.update(self.task, description=self.what or "starting", completed=share, count=count)
+        share, elapsed = self.worked_off / self.work, time.monotonic() - self.began
+        left = "measuring" if share < 0.02 else duration(elapsed * max(0.0, 1 - share) / share)
+        count = f"{self.done} of {self.cells} cells · time left: {left}"
+        self.bar.update(self.task, description=self.what or "starting", completed=min(1.0, share), count=count)
         now = time.monotonic()
         if not self.console.is_terminal and self.what and now - self.logged > LOG_EVERY_S:
             self.logged = now
             self.say(f"{self.what.replace(chr(10), '; ')} · {count}")
-
-    def _left(self) -> str:
-        share, elapsed = self.worked_off / self.work, time.monotonic() - self.began
-        if share < 0.02:
-            return "time left: measuring"
-        return f"time left: {duration(elapsed * max(0.0, 1 - share) / share)}"
 
 
 def duration(seconds: float) -> str:

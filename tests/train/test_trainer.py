@@ -469,7 +469,7 @@ def test_no_model_is_left_when_the_next_is_loaded(
     try:
         with suppress(Killed):
             backend.train(folder, built, job, experiment, tmp_path, "bfloat16", progress)
-        backend.load(folder, None, "bfloat16", "plain", adapter=None, trust=False, longest=1)  # type: ignore[arg-type]
+        backend.load(folder, None, "bfloat16", experiment, adapter=None, longest=1)  # type: ignore[arg-type]
     finally:
         gc.enable()
     assert left == [None]
