@@ -74,13 +74,6 @@ class Experiment(Strict):
             raise ValueError("give a suite (builtin, paper) or datasets, or both")
         return self
 
-    def as_written(self) -> dict[str, Any]:
-        """The experiment as a mapping that the reader takes, without what is as by default."""
-        raw = self.model_dump(mode="json", exclude_defaults=True)
-        if "strategies" in raw.get("train", {}):  # which value of an axis it is stands in its default `kind`
-            raw["train"]["strategies"] = [strategy.model_dump(mode="json") for strategy in self.train.strategies]
-        return raw
-
     def all_datasets(self) -> dict[str, DatasetSpec]:
         """The suite's data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""
         merged = dict(load_suite(self.suite).datasets) if self.suite else {}

@@ -135,11 +135,21 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
     raw: dict[str, Any] = {
         "model": "m",
         "suite": "paper",
-        "train": {"datasets": ["xsum"], "strategies": ["ft", "fticl", "lora"]},
+        "protocol": "paper + bars=same_shots",
+        "train": {
+            "datasets": ["xsum"],
+            "strategies": [
+                "ft",
+                "fticl",
+                "lora",
+                {"fticl": {"name": "both", "lora_r": 4}},
+                {"name": "own", "shots": 3},
+            ],
+        },
         "variants": [{"name": "a", "path": "b"}],
     }
     experiment = parse_experiment(raw)
-    text = dialect.write(experiment.as_written())
+    text = dialect.write(experiment.model_dump(mode="json", exclude_unset=True))  # as the store writes it
     assert load_experiment(written(tmp_path, text)) == experiment
 
 
