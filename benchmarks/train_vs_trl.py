@@ -40,7 +40,7 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     reuse_memory()  # as a run does, before the Trainer is imported
     from transformers import TrainingArguments
 
-    from spillover.engine.hf import take
+    from spillover.engine.suitable import take
     from spillover.train.trainer import PrefixTrainer, train
 
     samples, _ = prepare(args)

@@ -164,7 +164,7 @@ def tree_attention(
         raise RuntimeError("attn_implementation='spillover' needs tree= in the model call")
     for name in ("softcap", "s_aux"):  # not `sliding_window`: `window` and the engines refuse texts that exceed it
         if others.get(name) is not None:
-            raise NotImplementedError(f"attention with {name}")  # `engine.hf` then answers with the plain engine
+            raise NotImplementedError(f"attention with {name}")  # `suitable` then answers with the plain engine
     if dropout:
         raise RuntimeError("attention dropout would differ between the copies of a shared prefix")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5

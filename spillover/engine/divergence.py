@@ -24,7 +24,7 @@ from ..models.machine import one_line
 from . import attention
 from .attention import TreePass
 from .head import Head, hidden_states
-from .hf import PROBE_TOLERANCE
+from .suitable import PROBE_TOLERANCE
 from .tree import Tree
 
 Passage = tuple[Sequence[int], int]
@@ -79,7 +79,7 @@ def divergence(base: Distributions, variant: Distributions) -> tuple[Tensor, flo
 def why_not(model: Any, words: Sequence[int]) -> str | None:
     """Why hidden states and output layer do not give the model's own answers, or None. `words` are any of its ids.
 
-    A model whose attention was replaced has passed this check when it was loaded, by the probe of `hf`.
+    A model whose attention was replaced has passed this check when it was loaded, by the probe of `suitable`.
     """
     if model.config._attn_implementation == attention.NAME:
         return None

@@ -23,9 +23,10 @@ from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from ..engine.attention import TreePass
-from ..engine.hf import PROBE_TOKENS, device, load_model, why_plain
+from ..engine.hf import device, load_model
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
+from ..engine.suitable import PROBE_TOKENS, why_plain
 from ..engine.tree import Tree
 from ..experiment.recipe import Recipe
 from ..text.samples import Sample

@@ -10,7 +10,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from spillover.engine.hf import take
+from spillover.engine.suitable import take
 
 VOCABULARY = 50
 EOS = 3
