@@ -8,6 +8,7 @@ Shapes: P positions, C hidden width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,3 +53,15 @@ class Head:
         if self.scaling is not None:
             logits_PV = logits_PV / self.scaling
         return logits_PV if self.cap is None else self.cap * torch.tanh(logits_PV / self.cap)
+
+
+def greedy(logits_PV: Tensor, alike: Sequence[Sequence[int]] = ()) -> tuple[list[int], list[float]]:
+    """The most probable token of each position, and by how many nats it leads the next one. Overwrites the logits.
+
+    Tokens that are `alike` at a position lead to the same decision there: they do not compete with each other.
+    """
+    best_P, tokens_P = logits_PV.max(-1)
+    tokens: list[int] = tokens_P.tolist()
+    for position, token in enumerate(tokens):
+        logits_PV[position, list(alike[position]) if alike and token in alike[position] else token] = -torch.inf
+    return tokens, (best_P - logits_PV.amax(-1)).tolist()

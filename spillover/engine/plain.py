@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..text.request import Request, StopRule
+from .head import greedy
 from .port import Answer, Work
 
 
@@ -36,33 +37,35 @@ class PlainEngine:
             logits = self._logits(request.prompt + option[:-1])[len(request.prompt) - 1 :]
             scored = logits.log_softmax(-1)
             logprobs.append(tuple(scored[i, token].item() for i, token in enumerate(option)))
-            top = int(logits[0].argmax())
+            first = logits[0]
         if not request.options:
-            top = int(self._logits(request.prompt)[-1].argmax())
+            first = self._logits(request.prompt)[-1]
+        [top], [lead] = greedy(first[None], [request.firsts])
         if not request.generates(top):
-            return Answer(tuple(logprobs), top)
-        generated, finished = self._generate(request, stop)
-        return Answer(tuple(logprobs), top, generated, finished)
+            return Answer(tuple(logprobs), top, leads=(lead,))
+        return Answer(tuple(logprobs), top, *self._generate(request, stop))
 
     def _logits(self, ids: tuple[int, ...]) -> Tensor:
         self.work.tokens_plain += len(ids)
         self.work.tokens += len(ids)
         return self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0].float()
 
-    def _generate(self, request: Request, stop: StopRule) -> tuple[tuple[int, ...], bool]:
+    def _generate(self, request: Request, stop: StopRule) -> tuple[tuple[int, ...], bool, tuple[float, ...]]:
         generated: list[int] = []
+        leads: list[float] = []
         ids = torch.tensor([request.prompt], device=self.device)
         cache = None
         while len(generated) < request.max_new_tokens:
             output = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
             cache = output.get("past_key_values")
-            token = int(output.logits[0, -1].float().argmax())
+            [token], [lead] = greedy(output.logits[:, -1].float())
+            leads.append(lead)
             self.work.tokens_generated += 1
             if token in self.eos_ids:
-                return tuple(generated), True
+                return tuple(generated), True, tuple(leads)
             generated.append(token)
             if stop(generated):
-                return tuple(generated), True
+                return tuple(generated), True, tuple(leads)
             new = torch.tensor([[token]], device=self.device)
             ids = torch.cat([ids, new], 1) if cache is None else new  # recurrent models keep no cache of this kind
-        return tuple(generated), False
+        return tuple(generated), False, tuple(leads)

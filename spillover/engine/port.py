@@ -21,12 +21,17 @@ class Answer:
     `top` is the most probable id after the prompt. `generated` holds the greedily chosen ids without the
     end-of-sequence id; it is None if nothing was generated. `finished` is False if generation stopped only because
     it reached `max_new_tokens`.
+
+    `leads` say how clear each greedy choice was: the log-probability of the chosen token less that of the next one, for
+    `top` and then for each further token that was generated. If `top` begins an option, the next one is the most
+    probable token that begins none.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
     top: int
     generated: tuple[int, ...] | None = None
     finished: bool = True
+    leads: tuple[float, ...] = ()
 
 
 @dataclass

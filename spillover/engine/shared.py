@@ -21,7 +21,7 @@ from ..text.request import Request, StopRule
 from .attention import TreePass, window
 from .blocks import KeyBlock, Range, keep, within
 from .decode import DecodePass
-from .head import Head, hidden_states
+from .head import Head, greedy, hidden_states
 from .memory import out_of_memory
 from .port import Answer, Work
 from .tree import Pack, Part, Tree, merge_ranges
@@ -39,11 +39,14 @@ class _Row:
     logprobs: list[list[float]]
     open: int = 0  # positions not yet computed
     top: int = -1
+    lead: float = 0.0  # of `top`
     index: int = -1  # of the prompt's last token on the line
     keys: list[Range] | None = None  # key ranges of its context, once it is clear that it will be decoded
 
-    def answer(self, generated: tuple[int, ...] | None = None, finished: bool = True) -> Answer:
-        return Answer(tuple(map(tuple, self.logprobs)), self.top, generated, finished)
+    def answer(
+        self, generated: tuple[int, ...] | None = None, finished: bool = True, leads: Sequence[float] = ()
+    ) -> Answer:
+        return Answer(tuple(map(tuple, self.logprobs)), self.top, generated, finished, (self.lead, *leads))
 
 
 class SharedEngine:
@@ -137,20 +140,20 @@ class SharedEngine:
         for chunk in (here[i : i + LOGITS_AT_ONCE] for i in range(0, len(here), LOGITS_AT_ONCE)):
             at = torch.tensor([index - start for index in chunk], device=hidden.device)
             logits = self._logits(hidden.index_select(0, at))
-            tops = logits.argmax(-1).tolist()
             normal = logits.logsumexp(-1)
             wanted = [(i, token) for i, index in enumerate(chunk) for _, _, token in asked[index] if token >= 0]
             i, token = torch.tensor(wanted, dtype=torch.long, device=hidden.device).view(-1, 2).T
             value = iter((logits[i, token] - normal[i]).tolist())
-            for index, top in zip(chunk, tops, strict=True):
+            ends = [(i, n) for i, index in enumerate(chunk) for n in _rows_ending(rows, asked[index], index)]
+            chosen = greedy(logits[[i for i, _ in ends]], [rows[number].request.firsts for _, number in ends])
+            for (_, number), top, lead in zip(ends, *chosen, strict=True):
+                rows[number].top, rows[number].lead = top, lead
+                known.append(number)
+            for index in chunk:
                 for number, option, token in asked[index]:
-                    row = rows[number]
                     if token >= 0:
-                        row.logprobs[option].append(next(value))
-                    if index == row.index and row.top < 0:
-                        row.top = top
-                        known.append(number)
-                    row.open -= 1
+                        rows[number].logprobs[option].append(next(value))
+                    rows[number].open -= 1
         return known
 
     def _decode(
@@ -163,6 +166,7 @@ class SharedEngine:
         tokens = [rows[number].top for number in waiting]
         limits = [rows[number].request.max_new_tokens for number in waiting]
         generated: list[list[int]] = [[] for _ in waiting]
+        leads: list[list[float]] = [[] for _ in waiting]
         decode = DecodePass.of(contexts, blocks, needed, max(limits))
         live = list(range(len(waiting)))
         positions = [len(rows[number].request.prompt) for number in waiting]
@@ -174,7 +178,7 @@ class SharedEngine:
                     generated[row].append(tokens[slot])
                     over = stop(generated[row])
                 if over or len(generated[row]) >= limits[row]:
-                    yield waiting[row], rows[waiting[row]].answer(tuple(generated[row]), finished=over)
+                    yield waiting[row], rows[waiting[row]].answer(tuple(generated[row]), over, leads[row])
                 else:
                     staying.append(slot)
             if not staying:
@@ -187,7 +191,9 @@ class SharedEngine:
             hidden = hidden_states(self.model, tokens, at, decode)
             decode.step += 1
             self.work.tokens_generated += len(live)
-            tokens = self._logits(hidden).argmax(-1).tolist()
+            tokens, steps = greedy(self._logits(hidden))
+            for row, lead in zip(live, steps, strict=True):
+                leads[row].append(lead)
 
 
 def _plant(requests: Sequence[Request]) -> tuple[Tree, list[_Row]]:
@@ -217,6 +223,11 @@ def _positions(tree: Tree, rows: list[_Row]) -> dict[int, list[tuple[int, int, i
                 asked.setdefault(tree.locate(sequence, last + offset), []).append((number, option, token))
                 row.open += 1
     return asked
+
+
+def _rows_ending(rows: list[_Row], asked: Sequence[tuple[int, int, int]], index: int) -> list[int]:
+    """The rows whose prompt ends at an index on the line, of those that ask about it."""
+    return [number for number in dict.fromkeys(number for number, _, _ in asked) if rows[number].index == index]
 
 
 def _contexts(rows: list[_Row], waiting: Sequence[int]) -> list[Range]:

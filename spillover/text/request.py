@@ -27,7 +27,12 @@ class Request:
 
     def generates(self, top: int) -> bool:
         """Whether the request generates, given the model's greedy first token."""
-        return self.max_new_tokens > 0 and all(top != option[0] for option in self.options)
+        return self.max_new_tokens > 0 and top not in self.firsts
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """The tokens that begin the options."""
+        return tuple(dict.fromkeys(option[0] for option in self.options))
 
     @property
     def reach(self) -> int:

@@ -75,9 +75,12 @@ def hold_against(model: Any, asked: list[Request], theirs: dict[int, Answer], ou
         assert [len(option) for option in mine.logprobs] == [len(option) for option in request.options]
         for a, b in zip(mine.logprobs, other.logprobs, strict=True):
             assert a == pytest.approx(b, abs=LOGPROB_TOLERANCE)
+        assert mine.leads[0] == pytest.approx(other.leads[0], abs=LOGPROB_TOLERANCE)
         certain = steps_to_compare(model, request, other)
         if certain == math.inf:
-            assert replace(mine, logprobs=()) == replace(other, logprobs=()), "top, generated ids, finished"
+            assert mine.leads == pytest.approx(other.leads, abs=LOGPROB_TOLERANCE)
+            alike = (replace(answer, logprobs=(), leads=()) for answer in (mine, other))
+            assert next(alike) == next(alike), "top, generated ids, finished"
             continue
         partly += 1
         if certain > 0:
