@@ -150,12 +150,28 @@ def of_few(changed: float, rows: int, times: int, seed: int) -> list[float]:
     twice as often for the better."""
     chances = [changed * 2 / 3, changed / 3, 1 - changed]
     gaps = np.random.default_rng(seed).choice([1.0, -1.0, 0.0], p=chances, size=(rows, times))
-    ours, students = mean_change(gaps, right_or_wrong=True), mean_change(gaps, one_answer=0.0)
-    halves = [np.sqrt(change.variance) * half_width([Level(1.0, change.df)]) for change in (ours, students)]
-    return [
-        float(np.mean(np.abs(change.centre - changed / 3) <= half))
-        for change, half in zip((ours, students), halves, strict=True)
-    ]
+    return [held(gaps, changed / 3), students(gaps, changed / 3)]
+
+
+def held(gaps: Array, truth: float) -> float:
+    """How often the interval as reported holds the truth, of many samples of changes, (rows, samples)."""
+    change = mean_change(gaps, right_or_wrong=True)
+    half = np.sqrt(change.variance) * half_width([Level(1.0, change.df)])
+    return float(np.mean(np.abs(change.centre - truth) <= half))
+
+
+def students(gaps: Array, truth: float) -> float:
+    """The same of Student's interval."""
+    half = gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps)) * half_width([Level(1.0, len(gaps) - 1)])
+    return float(np.mean(np.abs(gaps.mean(axis=0) - truth) <= half))
+
+
+def of_settings(single: float, together: float, rows: int, times: int, seed: int) -> list[float]:
+    """The same where each document is asked in four settings. In a share `single` one answer changed, as often for the
+    better as for the worse; in a share `together` all four changed, for the better."""
+    chances = [single / 2, single / 2, together, 1 - single - together]
+    gaps = np.random.default_rng(seed).choice([0.25, -0.25, 1.0, 0.0], p=chances, size=(rows, times))
+    return [held(gaps, together), students(gaps, together)]
 
 
 def main() -> None:
@@ -176,8 +192,14 @@ def main() -> None:
     print("\nrows, share of them changed: share of intervals that hold the truth, as reported, Student's")
     for rows in (24, 250):
         for changed in (0.04, 0.08, 0.15, 0.4):
-            held = of_few(changed, rows, 20 * args.times, args.seed)
-            print(f"{rows:5} {100 * changed:5.0f} %" + "".join(f"{100 * share:8.1f} %" for share in held), flush=True)
+            shares = of_few(changed, rows, 20 * args.times, args.seed)
+            print(f"{rows:5} {100 * changed:5.0f} %" + "".join(f"{100 * share:8.1f} %" for share in shares), flush=True)
+    print("\nthe same in four settings: rows, share of them of which one answer changed, and of which all four did")
+    for rows in (24, 60, 250):
+        for single, together in ((0.0, 0.02), (0.0, 0.05), (0.0, 0.1), (0.06, 0.04), (0.2, 0.05)):
+            shares = of_settings(single, together, rows, 20 * args.times, args.seed)
+            sizes = f"{rows:5} {100 * single:5.0f} % {100 * together:5.0f} %"
+            print(sizes + "".join(f"{100 * share:8.1f} %" for share in shares), flush=True)
     if args.json:
         args.json.write_text(json.dumps({name: vars(one) for name, one in outcomes.items()}, indent=1) + "\n", "utf-8")
 

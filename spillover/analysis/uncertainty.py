@@ -108,8 +108,9 @@ def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
     equal.
     """
     if not (part.right_or_wrong and _of_one_sign(part.weights)):
-        one_answer = float(np.abs(part.weights).max())
-        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, one_answer)
+        full_change = float(np.maximum(part.weights, 0).sum())  # of a document all of whose answers change together
+        full_change = max(full_change, -float(np.minimum(part.weights, 0).sum()))
+        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, full_change)
         error = max(sqrt(change.variance[0]), ROUNDING)
         return float(change.centre[0]), error, error, change.df
     weight, p = float(part.weights.sum()), float(part.values.mean() / part.weights.sum())

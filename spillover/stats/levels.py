@@ -23,6 +23,8 @@ from .intervals import CONFIDENCE, ROUNDING, Array
 Codes = npt.NDArray[np.int64]
 """The cluster of each row, numbered from 0 without gaps."""
 
+FULL_CHANGES = 3  # with 3, four settings that move together are covered as well as one is (docs/statistics.md)
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
@@ -78,29 +80,44 @@ def cluster_sums(values: Array, clusters: Codes | None) -> Array:
 
 
 def mean_change(
-    values: Array, clusters: Codes | None = None, right_or_wrong: bool = False, one_answer: float = 1.0
+    values: Array, clusters: Codes | None = None, right_or_wrong: bool = False, full_change: float = 1.0
 ) -> MeanChange:
     """The mean of each column of paired differences `values`, (rows, m), with its cluster-robust variance.
 
-    Deviations from the mean are added up within clusters, then squared (Liang and Zeger 1986). If answers are
-    `right_or_wrong`, few of them change, and zero observed changes do not mean zero probability. So two rows are added:
-    one that gained and one that lost the root mean square of the changes, or `one_answer` if nothing changed. With one
-    answer a row this is the interval of Bonett and Price (2012) with t for z. Other differences need it only if all
-    of them are zero.
+    Deviations from the mean are added up within clusters, then squared (Liang and Zeger 1986).
+
+    Few rows may have changed, and zero observed changes do not mean zero probability. So two rows are added, one that
+    gained and one that lost. A row may hold the mean of answers to one document in several settings, and these may
+    change together by up to `full_change`, though only single ones were seen to change. So if answers are
+    `right_or_wrong`, the two rows have the root mean square of the changes seen and of `FULL_CHANGES` full ones. With
+    one answer a row this is the interval of Bonett and Price (2012) with t for z. Other differences get two rows of the
+    root mean square of what was seen, and only if less than half of the rows changed; if none changed, of one full
+    change.
     """
-    rows = len(values)
     moved = (np.abs(values) > ROUNDING).sum(axis=0)
-    none_moved = 2 * one_answer**2 / ((rows + 2) * (rows + 1))  # the variance of two rows among zeros, as below
+    seen, full = (values**2).sum(axis=0), full_change**2
     if right_or_wrong:
-        size = np.where(moved > 0, np.sqrt((values**2).sum(axis=0) / np.maximum(moved, 1)), one_answer)
-        values, rows = np.vstack([values, size, -size]), rows + 2
-        clusters = None if clusters is None else np.append(clusters, clusters.max() + np.array([1, 2]))
-    centre = values.mean(axis=0)
-    deviations = cluster_sums(values - centre, clusters)
+        return _padded(values, clusters, np.sqrt((seen + FULL_CHANGES * full) / (moved + FULL_CHANGES)))
+    plain = _mean(values, clusters)
+    padded = _padded(values, clusters, np.sqrt(np.where(moved > 0, seen / np.maximum(moved, 1), full)))
+    few = 2 * moved < len(values)
+    centre, variance = (np.where(few, getattr(padded, name), getattr(plain, name)) for name in ("centre", "variance"))
+    return MeanChange(centre, variance, plain.df)
+
+
+def _padded(values: Array, clusters: Codes | None, size: Array) -> MeanChange:
+    """The mean of `values` and of two more rows, each a cluster of its own, that gained and lost `size`, (m,)."""
+    if clusters is not None:
+        clusters = np.append(clusters, clusters.max() + np.array([1, 2]))
+    return _mean(np.vstack([values, size, -size]), clusters)
+
+
+def _mean(values: Array, clusters: Codes | None) -> MeanChange:
+    rows, centre = len(values), values.mean(axis=0)
+    deviations, sizes = cluster_sums(values - centre, clusters), cluster_sums(np.ones(rows), clusters)
     g = len(deviations)
-    sizes = cluster_sums(np.ones(rows), clusters)
     variance = (deviations**2).sum(axis=0) / rows**2 * g / max(g - 1, 1)
-    return MeanChange(centre, np.where(moved > 0, variance, none_moved), _clusters_df(sizes))
+    return MeanChange(centre, variance, _clusters_df(sizes))
 
 
 def _clusters_df(sizes: Array) -> float:

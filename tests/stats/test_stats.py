@@ -355,6 +355,52 @@ def test_coverage_at_24_rows_of_right_and_wrong(changed: float, plain_coverage: 
     assert np.mean(np.abs(gaps.mean(axis=0) - changed / 3) <= plain) < plain_coverage
 
 
+SETTINGS = 4  # as two numbers of shots x two prompt formats
+
+
+def documents_in_settings(rng: np.random.Generator, single: float, all_at_once: float, rows: int) -> Array:
+    """Mean changes of documents, (rows, 3000), each asked in SETTINGS settings.
+
+    In a share `single` of the documents one answer changes, for the better as often as for the worse; in a share
+    `all_at_once` all answers change together, for the better. The true mean change is `all_at_once`.
+    """
+    chances = [single / 2, single / 2, all_at_once, 1 - single - all_at_once]
+    return rng.choice([1 / SETTINGS, -1 / SETTINGS, 1.0, 0.0], p=chances, size=(rows, 3000))
+
+
+@pytest.mark.parametrize("rows", [24, 60, 250])
+@pytest.mark.parametrize(
+    ("single", "all_at_once"), [(0.0, 0.02), (0.0, 0.05), (0.0, 0.1), (0.04, 0.06), (0.06, 0.04), (0.2, 0.05)]
+)
+def test_coverage_where_settings_change_together(rows: int, single: float, all_at_once: float) -> None:
+    """A document may change in all its settings at once, although none or only single answers were seen to change."""
+    gaps = documents_in_settings(np.random.default_rng(5), single, all_at_once, rows)
+    change = levels.mean_change(gaps, right_or_wrong=True)
+    half = np.sqrt(change.variance) * levels.half_width([Level(1.0, change.df)])
+    assert np.mean(np.abs(change.centre - all_at_once) <= half) > 0.93
+
+
+def test_the_size_of_single_changes_is_no_bound() -> None:
+    """If the added rows had the size of the changes seen, or of one answer if none was seen, 3 of 10 would be wrong."""
+    gaps = documents_in_settings(np.random.default_rng(5), 0.0, 0.05, 24)
+    moved = (gaps != 0).sum(axis=0)
+    size = np.where(moved > 0, np.sqrt((gaps**2).sum(axis=0) / np.maximum(moved, 1)), 1 / SETTINGS)
+    padded = np.vstack([gaps, size, -size])
+    half = padded.std(axis=0, ddof=1) / sqrt(26) * levels.half_width([Level(1.0, 25)])
+    assert np.mean(np.abs(padded.mean(axis=0) - 0.05) <= half) < 0.75
+
+
+def test_coverage_of_texts_of_which_few_change() -> None:
+    """A tenth of 60 texts changed by 0.2 on average: Student's interval alone would contain the truth less often."""
+    rng = np.random.default_rng(5)
+    gaps = (rng.random((60, 3000)) < 0.1) * rng.normal(0.2, 0.1, (60, 3000))
+    change = levels.mean_change(gaps)
+    half = np.sqrt(change.variance) * levels.half_width([Level(1.0, change.df)])
+    student = gaps.std(axis=0, ddof=1) / sqrt(60) * levels.half_width([Level(1.0, 59)])
+    assert np.mean(np.abs(gaps.mean(axis=0) - 0.02) <= student) < 0.92
+    assert np.mean(np.abs(change.centre - 0.02) <= half) > 0.93
+
+
 def test_coverage_of_the_bootstrap_at_12_rows() -> None:
     rng = np.random.default_rng(5)
     samples = [rng.normal(size=12) for _ in range(600)]
