@@ -41,6 +41,7 @@ class Results:
 
     By cell key, `first_metric` has the rows of each cell's first metric, and `digests` the hash of its predictions.
     `clusters` has, by test set, the component of each document that depends on others, if an audit found some.
+    `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
     """
 
     grid: Grid
@@ -50,6 +51,7 @@ class Results:
     first_metric: Mapping[str, RowStatistics] = field(repr=False)
     digests: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
+    checkpoints: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
 
     @cached_property
     def variants(self) -> Mapping[str, Variant]:

@@ -86,7 +86,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
     types = columns(grid)
     df = pd.DataFrame(records, columns=list(types)).astype(types)
-    return replace(results, df=df, missing=tuple(missing), first_metric=first_metric, digests=digests)
+    kept = {variant.key: place for variant in grid.variants if (place := store.checkpoint(variant.key)) is not None}
+    return replace(results, df=df, missing=tuple(missing), first_metric=first_metric, digests=digests, checkpoints=kept)
 
 
 def as_csv(rows: pd.DataFrame) -> str:

@@ -203,7 +203,22 @@ def _ship(results: Results, arms: Arms, safe: Sequence[Line]) -> tuple[str, str]
     role: Role | None = "in_domain" if _has_roles(results, arms[best.name]) else None
     if rivals := list(_rivals(results, role, best, [line for line in safe if line is not best], arms)):
         text += f" {'In-domain it' if role else 'It'} cannot be told from {listed(rivals)}."
-    return f"Ship {best.name}.", text
+    return f"Ship {best.name}.", f"{text} {_which_weights(results, arms[best.name])}".rstrip()
+
+
+def _which_weights(results: Results, arm: Sequence[Variant]) -> str:
+    """Which checkpoint is meant. Of several seeds it is the first: to choose by test scores would flatter it."""
+    first = arm[0]
+    if first.kind != "trained":
+        return ""
+    place = results.checkpoints.get(first.key)
+    where = f"The weights are in {place}" if place else "The weights were not kept (`keep: weights` keeps them)"
+    if len(arm) == 1:
+        return f"{where}."
+    each = (
+        f"It was trained {len(arm)} times, and the scores are means over these trainings; any of them may be shipped."
+    )
+    return f"{each} {where}, with seed {first.seed}." if place else f"{each} {where}."
 
 
 def _rivals(results: Results, role: Role | None, best: Line, others: Iterable[Line], arms: Arms) -> Iterator[str]:
@@ -219,10 +234,7 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     """What no verdict here knows, and which scores on clean rows are missing."""
     of_verdict = {v.title: [change.effect for line in v.lines for change in line.changes] for v in found}
     effects = [effect for those in of_verdict.values() for effect in those]
-    once = [title for title, those in of_verdict.items() if any(effect.seeds == 1 for effect in those)]
-    if once:
-        where = "" if len(once) == len(found) else f" ({listed(once)})"
-        yield f"Trained once each{where}: this speaks of these checkpoints, not of another training of the same recipe."
+    yield from _trained_once([line for verdict in found for line in verdict.lines if line.changes])
     floors = [effect.noise_floor for effect in effects if effect.noise_floor is not None]
     if floors:
         yield (
@@ -233,3 +245,11 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     if without:
         yield f"One seed: no noise floor{f' ({listed(without)})' if floors else ''}."
     yield from unscored(results.df)
+
+
+def _trained_once(compared: Sequence[Line]) -> Iterator[str]:
+    """Of which recipes there is one training only."""
+    once = [line.name for line in compared if any(change.effect.seeds == 1 for change in line.changes)]
+    if once:
+        which = "Trained once each" if len(once) == len(compared) else f"Trained once: {listed(once)}"
+        yield f"{which}. This speaks of these checkpoints, not of another training of the same recipe."

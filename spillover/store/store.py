@@ -270,6 +270,10 @@ class Store(Folder):
         """Whether the weights of a trained variant are on disk, as its training left them."""
         return self._has_files(key) and bool(self.weights(key))
 
+    def checkpoint(self, key: str) -> str | None:
+        """The path of a trained variant's checkpoint inside this folder; None if its weights are not on disk."""
+        return str(self.variant_folder(key).relative_to(self.folder)) if self._has_files(key) else None
+
     def _has_files(self, key: str) -> bool:
         folder = self.variant_folder(key)
         return not (folder / DROPPED).exists() and any(folder.glob(models.WEIGHTS))

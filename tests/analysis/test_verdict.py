@@ -142,8 +142,29 @@ def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
     said = list(verdict.caveats(results, found))
     assert any(f"here up to {numbers.points(max(f for f in floors if f))} points" in caveat for caveat in said)
     assert "One seed: no noise floor (Trained on news)." in said
-    assert any(caveat.startswith("Trained once each (Trained on news): ") for caveat in said)
+    assert [caveat for caveat in said if "Trained once" in caveat] == [next(c for c in said if once.lines[0].name in c)]
     assert "for test sets like these" in ft.changes[-1].details  # five cross-task sets are a sample of such sets
+
+
+def test_only_what_was_trained_once_is_called_so(tmp_path: Path) -> None:
+    """Of two recipes on one training set, one has two seeds: nothing about it may speak of one training."""
+    base, _, _, ft, fticl = fakestore.VARIANTS
+    seeds = [replace(ft, key=f"{ft.key}-{n}", name=f"{ft.name}-s{n}", seed=n) for n in (0, 1)]
+    results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid(variants=(base, *seeds, fticl))))
+    said = [caveat for caveat in verdict.caveats(results, verdict.verdicts(results)) if "Trained once" in caveat]
+    assert len(said) == 1 and fticl.name in said[0] and f"{ft.name}" not in said[0].replace(fticl.name, "")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_advice_names_the_checkpoint(results: table.Results, number: int) -> None:
+    """Of several seeds the first, since a choice by test scores would flatter it."""
+    arm = tuple(replace(fakestore.VARIANTS[1], key=f"k{seed}", seed=seed) for seed in range(number))
+    kept = replace(results, checkpoints={"k0": "variants/k0", "k1": "variants/k1"})
+    lines, planned = [line("x", change("in-domain", 5.0))], ["in-domain"]
+    _, why = verdict._advice(kept, {"x": arm}, lines, planned)
+    assert "variants/k0" in why and "variants/k1" not in why and (number > 1) == ("2 times" in why)
+    _, why = verdict._advice(results, {"x": arm}, lines, planned)
+    assert "not kept" in why and "variants/" not in why
 
 
 def test_rivals_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
