@@ -358,7 +358,7 @@ def test_coverage_at_24_rows_of_right_and_wrong(changed: float, plain_coverage: 
 SETTINGS = 4  # as two numbers of shots x two prompt formats
 
 
-def documents_in_settings(rng: np.random.Generator, single: float, all_at_once: float, rows: int) -> Array:
+def documents_in_settings(rng: np.random.Generator, single: float, all_at_once: float, rows: int) -> np.ndarray:
     """Mean changes of documents, (rows, 3000), each asked in SETTINGS settings.
 
     In a share `single` of the documents one answer changes, for the better as often as for the worse; in a share
