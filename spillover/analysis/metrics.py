@@ -1,13 +1,19 @@
-"""Scores of predictions: accuracy, macro-F1, ROUGE-L, BLEU and the off-format rate, all from 0 to 1.
+"""Scores of predictions: accuracy, macro-F1, ROUGE-L, BLEU, chrF, exact match and the off-format rate, from 0 to 1.
 
 Every metric has two steps. Each row gives a few numbers that may be added up over rows (its `statistics`), and a small
 function turns the sums into a score. The bootstrap weights rows, so it needs the sums only, for a corpus metric as for
 a mean.
 
 Published figures differ by these choices:
-- ROUGE-L is the F-measure of the rouge-score package's tokens (lower-cased ASCII letters and digits), without
-  stemming, as in lm-evaluation-harness and Hugging Face `evaluate`; a text without such tokens scores 0.
-- BLEU is sacrebleu's corpus BLEU with its defaults (13a tokens, exponential smoothing), divided by 100.
+- ROUGE-L is the F-measure over words without stemming, as in lm-evaluation-harness and Hugging Face `evaluate`. Words
+  are those of `text.words`: for ASCII text the tokens of the package rouge-score, which drops all other letters.
+  Against a reference without a word, an equal answer scores 1 and any other answer 0.
+- BLEU is sacrebleu's corpus BLEU with its defaults (13a tokens, exponential smoothing), divided by 100. Characters of
+  scripts without spaces are tokens of their own, as in sacrebleu's `zh`.
+- chrF is sacrebleu's corpus chrF with its defaults (n-grams of 1 to 6 characters, beta 2), divided by 100. It needs no
+  words, so it fits every script.
+- An answer is an exact match if it is the reference, but for white space and for two ways to write one character (NFC).
+  Case and signs count.
 - An answer is off-format in classification if its own words begin with no label. In free text it is off-format if it is
   empty, or a label of a classification task of the experiment that is no right answer in this test set.
 - Macro-F1 averages over all labels of the task, as scikit-learn's `f1_score(labels=..., zero_division=0)`: a label that
@@ -24,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ..text.words import is_inside_word, plain, with_spaces, words
 
 Prediction = Mapping[str, Any]
 """One line of predictions.jsonl; `response`, `target` and, in classification, `free` are read here."""
@@ -98,8 +106,18 @@ def _bare(text: str) -> str:
 def begins_with_label(text: str, labels: Iterable[str]) -> bool:
     """Whether the first words spell a label, whatever their case."""
     folded = text.casefold().lstrip("*\"'` ")
-    words = [label.strip().casefold() for label in labels]  # a label joined verbatim brings its own space
-    return any(folded.startswith(word) and not folded[len(word) : len(word) + 1].isalnum() for word in words)
+    known = [label.strip().casefold() for label in labels]  # a label joined verbatim brings its own space
+    return any(folded.startswith(label) and not _goes_on(folded, len(label)) for label in known)
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Whether the word before the place `end` goes on behind it. After a sign, any letter or digit goes on."""
+    before, after = text[end - 1 : end], text[end : end + 1]
+    return is_inside_word(before, after) if words(before) else after.isalnum()
+
+
+def _exact_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
+    return _with_ones([plain(p["response"]) == plain(p["target"]) for p in predictions])
 
 
 def _rouge_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
@@ -110,6 +128,8 @@ def _rouge_statistics(predictions: Sequence[Prediction], labels: Labels) -> Arra
 def rouge_l(response: str, target: str) -> float:
     """ROUGE-L of one pair: the F-measure of the longest common subsequence of words."""
     theirs, ours = _words(target), _words(response)
+    if not theirs:
+        return float(plain(response) == plain(target))
     common = lcs_length(theirs, ours)
     if common == 0:
         return 0.0
@@ -119,9 +139,7 @@ def rouge_l(response: str, target: str) -> float:
 
 @lru_cache(maxsize=CACHED_PAIRS)
 def _words(text: str) -> tuple[str, ...]:
-    from rouge_score.tokenize import tokenize  # the tokens of rouge-score without its scorer, which loads all of nltk
-
-    return tuple(tokenize(text, None))
+    return tuple(words(text))
 
 
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
@@ -163,13 +181,14 @@ def _sacrebleu() -> Any:
 def _bleu_counts(response: str, target: str) -> tuple[float, ...]:
     """Lengths of response and target, then matched and all n-grams of orders 1 to 4."""
     metric = _sacrebleu()
-    return tuple(metric._compute_segment_statistics(metric._preprocess_segment(response), _bleu_reference(target)))
+    answer = metric._preprocess_segment(with_spaces(response))
+    return tuple(metric._compute_segment_statistics(answer, _bleu_reference(target)))
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
 def _bleu_reference(target: str) -> Any:
     metric = _sacrebleu()
-    return metric._extract_reference_info([metric._preprocess_segment(target)])
+    return metric._extract_reference_info([metric._preprocess_segment(with_spaces(target))])
 
 
 def _bleu_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
@@ -186,11 +205,45 @@ def _bleu_score(sums: Array) -> Array:
     return np.where(missed.all(axis=-1) | (total == 0).any(axis=-1), 0.0, score)
 
 
+@cache
+def _sacrechrf() -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
+
+
+@lru_cache(maxsize=CACHED_PAIRS)
+def _chrf_counts(response: str, target: str) -> tuple[float, ...]:
+    """For each order the n-grams of the answer, those of the reference, and those in both."""
+    return tuple(_sacrechrf()._compute_segment_statistics(plain(response), _chrf_reference(target)))
+
+
+@lru_cache(maxsize=CACHED_PAIRS)
+def _chrf_reference(target: str) -> Any:
+    return _sacrechrf()._extract_reference_info([plain(target)])
+
+
+def _chrf_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
+    return np.array([_chrf_counts(p["response"], p["target"]) for p in predictions], dtype=np.float64)
+
+
+def _chrf_score(sums: Array) -> Array:
+    """sacrebleu's `_compute_f_score` over many sums at once. Orders that one of the two lacks are left out."""
+    answered, wanted, both = (sums[..., start::3] for start in range(3))
+    orders = np.maximum(((answered > 0) & (wanted > 0)).sum(axis=-1), 1)
+    precision = (both / np.maximum(answered, 1)).sum(axis=-1) / orders
+    recall = (both / np.maximum(wanted, 1)).sum(axis=-1) / orders
+    weighted = 4 * precision + recall  # 4 is beta squared
+    return np.asarray(np.divide(5 * precision * recall, weighted, out=np.zeros_like(weighted), where=weighted > 0))
+
+
 _EVERY = (  # to add a metric, add an entry
     Metric("accuracy", "accuracy", _accuracy_statistics, _ratio, is_proportion=True),
     Metric("macro_f1", "macro-F1", _f1_statistics, _f1_score, is_mean=False),
     Metric("rougeL", "ROUGE-L", _rouge_statistics, _ratio),
     Metric("bleu", "BLEU", _bleu_statistics, _bleu_score, is_mean=False),
+    Metric("chrf", "chrF", _chrf_statistics, _chrf_score, is_mean=False),
+    Metric("exact_match", "exact match", _exact_statistics, _ratio, is_proportion=True),
     Metric("off_format", "off-format rate", _off_format_statistics, _ratio, is_proportion=True),
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _EVERY})

@@ -19,7 +19,7 @@ from ..fingerprint import fingerprint
 from ..store.store import Store
 from .metrics import Array, Metric, Prediction, rescored
 
-METRICS_VERSION = 1  # raise it when a metric gives other statistics for the same answers
+METRICS_VERSION = 2  # raise it when a metric gives other statistics for the same answers
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ def _alone(one: RowSet) -> Iterator[Defect]:
             yield from defects.balance(one.rows, labels, one.task.shots)
         else:
             yield from defects.absent(one.rows, labels, one.scored)
+    elif one.part == "test":
+        yield from defects.unseen(one.rows)
 
 
 def _counts(one: RowSet) -> dict[str, int] | None:

@@ -22,9 +22,11 @@ from typing import Any
 
 from ..errors import Level
 from ..text.task import Example
+from ..text.words import with_spaces, words
 
 SHOWN = 80  # characters of an example
 LISTED = 5  # sequences in a line
+BLEU_ORDER = 4  # BLEU counts sequences of up to so many tokens
 UNEVEN = 2  # labels are shown unevenly if one has so many demonstrations more than another
 
 
@@ -134,6 +136,19 @@ def empty(rows: Sequence[Example]) -> Iterator[Defect]:
         counts = dict(Counter(name for _, names in bad for name in names))
         what = f"have an empty field: {_listed(counts)}"
         yield Defect("empty", what, len(rows), _ids([row for row, _ in bad]), figures={"fields": counts})
+
+
+def unseen(rows: Sequence[Example]) -> Iterator[Defect]:
+    """References of free text that a metric cannot see: those without a word, and lists that are too short for BLEU."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    if wordless := [row for row in rows if not words(row.target)]:
+        what = "have a reference without a word: for ROUGE-L an equal answer counts, and no other"
+        yield Defect("no_word", what, len(rows), _ids(wordless), example=excerpt(wordless[0], wordless[0].target))
+    tokens = Tokenizer13a()
+    if not any(len(tokens(with_spaces(row.target)).split()) >= BLEU_ORDER for row in rows):
+        what = f"no reference has {BLEU_ORDER} tokens: BLEU is 0 or nearly so, whatever is answered"
+        yield Defect("short_references", f"{what}; exact_match and chrf are not", len(rows))
 
 
 def damage(rows: Sequence[Example]) -> Iterator[Defect]:

@@ -15,11 +15,12 @@ would make all rows similar, so they are left out first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from ..text.words import words
 
 NGRAM = 3  # words
 NEAR = 0.8  # Jaccard, as in Lee et al. 2022, "Deduplicating training data makes language models better"
@@ -27,16 +28,7 @@ MIN_WORDS = 5  # of fewer words, two texts are the same by chance
 TEMPLATE = 1 / 20  # n-grams in a larger share of a list's rows are its template
 TEMPLATE_ROWS = (10, 1000)  # but never those in up to 10 rows, and always those in more than 1000
 
-# Words; characters in scripts without spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese).
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-
 Ints = npt.NDArray[np.int64]
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, case folded, without punctuation."""
-    return _WORD.findall(text.casefold())
 
 
 NORMALISERS: Mapping[str, Callable[[str], str]] = {

@@ -29,8 +29,9 @@ import numpy as np
 
 from ..data.rows import Part
 from ..text.task import Example, Task
+from ..text.words import words
 from .defects import Defect, excerpt
-from .duplicates import MIN_WORDS, NORMALISERS, components, near_pairs, words
+from .duplicates import MIN_WORDS, NORMALISERS, components, near_pairs
 
 TELLING = 1 / 20  # a field distinguishes rows if it has at least so many different texts for each row
 

@@ -94,7 +94,7 @@ class Task:
 
 
 CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "off_format")
-GENERATION_METRICS = ("rougeL", "bleu", "off_format")
+GENERATION_METRICS = ("rougeL", "bleu", "chrf", "exact_match", "off_format")
 
 
 def _five() -> Mapping[str, Task]:

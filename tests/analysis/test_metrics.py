@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from spillover.analysis import metrics
 from spillover.analysis.metrics import METRICS
+from spillover.text.task import GENERATION_METRICS
+from spillover.text.words import words
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat,", "The", "dogs", "ran", "far", "away", "café", "don't", "3.5", "it"]
 
@@ -38,6 +42,14 @@ def test_labels_by_their_first_token() -> None:
     assert [p["response"] for p in metrics.rescored(stored, "first_token")] == ["yes"]
     assert stored[0]["response"] == "no"
     assert metrics.rescored(rows(("free", "text")), "first_token") == rows(("free", "text"))
+
+
+@pytest.mark.parametrize(
+    ("free", "off"), [("积极的", 0), ("积极。", 0), ("很积极", 1), ("हाँ।", 0), ("हाँं", 1), ("हाँ जी", 0)]
+)
+def test_a_label_may_be_followed_by_more_where_words_need_no_space(free: str, off: int) -> None:
+    said = [{"doc_id": 0, "response": "积极", "target": "积极", "free": free}]
+    assert METRICS["off_format"](said, ("积极", "हाँ")) == off
 
 
 @pytest.mark.parametrize(
@@ -80,15 +92,75 @@ def test_macro_f1_needs_labels() -> None:
 def test_rouge_by_hand() -> None:
     assert metrics.rouge_l("the cat sat", "the cat ran") == pytest.approx(2 / 3)
     assert metrics.rouge_l("a b", "a x b y") == pytest.approx(2 * 1 * 0.5 / 1.5)
-    assert metrics.rouge_l("", "a") == metrics.rouge_l("猫", "猫") == 0  # the package's tokens are ASCII
+    assert metrics.rouge_l("", "a") == metrics.rouge_l("a", "") == metrics.rouge_l("?", "a") == 0
 
 
 def test_rouge_agrees_with_rouge_score() -> None:
     rng, theirs = random.Random(0), RougeScorer(["rougeL"])
     for _ in range(300):
-        response, target = sentence(rng), sentence(rng)
+        response, target = sentence(rng), f"It {sentence(rng)}"
         expected = theirs.score(target, response)["rougeL"].fmeasure
         assert metrics.rouge_l(response, target) == pytest.approx(expected)
+
+
+class OurWords:
+    """`text.words` as a tokenizer of the package rouge-score."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_rouge_is_that_of_rouge_score_with_our_words(response: str, target: str) -> None:
+    assume(words(target))
+    expected = RougeScorer(["rougeL"], tokenizer=OurWords()).score(target, response)["rougeL"].fmeasure
+    assert metrics.rouge_l(response, target) == pytest.approx(expected)
+
+
+EXACT = {
+    "Russian": [f"Город номер {i} стоит на реке." for i in range(24)],
+    "Chinese": [f"第{i}个城市在河边，很美。" for i in range(24)],
+    "Japanese": [f"{i}番目の町は川の近くにあります。" for i in range(24)],
+    "Arabic": [f"المدينة رقم {i} تقع على النهر" for i in range(24)],
+    "Hindi": [f"शहर {i} नदी के किनारे है।" for i in range(24)],
+    "Thai": [f"เมืองที่{i}อยู่ริมแม่น้ำ" for i in range(24)],
+}
+FREE_TEXT = [name for name in GENERATION_METRICS if name != "off_format"]
+
+
+@pytest.mark.parametrize("language", EXACT)
+@pytest.mark.parametrize("name", FREE_TEXT)
+def test_exact_answers_score_1_in_every_script(language: str, name: str) -> None:
+    texts = EXACT[language]
+    assert METRICS[name](rows(*zip(texts, texts, strict=True))) == pytest.approx(1.0, abs=1e-12)
+    apart = [unicodedata.normalize("NFD", text) for text in texts]  # the same characters in another form
+    assert METRICS[name](rows(*zip(apart, texts, strict=True))) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("language", EXACT)
+def test_another_answer_scores_between_0_and_1_in_every_script(language: str) -> None:
+    texts = EXACT[language]
+    pairs = list(zip(texts[1:], texts, strict=False))  # another number in the same sentence
+    assert all(0 < METRICS[name](rows(*pairs)) < 1 for name in ("rougeL", "bleu", "chrf"))
+    assert METRICS["exact_match"](rows(*pairs)) == 0
+
+
+def test_rouge_by_hand_in_scripts_without_spaces() -> None:
+    assert metrics.rouge_l("猫が寝る", "猫が座る") == pytest.approx(3 / 4)
+    assert metrics.rouge_l("Кот спит", "кот СПИТ тут") == pytest.approx(2 * 1 * (2 / 3) / (5 / 3))
+
+
+@pytest.mark.parametrize("target", ["", "?!", "😀", "—"])
+def test_against_a_reference_without_a_word_an_equal_answer_counts_and_no_other(target: str) -> None:
+    assert metrics.rouge_l(f" {target} ", target) == METRICS["exact_match"](rows((f" {target} ", target))) == 1
+    for response in ("some words", "...", target + "!"):
+        assert metrics.rouge_l(response, target) == METRICS["exact_match"](rows((response, target))) == 0
+
+
+def test_exact_match_ignores_white_space_and_the_form_of_a_character_alone() -> None:
+    assert METRICS["exact_match"](rows(("a  cafe\u0301\n", "a café"), ("A café", "a café"), ("a café.", "a café"))) == (
+        pytest.approx(1 / 3)
+    )
 
 
 @given(st.text("abc", max_size=80), st.text("abc", max_size=80))
@@ -107,6 +179,27 @@ def test_bleu_agrees_with_sacrebleu(seed: int) -> None:
     said = [t if rng.random() < 0.4 else sentence(rng) for t in targets]
     expected = BLEU(force=True).corpus_score(said, [targets]).score / 100
     assert METRICS["bleu"](rows(*zip(said, targets, strict=True))) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bleu_of_chinese_is_sacrebleu_s() -> None:
+    texts = EXACT["Chinese"]
+    pairs = list(zip(texts[3:], texts, strict=False))
+    expected = BLEU(force=True, tokenize="zh").corpus_score([r for r, _ in pairs], [[t for _, t in pairs]]).score / 100
+    assert 0.3 < METRICS["bleu"](rows(*pairs)) < 1
+    assert METRICS["bleu"](rows(*pairs)) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_chrf_agrees_with_sacrebleu(seed: int) -> None:
+    rng = random.Random(seed)
+    targets = [sentence(rng)[: rng.randint(0, 40)].strip() for _ in range(rng.randint(1, 6))]
+    said = [t if rng.random() < 0.2 else sentence(rng) for t in targets]
+    expected = CHRF().corpus_score(said, [targets]).score / 100
+    assert METRICS["chrf"](rows(*zip(said, targets, strict=True))) == pytest.approx(expected, abs=1e-12)
+
+
+def test_chrf_of_silence_and_of_nothing_is_zero() -> None:
+    assert METRICS["chrf"](rows(("", "some words here"))) == METRICS["chrf"](rows(("", ""))) == 0
 
 
 def test_bleu_of_silence_is_zero() -> None:

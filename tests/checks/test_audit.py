@@ -17,12 +17,13 @@ from prose import tells
 
 from spillover.checks.audit import Audited, audit
 from spillover.checks.defects import DAMAGE, Defect, uneven
-from spillover.checks.duplicates import MIN_WORDS, NEAR, NGRAM, NORMALISERS, components, near_pairs, words
+from spillover.checks.duplicates import MIN_WORDS, NEAR, NGRAM, NORMALISERS, components, near_pairs
 from spillover.checks.overlap import RowSet, clusters, leaking, near_rows
 from spillover.data.load import load_untouched
 from spillover.data.sources import Places
 from spillover.experiment.suite import DatasetSpec
 from spillover.text.task import FIVE, Example, Task
+from spillover.text.words import words
 
 PAIRS, QUESTIONS, REVIEWS = FIVE["paraphrase"], FIVE["question_generation"], FIVE["sentiment"]
 TOWNS = [f"Town{i}" for i in range(16)]
@@ -265,6 +266,19 @@ def test_empty_fields_and_targets() -> None:
     found = one(audit_of(test_set(rows, QUESTIONS)), "mine test", "empty")
     assert found.rows == (3, 4)
     assert found.figures == {"fields": {"input": 1, "answer": 1, "target": 1}}
+
+
+def test_references_that_a_metric_cannot_see() -> None:
+    targets = ["?!", "😀", "Где вокзал?", ""]
+    rows = [question(i, f"The place number {i} is here", "here", target) for i, target in enumerate(targets)]
+    found = audit_of(test_set(rows, QUESTIONS))
+    defect = one(found, "mine test", "no_word")
+    assert defect.rows == (0, 1, 3)
+    assert tells(defect.what, "without a word", "ROUGE-L")
+    assert "short_references" in kinds(found)  # two words and a sign
+    longer = replace(rows[2], target="第三个城市")  # a token a character
+    assert "short_references" not in kinds(audit_of(test_set([*rows, longer], QUESTIONS)))
+    assert kinds(audit_of(train_set(rows, QUESTIONS))).isdisjoint({"no_word", "short_references"})
 
 
 def test_fewer_rows_than_requested_at_every_size() -> None:

@@ -1,0 +1,63 @@
+"""The words of a text in any script, and two plain forms of a text.
+
+A word is a run of letters, marks and digits, case folded. Scripts that write no spaces between words (Chinese,
+Japanese, Thai, Lao, Khmer, Burmese and others) have no such runs, so each of their characters is a word, together with
+the marks on it. Everything else separates words. For ASCII text these are exactly the tokens of the package
+rouge-score, which knows no other letters.
+
+Characters that can be written in two ways (é as one character, or as e with an accent) are compared in one form, NFC.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import regex
+
+# The long-vowel mark of Japanese belongs to no single script.
+_UNSPACED = "[" + "".join(
+    rf"\p{{Script={name}}}"
+    for name in (
+        *("Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Thai", "Lao", "Khmer", "Myanmar"),
+        *("Tai_Tham", "Tai_Le", "New_Tai_Lue", "Tai_Viet", "Javanese", "Balinese"),
+    )
+) + "\u30fc]"  # fmt: skip
+_ONE = rf"(?V1:[{_UNSPACED}&&[\p{{L}}\p{{N}}]]\p{{M}}*)"
+# Joiners stand inside words of Arabic and Indic scripts.
+_RUN = rf"(?V1:[[\p{{L}}\p{{M}}\p{{N}}]--{_UNSPACED}][[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d]--{_UNSPACED}]*)"
+_WORD = regex.compile(f"{_ONE}|{_RUN}")
+_APART = regex.compile(rf"{_ONE}|[\u3000-\u303f\uff00-\uffef]")  # the latter: their punctuation
+_ASCII_WORD = re.compile("[a-z0-9]+")
+# Letters of Western and Central Europe, signs and typographic quotes: the usual case, found faster by `re`. Two letters
+# of the range become letter and mark when case is folded.
+_EUROPEAN = re.compile("[\x00-\u012f\u0131-\u0148\u014a-\u017f\u2010-\u2027\u20a0-\u20bf]*")
+_EUROPEAN_WORD = re.compile(r"[^\W_]+")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, case folded, without punctuation."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    if _EUROPEAN.fullmatch(text):
+        return _EUROPEAN_WORD.findall(text.casefold())
+    return _WORD.findall(unicodedata.normalize("NFC", text).casefold())
+
+
+def with_spaces(text: str) -> str:
+    """The text with spaces around each character of a script without spaces. Other texts stay as they are."""
+    return text if text.isascii() else _APART.sub(r" \g<0> ", unicodedata.normalize("NFC", text))
+
+
+def plain(text: str) -> str:
+    """The text in NFC, with one space for each run of white space and none at its ends. Case and signs stay."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def is_inside_word(before: str, after: str) -> bool:
+    """Whether a word goes on from the character `before` to the character `after`."""
+    return _RUN_ENDS.search(before) is not None and _RUN_GOES_ON.match(after) is not None
+
+
+_RUN_ENDS = regex.compile(rf"{_RUN}\Z")
+_RUN_GOES_ON = regex.compile(_RUN)
