@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, NamedTuple
 
 from ..errors import Finding
+from ..text.labels import Labels
 from . import defects
 from .defects import Defect
 from .overlap import NOUNS, RowSet, between, near_rows, within
@@ -77,6 +78,8 @@ def audit(lists: Sequence[RowSet], tokens: CountTokens) -> list[Audited]:
     Demonstrations belong to the test set of the same data set. Of a training set at several sizes, the largest is
     checked completely. For the smaller ones, rows are counted and demonstrations are compared with them.
     """
+    respelled = {n: list(defects.respelled(one.rows, one.task.labels or ())) for n, one in enumerate(lists)}
+    lists = [as_labels(one) if respelled[n] else one for n, one in enumerate(lists)]
     largest = _largest(lists)
     whole = [n for n, one in enumerate(lists) if one.part != "train" or n in largest]
     pairs = list(_pairs(lists, largest))
@@ -84,7 +87,7 @@ def audit(lists: Sequence[RowSet], tokens: CountTokens) -> list[Audited]:
     lengths = {n: _lengths(lists[n], tokens) for n in whole}
     found: dict[int, list[Defect]] = {n: list(_short(one)) for n, one in enumerate(lists)}
     for n in whole:
-        found[n] += [*_alone(lists[n]), *within(lists[n], near[n, n])]
+        found[n] += [*respelled[n], *_alone(lists[n]), *within(lists[n], near[n, n])]
     for n, m in pairs:
         found[n] += between(lists[n], lists[m], near[n, m])
         if lists[n].part == "test" and lists[n].task.name == lists[m].task.name and m in largest:
@@ -92,6 +95,13 @@ def audit(lists: Sequence[RowSet], tokens: CountTokens) -> list[Audited]:
     for defects_of_one in found.values():
         defects_of_one.sort(key=lambda defect: defect.level != "warning")
     return [Audited(one, lengths.get(n, {}), _counts(one), tuple(found[n])) for n, one in enumerate(lists)]
+
+
+def as_labels(one: RowSet) -> RowSet:
+    """The list with each target that is a label in another spelling as that label."""
+    labels = Labels(tuple(one.task.labels or ()))
+    rows = [replace(row, target=labels.find(row.target) or row.target) for row in one.rows]
+    return RowSet(one.dataset, one.part, one.task, rows, one.requested, one.scored)
 
 
 def _largest(lists: Sequence[RowSet]) -> set[int]:

@@ -36,7 +36,7 @@ from .audit import Audited
 from .defects import as_counts, uneven
 from .prompts import Preflight, preflight
 from .rows import audit_sources, clean_split
-from .training import count
+from .training import count, warmup
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def check(plan: Plan, folder: Path, data_dir: Path | None = None, done: Done = N
     `data_dir` is the study's release, as for `make_plan`.
     """
     prompts, audited = preflight(plan), audit_sources(plan, data_dir)
-    others = [*plan.grid.warnings, *prompts.findings(), *_demonstrations(plan, audited), *disk(plan, folder, done)]
+    others = [*plan.grid.warnings, *prompts.findings(), *warmup(plan)]
+    others += [*_demonstrations(plan, audited), *disk(plan, folder, done)]
     of_rows = [finding for one in audited for finding in one.findings()]
     lines = sorted([*of_rows, *_merged(others)], key=lambda finding: finding.level != "warning")
     return Checked(audited, prompts, clean_split(plan), tuple(lines))

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Level
+from ..text.labels import Labels, listed
 from ..text.task import Example
 from ..text.words import with_spaces, words
 
@@ -84,9 +85,21 @@ def outside(rows: Sequence[Example], allowed: Sequence[str]) -> Iterator[Defect]
     bad = [row for row in rows if row.target not in allowed]
     if bad:
         found = dict(Counter(row.target for row in bad).most_common())
-        what = f"have a label that the task does not list: {as_counts({repr(label): n for label, n in found.items()})}"
+        several = ", ".join(f"{n} {listed([label])}" for label, n in [*found.items()][:LISTED])
+        what = f"have a label that the task does not list: {several}" + (", …" if len(found) > LISTED else "")
         example = excerpt(bad[0], next(iter(bad[0].fields.values()), ""))
         yield Defect("label_outside", what, len(rows), _ids(bad), figures={"labels": found}, example=example)
+
+
+def respelled(rows: Sequence[Example], allowed: Sequence[str]) -> Iterator[Defect]:
+    """Targets that are a label of the task in another spelling (`text.labels`)."""
+    labels = Labels(tuple(allowed))
+    bad = [row for row in rows if row.target not in allowed and labels.find(row.target) is not None]
+    if bad:
+        found = dict(Counter(row.target for row in bad).most_common())
+        read = ", ".join(f"{listed([text])} as {listed([labels.find(text) or ''])}" for text in [*found][:LISTED])
+        what = f"have a label in another spelling, and are read so: {read}" + (", …" if len(found) > LISTED else "")
+        yield Defect("label_respelled", what, len(rows), _ids(bad), figures={"labels": found})
 
 
 def absent(rows: Sequence[Example], allowed: Sequence[str], scored: Collection[int]) -> Iterator[Defect]:

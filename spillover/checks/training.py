@@ -76,6 +76,23 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     )
 
 
+def warmup(plan: Plan) -> Iterator[Finding]:
+    """Trainings whose learning rate never arrives, because they have fewer steps than the warm-up."""
+    for job in plan.trainings:
+        recipe = job.recipe
+        steps = ceil(ceil(len(job.rows.examples) / recipe.batch_size) * recipe.num_train_epochs)
+        if not recipe.warmup_steps:
+            continue
+        if recipe.lr_scheduler_type == "constant":
+            what = f"warmup_steps: {recipe.warmup_steps:,} does nothing with lr_scheduler_type: constant"
+            yield Finding("warning", f"{what}; use constant_with_warmup", job.variant.name)
+        elif recipe.warmup_steps >= steps:
+            most = recipe.learning_rate * (steps - 1) / recipe.warmup_steps
+            what = f"warmup_steps is {recipe.warmup_steps:,} and the training has {count(steps, 'step')}"
+            rate = f"the learning rate of {recipe.learning_rate:g} never arrives, and is {most:.2g} at most"
+            yield Finding("warning", f"{what}: {rate}", job.variant.name)
+
+
 def largest(jobs: Iterable[TrainJob], key: Callable[[TrainJob], Hashable]) -> list[TrainJob]:
     """Of the trainings with the same key, the one with the most rows."""
     found: dict[Hashable, TrainJob] = {}

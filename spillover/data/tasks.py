@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from ..errors import DataError, ExperimentError, did_you_mean
 from ..experiment.suite import DatasetSpec, Source
+from ..text.labels import Labels, listed
 from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, PromptFormat, Task
 from .files import Row
 from .rows import Part
@@ -161,6 +162,9 @@ def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:
     twice = next((label for label in spec.labels if spec.labels.count(label) > 1), None)
     if twice is not None:
         raise ExperimentError(f"label {twice!r} stands twice", where=where)
+    if alike := Labels(spec.labels).alike():
+        what = f"{listed(alike[:1])} and {listed(alike[1:])} are one label in two spellings"
+        raise ExperimentError(what, where=where, allowed="give one of them: rows with the other are read as it")
     if len(spec.labels) == 1:
         raise ExperimentError(f"{spec.labels[0]!r} alone is no choice", where=where, allowed="two labels or more")
     return spec.labels

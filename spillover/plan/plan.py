@@ -25,6 +25,7 @@ from ..text.encode import Encoder
 from .grid import Cell, Condition, Grid, TestInfo, Variant
 from .jobs import Job, JobMaker, TrainJob
 from .questions import Sheet, SheetMaker, refuse_unknown_prompts
+from .vocabularies import unlearnt
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
         why = "; ".join(map(str, catalogue.findings))
         raise DataError("no test set can be had", allowed=why or "give test.datasets")
     specs = catalogue.specs
+    trainings = [job for job in jobs if isinstance(job, TrainJob)]
     grid = Grid(
         model=experiment.model,
         protocol=experiment.protocol.name,
@@ -85,7 +87,7 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
         cells=tuple(_cell(job.variant, sheet, specs[sheet.test]) for job in jobs for sheet in sheets.values()),
         tests=tuple(infos),
         labels_of_train_task=_labels(jobs, catalogue),
-        warnings=tuple(catalogue.findings),
+        warnings=(*catalogue.findings, *unlearnt(trainings, sheets.values(), specs)),
     )
     return Plan(experiment, base, encoder, grid, tuple(jobs), sheets, data_dir)
 

@@ -196,6 +196,19 @@ def test_labels_outside_the_list_and_labels_that_never_occur() -> None:
     assert one(found, "mine test", "label_absent").figures["absent"] == ["negative"]
 
 
+def test_a_label_in_another_spelling_is_that_label_and_is_counted() -> None:
+    targets = ["positive", "Positive ", "NEGATIVE", "neutral"]
+    rows = [replace(travel(i, TOWNS[i]), target=target) for i, target in enumerate(targets)]
+    found = audit_of(test_set([*rows, replace(travel(9, TOWNS[0]), target="positive ")]))
+    defect = one(found, "mine test", "label_respelled")
+    assert defect.rows == (1, 2, 9)
+    assert tells(defect.what, "'Positive '", "'positive'", "'NEGATIVE'", "'negative'")
+    assert found[0].labels == {"positive": 3, "negative": 1, "neutral": 1}
+    assert one(found, "mine test", "label_outside").rows == (3,)
+    assert "label_absent" not in kinds(found)
+    assert one(found, "mine test", "duplicate").figures["conflicting"] == 0
+
+
 def test_demonstrations_may_show_what_is_no_label() -> None:
     demos = RowSet("mine", "demos", REVIEWS, [travel(0, "Oslo"), replace(travel(1, "Lima"), target="good")])
     assert one(audit_of(demos), "mine demos", "label_outside").figures == {"labels": {"good": 1}}

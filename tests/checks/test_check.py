@@ -231,6 +231,22 @@ def test_several_devices_train_and_keep_checkpoints_at_once(tmp_path: Path, monk
     assert tells(both.what, "4.9 GB", "1.6 GB")
 
 
+def test_a_warm_up_that_outlasts_the_training_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
+    def warmed(steps: int, **train: Any) -> list[Finding]:
+        given = {"strategies": ["ft"], "batch_size": 4, "num_train_epochs": 3, "warmup_steps": steps, **train}
+        found = found_in(plan_of(tmp_path, labelled(tmp_path), given), tmp_path)
+        return [finding for finding in found if "warmup_steps" in finding.what]
+
+    assert warmed(0) == warmed(14) == []  # 20 rows are 5 batches, 3 times
+    (late,) = warmed(30)
+    assert late.level == "warning" and late.where == "mine-ft"
+    assert tells(late.what, "30", "15 steps", "2e-05", "9.3e-06")  # 14 of 30 parts: the rate of the last step
+    (shorter,) = warmed(10, sizes=[8, 20])  # 2 batches, 3 times
+    assert shorter.where == "mine-ft-8" and tells(shorter.what, "10", "6 steps")
+    (idle,) = warmed(3, lr_scheduler_type="constant")
+    assert tells(idle.what, "3", "constant_with_warmup")
+
+
 def test_the_table_says_the_level_as_a_word() -> None:
     console = Console(width=100, record=True, color_system=None)
     console.print(as_table([Finding("warning", "is [odd]", "mine, p1"), Finding("note", "is so", "joint")]))
