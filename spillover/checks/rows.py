@@ -87,7 +87,7 @@ def _source_rows(plan: Plan, places: Places) -> Iterator[RowSet]:
     specs = plan.experiment.all_datasets()
     for test in scored_rows(plan):
         name, task, spec = test.dataset, test.task, specs[test.dataset]
-        size = max((size for source in spec.test for size in source.sizes), default=None)
+        size = max((size for source in spec.test for leaf in source.leaves() for size in leaf.sizes), default=None)
         yield RowSet(name, "test", task, load_untouched(name, "test", spec, task, None, places), size, test.scored)
         try:
             demos = load_untouched(name, "demos", spec, task, None, places)

@@ -1,9 +1,10 @@
-"""Reads files into rows: JSONL, JSON, CSV, TSV and Parquet, one data set a file, in UTF-8. Nothing is guessed.
+"""Files into rows: JSONL, JSON, CSV, TSV and Parquet, one data set a file, in UTF-8. Nothing is guessed.
 
 A row is a mapping of column names to values, as the file has them; `shapes.py` says what they mean. Rows are counted
-from 0 in file order, and that number is the row's `doc_id` in every later result. A `Table` keeps the line on which
-each row begins: errors say `tickets.jsonl:17` where the format has lines and `tickets.parquet, row 16` where it has
-none.
+from 0 in file order. A `Table` keeps the line on which each row begins: errors say `tickets.jsonl:17` where the format
+has lines and `tickets.parquet, row 16` where it has none.
+
+Each of these may be compressed (`packed.py`). A folder that `datasets.save_to_disk` wrote is read as well (`arrow.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .packed import PACKED, unpacked
 
 Row = dict[str, Any]
 
@@ -38,61 +41,110 @@ class Table:
         return f"{self.name}:{self.lines[row]}" if self.lines else f"{self.name}, row {row}"
 
 
-def open_table(path: Path) -> Table:
-    """The rows of a file. Raises DataError where it is missing, of an unknown kind, malformed or empty.
+def open_table(path: Path, split: str | None = None) -> Table:
+    """The rows of a file, or of a split of a folder that `datasets.save_to_disk` wrote.
 
-    A file that has not changed is read once: do not write into its rows.
+    Raises DataError where it is missing, of an unknown kind, malformed or empty. A file that has not changed is read
+    once: do not write into its rows.
     """
     name = _shown(path)
-    if not path.exists():
-        raise _missing(path, name)
-    if path.is_dir():
-        raise DataError("is a folder; a data set is one file", where=name, allowed=_SUFFIXES)
-    if path.suffix.lower() not in _READERS:
-        raise DataError(f"unknown kind of file {path.suffix!r}", where=name, allowed=_SUFFIXES)
     try:
-        stat = path.stat()
-        table = _read(path.resolve(), name, stat.st_mtime_ns, stat.st_size)
+        if not path.exists():
+            raise _missing(path, name)
+        if path.is_dir():
+            table = _folder(path, name, split)
+        elif split is not None:
+            raise DataError(f"is a file and has no split {split!r}", where=name, allowed="leave out split")
+        else:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise DataError("is a pipe or a device; a data set is a file", where=name, allowed=_SUFFIXES)
+            if _kind(path) not in _READERS:
+                raise DataError(f"unknown kind of file {_kind(path)!r}", where=name, allowed=_SUFFIXES)
+            table = _read(path.resolve(), name, found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", where=name) from None
+    except MemoryError:
+        raise DataError("does not fit into memory", where=name) from None
     if not table.rows:
         raise DataError("holds no rows", where=name)
     return table
 
 
+def stem(path: Path) -> str:
+    """The file's name without the endings that say how it is written: `tickets` for `tickets.jsonl.gz`."""
+    name = path.name
+    while (suffix := Path(name).suffix.lower()) in _READERS or suffix in PACKED:
+        name = Path(name).stem
+    return name
+
+
+def _kind(path: Path) -> str:
+    """The ending that says how the file is written, without that of its compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return next((suffix for suffix in reversed(suffixes) if suffix not in PACKED), "") if suffixes else ""
+
+
 @lru_cache(maxsize=64)
 def _read(path: Path, name: str, mtime_ns: int, size: int) -> Table:
     # Time and size are part of the key: a file that was edited is read again.
-    rows, lines = _READERS[path.suffix.lower()](path, name)
+    rows, lines = _READERS[_kind(path)](path, name)
     return Table(name, rows, lines)
+
+
+def _folder(path: Path, name: str, split: str | None) -> Table:
+    from .arrow import read_saved, saved_files
+
+    files = saved_files(path, name, split)
+    if files is None:
+        what = "is a folder; a data set is one file, or a folder that datasets' save_to_disk wrote"
+        raise DataError(what, where=name, allowed=_SUFFIXES)
+    found = [file.stat() for file in files]
+    newest, size = max(one.st_mtime_ns for one in found), sum(one.st_size for one in found)
+    rows = read_saved(files, name, newest, size)
+    return Table(f"{name}, split {split}" if split else name, rows, [])
 
 
 def _shown(path: Path) -> str:
     """The path as a user would write it: relative if it lies below the working directory."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError, RuntimeError):  # not below it; a loop of links
         return str(path)
 
 
 def _missing(path: Path, name: str) -> DataError:
     if not path.parent.is_dir():
         return DataError(f"no such file, and no folder {_shown(path.parent)}", where=name)
-    siblings = [entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in _READERS]
+    siblings = [entry.name for entry in path.parent.iterdir() if _kind(entry) in _READERS]
     near = get_close_matches(path.name, siblings, n=1, cutoff=0.5)
     return DataError("no such file", where=name, allowed=f"did you mean {near[0]!r}?" if near else None)
 
 
+# --- text -----------------------------------------------------------------------------------------
+
+_WIDE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
 def _text(path: Path, name: str) -> str:
-    raw = path.read_bytes()
+    raw = unpacked(path, name)
+    if encoding := _WIDE.get(raw[:2]):
+        raise DataError(f"is {encoding} text", where=name, allowed="save the file as UTF-8")
+    body = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        return raw.decode("utf-8-sig")
+        text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        # The decoder counts from behind the byte order mark.
-        body = raw.removeprefix(b"\xef\xbb\xbf")
-        line = body.count(b"\n", 0, error.start) + 1
         what = f"not UTF-8 text: byte 0x{body[error.start]:02x}"
-        raise DataError(what, where=f"{name}:{line}", allowed="save the file as UTF-8") from None
+        where = f"{name}:{_line(body, error.start)}"
+        raise DataError(what, where=where, allowed="save the file as UTF-8") from None
+    if (nul := body.find(0)) >= 0:
+        where = f"{name}:{_line(body, nul)}"
+        raise DataError("holds a NUL byte, which no text has", where=where, allowed="save the file as UTF-8")
+    return text
+
+
+def _line(body: bytes, at: int) -> int:
+    return body.count(b"\n", 0, at) + 1
 
 
 def _object(value: Any, where: str) -> Row:
@@ -103,6 +155,35 @@ def _object(value: Any, where: str) -> Row:
     raise DataError(f"a row must be an object with named columns, this is {kind}", where=where)
 
 
+class _Twice(ValueError):
+    """A name that stands twice in one object."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _json(text: str, where: Callable[[int | None], str]) -> Any:
+    """The value of a JSON text. Raises DataError with `where` of the wrong line, or of None if that is unknown."""
+    try:
+        return json.loads(text, object_pairs_hook=_pairs)
+    except json.JSONDecodeError as error:
+        # "Extra data" after a whole object is what one object a line looks like.
+        hint = "one object a line is JSONL: name it .jsonl" if error.msg == "Extra data" and "\n" in text else None
+        column = f" at column {error.colno}" if "\n" not in text else ""
+        raise DataError(f"not valid JSON: {error.msg}{column}", where=where(error.lineno), allowed=hint) from None
+    except RecursionError:
+        raise DataError("not valid JSON: lists or objects are nested too deeply", where=where(None)) from None
+    except _Twice as error:
+        raise DataError(f"column {str(error)!r} stands twice in one object", where=where(None)) from None
+    except ValueError:  # int() refuses thousands of digits
+        raise DataError("not valid JSON: a number of thousands of digits", where=where(None)) from None
+
+
 def _read_jsonl(path: Path, name: str) -> tuple[list[Row], list[int]]:
     rows, lines = [], []
     # Only "\n" ends a line: JSON may hold U+2028 and the like inside a text, where str.splitlines would cut.
@@ -110,22 +191,18 @@ def _read_jsonl(path: Path, name: str) -> tuple[list[Row], list[int]]:
         if not line.strip():
             continue
         where = f"{name}:{number}"
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"not valid JSON: {error.msg} at column {error.colno}", where=where) from None
-        rows.append(_object(value, where))
+        rows.append(_object(_json(line, partial(_same, where)), where))
         lines.append(number)
     return rows, lines
 
 
+def _same(where: str, _: int | None) -> str:
+    return where
+
+
 def _read_json(path: Path, name: str) -> tuple[list[Row], list[int]]:
-    try:
-        value = json.loads(_text(path, name).strip() or "[]")
-    except json.JSONDecodeError as error:
-        # "Extra data" after a whole object is what one object a line looks like.
-        hint = "one object a line is JSONL: name it .jsonl" if error.msg == "Extra data" else None
-        raise DataError(f"not valid JSON: {error.msg}", where=f"{name}:{error.lineno}", allowed=hint) from None
+    text = _text(path, name)
+    value = _json(text, lambda line: f"{name}:{line}" if line else name) if text.strip() else []
     if not isinstance(value, list):
         raise DataError("must hold a list of objects", where=name)
     return [_object(row, f"{name}, row {number}") for number, row in enumerate(value)], []
@@ -146,8 +223,7 @@ def _read_csv(path: Path, name: str, delimiter: str = ",") -> tuple[list[Row], l
                     continue
                 if not header:
                     header = cells
-                    if twice := [cell for cell in cells if cells.count(cell) > 1]:
-                        raise DataError(f"column {twice[0]!r} stands twice in the header", where=f"{name}:{line}")
+                    refuse_twice(cells, f"{name}:{line}")
                     continue
                 if len(cells) != len(header):
                     raise DataError(f"{len(cells)} cells under {len(header)} column names", where=f"{name}:{line}")
@@ -156,6 +232,13 @@ def _read_csv(path: Path, name: str, delimiter: str = ",") -> tuple[list[Row], l
     except csv.Error as error:
         raise DataError(f"not valid CSV: {error}", where=f"{name}:{begins}") from None
     return rows, lines
+
+
+def refuse_twice(columns: list[str], where: str) -> None:
+    """Raises DataError where two columns have one name."""
+    if len(set(columns)) < len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise DataError(f"column {twice!r} stands twice in the header", where=where)
 
 
 @contextmanager
@@ -169,15 +252,9 @@ def _long_cells() -> Iterator[None]:
 
 
 def _read_parquet(path: Path, name: str) -> tuple[list[Row], list[int]]:
-    import pyarrow
-    from pyarrow import parquet
+    from .arrow import read_parquet
 
-    try:
-        # ParquetFile, not read_table: the latter makes columns of folder names such as `day=monday`.
-        with parquet.ParquetFile(path) as handle:
-            return handle.read().to_pylist(), []
-    except pyarrow.ArrowException as error:
-        raise DataError(f"not valid Parquet: {str(error).splitlines()[0]}", where=name) from None
+    return read_parquet(unpacked(path, name) if path.suffix.lower() in PACKED else path, name), []
 
 
 _READERS: dict[str, Callable[[Path, str], tuple[list[Row], list[int]]]] = {
@@ -188,4 +265,4 @@ _READERS: dict[str, Callable[[Path, str], tuple[list[Row], list[int]]]] = {
     ".tsv": partial(_read_csv, delimiter="\t"),
     ".parquet": _read_parquet,
 }
-_SUFFIXES = "allowed: " + ", ".join(_READERS)
+_SUFFIXES = "allowed: " + ", ".join(_READERS) + "; each also compressed, with " + ", ".join(PACKED)

@@ -1,8 +1,9 @@
 """A data set, read: its training rows, its test rows and its demonstrations, as rows of its task.
 
-Rows come from the first available source (`sources.py`), and `shapes.py` turns each into an `Example`. `size` counts
-the rows that are kept: a row that is left out makes room for the next. Where a source holds fewer rows, all of them are
-taken, and a note says so.
+The rows of a list of sources are those of all of them, one source after the other. `sources.py` reads each, and
+`reader.py` turns its rows into an `Example` each. A row's `doc_id` is its number in the list: where there are several
+sources, a note says which numbers are whose. `size` counts the rows that are kept: a row that is left out makes room
+for the next. Where the sources hold fewer rows, all of them are taken, and a note says so.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import NamedTuple
 from ..errors import DataError, SourceUnavailable
 from ..experiment.suite import DatasetSpec, Source
 from ..text.task import Example, Task
+from .files import Row
+from .reader import RowReader
 from .rows import Part, TestSet, TrainSet
-from .shapes import RowReader
-from .sources import Places, RawRows, first_available, read_source
+from .sources import Places, RawRows, Read, read_source, sources_of
 
 
 class _Found(NamedTuple):
-    """Rows of one source, what to call the source, and what was done to the rows."""
+    """Rows of the sources, what to call these, and what was done to the rows."""
 
     examples: tuple[Example, ...]
     source: str
@@ -68,13 +70,21 @@ def load_untouched(
 
     As many as it takes for `size` of them to be kept. Raises as `load_train` does; nothing where no source is given.
     """
-
-    def take(source: Source) -> tuple[Example, ...]:
-        raw = read_source(source, part, size, places)
-        return tuple(_untouched(_reader(task, source, raw), raw, size))
-
-    sources: Sequence[Source] = getattr(spec, part)
-    return first_available(name, part, sources, take)[0] if sources else ()
+    found: list[Example] = []
+    kept = first = 0
+    for source in getattr(spec, part):
+        if kept == size:
+            break
+        read = _read_one(name, part, source, None if size is None else size - kept, places)
+        reader = _reader(task, read.source, read.raw)
+        for number, row in read.raw:
+            if kept == size:
+                break
+            example, fits = _untouched(reader, first + number, row, read.raw.where(number))
+            kept += fits
+            found += [example] if example else []
+        first += len(read.raw.rows)
+    return tuple(found)
 
 
 def _read(
@@ -86,35 +96,80 @@ def _read(
     places: Places,
     keep_unanswerable: bool = False,
 ) -> tuple[_Found, tuple[str, ...]]:
-    """Rows of the first available source, and a line on each source that was not available."""
+    """Rows of the sources, and a line on whatever was not available or not reached."""
+    examples: list[Example] = []
+    passed_over: list[str] = []
+    used: list[_Used] = []
+    first = 0
+    for source in sources_of(name, part, sources):
+        if len(examples) == size:
+            passed_over.append(f"no row of {source} is among the {size}, which come from the sources before it")
+            continue
+        room = None if size is None else size - len(examples)
+        read = _read_one(name, part, source, room, places)
+        reader = _reader(task, read.source, read.raw, keep_unanswerable)
+        kept = (reader.example(first + number, row, read.raw.where(number)) for number, row in read.raw)
+        new = list(islice((example for example in kept if example is not None), room))
+        if not new:
+            raise DataError("no rows are left: " + "; ".join(reader.notes()), where=read.raw.label)
+        examples += new
+        used.append(_Used(read.raw.label, first, len(read.raw.rows), reader))
+        passed_over += read.passed_over
+        first += len(read.raw.rows)
+    label = " + ".join(one.label for one in used[:MOST]) + (f" and {len(used) - MOST} more" if len(used) > MOST else "")
+    return _Found(tuple(examples), label, tuple(_notes(used))), tuple(passed_over)
 
-    def take(source: Source) -> _Found:
-        raw = read_source(source, part, size, places)
-        reader = _reader(task, source, raw, keep_unanswerable)
-        kept = (reader.example(number, row, raw.where(number)) for number, row in raw)
-        examples = tuple(islice((example for example in kept if example is not None), size))
-        if not examples:
-            raise DataError("no rows are left: " + "; ".join(reader.notes()), where=raw.label)
-        return _Found(examples, raw.label, reader.notes())
 
-    return first_available(name, part, sources, take)
+MOST = 4  # sources that are named in one line
+
+
+class _Used(NamedTuple):
+    """A source of which rows were taken: its name, the number of its first row, how many it has, and its reader."""
+
+    label: str
+    first: int
+    rows: int
+    reader: RowReader
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.first + self.rows - 1} those of {self.label}"
+
+
+def _notes(used: Sequence[_Used]) -> Iterator[str]:
+    """What was done to the rows, by source if there are several, and which numbers the rows of each source have."""
+    if len(used) > 1:
+        more = f" and {len(used) - MOST} more" if len(used) > MOST else ""
+        yield f"{len(used)} sources are read one after the other: rows {', '.join(map(str, used[:MOST]))}{more}"
+        ways: dict[str, str] = {}
+        for one in used:
+            ways.setdefault(one.reader.read_as, one.label)
+        if len(ways) > 1:
+            yield "the sources are read in different ways: " + "; ".join(
+                f"{label}: {way}" for way, label in ways.items()
+            )
+    for one in used:
+        for note in one.reader.notes():
+            yield f"{one.label}: {note}" if len(used) > 1 else note
+
+
+def _read_one(name: str, part: Part, source: Source, size: int | None, places: Places) -> Read:
+    try:
+        return read_source(source, part, size, places)
+    except SourceUnavailable as error:
+        what = str(error) if source.first_of else f"no source is available: {error}"
+        raise SourceUnavailable(what, where=f"datasets.{name}.{part}") from None
 
 
 def _reader(task: Task, source: Source, raw: RawRows, keep_unanswerable: bool = False) -> RowReader:
-    return RowReader.of(task, source, list(raw.rows[0]), raw.where(0), keep_unanswerable)
+    return RowReader.of(task, source, raw.rows[0], raw.where(0), keep_unanswerable)
 
 
-def _untouched(reader: RowReader, raw: RawRows, size: int | None) -> Iterator[Example]:
-    kept = 0
-    for number, row in raw:
-        if kept == size:
-            return
-        fits = reader.example(number, row, raw.where(number)) is not None
-        try:
-            found = reader.untouched(number, row, raw.where(number))
-        except DataError:  # of a row that is left out, other columns may be missing too
-            if fits:
-                raise
-            continue
-        kept += fits
-        yield found
+def _untouched(reader: RowReader, doc_id: int, row: Row, where: str) -> tuple[Example | None, bool]:
+    """The row as its source has it, if it has an answer; and whether a run would keep it."""
+    fits = reader.example(doc_id, row, where) is not None
+    try:
+        return reader.untouched(doc_id, row, where), fits
+    except DataError:  # of a row that is left out, other columns may be missing too
+        if fits:
+            raise
+        return None, False

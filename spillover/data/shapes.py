@@ -1,34 +1,37 @@
-"""Turns raw rows into examples: which columns are the question, and which is the answer.
+"""Shapes of rows that are known by their columns: which of them are the question, and which is the answer.
 
-    columns                     what it is                      field(s) of the task
-    the task's fields, output   the study's release, or a map   the task's
-    prompt, completion          TRL; text, or lists of turns    prompt
-    messages                    chat, as TRL and OpenAI have it prompt, earlier turns aside
-    conversations               ShareGPT: from/value            prompt, earlier turns aside
-    instruction, input, output  Alpaca; input may be left out   prompt
+    columns                            what it is                        the question; the answer
+    prompt, completion                 TRL; text, or lists of turns      prompt; completion
+    prompt, completion, label          KTO: label says if it is good     the same; rows that are not good are left out
+    prompt, chosen, rejected           preferences (DPO, ORPO)           prompt; chosen. `rejected` is not read
+    messages                           chat, as TRL and OpenAI have it   the last question; the last message
+    conversations                      ShareGPT: from/value              the same
+    instruction, input, output         Alpaca; input may be left out     instruction and input; output
+    instruction, context, response     Dolly; context may be left out    instruction and context; response
+    context, question, answers         SQuAD                             context and question; the first answer
+    question, choices, answer          MMLU, ARC: options in each row    question and options; the right option's text
 
-A `RowReader` then does the same for rows of every shape: values become text, answers are mapped to labels and checked,
-and rows that are left out are counted. A missing value is an error, an empty text is not.
+All of them have one field, `prompt`. Rows that are one whole text are no shape: the source says where the answer begins
+(`answer_after`), or that all of it is learnt (`loss: all`). Other layouts that look like one of these are refused by
+name (`_UNREADABLE`), so that no column is taken for what it is not.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..errors import DataError, did_you_mean
-from ..experiment.suite import Source
-from ..text.task import Example, Task
+from ..errors import DataError
+from .cells import as_text, cell, is_empty
 from .files import Row
+from .turns import Turns, answered, asked, system_of, turns
 
-ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
-
-_SPEAKERS = {"system": ("system", "developer"), "user": ("user", "human"), "assistant": ("assistant", "gpt")}
-_ROLES = {speaker: role for role, speakers in _SPEAKERS.items() for speaker in speakers}
+PROMPT = ("prompt",)
+TEXT = "text"  # the column of rows that are one whole text
+IDENTIFIER = re.compile(r"(.*_)?(id|idx|index|uuid|guid|url|split|source|date|timestamp|meta|metadata)")
+WHOLE_TEXT = 'answer_after: "### Response:" (the words before the answer), or loss: all (train on all of the text)'
 
 
 class Parts(NamedTuple):
@@ -40,249 +43,289 @@ class Parts(NamedTuple):
     turns: tuple[tuple[str, str], ...] = ()
 
 
-TakeApart = Callable[[Row, str], Parts]
+class LeftOut(NamedTuple):
+    """A row that has no right answer, and why."""
+
+    why: str
+
+
+TakeApart = Callable[[Row, str], Parts | LeftOut]
 """From a row, and where it stands, to its parts."""
 
 
-def cell(row: Mapping[str, Any], column: str, where: str) -> Any:
-    """The value of a column. `a.0` looks into a list, `a.b` into an object, unless a column has that very name."""
-    if column in row:
-        return row[column]
-    head, *steps = column.split(".")
-    if head not in row or not steps:
-        raise DataError(f"no column {column!r}", where=where, allowed=did_you_mean(column, row))
-    value = row[head]
-    for step in steps:
-        try:
-            value = value[int(step)] if isinstance(value, list) else value[step]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise DataError(f"column {head!r} has nothing at {column!r}", where=where) from None
-    return value
+class Shape(NamedTuple):
+    """A shape of rows. `note` says what a reader of results must know. `special`: it holds where others fit as well."""
+
+    name: str
+    columns: tuple[str, ...]
+    take_apart: TakeApart
+    note: str = ""
+    special: bool = False
+    fits: Callable[[Row], bool] = lambda row: True
 
 
-def as_text(value: Any, column: str, where: str) -> str:
-    """A value as text. Raises DataError for one that is missing, and for lists and objects."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise DataError(f"column {column!r} has no value", where=where, allowed="an empty text is allowed, null is not")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, dict, bytes)):
-        kind = {list: "a list", dict: "an object", bytes: "bytes"}[type(value)]
-        raise DataError(f"column {column!r} holds {kind} where text is expected", where=where)
-    text = str(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"column {column!r} holds half a character (a lone surrogate)", where=where) from None
-    return text
-
-
-def _turns(value: Any, column: str, where: str) -> list[tuple[str, str]]:
-    """A list of messages as (role, text), from `role`/`content` or from ShareGPT's `from`/`value`."""
-    if not isinstance(value, list):
-        raise DataError(f"column {column!r} must hold a list of messages", where=where)
-    turns = []
-    for message in value:
-        speaker, words = ("from", "value") if isinstance(message, dict) and "from" in message else ("role", "content")
-        if not isinstance(message, dict) or speaker not in message or words not in message:
-            raise DataError(f"a message in {column!r} must have role and content, or from and value", where=where)
-        role = _ROLES.get(str(message[speaker]))
-        if role is None:
-            allowed = did_you_mean(str(message[speaker]), _ROLES)
-            raise DataError(f"unknown role {message[speaker]!r} in {column!r}", where=where, allowed=allowed)
-        turns.append((role, as_text(_joined(message[words]), column, where)))
-    return turns
-
-
-def _joined(content: Any) -> Any:
-    """OpenAI's list of text parts as one text; anything else as it is."""
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(str(part.get("text", "")) for part in content)
-    return content
-
-
-def _asked(turns: list[tuple[str, str]], column: str, where: str) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
-    """The user's question at the end of the turns, and the turns before it."""
-    if not turns or turns[-1][0] != "user":
-        raise DataError(f"the message before the answer in {column!r} must be the user's", where=where)
-    return {"prompt": turns[-1][1]}, tuple(turns[:-1])
+# --- chat, instructions ---------------------------------------------------------------------------
 
 
 def _from_chat(column: str, row: Row, where: str) -> Parts:
-    turns = _turns(cell(row, column, where), column, where)
-    # LLaMA-Factory keeps ShareGPT's system message in a column of its own.
-    if row.get("system"):
-        turns.insert(0, ("system", as_text(row["system"], "system", where)))
-    if not turns or turns[-1][0] != "assistant":
-        raise DataError(f"the last message in {column!r} must be the assistant's: it is the answer", where=where)
-    fields, earlier = _asked(turns[:-1], column, where)
-    return Parts(fields, turns[-1][1], column, earlier)
+    spoken = system_of(row, where) + turns(cell(row, column, where), column, where)
+    before, answer = answered(spoken, column, where)
+    fields, earlier = asked(before, column, where)
+    return Parts(fields, answer, column, earlier)
 
 
 def _from_prompt_completion(row: Row, where: str) -> Parts:
     prompt, completion = cell(row, "prompt", where), cell(row, "completion", where)
     if isinstance(completion, list):
-        answers = _turns(completion, "completion", where)
+        answers = turns(completion, "completion", where)
         if [role for role, _ in answers] != ["assistant"]:
             raise DataError("column 'completion' must hold one message, the assistant's", where=where)
         completion = answers[0][1]
     if isinstance(prompt, list):
-        fields, earlier = _asked(_turns(prompt, "prompt", where), "prompt", where)
+        fields, earlier = asked(turns(prompt, "prompt", where), "prompt", where)
         return Parts(fields, completion, "completion", earlier)
     return Parts({"prompt": as_text(prompt, "prompt", where)}, completion, "completion")
 
 
-def _from_alpaca(row: Row, where: str) -> Parts:
+def _from_instruction(more: str, answer: str, row: Row, where: str) -> Parts:
     parts = [as_text(cell(row, "instruction", where), "instruction", where)]
-    if row.get("input"):  # absent, null and "" all mean that there is none
-        parts.append(as_text(row["input"], "input", where))
-    turns = [("system", as_text(row["system"], "system", where))] if row.get("system") else []
+    if row.get(more):  # absent, null and "" all mean that there is none
+        parts.append(as_text(row[more], more, where))
+    earlier = system_of(row, where)
     for pair in row.get("history") or []:
-        turns += zip(("user", "assistant"), (as_text(text, "history", where) for text in pair), strict=False)
-    return Parts({"prompt": "\n\n".join(parts)}, cell(row, "output", where), "output", tuple(turns))
+        if not isinstance(pair, (list, tuple)):
+            raise DataError("column 'history' must hold pairs of question and answer", where=where)
+        earlier += zip(("user", "assistant"), (as_text(text, "history", where) for text in pair), strict=False)
+    return Parts({"prompt": "\n\n".join(parts)}, cell(row, answer, where), answer, tuple(earlier))
 
 
-class Shape(NamedTuple):
-    """A shape that is known by its columns. All have one field, `prompt`."""
+# --- preferences ----------------------------------------------------------------------------------
 
-    name: str
-    columns: tuple[str, ...]
-    take_apart: TakeApart
+_GOOD = {"true": True, "false": False}
 
+
+def _is_good(row: Row) -> bool | None:
+    """What the column `label` of KTO rows says; None where it says neither true nor false."""
+    label = row.get("label")
+    return label if isinstance(label, bool) else _GOOD.get(str(label).strip().lower())
+
+
+def _unless_bad(take_apart: TakeApart, row: Row, where: str) -> Parts | LeftOut:
+    good = _is_good(row)
+    if good is None:
+        what = f"column 'label' holds {str(row.get('label'))[:40]!r} where true or false is expected"
+        raise DataError(what, where=where, allowed="it says whether the completion is a good one")
+    return take_apart(row, where) if good else LeftOut("with label false")
+
+
+def _from_preference(row: Row, where: str) -> Parts:
+    chosen = cell(row, "chosen", where)
+    given, column = _question_of(row, where)
+    if isinstance(chosen, (list, dict)):
+        spoken = turns(chosen if isinstance(chosen, list) else [chosen], "chosen", where)
+        own, answer = answered(spoken, "chosen", where)
+        if own and own[: len(given)] != given and isinstance(row.get(column), list):
+            own = given + own  # only the last turns stand in `chosen`
+        fields, earlier = asked(own or given, "chosen", where)
+        return Parts(fields, answer, "chosen", earlier)
+    if not given:
+        example = 'answer_after: "\\n\\nAssistant:" with target: chosen'
+        raise DataError("'chosen' is a text, and no column is its prompt", where=where, allowed=example)
+    fields, earlier = asked(given, column, where)
+    return Parts(fields, chosen, "chosen", earlier)
+
+
+def _question_of(row: Row, where: str) -> tuple[Turns, str]:
+    """The turns before the answer of a preference row, and their column. Empty where the answer's column has them."""
+    for column in ("prompt", "messages", "conversations"):
+        if isinstance(row.get(column), list):
+            return system_of(row, where) + turns(row[column], column, where), column
+    for column, more in (("prompt", ""), ("question", ""), ("query", ""), ("instruction", "input")):
+        if column in row:
+            parts = [as_text(row[column], column, where), *([as_text(row[more], more, where)] if row.get(more) else [])]
+            return [*system_of(row, where), ("user", "\n\n".join(parts))], column
+    return [], ""
+
+
+# --- questions about a text, and with options -----------------------------------------------------
+
+
+def _from_squad(row: Row, where: str) -> Parts | LeftOut:
+    answers = cell(row, "answers", where)
+    found = answers.get("text") if isinstance(answers, dict) else answers
+    if isinstance(found, str) and found is not answers:
+        found = [found]
+    if not isinstance(found, list):
+        raise DataError("column 'answers' must hold a list of answers, or an object with text", where=where)
+    texts = [one.get("text") if isinstance(one, dict) else one for one in found]
+    given = [text for text in texts if not is_empty(text)]
+    if not given:
+        return LeftOut("without an answer")
+    parts = [as_text(cell(row, column, where), column, where) for column in ("context", "question")]
+    return Parts({"prompt": "\n\n".join(parts)}, given[0], "answers")
+
+
+_OPTIONS = ("choices", "options", "endings")
+_ASKED = ("question", "question_stem", "query", "problem", "ctx")
+_RIGHT = ("answer", "answerKey", "label")
+_ABOUT = ("article", "passage", "context")
+
+
+def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in row), None)
+
+
+def _has_options(row: Row) -> bool:
+    options = _column(row, _OPTIONS)
+    asked_in, right = _column(row, _ASKED), _column(row, _RIGHT)
+    return bool(options and asked_in and right) and isinstance(row[str(options)], (list, dict))
+
+
+def _from_options(row: Row, where: str) -> Parts:
+    column, asked_in, right = (_column(row, names) or names[0] for names in (_OPTIONS, _ASKED, _RIGHT))
+    names, texts = _options(cell(row, column, where), column, where)
+    answer = _right(cell(row, right, where), names, texts, right, where)
+    about = [as_text(row[name], name, where) for name in _ABOUT if name in row and not is_empty(row[name])]
+    question = as_text(cell(row, asked_in, where), asked_in, where)
+    if column != "endings":  # an ending continues its text, and is not chosen from a list
+        question = "\n".join([question, *(f"- {text}" for text in texts)])
+    return Parts({"prompt": "\n\n".join([*about, question])}, answer, right)
+
+
+def _options(value: Any, column: str, where: str) -> tuple[list[str], list[str]]:
+    """The names and the texts of the options: {label: [...], text: [...]}, a list of such objects, or a list."""
+    if isinstance(value, dict):
+        names, texts = value.get("label"), value.get("text")
+    elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        names, texts = [one.get("label") for one in value], [one.get("text") for one in value]
+    else:
+        names, texts = [], value
+    if not isinstance(texts, list) or not isinstance(names, list) or (names and len(names) != len(texts)) or not texts:
+        raise DataError(f"column {column!r} must hold a list of options", where=where)
+    return [as_text(one, column, where) for one in names], [as_text(one, column, where) for one in texts]
+
+
+def _right(value: Any, names: list[str], texts: list[str], column: str, where: str) -> str:
+    """The text of the right option: named by its label, number (from 0), letter or own text. Never two of them."""
+    word = as_text(value, column, where).strip()
+    number = int(word) if word.isdecimal() and len(word) < 4 else -1
+    letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(word) if len(word) == 1 else -1
+    meant = [texts[names.index(word)]] if word in names else []
+    if not names:
+        meant = [texts[place] for place in (number, letter) if 0 <= place < len(texts)]
+        meant += [word] if word in texts and not isinstance(value, int) else []
+    if len(set(meant)) != 1:
+        how = "chooses none of the" if not meant else "may be the number or the text of one of the"
+        raise DataError(f"column {column!r} holds {word[:40]!r}, which {how} {len(texts)} options", where=where)
+    return meant[0]
+
+
+# --- one whole text -------------------------------------------------------------------------------
+
+
+def from_whole_text(column: str, after: str | None, row: Row, where: str) -> Parts:
+    """A text that holds prompt and answer, cut behind the last `after`; all of it is the answer where that is None."""
+    text = as_text(cell(row, column, where), column, where)
+    if after is None:
+        return Parts({"prompt": ""}, text, column)
+    before, found, answer = text.rpartition(after)
+    if not found:
+        raise DataError(f"column {column!r} nowhere holds {after!r}, behind which the answer begins", where=where)
+    return Parts({"prompt": before + found}, answer, column)
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+PREFERENCE = "preference rows: `chosen` is the answer, `rejected` is not used"
+KTO = "rows with a completion that `label` calls good or bad: the good ones are the answers"
+OPTIONS = "rows with options: the answer is the text of the right one, which is generated, not chosen"
 
 SHAPES = (
+    Shape("preference", ("chosen", "rejected"), _from_preference, PREFERENCE, special=True),
+    Shape(
+        "KTO",
+        ("prompt", "completion", "label"),
+        partial(_unless_bad, _from_prompt_completion),
+        KTO,
+        special=True,
+        fits=lambda row: _is_good(row) is not None,
+    ),
+    Shape(
+        "KTO messages",
+        ("messages", "label"),
+        partial(_unless_bad, partial(_from_chat, "messages")),
+        KTO,
+        special=True,
+        fits=lambda row: _is_good(row) is not None,
+    ),
     Shape("prompt/completion", ("prompt", "completion"), _from_prompt_completion),
     Shape("messages", ("messages",), partial(_from_chat, "messages")),
     Shape("conversations", ("conversations",), partial(_from_chat, "conversations")),
-    Shape("alpaca", ("instruction", "output"), _from_alpaca),
+    Shape("alpaca", ("instruction", "output"), partial(_from_instruction, "input", "output")),
+    Shape("dolly", ("instruction", "response"), partial(_from_instruction, "context", "response")),
+    Shape("squad", ("context", "question", "answers"), _from_squad),
+    Shape("options", (), _from_options, OPTIONS, fits=_has_options),
 )
-PROMPT = ("prompt",)
+
+_UNREADABLE: tuple[tuple[tuple[str, ...], type | None, str, str], ...] = (
+    (
+        ("parent_id", "role", "text"),
+        None,
+        "each row is one message of a tree of conversations",
+        "a row for each conversation, with messages",
+    ),
+    (("tokens",), list, "each row is a list of words, with a label for each word", "one answer for each row"),
+    (
+        ("translation",),
+        dict,
+        "the languages stand in one column",
+        "a template with {source}, fields: {source: translation.de} and target: translation.en",
+    ),
+    (
+        ("completions",),
+        list,
+        "each row has several answers",
+        "one answer for each row; target: completions.0 is the first",
+    ),
+)
 
 
-def known_shape(columns: Sequence[str], where: str) -> Shape | None:
-    """The shape that these columns have, or None. Two shapes at once are an error, because they could disagree."""
-    shapes = [shape for shape in SHAPES if set(shape.columns) <= set(columns)]
+def known_shape(row: Row, where: str) -> Shape | None:
+    """The shape of a file by its first row, or None. Two shapes at once are an error, because they could disagree."""
+    shapes = [shape for shape in SHAPES if set(shape.columns) <= set(row) and shape.fits(row)]
+    if special := [shape for shape in shapes if shape.special]:
+        return special[0]
     if len(shapes) > 1:
-        what = f"the columns {', '.join(columns)} are both {' and '.join(shape.name for shape in shapes)}"
+        what = f"the columns {listed(row)} are both {' and '.join(shape.name for shape in shapes)}"
         raise DataError(what, where=where, allowed="say which with fields: {prompt: ...} and target: ...")
     return shapes[0] if shapes else None
 
 
+def refuse_unreadable(row: Row, where: str) -> None:
+    """Raises DataError for layouts that are known and cannot be read as question and answer."""
+    for columns, kind, what, allowed in _UNREADABLE:
+        if set(columns) <= set(row) and (kind is None or isinstance(row[columns[0]], kind)):
+            raise DataError(f"the columns {listed(row)}: {what}", where=where, allowed=allowed)
+
+
+def is_whole_text(row: Row) -> bool:
+    """Whether a row is a text and nothing else that could be asked or answered."""
+    others = [value for column, value in row.items() if column != TEXT and not IDENTIFIER.fullmatch(column.lower())]
+    return isinstance(row.get(TEXT), str) and not any(isinstance(value, (str, int, float)) for value in others)
+
+
+def listed(columns: Mapping[str, Any] | Sequence[str], most: int = 12) -> str:
+    """The names of columns, for a message."""
+    names = list(columns)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def has_turns(shape: Shape | None, first: Row) -> bool:
-    return shape is not None and (shape.name in ("messages", "conversations") or isinstance(first.get("prompt"), list))
+    """Whether rows of this shape are conversations, by the first of them."""
+    spoken = ("messages", "conversations", "prompt", "completion", "chosen")
+    return shape is not None and any(isinstance(first.get(column), (list, dict)) for column in spoken)
 
 
-def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str], where: str) -> str:
-    if source.target:
-        return source.target
-    found = [column for column in ANSWER_COLUMNS if column in columns and column not in fields]
-    if len(found) == 1:
-        return found[0]
-    what = f"several columns could be the answer: {', '.join(found)}" if found else "no column is the answer"
-    raise DataError(what, where=where, allowed=f"say which with target: one of {', '.join(columns)}")
-
-
-def _by_name(fields: Sequence[str], source: Source, columns: Sequence[str], where: str) -> TakeApart:
-    """For rows with one column a field. A column is called as its field is, or as the source says."""
-    column_of = {name: source.fields.get(name, name) for name in fields if name not in source.choose}
-    answer = _answer_column(source, [*column_of.values()], columns, where)
-
-    def take_apart(row: Row, where: str) -> Parts:
-        values = {name: as_text(cell(row, column, where), column, where) for name, column in column_of.items()}
-        for name, choice in source.choose.items():
-            key = as_text(cell(row, choice.by, where), choice.by, where)
-            if key not in choice.of:
-                allowed = did_you_mean(key, choice.of)
-                raise DataError(f"{choice.by!r} is {key!r}, which chooses no column", where=where, allowed=allowed)
-            values[name] = as_text(cell(row, choice.of[key], where), choice.of[key], where)
-        return Parts({name: values[name] for name in fields}, cell(row, answer, where), answer)
-
-    return take_apart
-
-
-def _take_apart(fields: Sequence[str], source: Source, columns: Sequence[str], where: str) -> TakeApart:
-    """The function that takes rows with these columns apart into the fields of a task."""
-    given = {*source.fields, *source.choose}
-    if unknown := sorted(given - set(fields)):
-        allowed = did_you_mean(unknown[0], fields)
-        raise DataError(f"the task has no field {unknown[0]!r}", where=where, allowed=allowed)
-    by_shape = not given and not source.target and tuple(fields) == PROMPT
-    shape = known_shape(columns, where) if by_shape else None
-    return shape.take_apart if shape else _by_name(fields, source, columns, where)
-
-
-@dataclass
-class RowReader:
-    """Turns the rows of one source into examples of one task. Counts what it leaves out and what it changes.
-
-    `keep_unanswerable`: rows with one of the source's `drop_labels` stay, though no answer to them is right.
-    """
-
-    task: Task
-    source: Source
-    take_apart: TakeApart
-    keep_unanswerable: bool = False
-    left_out: Counter[str] = field(default_factory=Counter)
-    unanswerable: Counter[str] = field(default_factory=Counter)
-    unescaped: int = 0
-
-    @classmethod
-    def of(cls, task: Task, source: Source, columns: Sequence[str], where: str, keep: bool = False) -> RowReader:
-        """A reader for rows with these columns. Raises DataError where they cannot be the task's."""
-        return cls(task, source, _take_apart(task.fields, source, columns, where), keep_unanswerable=keep)
-
-    def example(self, doc_id: int, row: Row, where: str) -> Example | None:
-        """The row as an example, or None where the source says to leave it out."""
-        for column in self.source.require:
-            value = cell(row, column, where)
-            if value is None or not str(value).strip():
-                self.left_out[f"with empty {column!r}"] += 1
-                return None
-        parts = self.take_apart(row, where)
-        raw = as_text(parts.target, parts.column, where)
-        target = self._label(raw, where)
-        if raw in self.source.drop_labels or target in self.source.drop_labels:
-            if not self.keep_unanswerable:
-                self.left_out[f"with label {raw!r}"] += 1
-                return None
-            self.unanswerable[f"with label {raw!r}"] += 1
-        elif self.task.labels is not None and target not in self.task.labels:
-            allowed = did_you_mean(target, self.task.labels)
-            raise DataError(f"label {target!r} is not one of the task's", where=where, allowed=allowed)
-        example = Example(doc_id, parts.fields, target, parts.turns)
-        return self._unescaped(example) if self.source.unescape else example
-
-    def untouched(self, doc_id: int, row: Row, where: str) -> Example:
-        """The row as its source has it: never left out, not changed, its answer not checked against the labels."""
-        missing = {column: "" for column in self.source.require if cell(row, column, where) is None}
-        parts = self.take_apart({**row, **missing}, where)
-        target = self._label(as_text(parts.target, parts.column, where), where)
-        return Example(doc_id, parts.fields, target, parts.turns)
-
-    def notes(self) -> tuple[str, ...]:
-        """What was left out or changed, for those who read the results."""
-        notes = [f"{_rows(n)} {reason} left out" for reason, n in self.left_out.items()]
-        notes += [f"{_rows(n)} {reason} kept: no answer is right" for reason, n in self.unanswerable.items()]
-        if self.unescaped:
-            notes.append(rf"{_rows(self.unescaped)} with a literal \n: made a line break")
-        return tuple(notes)
-
-    def _label(self, raw: str, where: str) -> str:
-        threshold = self.source.target_above
-        if threshold is None:
-            return self.source.target_map.get(raw, raw)
-        try:
-            return threshold.then if float(raw) > threshold.above else threshold.otherwise
-        except ValueError:
-            raise DataError(f"the answer {raw!r} is not a number", where=where) from None
-
-    def _unescaped(self, example: Example) -> Example:
-        fields = {name: text.replace(r"\n", "\n") for name, text in example.fields.items()}
-        if fields == example.fields:
-            return example
-        self.unescaped += 1
-        return replace(example, fields=fields)
-
-
-def _rows(n: int) -> str:
-    return f"{n} row" if n == 1 else f"{n} rows"
+def is_verbatim(shape: Shape | None, first: Row) -> bool:
+    """Whether prompt and answer are joined as they are: their author decided where spaces stand."""
+    return shape is None or (shape.name in ("prompt/completion", "KTO", "preference") and not has_turns(shape, first))

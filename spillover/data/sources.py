@@ -1,9 +1,11 @@
 """Where rows come from: one reader for each kind of source.
 
-    file      the user's own file, relative to the experiment's YAML. Missing or malformed is an error at once.
+    file      the user's own file or folder, relative to the YAML. Missing or malformed is an error at once.
     release   a file below the study's release folder (`--data-dir`). Without it, the next source is tried.
     hub       a split on the Hugging Face hub. Without the hub, the next source is tried.
     builtin   generated, and always available.
+
+    first_of  the first of these sources that is available.
 
 To add a kind of source, give `experiment.suite.Source` a field for it and write a reader into `READERS`. Files are read
 from the top. Splits on the hub are often sorted by label, so they are read in one seeded order (`HUB_SEED`). Smaller
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import NamedTuple
 
 from ..errors import ExperimentError, SourceUnavailable
 from ..experiment.suite import Source
@@ -25,8 +27,6 @@ from .hub import read_hub
 from .rows import Part
 
 HUB_SEED = 0
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,29 +53,44 @@ class RawRows:
 Reader = Callable[[Source, Part, int | None, Places], RawRows]
 
 
-def read_source(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
-    """The rows of one part of a data set, at least one. `size` rows are needed (None: all there are)."""
-    return next(read for kind, read in READERS.items() if getattr(source, kind))(source, part, size, places)
+class Read(NamedTuple):
+    """The rows of one source with the source that gave them, and a line on each that was not available."""
+
+    source: Source
+    raw: RawRows
+    passed_over: tuple[str, ...] = ()
 
 
-def first_available(
-    name: str, part: Part, sources: Sequence[Source], take: Callable[[Source], T]
-) -> tuple[T, tuple[str, ...]]:
-    """What `take` makes of the first available source, and a line on each source that was not available."""
+def read_source(source: Source, part: Part, size: int | None, places: Places) -> Read:
+    """The rows of one part of a data set, at least one. `size` rows are needed (None: all there are).
+
+    Raises SourceUnavailable where no source is available.
+    """
+    if not source.first_of:
+        return Read(
+            source, next(read for kind, read in READERS.items() if getattr(source, kind))(source, part, size, places)
+        )
+    reasons: list[str] = []
+    for one in source.first_of:
+        try:
+            read = read_source(one, part, size, places)
+        except SourceUnavailable as error:
+            reasons.append(str(error))
+        else:
+            return read._replace(passed_over=(*(f"not from {reason}" for reason in reasons), *read.passed_over))
+    raise SourceUnavailable("no source is available: " + "; ".join(reasons))
+
+
+def sources_of(name: str, part: Part, sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources of one part of a data set. Raises ExperimentError where there are none."""
     if not sources:
         what = f"data set {name!r} has no {'training' if part == 'train' else part} rows"
         raise ExperimentError(what, where=f"datasets.{name}.{part}", allowed="give a file or another source")
-    reasons: list[str] = []
-    for source in sources:
-        try:
-            return take(source), tuple(f"not from {reason}" for reason in reasons)
-        except SourceUnavailable as error:
-            reasons.append(str(error))
-    raise SourceUnavailable("no source is available: " + "; ".join(reasons), where=f"datasets.{name}.{part}")
+    return sources
 
 
 def _file(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
-    table = open_table(places.base / Path(source.file or "").expanduser())
+    table = open_table(places.base / Path(source.file or "").expanduser(), source.split)
     return RawRows(str(source), table.rows, table.where)
 
 

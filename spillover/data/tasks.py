@@ -6,19 +6,33 @@ The fields of a task of one's own are the names in its template, or `prompt` whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from string import Formatter
 from types import MappingProxyType
+from typing import get_args
 
-from ..errors import DataError, ExperimentError, did_you_mean
+from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
 from ..experiment.suite import DatasetSpec, Source
 from ..text.labels import Labels, listed
 from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, PromptFormat, Task
 from .files import Row
+from .reader import RowReader
 from .rows import Part
-from .shapes import PROMPT, SHAPES, RowReader, Shape, has_turns, known_shape
-from .sources import Places, first_available, read_source
+from .shapes import (
+    PROMPT,
+    SHAPES,
+    TEXT,
+    WHOLE_TEXT,
+    Shape,
+    has_turns,
+    is_verbatim,
+    is_whole_text,
+    known_shape,
+    listed,
+    refuse_unreadable,
+)
+from .sources import Places, read_source, sources_of
 
 
 def dataset_task(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec], places: Places) -> Task:
@@ -30,9 +44,10 @@ def dataset_task(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec],
     if spec.task is not None:
         return named_task(name, spec)
     parent = task_name(name, spec, specs)
-    if parent != name:
-        return with_overrides(_first_row_task(parent, specs[parent], places), name, spec)
-    return _first_row_task(name, spec, places)
+    if parent == name:
+        return _first_row_task(name, spec, [(name, spec)], places)
+    task = _first_row_task(parent, specs[parent], [(parent, specs[parent]), (name, spec)], places)
+    return with_overrides(task, name, spec)
 
 
 def task_name(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec]) -> str:
@@ -46,14 +61,33 @@ def task_name(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec]) ->
     return own[0] if len(own) == 1 else name
 
 
-def _first_row_task(name: str, spec: DatasetSpec, places: Places) -> Task:
-    part: Part = "train" if spec.train else "test"
+def _first_row_task(name: str, spec: DatasetSpec, sets: Sequence[tuple[str, DatasetSpec]], places: Places) -> Task:
+    """The task that the first rows of all sources show. `sets`: the data sets that have this task.
 
-    def take(source: Source) -> Task:
-        raw = read_source(source, part, None, places)
-        return own_task(name, spec, source, raw.rows[0], raw.where(0))
-
-    return first_available(name, part, spec.train or spec.test, take)[0]
+    Raises DataError where one source would be written otherwise than another, and SourceUnavailable where the first
+    part of the data set cannot be read.
+    """
+    main: Part = "train" if spec.train else "test"
+    sources_of(name, main, getattr(spec, main))
+    tasks: list[tuple[Task, str]] = []
+    for one, its in sets:
+        for part in dict.fromkeys((main, *get_args(Part))) if one == name else get_args(Part):
+            for source in getattr(its, part):
+                try:
+                    read = read_source(source, part, None, places)
+                except SourceUnavailable as error:
+                    if (one, part) == (name, main):
+                        raise SourceUnavailable(str(error), where=f"datasets.{name}.{part}") from None
+                    continue  # it is said where the rows are read
+                where = read.raw.where(0)
+                tasks.append((own_task(name, spec, read.source, read.raw.rows[0], where), where))
+    (first, of_first), formats = tasks[0], dict(tasks[0][0].prompts)
+    for task, where in tasks[1:]:
+        for key, fmt in task.prompts.items():
+            if formats.setdefault(key, fmt) != fmt:
+                what = f"its rows are joined to their answers otherwise than those of {of_first}"
+                raise DataError(what, where=where, allowed=f"say how with datasets.{name}.answer_delimiter or template")
+    return replace(first, prompts=MappingProxyType(formats))
 
 
 def template_fields(template: str, where: str) -> tuple[str, ...]:
@@ -122,15 +156,13 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
     Its fields are the template's names, else `prompt`. Turns of a conversation can go through the tokenizer's chat
     template too: that is the format `chat`.
     """
-    columns, prompts = list(first), _templates(name, spec)
+    prompts = _templates(name, spec)
     fields = tuple(dict.fromkeys(f for fmt in prompts.values() for f in template_fields(fmt.template, name))) or PROMPT
-    mapped = bool(source.fields or source.choose or source.target)
-    shape = None if mapped or fields != PROMPT else known_shape(columns, where)
+    mapped = bool(source.fields or source.choose or source.target or source.reads_whole_texts)
+    shape = None if mapped or fields != PROMPT else known_shape(first, where)
     if not prompts:
-        if not shape and not (mapped and "prompt" in {*columns, *source.fields}):
-            shapes = ", ".join("+".join(known.columns) for known in SHAPES)
-            allowed = f"give a template over these columns, or a task, or {shapes}"
-            raise DataError(f"the columns {', '.join(columns)} are no known shape", where=where, allowed=allowed)
+        if not shape and not (mapped and (source.reads_whole_texts or "prompt" in {*first, *source.fields})):
+            raise _no_shape(first, where)
         prompts = {"p1": PromptFormat("p1", "{prompt}", _own_delimiter(spec, shape, first))}
     if has_turns(shape, first) and "chat" not in prompts:
         prompts["chat"] = PromptFormat("chat", "{prompt}", chat=True)
@@ -147,14 +179,23 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
         max_new_tokens=spec.max_new_tokens or 60,
     )
     # Reads the first row, so that a template with a name that is no column fails here and not later.
-    RowReader.of(task, source, columns, where).take_apart(first, where)
+    RowReader.of(task, source, first, where).take_apart(first, where)
     return task
 
 
+def _no_shape(first: Row, where: str) -> DataError:
+    """The error for rows of which nothing says what is asked and what is answered."""
+    refuse_unreadable(first, where)
+    if is_whole_text(first):
+        what = f"the column {TEXT!r} alone holds text, and nothing says where in it the answer begins"
+        return DataError(what, where=where, allowed=f"say so with {WHOLE_TEXT}")
+    shapes = ", ".join("+".join(known.columns) for known in SHAPES if known.columns and not known.special)
+    allowed = f"give a template over these columns, or a task, or {shapes}"
+    return DataError(f"the columns {listed(first)} are no known shape", where=where, allowed=allowed)
+
+
 def _own_delimiter(spec: DatasetSpec, shape: Shape | None, first: Row) -> str | None:
-    """Prompt and completion are joined without a space: their author decided where spaces stand."""
-    verbatim = shape is None or (shape.name == "prompt/completion" and not has_turns(shape, first))
-    return "" if spec.answer_delimiter is None and verbatim else spec.answer_delimiter
+    return "" if spec.answer_delimiter is None and is_verbatim(shape, first) else spec.answer_delimiter
 
 
 def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:

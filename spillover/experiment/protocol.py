@@ -108,7 +108,7 @@ class Protocol(Strict):
             return spec
         as_they_are: dict[str, Any] = {}
         for part in ("train", "test", "demos"):
-            as_they_are[part] = tuple(source.model_copy(update={"unescape": False}) for source in getattr(spec, part))
+            as_they_are[part] = tuple(source.changed(unescape=False) for source in getattr(spec, part))
         return spec.model_copy(update=as_they_are)
 
 

@@ -1,7 +1,8 @@
 """Data sets and their roles, as written in YAML.
 
-A data set names its task and lists sources for its training rows, test rows and demonstrations; the first source that
-is available is used. `role_of` decides whether a test set is in-domain, out-of-domain or cross-task for a training set.
+A data set names its task and lists sources for its training rows, test rows and demonstrations. A list of sources is a
+union: the rows of all of them, in the order of the list. Of the sources below `first_of`, the first available one is
+read. `role_of` decides whether a test set is in-domain, out-of-domain or cross-task for a training set.
 The package ships two suites: `paper` (Table 1 of the study) and `builtin` (templated text, no download). The
 `datasets:` of an experiment have the same form.
 """
@@ -38,47 +39,6 @@ class Choice(Strict):
     of: dict[str, str]
 
 
-class Source(Strict):
-    """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`.
-
-    `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out where the
-    columns have the task's names (`output` for the answer) or a known shape.
-    """
-
-    file: str | None = None
-    release: str | None = Field(
-        None, description="path inside the study's release folder (--data-dir); {size} is a training size"
-    )
-    sizes: Counts = Field((), description="the sizes that {size} stands for")
-    hub: str | None = Field(None, description="data set id on the Hugging Face hub")
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    license: str | None = None
-    builtin: str | None = Field(None, description="name of a generated data set")
-    fields: dict[str, str] = Field({}, description="field -> column; a.0 is the first item of list a")
-    choose: dict[str, Choice] = Field({}, description="field -> the column that another column names")
-    target: str | None = None
-    target_map: dict[str, str] = Field({}, description="value in the column -> label")
-    target_above: Threshold | None = None
-    drop_labels: Names = Field((), description="rows with these answers are left out and counted")
-    require: Names = Field((), description="rows in which one of these columns is empty are left out and counted")
-    unescape: bool = Field(False, description=r"turn a literal \n into a line break")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Source:
-        given = [kind for kind in ("file", "release", "hub", "builtin") if getattr(self, kind)]
-        if len(given) != 1:
-            got = ", ".join(given) or "none"
-            raise ValueError(f"a source is exactly one of file, release, hub, builtin; got {got}")
-        return self
-
-    def __str__(self) -> str:
-        if self.hub:
-            return f"hub:{self.hub}" + (f"/{self.config}" if self.config else "") + f"@{self.revision or 'main'}"
-        return self.file or (f"release:{self.release}" if self.release else f"builtin:{self.builtin}")
-
-
 def _as_sources(value: Any) -> Any:
     return [{"file": item} if isinstance(item, str) else item for item in as_list(value)]
 
@@ -87,7 +47,94 @@ def _file_or_source(source: JsonSchemaValue, handler: GetJsonSchemaHandler) -> J
     return {"anyOf": [{"type": "string", "description": "a file"}, source]}
 
 
-Sources = Annotated[tuple[Source, ...], Listed(_as_sources, _file_or_source)]
+Sources = Annotated[tuple["Source", ...], Listed(_as_sources, _file_or_source)]
+
+KINDS = ("file", "release", "hub", "builtin", "first_of")
+_ONLY_OF = {"sizes": ("release",), "config": ("hub",), "revision": ("hub",), "split": ("hub", "file")}
+"""The kinds of source that a key belongs to. Every other key belongs to all kinds but `first_of`."""
+
+
+class Source(Strict):
+    """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`, `first_of`.
+
+    `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out where the
+    columns have the task's names (`output` for the answer) or a known shape. Rows that are one whole text need
+    `answer_after` or `loss: all`; `target` then names the column of the text.
+    """
+
+    file: str | None = Field(None, description="a data file, or a folder that datasets' save_to_disk wrote")
+    release: str | None = Field(
+        None, description="path inside the study's release folder (--data-dir); {size} is a training size"
+    )
+    sizes: Counts = Field((), description="the sizes that {size} stands for")
+    hub: str | None = Field(None, description="data set id on the Hugging Face hub")
+    config: str | None = None
+    split: str | None = Field(None, description="of the hub's data set, or of the folder")
+    revision: str | None = None
+    license: str | None = None
+    builtin: str | None = Field(None, description="name of a generated data set")
+    first_of: Sources = Field((), description="sources of which the first available one is read")
+    fields: dict[str, str] = Field({}, description="field -> column; a.0 is the first item of list a")
+    choose: dict[str, Choice] = Field({}, description="field -> the column that another column names")
+    target: str | None = None
+    answer_after: str | None = Field(
+        None, min_length=1, description="rows are one whole text: the answer is what follows the last of these words"
+    )
+    loss: Literal["answer", "all"] = Field(
+        "answer", description="all: rows are one whole text, and a model is trained on all of it"
+    )
+    target_map: dict[str, str] = Field({}, description="value in the column -> label")
+    target_above: Threshold | None = None
+    drop_labels: Names = Field((), description="rows with these answers are left out and counted")
+    require: Names = Field((), description="rows in which one of these columns is empty are left out and counted")
+    unescape: bool = Field(False, description=r"turn a literal \n into a line break")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        given = [kind for kind in KINDS if getattr(self, kind)]
+        if len(given) != 1:
+            raise ValueError(f"a source is exactly one of {', '.join(KINDS)}; got {', '.join(given) or 'none'}")
+        for key, info in type(self).model_fields.items():
+            kinds = _ONLY_OF.get(key, (key,) if key in KINDS else KINDS[:-1])
+            if getattr(self, key) != info.get_default() and given[0] not in kinds:
+                belongs = "each of its sources" if given[0] == "first_of" else f"a source of {' or '.join(kinds)}"
+                raise ValueError(f"{key!r} is no key of {given[0]!r}: it belongs to {belongs}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_text(self) -> Source:
+        if self.loss == "all" and self.answer_after is not None:
+            raise ValueError("answer_after and loss: all exclude each other: loss is on the answer or on all of it")
+        if self.reads_whole_texts and (self.fields or self.choose):
+            key = "answer_after" if self.answer_after else "loss: all"
+            raise ValueError(f"with {key} a row is one text, without fields; target names its column")
+        return self
+
+    @property
+    def reads_whole_texts(self) -> bool:
+        """Whether a row is one text that holds prompt and answer."""
+        return self.answer_after is not None or self.loss == "all"
+
+    def leaves(self) -> tuple[Source, ...]:
+        """The source itself, or those below `first_of`."""
+        return tuple(leaf for one in self.first_of for leaf in one.leaves()) if self.first_of else (self,)
+
+    def changed(self, **values: Any) -> Source:
+        """A source with other values of keys that every kind has; below `first_of`, in each source."""
+        if self.first_of:
+            return self.model_copy(update={"first_of": tuple(one.changed(**values) for one in self.first_of)})
+        return self.model_copy(update=values)
+
+    def __str__(self) -> str:
+        if self.first_of:
+            return " or ".join(map(str, self.first_of))
+        if self.hub:
+            return f"hub:{self.hub}" + (f"/{self.config}" if self.config else "") + f"@{self.revision or 'main'}"
+        if self.release:
+            return f"release:{self.release}"
+        if self.builtin:
+            return f"builtin:{self.builtin}"
+        return f"{self.file}" + (f", split {self.split}" if self.split else "")
 
 
 class DatasetSpec(Strict):
@@ -105,6 +152,13 @@ class DatasetSpec(Strict):
     answer_delimiter: str | None = None
     max_new_tokens: int | None = Field(None, ge=1)
     shots: Counts | None = None
+
+    @model_validator(mode="after")
+    def _tests_have_answers(self) -> DatasetSpec:
+        for part in ("test", "demos"):
+            if any(leaf.loss == "all" for source in getattr(self, part) for leaf in source.leaves()):
+                raise ValueError(f"{part}: loss: all is for training rows; a {part} row needs answer_after")
+        return self
 
 
 class Suite(Strict):

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from ..data.files import Row, open_table
+from ..data.files import Row, open_table, stem
 from ..data.load import load_test, load_train
-from ..data.shapes import ANSWER_COLUMNS, SHAPES
+from ..data.reader import ANSWER_COLUMNS
+from ..data.shapes import IDENTIFIER, WHOLE_TEXT, has_turns, known_shape, listed, refuse_unreadable
 from ..data.sources import Places
 from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError
@@ -40,7 +41,6 @@ SHOTS = 2
 MAX_LABELS = 20
 LABEL_CHARACTERS = 40
 CHARACTERS_A_TOKEN = 3.5  # slightly less than in English text, so that few answers are cut
-TURNS = ("messages", "conversations")
 
 
 def write_experiment(out: Path, train: Path | None, test: Path | None, model: str | None) -> list[str]:
@@ -98,7 +98,7 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     first = next(iter(files.values()))
     rows = open_table(first).rows
     template, source, line = _columns(first, rows)
-    chat = template is None and (any(turns in rows[0] for turns in TURNS) or isinstance(rows[0].get("prompt"), list))
+    chat = template is None and has_turns(known_shape(rows[0], first.name), rows[0])
     own = _OwnData(_name(first), files, DatasetSpec.model_validate({"template": template}), source, chat, (line,))
     own = _with_answers(own, [example.target for examples in own.rows().values() for example in examples])
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
@@ -119,7 +119,7 @@ def model_from(base: Path, model: str) -> str:
 
 def _name(path: Path) -> str:
     """A name for the data set: the file's name without the words for its part."""
-    words = re.split(r"[^a-z0-9]+", path.stem.lower())
+    words = re.split(r"[^a-z0-9]+", stem(path).lower())
     name = "_".join(word for word in words if word not in ("", "train", "training", "test")) or "mine"
     return f"my_{name}" if name in load_suite("builtin").datasets or name[0].isdigit() else name
 
@@ -128,11 +128,13 @@ def _columns(path: Path, rows: Sequence[Row]) -> tuple[str | None, Source, str]:
     """(template, how a file is read, a line for the user). A known shape needs no template."""
     columns = list(rows[0])
     where = f"{path.name}: {len(rows):,} rows"
-    shape = next((shape for shape in SHAPES if set(shape.columns) <= set(columns)), None)
+    shape = known_shape(rows[0], path.name)
     if shape is not None:
-        return None, Source.model_validate({"file": str(path)}), f"{where} in the shape {shape.name}."
+        note = f" {shape.note[0].upper()}{shape.note[1:]}." if shape.note else ""
+        return None, Source.model_validate({"file": str(path)}), f"{where} in the shape {shape.name}.{note}"
+    refuse_unreadable(rows[0], path.name)
     answer = _answer_column(path, columns, rows)
-    inputs = [c for c in columns if c != answer and _is_text(c, rows) and not _is_identifier(c, rows)]
+    inputs = [c for c in columns if c != answer and _is_text(c, rows) and _can_be_asked(c, rows)]
     if not inputs:
         others = ", ".join(column for column in columns if column != answer)
         raise DataError(f"no text beside the answer among {others}", where=path.name)
@@ -150,18 +152,48 @@ def _columns(path: Path, rows: Sequence[Row]) -> tuple[str | None, Source, str]:
 
 def _answer_column(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> str:
     """The column with a name for answers, else the one whose values are like labels, else the last text."""
-    names = (*ANSWER_COLUMNS, "response", "summary", "category", "class")
-    named = [column for column in columns if column.lower() in names]
-    labels = [column for column in columns if _are_labels([str(row.get(column)) for row in rows])]
-    texts = [column for column in columns if _is_text(column, rows)]
-    candidates = named or labels or texts
-    if candidates and len(columns) > 1:
-        return candidates[-1]
+    can = [column for column in columns if _can_be_answer(column, rows)]
+    by_name = next((column for name in _ANSWERS for column in can if column.lower() == name), None)
+    labels = [column for column in can if _are_labels([str(row.get(column)) for row in rows])]
+    texts = [column for column in can if _is_text(column, rows)]
+    answer = by_name or next(reversed(labels or texts), None)
+    if (
+        answer
+        and len(columns) > 1
+        and [column for column in columns if column != answer and _can_be_asked(column, rows)]
+    ):
+        return answer
+    asked = [column for column in columns if _is_text(column, rows) and _can_be_asked(column, rows)]
+    if len(asked) == 1:
+        what = f"the column {asked[0]!r} alone holds text, and nothing says where in it the answer begins"
+        raise DataError(what, where=path.name, allowed=f"say so in a YAML: {WHOLE_TEXT}")
     raise DataError(
-        f"the columns {', '.join(columns)} do not show what is asked and what is answered",
+        f"the columns {listed(columns)} do not show what is asked and what is answered",
         where=path.name,
         allowed="for example prompt and completion, messages, instruction and output, or text and label",
     )
+
+
+_ANSWERS = (
+    *ANSWER_COLUMNS,
+    *("response", "answers", "chosen", "solution", "expected_output", "ideal", "correct_answer", "best_answer"),
+    *("summary", "highlights", "abstract", "title", "simplified", "category", "class", "intent", "sentiment"),
+)
+"""Names of the column with the answer, the surest first."""
+
+_NO_ANSWERS = (
+    *("question", "query", "instruction", "prompt", "context", "passage", "article", "document", "dialogue", "source"),
+    *("tools", "system", "text", "sentence", "premise", "hypothesis", "input", "chat", "language", "lang", "split"),
+)
+"""Names of columns that are never guessed to be the answer."""
+
+
+def _can_be_answer(column: str, rows: Sequence[Row]) -> bool:
+    return column.lower() not in _NO_ANSWERS and not _is_identifier(column, rows)
+
+
+def _can_be_asked(column: str, rows: Sequence[Row]) -> bool:
+    return column.lower() != "rejected" and not _is_identifier(column, rows)
 
 
 def _is_text(column: str, rows: Sequence[Row]) -> bool:
@@ -172,7 +204,7 @@ def _is_text(column: str, rows: Sequence[Row]) -> bool:
 
 def _is_identifier(column: str, rows: Sequence[Row]) -> bool:
     """Whether the column has a name for identifiers and never more than two words."""
-    named = re.fullmatch(r"(.*_)?(id|idx|index|uuid|guid|url|split|source|date|timestamp)", column.lower())
+    named = IDENTIFIER.fullmatch(column.lower())
     return bool(named) and all(len(str(row.get(column)).split()) < 3 for row in rows)
 
 

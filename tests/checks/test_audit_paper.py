@@ -33,15 +33,15 @@ pytestmark = pytest.mark.skipif(not PAPER.is_dir(), reason="the study's release 
 def lists() -> Iterator[RowSet]:
     """Everything in the release but the training size in the middle."""
     for name, spec in SUITE.items():
-        if not any(source.release for source in spec.test):
+        if not any(leaf.release for source in spec.test for leaf in source.leaves()):
             continue
         task = dataset_task(name, spec, SUITE, PLACES)
         test = load_untouched(name, "test", spec, task, None, PLACES)
         scored = frozenset(row.doc_id for row in test[:LIMIT])
-        yield RowSet(name, "test", task, test, max(spec.test[0].sizes), scored)
+        yield RowSet(name, "test", task, test, max(spec.test[0].leaves()[0].sizes), scored)
         yield RowSet(name, "demos", task, load_untouched(name, "demos", spec, task, None, PLACES))
         for size in (2000, 6000) if spec.train else ():
-            if (PAPER / spec.train[0].release.replace("{size}", str(size))).exists():
+            if (PAPER / spec.train[0].leaves()[0].release.replace("{size}", str(size))).exists():
                 yield RowSet(name, "train", task, load_untouched(name, "train", spec, task, size, PLACES), size)
 
 

@@ -97,7 +97,12 @@ def test_an_edited_file_is_read_again() -> None:
         ("t.csv", "a,a\n1,2\n", "t.csv:1: column 'a' stands twice in the header"),
         ("t.csv", "a,b\n1,2\n1,2,3\n", "t.csv:3: 3 cells under 2 column names"),
         ("t.csv", 'a,b\n1,2\n"1,2\n3,4\n', "t.csv:3: not valid CSV: unexpected end of data"),
-        ("t.xlsx", "x", "t.xlsx: unknown kind of file '.xlsx' (allowed: .jsonl, .ndjson, .json, .csv, .tsv, .parquet)"),
+        (
+            "t.xlsx",
+            "x",
+            "t.xlsx: unknown kind of file '.xlsx' (allowed: .jsonl, .ndjson, .json, .csv, .tsv, .parquet;"
+            " each also compressed, with .gz, .zst, .bz2, .xz)",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line(name: str, content: str | bytes, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from spillover.data import hub
-from spillover.data.load import load_test, load_train
+from spillover.data.load import load_test, load_train, load_untouched
 from spillover.data.sources import Places
 from spillover.data.tasks import dataset_task
 from spillover.errors import DataError, ExperimentError, SourceUnavailable
@@ -113,6 +114,94 @@ def test_a_part_that_is_not_given() -> None:
         load_train("mine", spec(), SUMMARY, None, Places())
 
 
+# --- several sources ---
+
+
+def test_a_list_of_sources_is_a_union_and_rows_keep_their_numbers() -> None:
+    write("a.jsonl", rows(3))
+    write("b.jsonl", rows(2, output="second"))
+    test = load_test("mine", spec(test=["a.jsonl", "b.jsonl"]), SUMMARY, Places())
+    assert [(e.doc_id, e.target) for e in test.examples] == [
+        *((i, f"sum {i}") for i in range(3)),
+        (3, "second"),
+        (4, "second"),
+    ]
+    assert test.source == "a.jsonl + b.jsonl"
+    (note,) = test.notes
+    assert "0 to 2 those of a.jsonl" in note and "3 to 4 those of b.jsonl" in note
+    # A file that is added at the end changes no number, and rows that are left out leave a gap.
+    write("c.jsonl", rows(1))
+    first = {"file": "a.jsonl", "drop_labels": ["sum 1"]}
+    more = load_test("mine", spec(test=[first, "b.jsonl", "c.jsonl"]), SUMMARY, Places())
+    assert [e.doc_id for e in more.examples] == [0, 2, 3, 4, 5]
+    assert "a.jsonl: 1 row with label 'sum 1' left out" in more.notes
+    assert [
+        e.doc_id for e in load_untouched("mine", "test", spec(test=["a.jsonl", "b.jsonl"]), SUMMARY, None, Places())
+    ] == [*range(5)]
+
+
+def test_a_size_takes_the_first_rows_of_a_union_and_says_what_it_does_not_reach() -> None:
+    write("a.jsonl", rows(3))
+    write("b.jsonl", rows(2))
+    write("c.jsonl", rows(2))
+    given = spec(train=["a.jsonl", "b.jsonl", "c.jsonl"])
+    train = load_train("mine", given, SUMMARY, 4, Places())
+    assert [e.doc_id for e in train.examples] == [0, 1, 2, 3]
+    assert len(train.lacking) == 1 and "no row of c.jsonl is among the 4" in train.lacking[0]
+    assert len(load_untouched("mine", "train", given, SUMMARY, 4, Places())) == 4
+    everything = load_train("mine", given, SUMMARY, None, Places())
+    assert everything.lacking == () and everything.examples[:4] == train.examples and len(everything.examples) == 7
+
+
+def test_a_union_without_one_of_its_sources_is_not_read() -> None:
+    write("a.jsonl", rows(3))
+    with pytest.raises(SourceUnavailable, match=r"datasets\.x\.test.*--data-dir"):
+        load_test("x", spec(test=["a.jsonl", {"release": "s/x.json"}]), SUMMARY, Places())
+    test = load_test("x", spec(test=["a.jsonl", {"first_of": [{"release": "s/x.json"}, "a.jsonl"]}]), SUMMARY, Places())
+    assert len(test.examples) == 6 and test.source == "a.jsonl + a.jsonl"
+    assert test.lacking[0].startswith("not from release:s/x.json")
+
+
+def test_files_of_different_columns_are_read_each_by_its_own_shape_and_it_is_said() -> None:
+    write("a.jsonl", [{"instruction": "Add", "input": "2+2", "output": "4"}])
+    write("b.jsonl", [{"messages": [{"role": "user", "content": "3+3"}, {"role": "assistant", "content": "6"}]}])
+    given = spec(train=["a.jsonl", "b.jsonl"])
+    task = dataset_task("mine", given, {"mine": given}, Places())
+    assert set(task.prompts) == {"p1", "chat"}
+    train = load_train("mine", given, task, None, Places())
+    assert [(e.fields["prompt"], e.target) for e in train.examples] == [("Add\n\n2+2", "4"), ("3+3", "6")]
+    assert any("alpaca" in note and "messages" in note for note in train.notes)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_files_that_join_prompt_and_answer_in_different_ways_need_a_word(part: str) -> None:
+    # Prompt and completion are joined as they are, a question and its answer by a space.
+    write("a.jsonl", [{"prompt": "2+2=", "completion": "4"}])
+    write("b.jsonl", [{"instruction": "Add 3 and 3", "output": "6"}])
+    both = {"train": ["a.jsonl", "b.jsonl"]} if part == "train" else {"train": "a.jsonl", "test": "b.jsonl"}
+    line = one_line(dataset_task, "mine", spec(**both), {"mine": spec(**both)}, Places())
+    assert line.startswith("b.jsonl:1: ") and "a.jsonl:1" in line and "datasets.mine.answer_delimiter" in line
+    told = spec(**both, answer_delimiter=" ")
+    assert dataset_task("mine", told, {"mine": told}, Places()).prompts["p1"].answer_delimiter == " "
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"first_of": ["a.jsonl", "b.jsonl"], "target": "x"}, "'target' is no key of 'first_of'"),
+        ({"file": "a.jsonl", "sizes": [3]}, "'sizes' is no key of 'file'"),
+        ({"file": "a.jsonl", "revision": "main"}, "'revision' is no key of 'file'"),
+        ({"release": "a.json", "split": "train"}, "'split' is no key of 'release'"),
+        ({"file": "a.jsonl", "hub": "b"}, "exactly one of"),
+        ({"file": "a.jsonl", "answer_after": "#", "loss": "all"}, "exclude each other"),
+        ({"file": "a.jsonl", "loss": "all", "fields": {"prompt": "x"}}, "without fields"),
+    ],
+)
+def test_keys_that_would_be_passed_over_are_refused(source: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        spec(train=source)
+
+
 # --- the release ---
 
 
@@ -135,7 +224,7 @@ def test_a_missing_size_is_not_cut_from_a_smaller_one() -> None:
     )
     assert len(load_train("x", spec(train=RELEASE), SUMMARY, None, PLACES).examples) == 4
     write("u.jsonl", rows(9))
-    train = load_train("x", spec(train=[RELEASE, "u.jsonl"]), SUMMARY, 6, PLACES)
+    train = load_train("x", spec(train={"first_of": [RELEASE, "u.jsonl"]}), SUMMARY, 6, PLACES)
     assert train.source == "u.jsonl"
     assert train.lacking == (
         "not from release:s/x_{size}.json: no file paper/s/x_8.json (--data-dir is the study's release folder)",
@@ -238,7 +327,7 @@ def test_a_hub_out_of_reach_is_a_quick_line_and_quicker_after(
     assert asked == [("some/set", 5.0)]  # once, and the second time nobody
     assert capfd.readouterr() == ("", "")
     write("t.jsonl", rows(2))
-    test = load_test("x", spec(test=[snli(), "t.jsonl"]), SUMMARY, Places())
+    test = load_test("x", spec(test={"first_of": [snli(), "t.jsonl"]}), SUMMARY, Places())
     assert test.source == "t.jsonl"
     assert test.lacking == (
         "not from hub:some/set@main: the hub is out of reach: [Errno -2] Name or service not known",

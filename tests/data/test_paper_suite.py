@@ -58,12 +58,16 @@ def test_roles_are_those_of_table_1() -> None:
 
 
 def test_every_hub_source_says_where_and_under_which_licence() -> None:
-    sources = [s for spec in SUITE.values() for s in (*spec.train, *spec.test) if s.hub]
+    sources = [s for spec in SUITE.values() for source in (*spec.train, *spec.test) for s in source.leaves() if s.hub]
     assert len(sources) == 25
     for source in sources:
         assert source.revision in ("main", "refs/convert/parquet") and source.license and source.split
         assert source.fields and source.target
-    assert not [name for name, spec in SUITE.items() if name != "pdfs" and not any(s.hub for s in spec.test)]
+    assert not [
+        name
+        for name, spec in SUITE.items()
+        if name != "pdfs" and not any(s.hub for source in spec.test for s in source.leaves())
+    ]
 
 
 @needs_release

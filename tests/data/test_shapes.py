@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spillover.data.shapes import RowReader
+from spillover.data.reader import RowReader
 from spillover.data.tasks import named_task, own_task, template_fields, with_overrides
 from spillover.errors import DataError, ExperimentError, SpilloverError
 from spillover.experiment.suite import DatasetSpec, Source
@@ -43,7 +43,7 @@ def own(row: dict[str, Any], given: DatasetSpec | None = None, src: Source | Non
 
 
 def read(task: Task, row: dict[str, Any], src: Source | None = None) -> Example:
-    example = RowReader.of(task, src or source(), list(row), "t.jsonl:1").example(7, row, "t.jsonl:8")
+    example = RowReader.of(task, src or source(), row, "t.jsonl:1").example(7, row, "t.jsonl:8")
     assert example is not None
     return example
 
@@ -148,11 +148,11 @@ def test_labels_are_mapped_checked_and_dropped() -> None:
     given = source(
         fields={"input": "text"}, target="label", target_map={"0": "negative", "1": "positive"}, drop_labels=("-1",)
     )
-    reader = RowReader.of(FIVE["sentiment"], given, ["text", "label"], "t.jsonl:1")
+    reader = RowReader.of(FIVE["sentiment"], given, {"text": "", "label": ""}, "t.jsonl:1")
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": -1}, {"text": "c", "label": "0"}]
     examples = [reader.example(i, row, "") for i, row in enumerate(rows)]
     assert [e and e.target for e in examples] == ["positive", None, "negative"]
-    assert reader.notes() == ("1 row with label '-1' left out",)
+    assert tuple(reader.notes()) == ("1 row with label '-1' left out",)
     assert (
         message_of(read, FIVE["sentiment"], {"input": "x", "output": "Positive"})
         == "t.jsonl:8: label 'Positive' is not one of the task's (did you mean 'positive'? allowed: positive, negative)"
@@ -172,11 +172,14 @@ def test_a_number_becomes_a_label_by_its_threshold() -> None:
 
 def test_require_and_unescape_are_counted() -> None:
     given = source(require=("input",), unescape=True)
-    reader = RowReader.of(FIVE["summarisation"], given, ["input", "output"], "t.jsonl:1")
+    reader = RowReader.of(FIVE["summarisation"], given, {"input": "", "output": ""}, "t.jsonl:1")
     rows = [{"input": r"a\nb", "output": "s"}, {"input": " ", "output": "s"}, {"input": None, "output": "s"}]
     kept = [reader.example(i, row, "") for i, row in enumerate(rows)]
     assert kept == [Example(0, {"input": "a\nb"}, "s"), None, None]
-    assert reader.notes() == ("2 rows with empty 'input' left out", r"1 row with a literal \n: made a line break")
+    assert tuple(reader.notes()) == (
+        "2 rows with empty 'input' left out",
+        r"1 row with a literal \n: made a line break",
+    )
 
 
 def test_values_become_text() -> None:
@@ -196,7 +199,10 @@ def test_values_become_text() -> None:
             {"prompt": "x", "completions": "y"},
             "no column 'completion' (did you mean 'completions'? allowed: prompt, completions)",
         ),
-        ({"prompt": {"a": 1}, "completion": "x"}, "column 'prompt' holds an object where text is expected"),
+        (
+            {"prompt": {"a": 1}, "completion": "x"},
+            "column 'prompt' holds an object where text is expected (prompt.NAME is one of its values)",
+        ),
         ({"prompt": "x", "completion": float("nan")}, f"column 'completion' has no value {NULL}"),
         ({"prompt": "\ud800", "completion": "x"}, "column 'prompt' holds half a character (a lone surrogate)"),
         ({"prompt": CHAT, "completion": "x"}, "the message before the answer in 'prompt' must be the user's"),
@@ -205,7 +211,7 @@ def test_values_become_text() -> None:
 )
 def test_a_row_that_fails_its_shape(row: dict[str, Any], message: str) -> None:
     good = {"prompt": "x", "completion": "y"}
-    reader = RowReader.of(own(good), source(), list(good), "t.jsonl:1")
+    reader = RowReader.of(own(good), source(), good, "t.jsonl:1")
     assert message_of(reader.example, 7, row, "t.jsonl:8") == f"t.jsonl:8: {message}"
 
 
@@ -226,7 +232,7 @@ def test_a_row_that_fails_its_shape(row: dict[str, Any], message: str) -> None:
     ],
 )
 def test_a_conversation_that_cannot_be_used(value: Any, message: str) -> None:
-    reader = RowReader.of(own({"messages": CHAT}), source(), ["messages"], "t.jsonl:1")
+    reader = RowReader.of(own({"messages": CHAT}), source(), {"messages": CHAT}, "t.jsonl:1")
     assert message_of(reader.example, 7, {"messages": value}, "t.jsonl:8") == f"t.jsonl:8: {message}"
 
 
@@ -234,7 +240,8 @@ def test_columns_that_are_nothing_known_or_two_things() -> None:
     assert message_of(own, {"text": "x", "category": "y"}) == (
         "t.jsonl:1: the columns text, category are no known shape"
         " (give a template over these columns, or a task, or"
-        " prompt+completion, messages, conversations, instruction+output)"
+        " prompt+completion, messages, conversations, instruction+output, instruction+response,"
+        " context+question+answers)"
     )
     both = {"prompt": "x", "completion": "y", "messages": CHAT}
     assert message_of(own, both) == (

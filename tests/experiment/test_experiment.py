@@ -74,7 +74,8 @@ def test_a_strategy_that_cannot_be_is_refused(strategy: object, words: tuple[str
 SINGLE = """
 model: m
 suite: builtin
-datasets: {mine: {train: t.jsonl, test: {file: u.csv, require: text, sizes: 3}, labels: yes, shots: 0}}
+datasets: {mine: {train: t.jsonl, test: {release: 'u_{size}.csv', require: text, sizes: 3}, labels: yes, shots: 0,
+  demos: {first_of: [d.csv, {hub: h}]}}}
 train: {datasets: mine, strategies: fticl, learning_rate: 2e-5, sizes: 16, seeds: 1}
 test: {shots: 2, prompts: p1, draws: 0}
 variants: {name: v, path: w}

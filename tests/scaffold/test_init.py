@@ -172,6 +172,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         write_experiment(new, tmp_path / "nowhere.jsonl", None, None)
     with pytest.raises(DataError, match="do not show what is asked and what is answered"):
+        write_experiment(new, jsonl(tmp_path / "one.jsonl", [{"a": 1, "b": 2}]), None, None)
+    with pytest.raises(DataError, match=r"answer_after.*loss: all"):
         write_experiment(new, jsonl(tmp_path / "one.jsonl", [{"text": "a"}]), None, None)
     train = jsonl(tmp_path / "train.jsonl", TICKETS)
     with pytest.raises(DataError, match="as training and as test rows"):

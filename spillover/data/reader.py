@@ -1,0 +1,165 @@
+"""Turns raw rows into examples of a task: by the columns that the source names, or by their shape (`shapes.py`).
+
+A `RowReader` does the same for rows of every shape: values become text, answers are mapped to labels and checked, and
+rows that are left out are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from ..errors import DataError, did_you_mean
+from ..experiment.suite import Source
+from ..text.task import Example, Task
+from .cells import as_text, cell, is_empty
+from .files import Row
+from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, from_whole_text, known_shape, listed
+
+ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
+
+
+def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str], where: str) -> str:
+    if source.target:
+        return source.target
+    found = [column for column in ANSWER_COLUMNS if column in columns and column not in fields]
+    if len(found) == 1:
+        return found[0]
+    what = f"several columns could be the answer: {', '.join(found)}" if found else "no column is the answer"
+    raise DataError(what, where=where, allowed=f"say which with target: one of {listed(columns)}")
+
+
+def _by_name(column_of: dict[str, str], fields: Sequence[str], source: Source, answer: str) -> TakeApart:
+    """For rows with one column a field. A column is called as its field is, or as the source says."""
+
+    def take_apart(row: Row, where: str) -> Parts:
+        values = {name: as_text(cell(row, column, where), column, where) for name, column in column_of.items()}
+        for name, choice in source.choose.items():
+            key = as_text(cell(row, choice.by, where), choice.by, where)
+            if key not in choice.of:
+                allowed = did_you_mean(key, choice.of)
+                raise DataError(f"{choice.by!r} is {key!r}, which chooses no column", where=where, allowed=allowed)
+            values[name] = as_text(cell(row, choice.of[key], where), choice.of[key], where)
+        return Parts({name: values[name] for name in fields}, cell(row, answer, where), answer)
+
+    return take_apart
+
+
+def _take_apart(fields: Sequence[str], source: Source, first: Row, where: str) -> tuple[TakeApart, str, str]:
+    """The function that takes rows like the first apart into fields; what rows are read as; what a reader must know."""
+    if source.reads_whole_texts:
+        return _whole_texts(fields, source, where)
+    given = {*source.fields, *source.choose}
+    if unknown := sorted(given - set(fields)):
+        allowed = did_you_mean(unknown[0], fields)
+        raise DataError(f"the task has no field {unknown[0]!r}", where=where, allowed=allowed)
+    by_shape = not given and not source.target and tuple(fields) == PROMPT
+    shape = known_shape(first, where) if by_shape else None
+    if shape:
+        return shape.take_apart, f"the shape {shape.name}", shape.note
+    column_of = {name: source.fields.get(name, name) for name in fields if name not in source.choose}
+    answer = _answer_column(source, [*column_of.values()], list(first), where)
+    return _by_name(column_of, fields, source, answer), f"the answer in {answer!r}", ""
+
+
+def _whole_texts(fields: Sequence[str], source: Source, where: str) -> tuple[TakeApart, str, str]:
+    after, column = source.answer_after, source.target or TEXT
+    if tuple(fields) != PROMPT:
+        what = f"rows that are one text have the one field 'prompt', the task has {listed(fields)}"
+        raise DataError(what, where=where, allowed="leave out task and template")
+    note = f"the answer is what follows {after!r}" if after else "trained on the whole text, prompt and answer alike"
+    return partial(from_whole_text, column, after), f"a whole text in {column!r}", note
+
+
+@dataclass
+class RowReader:
+    """Turns the rows of one source into examples of one task. Counts what it leaves out and what it changes.
+
+    `read_as` says how rows are read. `keep_unanswerable`: rows with one of the source's `drop_labels` stay, though no
+    answer to them is right.
+    """
+
+    task: Task
+    source: Source
+    take_apart: TakeApart
+    read_as: str = ""
+    note: str = ""
+    keep_unanswerable: bool = False
+    left_out: Counter[str] = field(default_factory=Counter)
+    unanswerable: Counter[str] = field(default_factory=Counter)
+    unescaped: int = 0
+    several_times: int = 0
+
+    @classmethod
+    def of(cls, task: Task, source: Source, first: Row, where: str, keep: bool = False) -> RowReader:
+        """A reader for rows like the first one. Raises DataError where they cannot be the task's."""
+        return cls(task, source, *_take_apart(task.fields, source, first, where), keep_unanswerable=keep)
+
+    def example(self, doc_id: int, row: Row, where: str) -> Example | None:
+        """The row as an example, or None where the source says to leave it out."""
+        for column in self.source.require:
+            if is_empty(cell(row, column, where)):
+                self.left_out[f"with empty {column!r}"] += 1
+                return None
+        parts = self.take_apart(row, where)
+        if isinstance(parts, LeftOut):
+            self.left_out[parts.why] += 1
+            return None
+        raw = as_text(parts.target, parts.column, where)
+        target = self._label(raw, where)
+        if raw in self.source.drop_labels or target in self.source.drop_labels:
+            if not self.keep_unanswerable:
+                self.left_out[f"with label {raw!r}"] += 1
+                return None
+            self.unanswerable[f"with label {raw!r}"] += 1
+        elif self.task.labels is not None and target not in self.task.labels:
+            allowed = did_you_mean(target, self.task.labels)
+            raise DataError(f"label {target!r} is not one of the task's", where=where, allowed=allowed)
+        after = self.source.answer_after
+        self.several_times += after is not None and parts.fields["prompt"].count(after) > 1
+        example = Example(doc_id, parts.fields, target, parts.turns)
+        return self._unescaped(example) if self.source.unescape else example
+
+    def untouched(self, doc_id: int, row: Row, where: str) -> Example | None:
+        """The row as its source has it: not changed, and its answer not checked. None where it has no right answer."""
+        missing = {column: "" for column in self.source.require if cell(row, column, where) is None}
+        parts = self.take_apart({**row, **missing}, where)
+        if isinstance(parts, LeftOut):
+            return None
+        target = self._label(as_text(parts.target, parts.column, where), where)
+        return Example(doc_id, parts.fields, target, parts.turns)
+
+    def notes(self) -> Iterator[str]:
+        """How rows are read where a reader must know it, and what was left out or changed."""
+        if self.note:
+            yield self.note
+        for reason, n in self.left_out.items():
+            yield f"{_rows(n)} {reason} left out"
+        for reason, n in self.unanswerable.items():
+            yield f"{_rows(n)} {reason} kept: no answer is right"
+        if self.several_times:
+            yield f"{_rows(self.several_times)} with {self.source.answer_after!r} more than once: cut at the last"
+        if self.unescaped:
+            yield rf"{_rows(self.unescaped)} with a literal \n: made a line break"
+
+    def _label(self, raw: str, where: str) -> str:
+        threshold = self.source.target_above
+        if threshold is None:
+            return self.source.target_map.get(raw, raw)
+        try:
+            return threshold.then if float(raw) > threshold.above else threshold.otherwise
+        except ValueError:
+            raise DataError(f"the answer {raw!r} is not a number", where=where) from None
+
+    def _unescaped(self, example: Example) -> Example:
+        fields = {name: text.replace(r"\n", "\n") for name, text in example.fields.items()}
+        if fields == example.fields:
+            return example
+        self.unescaped += 1
+        return replace(example, fields=fields)
+
+
+def _rows(n: int) -> str:
+    return f"{n} row" if n == 1 else f"{n} rows"
