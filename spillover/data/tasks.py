@@ -14,7 +14,7 @@ from typing import get_args
 
 from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
 from ..experiment.suite import DatasetSpec, Source
-from ..text.labels import Labels, listed
+from ..text.labels import Labels
 from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, PromptFormat, Task
 from .files import Row
 from .reader import RowReader
@@ -204,7 +204,7 @@ def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:
     if twice is not None:
         raise ExperimentError(f"label {twice!r} stands twice", where=where)
     if alike := Labels(spec.labels).alike():
-        what = f"{listed(alike[:1])} and {listed(alike[1:])} are one label in two spellings"
+        what = f"{alike[0]!r} and {alike[1]!r} are one label in two spellings"
         raise ExperimentError(what, where=where, allowed="give one of them: rows with the other are read as it")
     if len(spec.labels) == 1:
         raise ExperimentError(f"{spec.labels[0]!r} alone is no choice", where=where, allowed="two labels or more")
