@@ -16,7 +16,7 @@ from ..experiment.suite import Source
 from ..text.task import Example, Task
 from .cells import as_text, cell, is_empty
 from .files import Row
-from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, from_whole_text, known_shape, listed
+from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, column_names, from_whole_text, known_shape
 
 ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
 
@@ -28,7 +28,7 @@ def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str]
     if len(found) == 1:
         return found[0]
     what = f"several columns could be the answer: {', '.join(found)}" if found else "no column is the answer"
-    raise DataError(what, where=where, allowed=f"say which with target: one of {listed(columns)}")
+    raise DataError(what, where=where, allowed=f"say which with target: one of {column_names(columns)}")
 
 
 def _by_name(column_of: dict[str, str], fields: Sequence[str], source: Source, answer: str) -> TakeApart:
@@ -67,7 +67,7 @@ def _take_apart(fields: Sequence[str], source: Source, first: Row, where: str) -
 def _whole_texts(fields: Sequence[str], source: Source, where: str) -> tuple[TakeApart, str, str]:
     after, column = source.answer_after, source.target or TEXT
     if tuple(fields) != PROMPT:
-        what = f"rows that are one text have the one field 'prompt', the task has {listed(fields)}"
+        what = f"rows that are one text have the one field 'prompt', the task has {column_names(fields)}"
         raise DataError(what, where=where, allowed="leave out task and template")
     note = f"the answer is what follows {after!r}" if after else "trained on the whole text, prompt and answer alike"
     return partial(from_whole_text, column, after), f"a whole text in {column!r}", note

@@ -124,8 +124,9 @@ def _from_preference(row: Row, where: str) -> Parts:
     if isinstance(chosen, (list, dict)):
         spoken = turns(chosen if isinstance(chosen, list) else [chosen], "chosen", where)
         own, answer = answered(spoken, "chosen", where)
-        if own and own[: len(given)] != given and isinstance(row.get(column), list):
-            own = given + own  # only the last turns stand in `chosen`
+        whole = own[: len(given)] == given or given[: len(own)] == own or not isinstance(row.get(column), list)
+        if not whole:  # only the last turns stand in `chosen`
+            own = given + own
         fields, earlier = asked(own or given, "chosen", where)
         return Parts(fields, answer, "chosen", earlier)
     if not given:
@@ -137,14 +138,15 @@ def _from_preference(row: Row, where: str) -> Parts:
 
 def _question_of(row: Row, where: str) -> tuple[Turns, str]:
     """The turns before the answer of a preference row, and their column. Empty where the answer's column has them."""
-    for column in ("prompt", "messages", "conversations"):
-        if isinstance(row.get(column), list):
-            return system_of(row, where) + turns(row[column], column, where), column
-    for column, more in (("prompt", ""), ("question", ""), ("query", ""), ("instruction", "input")):
-        if column in row:
-            parts = [as_text(row[column], column, where), *([as_text(row[more], more, where)] if row.get(more) else [])]
-            return [*system_of(row, where), ("user", "\n\n".join(parts))], column
-    return [], ""
+    column = _column(row, ("prompt", "messages", "conversations", "question", "query", "instruction"))
+    if column is None:
+        return [], ""
+    if isinstance(row[column], list):
+        return system_of(row, where) + turns(row[column], column, where), column
+    parts = [as_text(row[column], column, where)]
+    if column == "instruction" and row.get("input"):
+        parts.append(as_text(row["input"], "input", where))
+    return [*system_of(row, where), ("user", "\n\n".join(parts))], column
 
 
 # --- questions about a text, and with options -----------------------------------------------------
@@ -238,8 +240,9 @@ def from_whole_text(column: str, after: str | None, row: Row, where: str) -> Par
 
 PREFERENCE = "preference rows: `chosen` is the answer, `rejected` is not used"
 KTO = "rows with a completion that `label` calls good or bad: the good ones are the answers"
-OPTIONS = "rows with options: the answer is the text of the right one, which is generated, not chosen"
+CHOICES = "rows with options: the answer is the text of the right one, which is generated, not chosen"
 
+OPTIONS = Shape("options", (), _from_options, CHOICES, fits=_has_options)
 SHAPES = (
     Shape("preference", ("chosen", "rejected"), _from_preference, PREFERENCE, special=True),
     Shape(
@@ -264,7 +267,7 @@ SHAPES = (
     Shape("alpaca", ("instruction", "output"), partial(_from_instruction, "input", "output")),
     Shape("dolly", ("instruction", "response"), partial(_from_instruction, "context", "response")),
     Shape("squad", ("context", "question", "answers"), _from_squad),
-    Shape("options", (), _from_options, OPTIONS, fits=_has_options),
+    OPTIONS,
 )
 
 _UNREADABLE: tuple[tuple[tuple[str, ...], type | None, str, str], ...] = (
@@ -296,7 +299,7 @@ def known_shape(row: Row, where: str) -> Shape | None:
     if special := [shape for shape in shapes if shape.special]:
         return special[0]
     if len(shapes) > 1:
-        what = f"the columns {listed(row)} are both {' and '.join(shape.name for shape in shapes)}"
+        what = f"the columns {column_names(row)} are both {' and '.join(shape.name for shape in shapes)}"
         raise DataError(what, where=where, allowed="say which with fields: {prompt: ...} and target: ...")
     return shapes[0] if shapes else None
 
@@ -305,7 +308,7 @@ def refuse_unreadable(row: Row, where: str) -> None:
     """Raises DataError for layouts that are known and cannot be read as question and answer."""
     for columns, kind, what, allowed in _UNREADABLE:
         if set(columns) <= set(row) and (kind is None or isinstance(row[columns[0]], kind)):
-            raise DataError(f"the columns {listed(row)}: {what}", where=where, allowed=allowed)
+            raise DataError(f"the columns {column_names(row)}: {what}", where=where, allowed=allowed)
 
 
 def is_whole_text(row: Row) -> bool:
@@ -314,7 +317,7 @@ def is_whole_text(row: Row) -> bool:
     return isinstance(row.get(TEXT), str) and not any(isinstance(value, (str, int, float)) for value in others)
 
 
-def listed(columns: Mapping[str, Any] | Sequence[str], most: int = 12) -> str:
+def column_names(columns: Mapping[str, Any] | Sequence[str], most: int = 12) -> str:
     """The names of columns, for a message."""
     names = list(columns)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -25,11 +25,11 @@ from .shapes import (
     TEXT,
     WHOLE_TEXT,
     Shape,
+    column_names,
     has_turns,
     is_verbatim,
     is_whole_text,
     known_shape,
-    listed,
     refuse_unreadable,
 )
 from .sources import Places, read_source, sources_of
@@ -191,7 +191,7 @@ def _no_shape(first: Row, where: str) -> DataError:
         return DataError(what, where=where, allowed=f"say so with {WHOLE_TEXT}")
     shapes = ", ".join("+".join(known.columns) for known in SHAPES if known.columns and not known.special)
     allowed = f"give a template over these columns, or a task, or {shapes}"
-    return DataError(f"the columns {listed(first)} are no known shape", where=where, allowed=allowed)
+    return DataError(f"the columns {column_names(first)} are no known shape", where=where, allowed=allowed)
 
 
 def _own_delimiter(spec: DatasetSpec, shape: Shape | None, first: Row) -> str | None:

@@ -20,16 +20,16 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from ..data.files import Row, open_table, stem
+from ..data.files import open_table, stem
 from ..data.load import load_test, load_train
-from ..data.reader import ANSWER_COLUMNS
-from ..data.shapes import IDENTIFIER, WHOLE_TEXT, has_turns, known_shape, listed, refuse_unreadable
+from ..data.shapes import OPTIONS, has_turns
 from ..data.sources import Places
 from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError
 from ..experiment.suite import DatasetSpec, Source, load_suite
 from ..models import PYPI_SPEC
 from ..text.task import Example
+from .columns import are_labels, describe
 
 NO_FILES = "No files given: an experiment over the builtin suite."
 TEMPLATED = (
@@ -38,8 +38,6 @@ TEMPLATED = (
 )
 LARGE = 2000  # a first experiment trains on so many rows at most
 SHOTS = 2
-MAX_LABELS = 20
-LABEL_CHARACTERS = 40
 CHARACTERS_A_TOKEN = 3.5  # slightly less than in English text, so that few answers are cut
 
 
@@ -97,10 +95,11 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     """The data set of the user's files, and the number of rows of each part. All rows are read, to find errors now."""
     first = next(iter(files.values()))
     rows = open_table(first).rows
-    template, source, line = _columns(first, rows)
-    chat = template is None and has_turns(known_shape(rows[0], first.name), rows[0])
-    own = _OwnData(_name(first), files, DatasetSpec.model_validate({"template": template}), source, chat, (line,))
-    own = _with_answers(own, [example.target for examples in own.rows().values() for example in examples])
+    found = describe(first, rows)
+    spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
+    own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
+    targets = [example.target for examples in own.rows().values() for example in examples]
+    own = _with_answers(own, targets, may_be_labels=found.shape != OPTIONS)
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
 
 
@@ -124,111 +123,10 @@ def _name(path: Path) -> str:
     return f"my_{name}" if name in load_suite("builtin").datasets or name[0].isdigit() else name
 
 
-def _columns(path: Path, rows: Sequence[Row]) -> tuple[str | None, Source, str]:
-    """(template, how a file is read, a line for the user). A known shape needs no template."""
-    columns = list(rows[0])
-    where = f"{path.name}: {len(rows):,} rows"
-    shape = known_shape(rows[0], path.name)
-    if shape is not None:
-        note = f" {shape.note[0].upper()}{shape.note[1:]}." if shape.note else ""
-        return None, Source.model_validate({"file": str(path)}), f"{where} in the shape {shape.name}.{note}"
-    refuse_unreadable(rows[0], path.name)
-    answer = _answer_column(path, columns, rows)
-    inputs = [c for c in columns if c != answer and _is_text(c, rows) and _can_be_asked(c, rows)]
-    if not inputs:
-        others = ", ".join(column for column in columns if column != answer)
-        raise DataError(f"no text beside the answer among {others}", where=path.name)
-    fields = {_field(column): column for column in inputs}
-    if len(fields) < len(inputs):
-        raise DataError("two columns have the same name but for signs", where=path.name, allowed="rename one")
-    template = "".join(f"### {_title(name)}:\n{{{name}}}\n" for name in fields) + f"### {_title(_field(answer))}:"
-    unused = ", ".join(column for column in columns if column not in (*inputs, answer))
-    line = f"{where}. {', '.join(inputs)}: the question; {answer}: the answer"
-    alone = answer in ANSWER_COLUMNS and sum(column in ANSWER_COLUMNS for column in columns) == 1
-    renamed = {name: column for name, column in fields.items() if name != column}
-    source = {"file": str(path), "fields": renamed, "target": None if alone else answer}
-    return template, Source.model_validate(source), line + (f"; not used: {unused}." if unused else ".")
-
-
-def _answer_column(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """The column with a name for answers, else the one whose values are like labels, else the last text."""
-    can = [column for column in columns if _can_be_answer(column, rows)]
-    by_name = next((column for name in _ANSWERS for column in can if column.lower() == name), None)
-    labels = [column for column in can if _are_labels([str(row.get(column)) for row in rows])]
-    texts = [column for column in can if _is_text(column, rows)]
-    answer = by_name or next(reversed(labels or texts), None)
-    if (
-        answer
-        and len(columns) > 1
-        and [column for column in columns if column != answer and _can_be_asked(column, rows)]
-    ):
-        return answer
-    asked = [column for column in columns if _is_text(column, rows) and _can_be_asked(column, rows)]
-    if len(asked) == 1:
-        what = f"the column {asked[0]!r} alone holds text, and nothing says where in it the answer begins"
-        raise DataError(what, where=path.name, allowed=f"say so in a YAML: {WHOLE_TEXT}")
-    raise DataError(
-        f"the columns {listed(columns)} do not show what is asked and what is answered",
-        where=path.name,
-        allowed="for example prompt and completion, messages, instruction and output, or text and label",
-    )
-
-
-_ANSWERS = (
-    *ANSWER_COLUMNS,
-    *("response", "answers", "chosen", "solution", "expected_output", "ideal", "correct_answer", "best_answer"),
-    *("summary", "highlights", "abstract", "title", "simplified", "category", "class", "intent", "sentiment"),
-)
-"""Names of the column with the answer, the surest first."""
-
-_NO_ANSWERS = (
-    *("question", "query", "instruction", "prompt", "context", "passage", "article", "document", "dialogue", "source"),
-    *("tools", "system", "text", "sentence", "premise", "hypothesis", "input", "chat", "language", "lang", "split"),
-)
-"""Names of columns that are never guessed to be the answer."""
-
-
-def _can_be_answer(column: str, rows: Sequence[Row]) -> bool:
-    return column.lower() not in _NO_ANSWERS and not _is_identifier(column, rows)
-
-
-def _can_be_asked(column: str, rows: Sequence[Row]) -> bool:
-    return column.lower() != "rejected" and not _is_identifier(column, rows)
-
-
-def _is_text(column: str, rows: Sequence[Row]) -> bool:
-    values = [row.get(column) for row in rows]
-    has_letter = any(re.search(r"[^\W\d_]", str(value)) for value in values)
-    return has_letter and all(isinstance(value, str) for value in values)
-
-
-def _is_identifier(column: str, rows: Sequence[Row]) -> bool:
-    """Whether the column has a name for identifiers and never more than two words."""
-    named = IDENTIFIER.fullmatch(column.lower())
-    return bool(named) and all(len(str(row.get(column)).split()) < 3 for row in rows)
-
-
-def _are_labels(values: Sequence[str]) -> bool:
-    """Whether the values are few and short, and repeat."""
-    distinct = set(values)
-    short = all(0 < len(value.strip()) <= LABEL_CHARACTERS and "\n" not in value.strip() for value in distinct)
-    return short and 2 <= len(distinct) <= MAX_LABELS and 3 * len(distinct) <= len(values)
-
-
-def _field(column: str) -> str:
-    """A name that a template can hold."""
-    name = re.sub(r"\W+", "_", column).strip("_")
-    return name if name and not name[0].isdigit() else f"column_{name}"
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ").strip().capitalize()
-
-
-def _with_answers(own: _OwnData, targets: Sequence[str]) -> _OwnData:
+def _with_answers(own: _OwnData, targets: Sequence[str], may_be_labels: bool) -> _OwnData:
     """The data set with its labels, or with a token limit for free text."""
     source = own.source
-    if _are_labels(targets):
+    if may_be_labels and are_labels(targets):
         distinct = tuple(dict.fromkeys(targets))
         labels = tuple(label.strip() for label in distinct)
         line = f"The answers are {len(labels)} labels ({', '.join(labels)}): a classification task."

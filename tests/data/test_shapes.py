@@ -204,6 +204,15 @@ def test_values_become_text() -> None:
             "column 'prompt' holds an object where text is expected (prompt.NAME is one of its values)",
         ),
         ({"prompt": "x", "completion": float("nan")}, f"column 'completion' has no value {NULL}"),
+        (
+            {"prompt": "x", "completion": json.loads("-Infinity")},
+            "column 'completion' holds an infinite number, or one beyond 64 bits",
+        ),
+        (
+            {"prompt": json.loads("1e400"), "completion": "x"},
+            "column 'prompt' holds an infinite number, or one beyond 64 bits",
+        ),
+        ({"prompt": json.loads("NaN"), "completion": "x"}, f"column 'prompt' has no value {NULL}"),
         ({"prompt": "\ud800", "completion": "x"}, "column 'prompt' holds half a character (a lone surrogate)"),
         ({"prompt": CHAT, "completion": "x"}, "the message before the answer in 'prompt' must be the user's"),
         ({"prompt": "x", "completion": CHAT[1:3]}, "column 'completion' must hold one message, the assistant's"),

@@ -1,0 +1,131 @@
+"""Guesses what the columns of somebody's file are: which are the question, and which is the answer.
+
+Rows of a known shape (`data.shapes`) need no guess. Else the answer is the column with a name for answers, the column
+whose values are few and short and repeat, or the last text; what is guessed is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data.files import Row
+from ..data.reader import ANSWER_COLUMNS
+from ..data.shapes import IDENTIFIER, WHOLE_TEXT, Shape, column_names, known_shape, refuse_unreadable
+from ..errors import DataError
+from ..experiment.suite import Source
+
+MAX_LABELS = 20
+LABEL_CHARACTERS = 40
+
+
+class Described(NamedTuple):
+    """How a file is read, and a line for the user. A known shape needs no template."""
+
+    template: str | None
+    source: Source
+    line: str
+    shape: Shape | None = None
+
+
+def describe(path: Path, rows: Sequence[Row]) -> Described:
+    """What the columns of a file are. Raises DataError where they do not show what is asked and what is answered."""
+    columns = list(rows[0])
+    where = f"{path.name}: {len(rows):,} rows"
+    shape = known_shape(rows[0], path.name)
+    if shape is not None:
+        note = f" {shape.note[0].upper()}{shape.note[1:]}." if shape.note else ""
+        return Described(None, _source(path), f"{where} in the shape {shape.name}.{note}", shape)
+    refuse_unreadable(rows[0], path.name)
+    answer = _answer_column(path, columns, rows)
+    inputs = [c for c in columns if c != answer and _is_text(c, rows) and _can_be_asked(c, rows)]
+    if not inputs:
+        others = ", ".join(column for column in columns if column != answer)
+        raise DataError(f"no text beside the answer among {others}", where=path.name)
+    fields = {_field(column): column for column in inputs}
+    if len(fields) < len(inputs):
+        raise DataError("two columns have the same name but for signs", where=path.name, allowed="rename one")
+    template = "".join(f"### {_title(name)}:\n{{{name}}}\n" for name in fields) + f"### {_title(_field(answer))}:"
+    unused = ", ".join(column for column in columns if column not in (*inputs, answer))
+    line = f"{where}. {', '.join(inputs)}: the question; {answer}: the answer"
+    alone = answer in ANSWER_COLUMNS and sum(column in ANSWER_COLUMNS for column in columns) == 1
+    renamed = {name: column for name, column in fields.items() if name != column}
+    source = _source(path, fields=renamed, target=None if alone else answer)
+    return Described(template, source, line + (f"; not used: {unused}." if unused else "."))
+
+
+def _source(path: Path, **how: object) -> Source:
+    return Source.model_validate({"file": str(path), **how})
+
+
+def _answer_column(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """The column with a name for answers, else the one whose values are like labels, else the last text."""
+    can = [column for column in columns if _can_be_answer(column, rows)]
+    by_name = next((column for name in _ANSWERS for column in can if column.lower() == name), None)
+    labels = [column for column in can if are_labels([str(row.get(column)) for row in rows])]
+    texts = [column for column in can if _is_text(column, rows)]
+    answer = by_name or next(reversed(labels or texts), None)
+    if answer and any(column != answer and _can_be_asked(column, rows) for column in columns):
+        return answer
+    asked = [column for column in columns if _is_text(column, rows) and _can_be_asked(column, rows)]
+    if len(asked) == 1:
+        what = f"the column {asked[0]!r} alone holds text, and nothing says where in it the answer begins"
+        raise DataError(what, where=path.name, allowed=f"say so in a YAML: {WHOLE_TEXT}")
+    raise DataError(
+        f"the columns {column_names(columns)} do not show what is asked and what is answered",
+        where=path.name,
+        allowed="for example prompt and completion, messages, instruction and output, or text and label",
+    )
+
+
+_ANSWERS = (
+    *ANSWER_COLUMNS,
+    *("response", "answers", "chosen", "solution", "expected_output", "ideal", "correct_answer", "best_answer"),
+    *("summary", "highlights", "abstract", "title", "simplified", "category", "class", "intent", "sentiment"),
+)
+"""Names of the column with the answer, the surest first."""
+
+_NO_ANSWERS = (
+    *("question", "query", "instruction", "prompt", "context", "passage", "article", "document", "dialogue", "source"),
+    *("tools", "system", "text", "sentence", "premise", "hypothesis", "input", "chat", "language", "lang", "split"),
+)
+"""Names of columns that are never guessed to be the answer."""
+
+
+def _can_be_answer(column: str, rows: Sequence[Row]) -> bool:
+    return column.lower() not in _NO_ANSWERS and not _is_identifier(column, rows)
+
+
+def _can_be_asked(column: str, rows: Sequence[Row]) -> bool:
+    return column.lower() != "rejected" and not _is_identifier(column, rows)
+
+
+def _is_text(column: str, rows: Sequence[Row]) -> bool:
+    values = [row.get(column) for row in rows]
+    has_letter = any(re.search(r"[^\W\d_]", str(value)) for value in values)
+    return has_letter and all(isinstance(value, str) for value in values)
+
+
+def _is_identifier(column: str, rows: Sequence[Row]) -> bool:
+    """Whether the column has a name for identifiers and never more than two words."""
+    named = IDENTIFIER.fullmatch(column.lower())
+    return bool(named) and all(len(str(row.get(column)).split()) < 3 for row in rows)
+
+
+def are_labels(values: Sequence[str]) -> bool:
+    """Whether the values are few and short, and repeat."""
+    distinct = set(values)
+    short = all(0 < len(value.strip()) <= LABEL_CHARACTERS and "\n" not in value.strip() for value in distinct)
+    return short and 2 <= len(distinct) <= MAX_LABELS and 3 * len(distinct) <= len(values)
+
+
+def _field(column: str) -> str:
+    """A name that a template can hold."""
+    name = re.sub(r"\W+", "_", column).strip("_")
+    return name if name and not name[0].isdigit() else f"column_{name}"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").strip().capitalize()
