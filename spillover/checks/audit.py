@@ -148,7 +148,9 @@ def _counts(one: RowSet) -> dict[str, int] | None:
 
 def _lengths(one: RowSet, tokens: CountTokens) -> dict[str, Lengths]:
     rows = one.rows[:MEASURED]
-    texts = {name: [row.fields[name] for row in rows] for name in (rows[0].fields if rows else ())}
+    texts = {
+        name: [row.fields[name] for row in rows] for name in (rows[0].fields if rows and not rows[0].whole else ())
+    }
     if rows and not one.task.is_classification:
         texts["target"] = [row.target for row in rows]
     counts = {name: tokens(found) for name, found in texts.items()}

@@ -180,7 +180,7 @@ def damage(rows: Sequence[Example]) -> Iterator[Defect]:
 
 
 def _texts(row: Example) -> Iterator[tuple[str, str]]:
-    yield from row.fields.items()
+    yield from () if row.whole else row.fields.items()
     yield "target", row.target
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal, get_args
@@ -82,7 +82,7 @@ class RowSet:
     rows: Sequence[Example]
     requested: int | None = None
     scored: frozenset[int] = frozenset()
-    _keys: dict[tuple[Kind, str], Keys] = field(default_factory=dict, repr=False)
+    _keys: dict[tuple[Kind, str], Keys] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -128,18 +128,18 @@ class RowSet:
         return (texts,) if any(text.strip() for text in texts) else ()
 
     def _fields(self, row: Example, parts: list[list[str]], how: str) -> tuple[Hashable, ...]:
-        named = zip(row.fields.items(), parts[len(row.turns) :], strict=True)
+        named = () if row.whole else zip(row.fields.items(), parts[len(row.turns) :], strict=True)
         return tuple(
             _normal(text, part, how) for (name, text), part in named if name in self.telling and len(part) >= MIN_WORDS
         )
 
     def _target(self, row: Example, parts: list[list[str]], how: str) -> tuple[Hashable, ...]:
-        long = not self.task.is_classification and len(words(row.target)) >= MIN_WORDS
+        long = not row.whole and not self.task.is_classification and len(words(row.target)) >= MIN_WORDS
         return (NORMALISERS[how](row.target),) if long else ()
 
 
 def _parts(row: Example) -> list[str]:
-    return [*(text for _, text in row.turns), *row.fields.values()]
+    return [row.target] if row.whole else [*(text for _, text in row.turns), *row.fields.values()]
 
 
 def _normal(text: str, found: list[str], how: str) -> str:
@@ -163,9 +163,20 @@ def near_rows(sets: Sequence[RowSet], pairs: Collection[tuple[int, int]]) -> Nea
     return found
 
 
+def _met(one: RowSet, other: RowSet, kind: Kind, how: str) -> dict[int, int]:
+    """The rows of `one` that share a text with a row of `other`, and the first such row.
+
+    Where the rows of `other` are whole texts, question and answer in one, the rows of `one` are compared as such too.
+    """
+    found = one.keys(kind, how).met(other.keys(kind, how))
+    if kind == "duplicate" and any(row.whole for row in other.rows):
+        found |= replace(one, rows=[row.as_whole for row in one.rows]).keys(kind, how).met(other.keys(kind, how))
+    return found
+
+
 def leaking(test: RowSet, trained: RowSet, near: Mapping[int, int]) -> set[int]:
     """The rows of `test`, by place, that leak from the rows trained on. `near` is what `near_rows` found."""
-    met = (test.keys(kind, "words").met(trained.keys(kind, "words")) for kind in get_args(Kind))
+    met = (_met(test, trained, kind, "words") for kind in get_args(Kind))
     return set(near).union(*met)
 
 
@@ -209,7 +220,7 @@ def within(one: RowSet, near: Mapping[int, int]) -> Iterator[Defect]:
 def between(one: RowSet, other: RowSet, near: Mapping[int, int]) -> Iterator[Defect]:
     """Rows of `one` that are also in `other`: as a whole, nearly (`near`: as which), by a field, by their target."""
     kinds: tuple[Kind, ...] = get_args(Kind)
-    met = {kind: {how: one.keys(kind, how).met(other.keys(kind, how)) for how in NORMALISERS} for kind in kinds}
+    met = {kind: {how: _met(one, other, kind, how) for how in NORMALISERS} for kind in kinds}
     by = {kind: {how: len(found) for how, found in each.items()} for kind, each in met.items()}
     same, shared, targets = (met[kind]["words"] for kind in kinds)
     if same:
@@ -261,8 +272,8 @@ def _defect(kind: str, what: str, one: RowSet, other: RowSet, met: Mapping[int, 
 def _example(row: Example, other: Example) -> str:
     """Two rows, shown by a text that both have, else by the first text of `row`."""
     normal = NORMALISERS["words"]
-    theirs = {normal(text) for text in (*other.fields.values(), other.target)}
-    ours = [text for text in (*row.fields.values(), row.target) if text.strip()]
+    theirs = {normal(text) for text in (*_parts(other), other.target)}
+    ours = [text for text in (*_parts(row), row.target) if text.strip()]
     return f"{excerpt(row, next((text for text in ours if normal(text) in theirs), ours[0]))}, there row {other.doc_id}"
 
 

@@ -110,7 +110,7 @@ class Catalogue:
         """
         if self.experiment.protocol.demos_in_training == "kept":
             return tuple(rows)
-        shown = {demo.content for demo in demos}
+        shown = {content for demo in demos for content in (demo.content, demo.as_whole.content)}
         kept = tuple(example for example in rows if example.content not in shown)
         if not kept:
             raise DataError("no training row is left beside the demonstrations", where=f"datasets.{name}")

@@ -119,7 +119,7 @@ class RowReader:
             raise DataError(f"label {target!r} is not one of the task's", where=where, allowed=allowed)
         after = self.source.answer_after
         self.several_times += after is not None and parts.fields["prompt"].count(after) > 1
-        example = Example(doc_id, parts.fields, target, parts.turns)
+        example = Example(doc_id, parts.fields, target, parts.turns, whole=self.source.loss == "all")
         return self._unescaped(example) if self.source.unescape else example
 
     def untouched(self, doc_id: int, row: Row, where: str) -> Example | None:
@@ -129,7 +129,7 @@ class RowReader:
         if isinstance(parts, LeftOut):
             return None
         target = self._label(as_text(parts.target, parts.column, where), where)
-        return Example(doc_id, parts.fields, target, parts.turns)
+        return Example(doc_id, parts.fields, target, parts.turns, whole=self.source.loss == "all")
 
     def notes(self) -> Iterator[str]:
         """How rows are read where a reader must know it, and what was left out or changed."""
@@ -155,10 +155,11 @@ class RowReader:
 
     def _unescaped(self, example: Example) -> Example:
         fields = {name: text.replace(r"\n", "\n") for name, text in example.fields.items()}
-        if fields == example.fields:
-            return example
-        self.unescaped += 1
-        return replace(example, fields=fields)
+        mended = replace(
+            example, fields=fields, target=example.target.replace(r"\n", "\n") if example.whole else example.target
+        )
+        self.unescaped += mended != example
+        return mended
 
 
 def _rows(n: int) -> str:

@@ -20,19 +20,31 @@ class Example:
     """One row of a data set.
 
     `doc_id` is the row's number in its source (0-based), `fields` the task's inputs by name, `target` the reference
-    answer, `turns` earlier (role, text) turns of a conversation.
+    answer, `turns` earlier (role, text) turns of a conversation. `whole`: the row is one text without a question, all
+    of which is learnt; its fields are empty, and the text is the target.
     """
 
     doc_id: int
     fields: Mapping[str, str]
     target: str
     turns: tuple[tuple[str, str], ...] = ()
+    whole: bool = False
+
+    @property
+    def parts(self) -> list[str]:
+        """The texts by which a row is known: earlier turns and inputs, by name. Of a whole text, the text."""
+        inputs = [self.fields[name] for name in sorted(self.fields)]
+        return [self.target] if self.whole else [*(text for _, text in self.turns), *inputs]
 
     @property
     def content(self) -> tuple[str, ...]:
-        """What makes two rows the same question: turns and inputs, white space and case folded."""
-        parts = [text for _, text in self.turns] + [self.fields[name] for name in sorted(self.fields)]
-        return tuple(" ".join(part.casefold().split()) for part in parts)
+        """What makes two rows the same question: their parts, white space and case folded."""
+        return tuple(" ".join(part.casefold().split()) for part in self.parts)
+
+    @property
+    def as_whole(self) -> Example:
+        """The row as one text, question and answer joined as they are."""
+        return replace(self, target="".join([*self.parts, self.target]), whole=True) if not self.whole else self
 
 
 @dataclass(frozen=True, slots=True)

