@@ -9,6 +9,7 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
     ├── DataError              2   a data file: missing, malformed, empty, wrong label
     │   └── SourceUnavailable  2   a data source that is not available (a warning where others remain)
     ├── ModelError             2   model, adapter or tokenizer: missing, gated, unsafe, too short
+    │   └── BaseModelError     2   the base model, without which nothing can be computed
     ├── PromptError            2   prompts: too long, labels the tokenizer cannot tell apart
     └── StoreError             2   the output folder: other version, no disk
         └── StoreBusy          3   another run holds the folder, or another process the variant
@@ -49,6 +50,10 @@ class SourceUnavailable(DataError):
 
 class ModelError(SpilloverError):
     """A model, adapter or tokenizer cannot be used."""
+
+
+class BaseModelError(ModelError):
+    """The base model cannot be used, so nothing can go on."""
 
 
 class PromptError(SpilloverError):

@@ -12,8 +12,8 @@ before it. Shapes: P positions, C hidden width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..models.machine import one_line
 from . import attention
 from .attention import TreePass
 from .head import Head, hidden_states
+from .merged import NotMergeable, merged, tuned
 from .suitable import PROBE_TOLERANCE
 from .tree import Tree
 
@@ -98,36 +99,35 @@ def why_not(model: Any, words: Sequence[int]) -> str | None:
 def merge_gap(model: Any, passage: Passage) -> float | None:
     """Mean |change| of the passage's log-probabilities, in nats a token, when adapters are merged into the weights.
 
-    None for a model without adapters. Merging should change no more than rounding does.
+    Merging should change no more than rounding does. None for a model without adapters, or whose adapters have no
+    merged form.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    layers = tuned(model)
     if not layers:
         return None
     apart = _next_logprobs(model, passage)
-    with _merged(layers):
-        apart -= _next_logprobs(model, passage)
+    try:
+        with _merging(layers.values()):
+            apart -= _next_logprobs(model, passage)
+    except NotMergeable:
+        return None
     return float(apart.abs().mean())
 
 
 @contextmanager
-def _merged(layers: Sequence[Any]) -> Iterator[None]:
+def _merging(tuned_layers: Iterable[Sequence[Any]]) -> Iterator[None]:
     """Merge each adapter while its layer computes, so that no second model is in memory."""
-    own: dict[Any, Tensor] = {}
+    hooks = []
+    for layers in tuned_layers:
+        outer, merging = layers[0], ExitStack()  # the outer one is called, and calls the others
 
-    def merge(layer: Any, _: Any) -> None:
-        weight = layer.get_base_layer().weight
-        own[layer] = weight.data
-        weight.data = weight.data.clone()
-        layer.merge()
+        def merge(_: Any, __: Any, layers: Sequence[Any] = layers, merging: ExitStack = merging) -> None:
+            merging.enter_context(merged(layers))
 
-    def restore(layer: Any, *_: Any) -> None:
-        layer.unmerge()  # subtracting rounds, so the weight itself is put back
-        layer.get_base_layer().weight.data = own.pop(layer)
+        def restore(*_: Any, merging: ExitStack = merging) -> None:
+            merging.close()
 
-    hooks = [layer.register_forward_pre_hook(merge) for layer in layers]
-    hooks += [layer.register_forward_hook(restore) for layer in layers]
+        hooks += [outer.register_forward_pre_hook(merge), outer.register_forward_hook(restore, always_call=True)]
     try:
         yield
     finally:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ModelError
-from ..models.tensors import stored_tensors
 from ..text.encode import Encoder
+from . import load
 from .plain import PlainEngine
 from .port import Engine
 from .suitable import shared_engine, why_plain
@@ -70,39 +70,11 @@ def load_model(
 ) -> Any:
     """A causal language model with all its weights, and a PEFT adapter on top if one is given.
 
-    Raises ModelError if a weight is missing. transformers would only log that, and put random numbers there.
+    Raises ModelError if some are missing, unused or not numbers, or if the model is no causal one.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    model, loaded = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, precision),
-        trust_remote_code=trust,
-        use_safetensors=None if trust else True,
-        output_loading_info=True,
-    )
-    _refuse_missing(sorted(loaded["missing_keys"]), folder)
-    if adapter is not None:
-        model = _with_adapter(model, adapter)
-    return model.to(device())
-
-
-def _with_adapter(model: Any, adapter: Path) -> Any:
-    from peft import PeftModel, get_peft_model_state_dict
-
-    wrapped = PeftModel.from_pretrained(model, adapter)
-    stored = stored_tensors(adapter / "adapter_model.safetensors")
-    _refuse_missing(sorted(set(get_peft_model_state_dict(wrapped)) - stored.keys()), adapter)
-    return wrapped.base_model.model
-
-
-def _refuse_missing(names: list[str], folder: Path) -> None:
-    if names:
-        what = f"{len(names)} weights are missing, {names[0]} the first"
-        raise ModelError(what, where=str(folder), allowed="weights of the model that config.json describes")
+    model = load.load(folder, getattr(torch, precision), adapter, trust, config).to(device())
+    load.refuse_looking_ahead(model, adapter or folder)
+    return model
 
 
 def load_engine(

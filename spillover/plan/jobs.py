@@ -122,6 +122,7 @@ class JobMaker:
                 task = self.catalogue.task(known(spec.trained_on, list(self.catalogue.specs), where))
                 factors = {"train_dataset": spec.trained_on, "train_task": task.name, "train_kind": task.kind}
             identity = models.identify(spec.path, self.folder, self.experiment.trust)
+            models.check_adapter(spec.path, self.experiment.model, self.folder)
             key = fingerprint({"variant": identity, "base": self.identity})
             yield ExistingJob(Variant(key, spec.name, "existing", factors), spec.path)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from .. import models
 from ..data.catalogue import Catalogue
 from ..data.sources import Places
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec, Role, role_of
 from ..fingerprint import fingerprint
@@ -62,6 +62,9 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     """
     catalogue = Catalogue(experiment, Places(base, data_dir))
     identity = models.identify(experiment.model, base, experiment.trust)
+    if identity.get("kind") == "adapter":
+        advice = "give its base model here, and the adapter under variants"
+        raise ModelError("is an adapter, which needs a base model", where=f"model: {experiment.model}", allowed=advice)
     encoder = Encoder.load(models.tokenizer_folder(experiment.model, base))
     tests = [test for name in catalogue.test_names() if (test := catalogue.test(name)) is not None]
     prompts = experiment.test.prompts

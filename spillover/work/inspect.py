@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ..plan.plan import Plan
     from ..text.encode import Encoder
 
-INSIDE_VERSION = 1  # raise it when the same variant would be measured otherwise
+INSIDE_VERSION = 2  # raise it when the same variant would be measured otherwise
 ROWS = 4  # of each test set
 NEUTRAL_TOKENS = 256
 MOVED = 1e-3  # nats; both models go through the same passes, so a variant that is the base is 0 apart
@@ -155,7 +155,7 @@ class Inspector:
                 self._base = self._distributions(engine)
         elif not self.knows(variant, weights):
             began = time.perf_counter()
-            seen = {**self._changes(folder, weights), **self._divergences(engine)}
+            seen = {**self._changes(folder, weights, engine), **self._divergences(engine)}
             inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
             check_variant_changed(inside, variant.factors.get("learning_rate"))
             if len(inside.unproven) > 1 and (variant.kind == "trained" or is_adapter(folder)):
@@ -166,9 +166,9 @@ class Inspector:
             return inside.unproven
         return ()
 
-    def _changes(self, folder: Path, weights: str) -> dict[str, Any]:
+    def _changes(self, folder: Path, weights: str, engine: Engine) -> dict[str, Any]:
         try:
-            changes, left_out = compare(self.base, folder)
+            changes, left_out = _of_adapter(engine) if is_adapter(folder) else compare(self.base, folder)
         except ModelError as error:  # files of another kind; its answers are compared all the same
             if weights == weights_sha256(self.base, self.plan.experiment.trust):
                 raise ModelError(f"{UNMOVED}; its weights are the base's, byte by byte") from None
@@ -198,6 +198,14 @@ class Inspector:
         }
         gap = merge_gap(engine.model, self._every[0])  # type: ignore[attr-defined]
         return {"neutral": found.pop(""), "answers": found, "largest": largest, "merge_gap": gap}
+
+
+def _of_adapter(engine: Engine) -> tuple[list[Change], list[str]]:
+    from ..engine.merged import adapter_changes
+
+    if (model := getattr(engine, "model", None)) is None:
+        raise ModelError("its engine shows no weights")
+    return adapter_changes(model), []
 
 
 def check_variant_changed(seen: Inside, learning_rate: Value | None) -> None:

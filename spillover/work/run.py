@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .. import models
 from ..checks.check import disk
 from ..checks.prompts import longest_prompts
-from ..errors import ModelError, SpilloverError, StoreError
+from ..errors import BaseModelError, ModelError, SpilloverError, StoreError
 from ..plan.jobs import ExistingJob, Job
 from ..plan.plan import Plan
 from ..store.store import Json, Store
@@ -53,7 +53,9 @@ class Run:
         self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
         for job in plan.jobs:
             if isinstance(job, ExistingJob):
-                self.encoder_of(job, self.existing_folder(job))
+                folder = self.existing_folder(job)
+                models.check_adapter(str(folder), str(self.model.folder))
+                self.encoder_of(job, folder)
 
     def _settle_precision(self) -> Precision:
         """What `auto` means is settled once a folder, so that its scores stay comparable."""
@@ -68,7 +70,12 @@ class Run:
         """An engine for a model or an adapter of it, and why it is the plain one if nobody asked for that."""
         adapter = folder if models.is_adapter(folder) else None
         whole, experiment = self.model.folder if adapter else folder, self.plan.experiment
-        return self.backend.load(whole, encoder, self.precision, experiment, adapter=adapter, longest=self.longest)
+        try:
+            return self.backend.load(whole, encoder, self.precision, experiment, adapter=adapter, longest=self.longest)
+        except ModelError as error:
+            if folder == self.model.folder:
+                raise BaseModelError(error.what, where=error.where, allowed=error.allowed) from error
+            raise
 
     def existing_folder(self, job: ExistingJob) -> Path:
         """The folder of a checkpoint or adapter from elsewhere."""
@@ -109,10 +116,10 @@ class Run:
 
     @contextmanager
     def others_go_on(self, what: str) -> Iterator[None]:
-        """Record an error of a variant or unit, so that the others go on. An error of the store stops the run."""
+        """Record an error of a variant or unit, so that the others go on. Those of store and base stop the run."""
         try:
             yield
-        except StoreError:
+        except (StoreError, BaseModelError):
             raise
         except Exception as error:
             if "No space left" in str(error):  # as torch and safetensors report it, in errors of their own

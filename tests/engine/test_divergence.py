@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 from spillover.engine import attention
-from spillover.engine.divergence import Distributions, Passage, _merged, divergence, merge_gap, why_not
+from spillover.engine.divergence import Distributions, Passage, _merging, divergence, merge_gap, why_not
 from spillover.engine.head import Head
 
 
@@ -185,9 +185,9 @@ def test_what_is_merged_is_put_back_when_a_pass_breaks() -> None:
     model = with_adapter(tinymodels.build())
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     weights = [layer.get_base_layer().weight.clone() for layer in layers]
-    with pytest.raises(IndexError), _merged(layers):
+    with pytest.raises(IndexError), _merging([[layer] for layer in layers]):
         model(input_ids=torch.tensor([[99]]))  # no such token
-    with _merged(layers):
+    with _merging([[layer] for layer in layers]):
         model(input_ids=torch.tensor([[5]]))
     assert not any(layer.merged for layer in layers)
     assert all(torch.equal(w, layer.get_base_layer().weight) for w, layer in zip(weights, layers, strict=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
@@ -143,90 +140,6 @@ def test_a_model_in_several_files(tmp_path: Path) -> None:
     assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
     changes, left_out = compare(tmp_path / "one", tmp_path / "many")
     assert (pooled(changes).size, pooled(changes).mean_absolute, left_out) == (model.num_parameters(), 0, [])
-
-
-# --- adapters -------------------------------------------------------------------------------------------------------
-
-
-def adapter(model: Any, path: Path, config: Any) -> tuple[Any, Path]:
-    """A PEFT adapter whose every weight is random, none zero, on disk; and the wrapped model."""
-    torch.manual_seed(1)
-    wrapped = get_peft_model(copy.deepcopy(model), config)
-    with torch.no_grad():
-        for name, weight in wrapped.named_parameters():
-            if weight.requires_grad:
-                weight.add_(0.1 * torch.rand_like(weight)) if "magnitude" in name else weight.normal_(std=0.1)
-    wrapped.save_pretrained(path)
-    return wrapped, path
-
-
-LORAS = {
-    "plain": ("Llama", {"target_modules": "all-linear"}),
-    "rank-stabilised": ("Llama", {"target_modules": ["q_proj", "down_proj"], "use_rslora": True}),
-    "own scales": (
-        "Llama",
-        {"target_modules": ["q_proj", "up_proj"], "alpha_pattern": {"layers.1.self_attn.q_proj": 9, "up_proj": 2}},
-    ),
-    "own ranks": ("Llama", {"target_modules": ["q_proj"], "rank_pattern": {"layers.1.self_attn.q_proj": 7}}),
-    "weight-decomposed": ("Llama", {"target_modules": ["q_proj", "k_proj", "down_proj"], "use_dora": True}),
-    "input first": ("GPT2", {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
-    "input first, weight-decomposed": (
-        "GPT2",
-        {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True, "use_dora": True},
-    ),
-    "embeddings": ("Llama", {"target_modules": ["embed_tokens", "v_proj"]}),
-    "whole weights beside it": ("Llama", {"target_modules": ["v_proj"], "modules_to_save": ["lm_head"]}),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
-@pytest.mark.parametrize("name", LORAS)
-def test_an_adapter_moves_what_its_merged_model_moved(tmp_path: Path, name: str) -> None:
-    kind, options = LORAS[name]
-    model = tinymodels.build(kind, gain=2.0)
-    model.save_pretrained(tmp_path / "base")
-    wrapped, path = adapter(
-        model, tmp_path / "adapter", LoraConfig(r=4, lora_alpha=6, task_type="CAUSAL_LM", **options)
-    )
-    wrapped.merge_and_unload().save_pretrained(tmp_path / "merged")
-    (ours, left_out), (theirs, _) = compare(tmp_path / "base", path), compare(tmp_path / "base", tmp_path / "merged")
-    assert [name for name in left_out if "base_layer" not in name and "embed" not in name] == []
-    assert sum(change.absolute > 0 for change in ours) >= 3
-    for mine, merged in zip(ours, theirs, strict=True):
-        assert (mine.name, mine.size, mine.base_squared) == (merged.name, merged.size, merged.base_squared)
-        assert (mine.absolute, mine.squared) == pytest.approx((merged.absolute, merged.squared), rel=1e-4, abs=1e-9)
-        assert mine.singular_values[:4] == pytest.approx(merged.singular_values[:4], rel=1e-3, abs=1e-6)
-    assert pooled(ours).size == model.num_parameters()
-
-
-def test_an_adapter_has_no_more_directions_than_its_rank(tmp_path: Path) -> None:
-    model = tinymodels.build()
-    model.save_pretrained(tmp_path / "base")
-    _, path = adapter(model, tmp_path / "adapter", LoraConfig(r=3, target_modules=["up_proj"], task_type="CAUSAL_LM"))
-    moved = [change for change in compare(tmp_path / "base", path)[0] if change.absolute]
-    assert len(moved) == 3  # layers
-    for change in moved:
-        assert change.singular_values[2] > 0
-        assert max(change.singular_values[3:]) < 1e-5 * change.singular_values[0]
-        assert sum(value**2 for value in change.singular_values) == pytest.approx(change.squared)
-
-
-def test_a_new_adapter_moves_nothing(tmp_path: Path) -> None:
-    model = tinymodels.build()
-    model.save_pretrained(tmp_path / "base")
-    config = LoraConfig(r=3, target_modules=["up_proj"], task_type="CAUSAL_LM")
-    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")  # B is zero
-    assert pooled(compare(tmp_path / "base", tmp_path / "adapter")[0]).mean_absolute == 0
-
-
-def test_other_kinds_of_adapters_are_said_not_to_be_read(tmp_path: Path) -> None:
-    model = tinymodels.build()
-    model.save_pretrained(tmp_path / "base")
-    config = IA3Config(target_modules=["k_proj"], feedforward_modules=[], task_type="CAUSAL_LM")
-    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "IA3"
-    with pytest.raises(ModelError, match="an adapter of the kind IA3 has no merged form here"):
-        compare(tmp_path / "base", tmp_path / "adapter")
 
 
 # --- the spectrum ---------------------------------------------------------------------------------------------------

@@ -223,6 +223,19 @@ def test_weights_that_are_not_numbers_are_refused(place: Path, tmp_path: Path) -
     assert tells(line, "1", "NaN", "layers.1.mlp.up_proj.weight")
 
 
+def test_a_base_that_is_not_numbers_stops_the_run(place: Path, tmp_path: Path) -> None:
+    """Whatever is compared with it would be wrong too."""
+    shutil.copytree(place, tmp_path / "place")
+    weights = load_file(tmp_path / "place" / "base" / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] = math.nan
+    save_file(weights, tmp_path / "place" / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError) as refused:
+        execute(plan_of(tmp_path / "place"), Store(tmp_path / "out"))
+    assert refused.value.exit_code == 2
+    assert tells(str(refused.value), "base", "NaN", "model.layers.1.mlp.up_proj.weight")
+    assert not list((tmp_path / "out").glob("cells/*"))
+
+
 def test_a_learning_rate_too_small_to_move_anything_is_named(place: Path, tmp_path: Path) -> None:
     train = {"strategies": ["ft"], "learning_rate": 1e-12, "num_train_epochs": 1, "batch_size": 8}
     (line,) = execute(plan_of(place, train=train), Store(tmp_path))
@@ -291,10 +304,11 @@ def test_an_adapter_of_which_nothing_is_proven_is_refused(
         save_file({k: w * 1.1 for k, w in weights.items()}, tmp_path / "mine" / "model.safetensors", {"format": "pt"})
     blind(monkeypatch)
 
-    def cannot(base: Path, variant: Path) -> Any:
+    def cannot(*_: Any) -> Any:
         raise ModelError("no safetensors to compare")
 
     monkeypatch.setattr(inside, "compare", cannot)
+    monkeypatch.setattr("spillover.engine.merged.adapter_changes", cannot)
     plan, reporter = plan_of(place, trains=False, variants=[{"name": "mine", "path": str(tmp_path / "mine")}]), Said()
     failed = execute(plan, Store(tmp_path / "out"), reporter, Torch())
     if is_adapter:
