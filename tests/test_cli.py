@@ -164,8 +164,6 @@ def test_run_from_python_writes_everything(tmp_path: Path, smollm2: Path) -> Non
 
 
 def test_no_results_is_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "spillover.cli", "report", str(tmp_path)], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "spillover", "report", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path}: no results here (a folder that `spillover run` wrote)\n"

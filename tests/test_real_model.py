@@ -39,7 +39,7 @@ def write_rows(path: Path, offset: int, count: int) -> None:
 
 
 def spillover(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "spillover.cli", *arguments], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "spillover", *arguments], cwd=cwd, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

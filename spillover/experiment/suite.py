@@ -17,7 +17,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import ExperimentError, did_you_mean
 from . import dialect
-from .fields import Counts, Listed, Names, Strict, as_list
+from .fields import Count, Counts, Listed, Name, Names, Shots, Strict, as_list
 
 Role = Literal["in_domain", "out_of_domain", "cross_task"]
 Kind = Literal["classification", "generation"]
@@ -150,8 +150,8 @@ class DatasetSpec(Strict):
     labels: Names = Field((), description="classification labels; left out for free text")
     template: str | dict[str, str] | None = Field(None, description="prompt template, or one per prompt format")
     answer_delimiter: str | None = None
-    max_new_tokens: int | None = Field(None, ge=1)
-    shots: Counts | None = None
+    max_new_tokens: Count | None = None
+    shots: Shots | None = None
 
     @model_validator(mode="after")
     def _tests_have_answers(self) -> DatasetSpec:
@@ -166,7 +166,7 @@ class Suite(Strict):
 
     name: str
     about: str = ""
-    datasets: dict[str, DatasetSpec]
+    datasets: dict[Name, DatasetSpec]
 
 
 SUITES = ("builtin", "paper")

@@ -97,7 +97,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, right: str, wrong: st
     for read, name in ((load_experiment, "x.yaml"), (load_claims, "mine.yaml")):
         with pytest.raises(ExperimentError) as error:
             read(tmp_path / name)
-        assert str(error.value).startswith(f"{tmp_path / name}: ") and "claims.0" in str(error.value)
+        assert str(error.value).startswith(f"{tmp_path / name}:") and "claims.0" in str(error.value)
         assert tells(str(error.value), *words) and "\n" not in str(error.value)
 
 

@@ -196,7 +196,7 @@ def test_a_real_run_that_was_stopped_on_two_devices_ends_with_the_bytes_of_one(t
 
     def start(output: str, device: str) -> subprocess.Popen[str]:
         options = ["-o", output, "--device", device, "--set", "train.seeds=0"]
-        command = [sys.executable, "-m", "spillover.cli", "run", "twice.yaml", *options]
+        command = [sys.executable, "-m", "spillover", "run", "twice.yaml", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return children.start(command, cwd=tmp_path, env=environment, **pipes)

@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     place = tmp_path_factory.mktemp("twice")
     write_experiment(place)
     for name in ("first", "second"):
-        command = [sys.executable, "-m", "spillover.cli", "run", "twice.yaml", "-o", name]
+        command = [sys.executable, "-m", "spillover", "run", "twice.yaml", "-o", name]
         environment = {**os.environ, "PYTHONHASHSEED": str(len(name)), "PYTHONPATH": str(PACKAGE.parent)}
         ran = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stdout + ran.stderr
