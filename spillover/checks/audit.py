@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, NamedTuple
 
+from ..data.alike import RowSet, near_rows
 from ..errors import Finding
 from ..text.labels import Labels
 from . import defects
 from .defects import Defect
-from .overlap import NOUNS, RowSet, between, near_rows, within
+from .overlap import NOUNS, between, noun, within
 
 FAR = 1.5  # two medians are another length if one is so many times the other
 LONG = 10  # and the longer one has at least so many tokens
@@ -164,6 +165,6 @@ def _other_length(
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name].median, theirs[name].median
         if max(a, b) >= max(FAR * min(a, b), LONG):
-            what = f"{name}: a median of {a:g} tokens, {b:g} in {other.noun}"
+            what = f"{name}: a median of {a:g} tokens, {b:g} in {noun(other)}"
             figures = {"field": name, "median": a, "median_against": b}
             yield Defect("length", what, len(one.rows), against=other.name, figures=figures)

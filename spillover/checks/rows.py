@@ -4,7 +4,7 @@
 has them. `audit_run` is for a run: it reads nothing, and audits the rows that are scored, shown and trained on. It also
 has the *clean split*, which gives scores on clean rows and the units of resampling:
 
-    leaked     training set -> test set -> doc_ids: rows that leak from its largest size (`checks.overlap`)
+    leaked     training set -> test set -> doc_ids: rows that leak from its largest size (`data.alike`)
     clusters   test set -> doc_id -> component: rows of one component share a field, so they are not independent
 
 A variant that was trained elsewhere (`variants: trained_on`) has the leaks of its data set if the plan trains on that
@@ -20,13 +20,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..data.alike import RowSet, clusters, leaking, near_rows
 from ..data.load import load_untouched
 from ..data.sources import Places
 from ..errors import SourceUnavailable
 from ..plan.plan import Plan
 from ..text.task import Example
 from .audit import Audited, audit
-from .overlap import RowSet, clusters, leaking, near_rows
 from .training import largest
 
 

@@ -17,9 +17,9 @@ from prose import tells
 
 from spillover.checks.audit import Audited, audit
 from spillover.checks.defects import DAMAGE, Defect, uneven
-from spillover.checks.duplicates import MIN_WORDS, NEAR, NGRAM, NORMALISERS, components, near_pairs
-from spillover.checks.overlap import RowSet, clusters, leaking, near_rows
+from spillover.data.alike import NORMALISERS, RowSet, clusters, leaking, near_rows
 from spillover.data.load import load_untouched
+from spillover.data.nearly import MIN_WORDS, NEAR, NGRAM, Coded, components, near_pairs
 from spillover.data.sources import Places
 from spillover.experiment.suite import DatasetSpec
 from spillover.text.task import FIVE, Example, Task
@@ -420,7 +420,12 @@ def test_all_near_pairs_are_found_and_no_other(texts: list[list[str]], data: st.
         both, either = grams(texts[i]) & grams(texts[j]), grams(texts[i]) | grams(texts[j])
         if wanted[lists[i], lists[j]] and either and len(both) / len(either) >= NEAR - 1e-12:
             expected[i, j] = len(both) / len(either)
-    assert {(i, j): score for i, j, score in near_pairs(texts, lists, wanted)} == expected
+    flat = np.array([ord(word) for text in texts for word in text], np.int64)
+    coded = Coded(flat, np.array([len(text) for text in texts], np.int64))
+    found = {}
+    for chunk in near_pairs(coded, np.array(lists, np.int64), wanted):
+        found |= {(i, j): score for i, j, score in zip(*(part.tolist() for part in chunk), strict=True)}
+    assert found == expected
 
 
 def test_the_template_of_a_list_makes_no_pairs() -> None:

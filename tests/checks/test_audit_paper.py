@@ -15,7 +15,7 @@ from paths import PAPER_DATA
 
 from spillover.checks.audit import Audited, audit
 from spillover.checks.defects import Defect
-from spillover.checks.overlap import RowSet, leaking, near_rows
+from spillover.data.alike import RowSet, leaking, near_rows
 from spillover.data.load import load_untouched
 from spillover.data.sources import Places
 from spillover.data.tasks import dataset_task

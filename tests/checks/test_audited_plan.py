@@ -10,8 +10,8 @@ import pytest
 from audits import defects
 from fakes import Executed
 
-from spillover.checks.overlap import RowSet
 from spillover.checks.rows import audit_run, audit_sources, clean_split
+from spillover.data.alike import RowSet
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import Plan, make_plan
 from spillover.store.store import Store
