@@ -14,7 +14,8 @@ Each is a `Finding`: a warning or a note. What makes a run impossible is raised 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,15 @@ from .training import count, warmup
 class Checked:
     """The results of all checks. `findings` are their lines, those of audit and preflight included, warnings first."""
 
+    plan: Plan = field(repr=False)
     audit: Sequence[Audited]
     preflight: Preflight
-    clean: dict[str, Any]
     findings: tuple[Finding, ...]
+
+    @cached_property
+    def clean(self) -> dict[str, Any]:
+        """The clean split of the run."""
+        return clean_split(self.plan)
 
     @property
     def warnings(self) -> int:
@@ -72,7 +78,7 @@ def check(plan: Plan, folder: Path, data_dir: Path | None = None, done: Done = N
     others += [*_demonstrations(plan, audited), *disk(plan, folder, done)]
     of_rows = [finding for one in audited for finding in one.findings()]
     lines = sorted([*of_rows, *_merged(others)], key=lambda finding: finding.level != "warning")
-    return Checked(audited, prompts, clean_split(plan), tuple(lines))
+    return Checked(plan, audited, prompts, tuple(lines))
 
 
 def _merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,12 @@ DAMAGE: Mapping[str, re.Pattern[str]] = {
     "markup": re.compile(r"</?(?P<tag>[a-z][a-z0-9]*)(?:\s[^<>]*)?/?>", re.IGNORECASE),
     "entity": re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]+\d*);", re.IGNORECASE),
     "escape": re.compile(r"""\\(?:[nrt"']|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"""),
+}
+CAN_BE: Mapping[str, Callable[[str], bool]] = {  # quick to see in texts without damage
+    "mojibake": lambda text: not text.isascii(),
+    "markup": lambda text: "<" in text,
+    "entity": lambda text: "&" in text,
+    "escape": lambda text: "\\" in text,
 }
 NAMES = {"mojibake": "mojibake", "markup": "markup", "entity": "HTML entities", "escape": "literal escapes"}
 
@@ -167,7 +173,8 @@ def unseen(rows: Sequence[Example]) -> Iterator[Defect]:
 def damage(rows: Sequence[Example]) -> Iterator[Defect]:
     """Rows with damaged text, by kind of damage. The figures count the rows with each sequence."""
     for kind, pattern in DAMAGE.items():
-        found = ((row, [match for _, text in _texts(row) for match in pattern.finditer(text)]) for row in rows)
+        can = CAN_BE[kind]
+        found = ((row, [m for _, text in _texts(row) if can(text) for m in pattern.finditer(text)]) for row in rows)
         bad = [(row, matches) for row, matches in found if matches]
         if bad:
             names = Counter(name for _, matches in bad for name in dict.fromkeys(map(_name, matches)))

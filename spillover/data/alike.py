@@ -114,8 +114,10 @@ class _Marks:
         blank, long = bytearray(), bytearray()
         numbers: dict[str, int] = {}
         for number, row in enumerate(rows):
-            texts = [(-1, text) for text in ([row.target] if row.whole else [text for _, text in row.turns])]
-            texts += [] if row.whole else [(numbers.setdefault(name, len(numbers)), text) for name, text in row.fields.items()]
+            turns = [row.target] if row.whole else [text for _, text in row.turns]
+            fields = {} if row.whole else row.fields
+            texts = [(-1, text) for text in turns]
+            texts += [(numbers.setdefault(name, len(numbers)), text) for name, text in fields.items()]
             hashes, before = [], len(codes)
             for name, text in texts:
                 found = words(text)
