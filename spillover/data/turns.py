@@ -36,7 +36,11 @@ def _turn(message: Any, column: str, where: str) -> tuple[str, str]:
     if role is None:
         allowed = did_you_mean(str(message[speaker]), _ROLES)
         raise DataError(f"unknown role {message[speaker]!r} in {column!r}", where=where, allowed=allowed)
-    return role, as_text(_joined(message[words], column, where), column, where)
+    content = _joined(message[words], column, where)
+    if isinstance(content, (list, dict)):
+        kind = "a list" if isinstance(content, list) else "an object"
+        raise DataError(f"a message in {column!r} holds {kind} where text is expected", where=where)
+    return role, as_text(content, column, where)
 
 
 def _joined(content: Any, column: str, where: str) -> Any:
