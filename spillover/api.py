@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .disk import disk_errors
 from .experiment.schema import Experiment, load_claims, load_experiment
 from .plan.plan import Plan, make_plan
 from .store.store import Store
@@ -53,7 +54,8 @@ class Result:
         from .report import page
 
         path = Path(path) if path else Store(self.folder).page
-        page.write(self.table, self.folder, path)
+        with disk_errors(path.parent):
+            page.write(self.table, self.folder, path)
         return path
 
     def claims(self, path: str | Path | None = None) -> list[Judgement]:
@@ -73,7 +75,8 @@ class Result:
         store = Store(self.folder)
         store.write_report_file("results.csv", as_csv(self.table.df))
         store.write_report_file("effects.csv", as_csv(effects.tidy(self.table)))
-        page.write(self.table, self.folder, store.page, exported=figures)
+        with disk_errors(self.folder):
+            page.write(self.table, self.folder, store.page, exported=figures)
         return store.page
 
 

@@ -19,8 +19,8 @@ import typer
 
 from . import __version__
 from .console import document, out, say, say_error, working
-from .errors import SpilloverError, visible
-from .options import OUTPUT, Folder, Given, Model, of_an_experiment
+from .errors import SpilloverError
+from .options import OUTPUT, Folder, Given, Model, confirm, of_an_experiment
 
 if TYPE_CHECKING:
     from .plan.plan import Plan
@@ -205,7 +205,7 @@ def status(folder: Folder) -> None:
     from .store.store import Store
 
     store = Store(folder)
-    out().print(standing(grid := store.grid(), store.valid(grid)))
+    out().print(standing(grid := store.grid(), store.valid(grid, hashes=False)))
 
 
 @app.command()
@@ -307,7 +307,7 @@ def clean(
     """Delete fine-tuned weights to free disk space. The results stay."""
     from .work.clean import clean as sweep
 
-    for line in sweep(folder, unused, ask=None if yes else lambda question: typer.confirm(visible(question))):
+    for line in sweep(folder, unused, ask=None if yes else confirm):
         say(line)
 
 

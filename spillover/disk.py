@@ -1,15 +1,54 @@
-"""Files on disk: writing one as a whole, hashing it, its size, and the space that is left.
+"""Files on disk: writing one as a whole, deleting, hashing it, its size, and the space that is left.
 
 A file that several processes may read is never seen half written: it is written beside its place under another name
 and then renamed. A killed process leaves the old file or the new one.
+
+Nothing outside a folder is written or deleted through a symbolic link in it: a link in the place of a folder is refused
+(`within`), and a link that is to be deleted is itself deleted, not what it points to (`remove`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+from .errors import StoreError
+
+
+def within(root: Path, name: str) -> Path:
+    """The path of `name` below `root`, for writing or deleting. `root` itself may be a link.
+
+    Raises StoreError if a folder on the way is a link: what is written there would be outside.
+    """
+    place = root
+    for part in Path(name).parts[:-1]:
+        place = place / part
+        if place.is_symlink():
+            what = "is a link, and nothing outside the output folder is written or deleted"
+            raise StoreError(what, where=str(place), allowed="delete the link; a folder takes its place")
+    return root / name
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder, if it is there. Links are never followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """What the disk refuses below `folder`, such as a full disk or no permission, becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error} ({free_space(folder) / 1e9:.1f} GB free)"
+        raise StoreError(what, where=str(error.filename or folder)) from None
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
@@ -29,6 +68,11 @@ def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def text_sha256(content: str | bytes) -> str:
+    """The SHA-256 of a file with this content."""
+    return hashlib.sha256(as_bytes(content) if isinstance(content, str) else content).hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as handle:
@@ -36,10 +80,12 @@ def file_sha256(path: Path) -> str:
 
 
 def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+    """Bytes of a file, or of all files below a folder. Links are not followed, and files may go meanwhile."""
+    size = 0
+    for inner in [path] if path.is_symlink() or not path.is_dir() else path.rglob("*"):
+        with suppress(OSError):
+            size += inner.stat().st_size if inner.is_file() and not inner.is_symlink() else 0
+    return size
 
 
 def nearest_existing(path: Path) -> Path:

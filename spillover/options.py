@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -71,6 +72,13 @@ class Given(NamedTuple):
             "model": self.model and quoted(model_from(self.yaml.parent, self.model)),
         }
         return [*(self.sets or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal. Raises SpilloverError where there is none."""
+    if not sys.stdin.isatty():
+        raise SpilloverError("it asks before it deletes, and there is no terminal", where="spillover", allowed="--yes")
+    return typer.confirm(question)
 
 
 def of_an_experiment(command: Callable[..., None]) -> Callable[..., None]:

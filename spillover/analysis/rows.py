@@ -2,7 +2,8 @@
 
 Row statistics (`spillover.analysis.metrics`) take most of the time when a large folder is opened. So the store keeps
 them beside a cell's predictions. Their name is a hash of all that they depend on: the bytes of the predictions, the
-metrics, the labels, how labels are scored, and `METRICS_VERSION`. They can be deleted at any time.
+metrics, the labels, how labels are scored, and `METRICS_VERSION`. They hold a hash of their name and content: what is
+broken is computed again. They can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class RowStatistics:
 
 @dataclass(frozen=True)
 class Answered:
-    """A cell's rows by metric, and the hash of the predictions that they come from."""
+    """A cell's rows by metric, and the hash of the predictions that they come from (`digest`)."""
 
     digest: str
     rows: Mapping[str, RowStatistics]
@@ -83,49 +84,52 @@ def pool(parts: Sequence[RowStatistics]) -> RowStatistics:
 def read_rows(
     store: Store,
     key: str,
+    digest: str,
     metrics: Sequence[Metric],
     labels: Sequence[str] | None,
     label_scoring: str,
     rescore: bool = False,
 ) -> Answered | None:
-    """The rows of a cell by metric; None if it has no predictions.
+    """The rows of a valid cell by metric; None if it has no predictions.
 
-    `label_scoring` is the protocol's. `rescore`: compute them again, even if they were kept. Raises StoreError for a
-    line that is not JSON.
+    `digest` is the hash of its predictions, from its receipt. `label_scoring` is the protocol's. `rescore`: compute
+    the rows again, even if they were kept. Raises StoreError for a line that is not JSON.
     """
-    content = store.predictions_file(key)
-    if not content:
-        return None
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     name = fingerprint([METRICS_VERSION, digest, [metric.name for metric in metrics], labels, label_scoring])
     kept = None if rescore else store.statistics(key, name)
-    if kept and (rows := _unpacked(kept)):
+    if kept and (rows := _unpacked(name, kept)):
         return Answered(digest, rows)
     predictions = rescored(sorted(store.predictions(key), key=lambda row: row["doc_id"]), label_scoring)
     if not predictions:
         return None
     doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
     rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
-    store.keep_statistics(key, name, _packed(rows))
+    store.keep_statistics(key, name, _packed(name, rows))
     return Answered(digest, rows)
 
 
-def _packed(rows: Mapping[str, RowStatistics]) -> bytes:
-    """A line of JSON (each metric and its count of numbers a row), then documents and numbers, row by row."""
+def _packed(name: str, rows: Mapping[str, RowStatistics]) -> bytes:
+    """A line with a hash, a line of JSON (each metric and its count of numbers a row), then documents and numbers, row
+    by row."""
     head = json.dumps([(name, part.statistics.shape[1]) for name, part in rows.items()])
     doc_ids = next(iter(rows.values())).doc_ids
     table = np.column_stack([doc_ids, *(part.statistics for part in rows.values())]).astype(np.float64)
-    return head.encode() + b"\n" + table.tobytes()
+    content = head.encode() + b"\n" + table.tobytes()
+    return _hash(name, content) + b"\n" + content
 
 
-def _unpacked(content: bytes) -> dict[str, RowStatistics] | None:
-    """What `_packed` wrote; None if it was cut off."""
-    head, _, body = content.partition(b"\n")
-    try:
-        widths = dict(json.loads(head))
-        table = np.frombuffer(body).reshape(-1, 1 + sum(widths.values()))
-    except ValueError:
+def _hash(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + content).hexdigest().encode()
+
+
+def _unpacked(name: str, kept: bytes) -> dict[str, RowStatistics] | None:
+    """What `_packed` wrote under this name; None if it is anything else."""
+    seal, _, content = kept.partition(b"\n")
+    if seal != _hash(name, content):
         return None
+    head, _, body = content.partition(b"\n")
+    widths = dict(json.loads(head))
+    table = np.frombuffer(body).reshape(-1, 1 + sum(widths.values()))
     doc_ids, rows, end = _documents(table[:, 0].astype(np.int64).tobytes()), {}, 1
     for name, width in widths.items():
         rows[name] = RowStatistics(doc_ids, table[:, end : end + width])

@@ -73,8 +73,9 @@ def load(folder: Path, rescore: bool = False) -> Results:
         metrics, labels = _metrics(test), grid.labels_for(test)
         done: dict[Cell, Mapping[str, RowStatistics]] = {}
         for cell in cells:
-            valid = cell.key in receipts
-            found = read_rows(store, cell.key, metrics, labels, label_scoring, rescore) if valid else None
+            receipt = receipts.get(cell.key)
+            digest = receipt and receipt["sha256"]
+            found = read_rows(store, cell.key, digest, metrics, labels, label_scoring, rescore) if digest else None
             if found is None:
                 missing.append(cell)
             else:

@@ -24,6 +24,7 @@ from ..disk import free_space
 from ..errors import Finding, Level, StoreError
 from ..plan.cost import (
     CHECKPOINT_WEIGHTS,
+    CHECKPOINTS,
     NOTHING,
     Done,
     cell_bytes,
@@ -119,13 +120,13 @@ def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> It
         yield Finding("note", "the disk space for variants is unknown until the model's weights are here", str(folder))
     sizes = [(job, variant_bytes(shapes, job) or 0) for job in coming]
     at_once = nlargest(devices, sizes, key=lambda pair: pair[1])
-    training = sum(size for _, size in at_once) * (1 + CHECKPOINT_WEIGHTS)
+    training = sum(size for _, size in at_once) * (1 + CHECKPOINTS * CHECKPOINT_WEIGHTS)
     kept = sum(size for job, size in sizes if stays(job, plan.experiment))
     passing = training - sum(size for job, size in at_once if stays(job, plan.experiment))
     free = free_space(folder)
     if training + cells * bool(not coming) > free:
         several = len(at_once) > 1
-        who = f"{len(at_once)} variants at once and their checkpoints" if several else "one variant and its checkpoint"
+        who = f"{len(at_once)} variants at once and their checkpoints" if several else "one variant and its checkpoints"
         raise StoreError(
             f"no disk: {who} need {gigabytes(training)}, {gigabytes(free)} are free",
             where=str(folder),

@@ -16,14 +16,14 @@ from typing import Any
 
 from ..errors import ModelError
 from . import folders
-from .folders import WEIGHTS, check_folder, is_adapter, weights_sha256
+from .folders import WEIGHTS, check_folder, content_sha256, is_adapter, weights_sha256
 from .hub import hub_commit, hub_folder, hub_identity
 from .machine import Progress, versions
 from .names import PYPI_SPEC, check_package, hub_name, local_folder
 from .wheel import fetch_package, package_identity
 
-__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "check_adapter", "identify", "is_adapter", "resolve"]
-__all__ += ["tokenizer_folder", "versions", "weights_sha256"]
+__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "check_adapter", "content_sha256", "identify", "is_adapter"]
+__all__ += ["resolve", "tokenizer_folder", "versions", "weights_sha256"]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.
 # Entries of a configuration that do not describe the model.
 NOT_CONTENT = {"_name_or_path", "_model_name_or_path", "base_model_name_or_path"}
 NOT_CONTENT |= {"transformers_version", "peft_version"}
+# Files that decide what a checkpoint answers, beside its weights: configurations, and what belongs to its tokenizer.
+CONFIGURATIONS = ("config.json", "adapter_config.json", "generation_config.json")
+TOKENIZERS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab*", "merges.txt")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -80,9 +84,36 @@ def check_adapter_of(adapter: Path, base: Path) -> None:
 
 def weights_sha256(folder: Path, trust: bool = False) -> str:
     """One SHA-256 over all weights in `folder`. Unchanged files are not read again."""
-    files = weight_files(folder) or (_pickles(folder) if trust else [])
+    try:
+        return _together(weight_files(folder) or (_pickles(folder) if trust else []))
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename} was deleted while it was read", where=str(folder)) from None
+
+
+def content_sha256(folder: Path) -> str:
+    """One SHA-256 over all that makes the answers of a checkpoint or adapter: weights, configurations, tokenizer.
+
+    Entries of a configuration that name versions and places do not count. Raises FileNotFoundError if another process
+    deletes a file meanwhile.
+    """
+    named = (path for pattern in TOKENIZERS for path in folder.glob(pattern) if path.is_file())
+    configurations = [_configuration(path) for name in CONFIGURATIONS if (path := folder / name).exists()]
+    together = _together([*weight_files(folder), *sorted(set(named))])
+    return hashlib.sha256("\n".join([together, *configurations]).encode()).hexdigest()
+
+
+def _together(files: Iterable[Path]) -> str:
     digests = "".join(f"{path.name} {_cached_sha256(path)}\n" for path in files)
     return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def _configuration(path: Path) -> str:
+    """What a configuration says, in one line; of a file that is no JSON object its hash."""
+    try:
+        said = {name: value for name, value in _read_object(path, "").items() if name not in NOT_CONTENT}
+        return f"{path.name} {json.dumps(said, sort_keys=True)}"
+    except (ModelError, RecursionError):
+        return f"{path.name} {file_sha256(path)}"
 
 
 def folder_identity(folder: Path, trust: bool) -> dict[str, Any]:

@@ -26,6 +26,7 @@ CHARACTERS_A_TOKEN = 4.0  # where no tokenizer has been asked
 TRAIN_COST = 3.0  # a training token against a scored one: forward, and a backward twice as dear
 CALIBRATION_TEXTS = 30
 CHECKPOINT_WEIGHTS = 3  # a checkpoint is the weights and the optimiser's two moments of them
+CHECKPOINTS = 2  # of a training: the newest, and the one before it in case that is broken
 ROW_BYTES = 400  # of a stored answer, beside the row's own text
 
 Parts = Sequence[tuple[Cell, Sheet]]

@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..disk import write_whole
 from ..errors import Finding
 from ..experiment.factors import Value
 from ..experiment.suite import Kind, Role
@@ -136,15 +134,14 @@ class Grid:
         every = [*(other.labels or () for other in self.tests), *self.labels_of_train_task.values()]
         return tuple(dict.fromkeys(label for labels in every for label in labels))
 
-    def write(self, path: Path) -> None:
-        """Replace the file as a whole: a killed run leaves the old grid or the new one."""
-        write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def read(cls, path: Path) -> Grid:
-        """The grid that `write` wrote. Raises ValueError for any other file."""
+    def read(cls, content: bytes) -> Grid:
+        """The grid that `to_json` wrote. Raises ValueError for anything else."""
         try:
-            return TypeAdapter(cls).validate_json(path.read_bytes())
+            return TypeAdapter(cls).validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

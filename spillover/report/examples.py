@@ -4,7 +4,7 @@ A page of a few megabytes cannot hold the answers of thousands of cells. They ar
 only compared within one. The first packs go into the page. Each of the others becomes a script file beside it, which
 the page loads when it is needed: a page that was opened from disk may not fetch JSON, but it may add a script element.
 The name of a file is a hash of its inputs, and a file that exists is not made again, because reading all answers of a
-large folder takes long.
+large folder takes long. Its last line is a hash of the rest: a file that is broken is made again.
 
 Texts that repeat are written once: the demonstrations before every row, and a label by its number. Numbers are
 integers: scores in points of 100, log-probabilities in thousandths of a nat.
@@ -24,7 +24,7 @@ from typing import Any
 from ..analysis.metrics import METRICS, Prediction, begins_with_label, rescored
 from ..analysis.results import Results
 from ..analysis.rows import METRICS_VERSION
-from ..disk import write_whole
+from ..disk import remove, text_sha256, write_whole
 from ..experiment.protocol import Protocol
 from ..fingerprint import fingerprint
 from ..plan.grid import Cell, Condition, TestInfo
@@ -32,7 +32,8 @@ from ..store.store import Store
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD, BETWEEN = "spillover(", ")\n//"  # in a file: the page's function before the pack, and a comment after it
-PACK_VERSION = 2  # raise it when the same answers are packed or counted differently
+SEAL = "\n//"  # before the hash of all that stands before it, the last line
+PACK_VERSION = 3  # raise it when the same answers are packed or counted differently
 
 Pack = dict[str, Any]
 
@@ -184,7 +185,7 @@ def write(results: Results, folder: Path, beside: Path) -> Written:
     kept = set()
     for number, (condition, cells) in enumerate(conditions(results)):
         path = beside / f"{_identity(results, folder, condition, cells)}.js"
-        known = path.read_text("utf-8") if path.exists() else None
+        known = _known(path)
         file = known or _make(results, read(results, folder, condition, cells))
         packed, notes = file.removeprefix(HEAD).rsplit(BETWEEN, 1)
         _note(done, results.tests[condition.test], condition.prompt, *json.loads(notes))
@@ -196,13 +197,22 @@ def write(results: Results, folder: Path, beside: Path) -> Written:
             entry["file"] = f"{beside.name}/{path.name}"
             kept.add(path)
             if known is None:
-                write_whole(path, file)
+                write_whole(path, f"{file}{SEAL}{text_sha256(file)}\n")
         done.index.append(entry)
     for stale in set(beside.glob("*.js")) - kept:
-        stale.unlink()
+        remove(stale)
     tasks = [test.task for test in results.grid.tests]
     done.formats.sort(key=lambda found: tasks.index(found["task"]))
     return done
+
+
+def _known(path: Path) -> str | None:
+    """What an earlier report wrote; None if there is nothing, or if it is broken."""
+    try:
+        file, _, seal = path.read_text("utf-8").rpartition(SEAL)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return file if seal.strip() == text_sha256(file) else None
 
 
 def _identity(results: Results, folder: Path, condition: Condition, cells: Sequence[Cell]) -> str:
@@ -228,7 +238,7 @@ def _make(results: Results, asked: Asked) -> str:
     first_row = {"text": packed["texts"][0], "target": packed["targets"][0]}
     # The comment is in ASCII, since it would end at U+2028.
     notes = json.dumps([counts, first_row, asked.prompts["template"] if asked.prompts else None])
-    return f"{HEAD}{text}{BETWEEN}{notes}\n"
+    return f"{HEAD}{text}{BETWEEN}{notes}"
 
 
 def _note(

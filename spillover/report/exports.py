@@ -20,7 +20,7 @@ from ..analysis.numbers import points, written
 from ..analysis.results import Results
 from ..analysis.summaries import MatrixEntry
 from ..analysis.verdict import caveats, verdicts
-from ..disk import as_bytes, write_whole
+from ..disk import as_bytes, remove, write_whole
 from .figures import Figure
 from .matrix import Block, blocks, notes
 
@@ -44,7 +44,7 @@ def write(figures: Iterable[Figure], folder: Path) -> list[Path]:
     for figure in figures:
         if not figure.panels:
             for path in _paths(figure, folder):
-                path.unlink(missing_ok=True)
+                remove(path)
             continue
         svg = figure.svg
         columns, rows = list(map(str, figure.table)), _rounded(figure.table)

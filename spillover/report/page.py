@@ -30,7 +30,7 @@ from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..analysis.summaries import matrix
-from ..disk import write_whole
+from ..disk import within, write_whole
 from ..stats.intervals import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
 from .examples import Written
@@ -64,10 +64,12 @@ def write(
     environment.filters["whole"] = lambda text: re.sub(r"(\[[^\s\]]+,) ", "\\1\u00a0", text)  # intervals do not break
     inside = figures.seen_inside(results, folder)
     planned, titles = study.unfinished(results), titles_of(results)
-    linked = path.parent / "figures"
+    linked, packs = path.parent / "figures", path.with_name(f"{path.stem}.data")
+    for beside in (linked, packs):
+        within(path.parent, f"{beside.name}/any")
     every = figures.every(results, inside)
     plane, weights, *of_study = every
-    answers = write_examples(results, folder, path.with_name(f"{path.stem}.data"))
+    answers = write_examples(results, folder, packs)
     said = sections.everything(results, folder, answers)
     if exported:
         exports.write(every, linked)

@@ -205,11 +205,10 @@ def data_examples(results: Results, answers: Written) -> list[dict[str, str]]:
 
 
 def audit(folder: Path) -> dict[str, Any] | None:
-    """What the audit found in the data, if it was written."""
-    kept = Store(folder).audit()
-    if kept is None:
+    """What the audit found in the data, if there was one."""
+    lists = Store(folder).audit().get("lists")
+    if lists is None:
         return None
-    lists = kept["lists"]
     rows = [
         {
             "List": one["name"],

@@ -2,7 +2,8 @@
 
     DIR/spillover.json                    the store's version
     DIR/experiment.yaml                   the experiment with its overrides applied
-    DIR/source.json                       where the experiment's paths start from, and the data folder it was given
+    DIR/source.json                       where the experiment's paths start from, the data folder it was given, and
+                                          the hash of every file of the plan: those above and below, and the prompts
     DIR/grid.json                         the current experiment's variants and cells
     DIR/claims.yaml                       the experiment's own claims
     DIR/audit.json                        the audit of the rows in use
@@ -20,118 +21,208 @@ A cell or a variant is either whole or absent: it is written into a folder besid
 at any moment the next run finds what is whole, and every chunk that was answered of the unit under way.
 
 A cell counts only with the weights that it was made with: its receipt holds their hash. Weights that changed (a folder
-edited by hand, a training repeated with another outcome) make it count no longer. `valid` decides this for everybody:
-status, plan, run and report.
+edited by hand, a training repeated with another outcome) make it count no longer. Nor does a cell count whose files are
+not what was written (`cells.py`). `valid` decides this for everybody: status, plan, run and report.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from .. import models
-from ..disk import as_bytes, write_whole
+from ..disk import remove, text_sha256, within
 from ..errors import StoreError
 from ..experiment import dialect
 from ..experiment.claims import Claim, as_yaml
 from ..experiment.schema import Experiment, load_claims, load_experiment
 from ..fingerprint import fingerprint
 from ..plan.cost import Done
-from ..plan.grid import Grid
-from .folder import Folder, Json, line, pretty
+from ..plan.grid import Cell, Condition, Grid
+from .cells import Cells
+from .folder import Broken, Json, log
+from .variants import Variants
 
-__all__ = ["Json", "Store"]
+__all__ = ["Broken", "Json", "Store"]
 
-DROPPED = "dropped"  # marks a variant whose weights are being deleted
+AGAIN = "`spillover run FILE` writes it again"
+NAMED = 3  # broken cells that a line names
 
 
-class Store(Folder):
+class Store(Cells, Variants):
     """The output folder of an experiment. Raises StoreError for a folder of another version, and for a file."""
 
-    # --- what the folder is about ----------------------------------------------------------------------
+    # --- what the folder is about: the plan of its last run --------------------------------------------
+
+    def write_plan(
+        self,
+        grid: Grid,
+        audit: Json,
+        prompts: Mapping[Condition, Json] | None = None,
+        claims: Sequence[Claim] = (),
+        experiment: Experiment | None = None,
+        base: Path = Path(),
+        data_dir: Path | None = None,
+    ) -> None:
+        """Write what a run is about. `source.json` is written last, with the hash of every other file.
+
+        Until then the old plan and the new one do not fit together, and who reads says so. `prompts` are those of each
+        condition, as `plan.questions.kept` makes them.
+        """
+        starts = str(base.absolute())
+        files = {_prompts(one): json.dumps(kept, ensure_ascii=False) for one, kept in (prompts or {}).items()}
+        if experiment is not None:
+            raw = experiment.model_dump(mode="json", exclude_unset=True)
+            files["experiment.yaml"] = f"# Its paths start from {starts}\n{dialect.write(raw)}"
+        files["claims.yaml"] = as_yaml(claims)
+        files["audit.json"] = json.dumps(audit) + "\n"
+        files["grid.json"] = grid.to_json()
+        for name, text in files.items():
+            self._write(name, text)
+        hashes = {name: text_sha256(text) for name, text in files.items()}
+        source = {"base": starts, "data_dir": data_dir and str(data_dir.absolute()), "files": hashes}
+        self._write_sealed("source.json", source)
 
     def has_grid(self) -> bool:
         """Whether a plan was written here."""
-        return (self.folder / "grid.json").is_file()
+        return (self.folder / "grid.json").exists()
 
     def grid(self) -> Grid:
-        """The current experiment's variants and cells. Raises StoreError if there are none."""
+        """The variants and cells of the last run. Raises StoreError if there are none, or if the file is broken."""
         if not self.has_grid():
             raise StoreError("no results here", where=str(self.folder), allowed="a folder that `spillover run` wrote")
-        path = self.folder / "grid.json"
+        content = self._planned("grid.json")
         try:
-            return Grid.read(path)
-        except (ValueError, KeyError, TypeError) as error:
-            what = f"cannot be read: {error!r}"
-            raise StoreError(what, where=str(path), allowed="run the experiment again") from None
-
-    def write_grid(self, grid: Grid) -> None:
-        with self._disk_errors():
-            grid.write(self.folder / "grid.json")
+            return Grid.read(content)
+        except ValueError as error:
+            where = str(self.folder / "grid.json")
+            raise StoreError(f"cannot be read: {error}", where=where, allowed=AGAIN) from None
 
     def experiment(self) -> tuple[Experiment, Path, Path | None]:
         """The experiment, the folder that its paths start from, and its data folder. Raises StoreError without them."""
-        source = self._read("source.json")
-        if source is None:
+        if not (self.folder / "source.json").exists():
             advice = "make a plan: spillover plan FILE --write DIR"
             raise StoreError("no plan here", where=str(self.folder), allowed=advice)
+        source = self._source()
+        self._planned("experiment.yaml")
         data_dir = source["data_dir"] and Path(source["data_dir"])
         return load_experiment(self.folder / "experiment.yaml"), Path(source["base"]), data_dir
 
-    def write_experiment(self, experiment: Experiment, base: Path, data_dir: Path | None) -> None:
-        source = {"base": str(base.absolute()), "data_dir": data_dir and str(data_dir.absolute())}
-        raw = experiment.model_dump(mode="json", exclude_unset=True)
-        self._write("experiment.yaml", f"# Its paths start from {source['base']}\n{dialect.write(raw)}")
-        self._write("source.json", pretty(source))
-
-    def audit(self) -> Json | None:
-        """The audit of the rows in use; None if it was not written."""
-        return self._read("audit.json", allowed="delete it")
-
-    def write_audit(self, audit: Json) -> None:
-        self._write("audit.json", json.dumps(audit) + "\n")
+    def audit(self) -> Json:
+        """The audit of the rows in use. Raises Broken."""
+        audit: Json = json.loads(self._planned("audit.json"))
+        return audit
 
     def claims(self) -> tuple[Claim, ...]:
-        """The experiment's own claims. Raises ExperimentError for a broken file."""
-        path = self.folder / "claims.yaml"
-        return load_claims(path) if path.exists() else ()
-
-    def write_claims(self, claims: Sequence[Claim]) -> None:
-        self._write("claims.yaml", as_yaml(claims))
+        """The experiment's own claims. Raises Broken."""
+        self._planned("claims.yaml")
+        return load_claims(self.folder / "claims.yaml")
 
     def prompts(self, condition: Sequence[str | int]) -> Json | None:
-        """The prompts of a condition (test, prompt, shots, draw), as `plan.questions.kept` made them."""
-        return self._read(_prompts(condition))
+        """The prompts of a condition (test, prompt, shots, draw); None if they were not kept, or are broken."""
+        name = _prompts(condition)
+        if name not in self._source()["files"]:
+            return None
+        try:
+            prompts: Json = json.loads(self._planned(name))
+        except Broken as error:
+            self._tell("prompts", f"{error}; examples show the row in place of such a prompt")
+            return None
+        return prompts
 
-    def write_prompts(self, condition: Sequence[str | int], prompts: Json) -> None:
-        self._write(_prompts(condition), json.dumps(prompts, ensure_ascii=False))
+    def broken_of_plan(self) -> list[str]:
+        """The files of the last plan that are missing or not what was written, with why."""
+        if not self.has_grid():
+            return []
+        try:
+            names = list(self._source()["files"])
+        except Broken as error:
+            return [str(error)]
+        broken = []
+        for name in names:
+            try:
+                self._planned(name)
+            except Broken as error:
+                broken.append(f"{error.where}: {error.what}")
+        return broken
+
+    def _source(self) -> Json:
+        """What `write_plan` wrote last. Raises Broken."""
+        path = self.folder / "source.json"
+        try:
+            found = self._once(path, "source", lambda: self._sealed("source.json"))
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        except Broken as error:
+            raise Broken(error.what, where=error.where, allowed=AGAIN) from None
+        if found is None:
+            raise Broken("is missing", where=str(path), allowed=AGAIN)
+        return found
+
+    def _planned(self, name: str) -> bytes:
+        """The bytes of a file of the plan. Raises Broken if they are not what the last run wrote."""
+        path, content = self.folder / name, self._content(name)
+        if content is None:
+            raise Broken("is missing", where=str(path), allowed=AGAIN)
+        if text_sha256(content) != self._source()["files"].get(name):
+            raise Broken("is not what the last run wrote", where=str(path), allowed=AGAIN)
+        return content
 
     def precision(self, resolve: Callable[[], str]) -> str:
         """What `precision: auto` means in this folder: what `resolve` said to the first who asked."""
         with self._held("locks/precision", "another process is choosing the precision", wait_s=60.0):
-            kept = self._read("precision.json")
+            kept = self._sealed_or_none("precision.json", "it is written again, as the cells that are there say")
             if kept is None:
                 kept = {"auto": resolve()}
-                self._write("precision.json", line(kept))
+                self._write_sealed("precision.json", kept)
         return str(kept["auto"])
 
     # --- which cells count -----------------------------------------------------------------------------
 
-    def valid(self, grid: Grid, variants: Collection[str] | None = None) -> dict[str, Json]:
+    def valid(self, grid: Grid, variants: Collection[str] | None = None, hashes: bool = True) -> dict[str, Json]:
         """The receipts, by key, of the cells that count: whole, and made with their variant's present weights.
 
-        Of these variants only, if they are given.
+        Of these variants only, if they are given. Broken cells are told of, once in a process. Without `hashes`, the
+        sizes of predictions are compared and not their hashes.
         """
-        weights = {v.key: self.weights(v.key) for v in grid.variants if variants is None or v.key in variants}
-        receipts = {}
+        chosen = [v for v in grid.variants if variants is None or v.key in variants]
+        weights = {v.key: self.weights(v.key) for v in chosen}
+        whole: dict[str, Json] = {}
+        broken: list[tuple[Cell, Broken]] = []
         for cell in grid.cells:
-            receipt = self.cell_receipt(cell.key) if cell.variant in weights else None
-            if receipt is not None and weights[cell.variant] in (None, receipt.get("weights")):
-                receipts[cell.key] = receipt
-        return receipts
+            try:
+                receipt = self.cell(cell.key, hashes) if cell.variant in weights else None
+            except Broken as error:
+                broken.append((cell, error))
+                continue
+            if receipt is not None:
+                whole[cell.key] = receipt
+        self._tell_broken(grid, broken, whole)
+        for variant in chosen:
+            if variant.kind == "trained" and weights[variant.key] is None:
+                made_with = {r["weights"] for r in whole.values() if r.get("variant") == variant.key}
+                weights[variant.key] = None if len(made_with) < 2 else ""  # nobody knows which of them count
+        counts = {cell.key: weights[cell.variant] for cell in grid.cells if cell.key in whole}
+        return {key: receipt for key, receipt in whole.items() if counts[key] in (None, receipt.get("weights"))}
+
+    def _tell_broken(self, grid: Grid, broken: Sequence[tuple[Cell, Broken]], whole: Collection[str]) -> None:
+        """One line for the broken cells that nobody was told of in this process."""
+        self._told.difference_update((self.folder, key) for key in whole)
+        fresh = [(cell, error) for cell, error in broken if (self.folder, cell.key) not in self._told]
+        if not fresh:
+            return
+        self._told.update((self.folder, cell.key) for cell, _ in fresh)
+        names = {variant.key: variant.name for variant in grid.variants}
+        listed = [f"{names[cell.variant]}/{cell.test}, {cell.shots} shots, {cell.prompt}" for cell, _ in fresh[:NAMED]]
+        more = "; and others" if len(fresh) > NAMED else ""
+        error = fresh[0][1]
+        why = f"{Path(error.where or '').name} {error.what}"
+        are, do, them = ("is", "does", "it") if len(fresh) == 1 else ("are", "do", "them")
+        log.warning(
+            f"{self.folder}: {len(fresh)} of {len(grid.cells)} cells {are} broken and {do} not count: "
+            f"{'; '.join(listed)}{more} ({why}); `spillover run FILE` computes {them} again"
+        )
 
     def done(self, grid: Grid) -> Done:
         """What is there of a grid, for an estimate of what is left."""
@@ -139,201 +230,7 @@ class Store(Folder):
         receipts = {key: receipt for key in trained if (receipt := self.variant_receipt(key)) is not None}
         return Done(self.valid(grid), receipts, frozenset(filter(self.has_weights, trained)))
 
-    # --- cells, by key ---------------------------------------------------------------------------------
-
-    def cell_receipt(self, key: str) -> Json | None:
-        """The receipt of a whole cell, whether or not the cell still counts (`valid`)."""
-        return self._read(f"cells/{key}/receipt.json")
-
-    def cell_receipts(self) -> Iterator[tuple[str, Json]]:
-        """The key and receipt of every whole cell, also of those that the current experiment does not name."""
-        for path in self._entries("cells"):
-            # A name with a suffix is a cell that is still being written.
-            receipt = None if path.suffix else self.cell_receipt(path.name)
-            if receipt is not None:
-                yield path.name, receipt
-
-    def write_cell(self, key: str, predictions: Iterable[Json], receipt: Json) -> None:
-        """Store a cell as a whole: it is written beside its place and renamed."""
-        place, beside = self._cell(key), self._cell(f"{key}.writing")
-        with self._disk_errors():
-            shutil.rmtree(beside, ignore_errors=True)
-            write_whole(beside / "predictions.jsonl", "".join(map(line, predictions)))
-            write_whole(beside / "receipt.json", pretty(receipt))
-            shutil.rmtree(place, ignore_errors=True)
-            beside.rename(place)
-
-    def predictions_file(self, key: str) -> bytes | None:
-        """The bytes of a cell's predictions; None if there are none."""
-        try:
-            return (self._cell(key) / "predictions.jsonl").read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def predictions(self, key: str) -> list[Json]:
-        """The rows of a cell in the order in which they were stored. Raises StoreError for a line that is not JSON."""
-        rows = []
-        # Not splitlines: texts may hold U+2028 and similar characters.
-        for number, text in enumerate((self.predictions_file(key) or b"").split(b"\n"), 1):
-            try:
-                rows += [json.loads(text)] if text else []
-            except ValueError as error:
-                what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                where = f"{self._cell(key) / 'predictions.jsonl'}:{number}"
-                advice = "delete its folder and run again"
-                raise StoreError(f"not JSON: {what}", where=where, allowed=advice) from None
-        return rows
-
-    def known_rows(self, variant: str, weights: str) -> dict[str, Json]:
-        """Every answered row of a variant by prompt hash, from its whole cells: a larger limit reuses them."""
-        known: dict[str, Json] = {}
-        for key, receipt in self.cell_receipts():
-            if receipt.get("variant") == variant and receipt.get("weights") == weights:
-                known.update((row["prompt_hash"], row) for row in self.predictions(key))
-        return known
-
-    def statistics(self, key: str, name: str) -> bytes | None:
-        """What `keep_statistics` kept under this name beside a cell's predictions."""
-        try:
-            return (self._cell(key) / f"rows-{name}").read_bytes()
-        except OSError:
-            return None
-
-    def keep_statistics(self, key: str, name: str, content: bytes) -> None:
-        """Keep what was computed from a cell's predictions in place of what was kept before.
-
-        Nothing is kept in a folder that cannot be written.
-        """
-        with suppress(OSError):
-            kept = write_whole(self._cell(key) / f"rows-{name}", content)
-            for old in kept.parent.glob("rows-*"):
-                if old != kept and not old.suffix:  # a name with a suffix is a file that is still being written
-                    old.unlink(missing_ok=True)
-
-    def _cell(self, key: str) -> Path:
-        return self.folder / "cells" / key
-
-    # --- the unit under way ----------------------------------------------------------------------------
-
-    def partial(self, unit: str) -> tuple[dict[str, Json], list[Json]]:
-        """The answers that a killed run had of a unit, by prompt hash, and what each of its chunks had cost.
-
-        A chunk that was only half written is cut off the file.
-        """
-        path = self._partial(unit)
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            path.write_bytes(whole)
-        chunks = [json.loads(text) for text in whole.splitlines()]
-        rows = {row["prompt_hash"]: row for chunk in chunks for row in chunk["rows"]}
-        return rows, [chunk["work"] for chunk in chunks]
-
-    def append_partial(self, unit: str, rows: Sequence[Json], work: Json) -> None:
-        """Add a chunk of answers, with what it cost, to the unit under way."""
-        with self._disk_errors():
-            self._partial(unit).parent.mkdir(parents=True, exist_ok=True)
-            with self._partial(unit).open("ab") as handle:
-                handle.write(as_bytes(line({"work": work, "rows": rows})))
-
-    def drop_partial(self, unit: str) -> None:
-        self._partial(unit).unlink(missing_ok=True)
-
-    def _partial(self, unit: str) -> Path:
-        return self.folder / "partial" / f"{unit}.jsonl"
-
-    # --- variants that were trained here, by key -------------------------------------------------------
-
-    def variant_folder(self, key: str) -> Path:
-        """The folder of a variant's weights, for who loads them. It exists once the variant is trained."""
-        return self.folder / "variants" / key
-
-    def variant_receipt(self, key: str) -> Json | None:
-        """The receipt of a trained variant, also when its weights have been deleted since."""
-        return self._read(f"variants/{key}/receipt.json")
-
-    def weights(self, key: str) -> str | None:
-        """The hash of a variant's weights that cells must be made with: None for any, "" for none.
-
-        A variant that was not trained here has no receipt, and its key follows from its weights. Weights that are no
-        longer those that the training left make all cells void. Weights that were deleted count as unchanged. Hashing
-        takes time, so `models.weights_sha256` remembers the hash of a file in the user's cache folder until the file's
-        size or time of change differs.
-        """
-        receipt = self.variant_receipt(key)
-        if receipt is None:
-            return None
-        changed = self._has_files(key) and models.weights_sha256(self.variant_folder(key)) != receipt["weights"]
-        return "" if changed else str(receipt["weights"])
-
-    def has_weights(self, key: str) -> bool:
-        """Whether the weights of a trained variant are on disk, as its training left them."""
-        return self._has_files(key) and bool(self.weights(key))
-
-    def checkpoint(self, key: str) -> str | None:
-        """The path of a trained variant's checkpoint inside this folder; None if its weights are not on disk."""
-        return str(self.variant_folder(key).relative_to(self.folder)) if self._has_files(key) else None
-
-    def _has_files(self, key: str) -> bool:
-        folder = self.variant_folder(key)
-        return not (folder / DROPPED).exists() and any(folder.glob(models.WEIGHTS))
-
-    def making_folder(self, key: str) -> Path:
-        """Where a variant is trained. The checkpoints of a training that was killed are still there."""
-        folder = self.variant_folder(f"{key}.making")
-        with self._disk_errors():
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def finish_variant(self, key: str, receipt: Json) -> Path:
-        """Put a trained variant in its place: its receipt is written, the folder renamed, its checkpoints deleted."""
-        making, place = self.making_folder(key), self.variant_folder(key)
-        with self._disk_errors():
-            write_whole(making / "receipt.json", pretty(receipt))
-            if place.exists():
-                shutil.rmtree(place)
-            making.rename(place)
-        shutil.rmtree(place / "checkpoints", ignore_errors=True)
-        return place
-
-    def finish_if_trained(self, key: str) -> None:
-        """Put a variant in its place if the process was killed between the end of training and that."""
-        receipt = self._read(f"variants/{key}.making/receipt.json")
-        if receipt is not None:
-            self.finish_variant(key, receipt)
-
-    def drop_weights(self, key: str) -> int:
-        """Delete all files of a variant except its receipt; returns the number of bytes freed.
-
-        A marker comes first and goes last, so that half of the weights never counts as weights that have changed.
-        """
-        folder, freed = self.variant_folder(key), 0
-        if not self._has_files(key) and not (folder / DROPPED).exists():
-            return 0
-        (folder / DROPPED).touch()
-        for path in sorted(folder.rglob("*"), reverse=True):
-            if path.is_file() and path.name not in ("receipt.json", DROPPED):
-                freed += path.stat().st_size
-                path.unlink(missing_ok=True)
-            elif path.is_dir():
-                with suppress(OSError):
-                    path.rmdir()
-        (folder / DROPPED).unlink(missing_ok=True)
-        return freed
-
-    # --- what is known of any variant, and what failed -------------------------------------------------
-
-    def inside(self) -> dict[str, Json]:
-        """What was measured inside the variants, by variant key. Raises StoreError for a broken file."""
-        keys = [path.stem for path in self._entries("inside") if path.suffix == ".json"]
-        return {key: inside for key in keys if (inside := self.inside_of(key)) is not None}
-
-    def inside_of(self, key: str) -> Json | None:
-        """What was measured inside one variant; None if nothing was."""
-        return self._read(f"inside/{key}.json", allowed="delete it")
-
-    def write_inside(self, key: str, inside: Json) -> None:
-        self._write(f"inside/{key}.json", line(inside))
+    # --- what failed -----------------------------------------------------------------------------------
 
     def write_error(self, what: str, text: str) -> Path:
         """Keep a traceback under the name of what failed; returns the file."""
@@ -345,13 +242,13 @@ class Store(Folder):
         if has_failed:
             self._write(f"errors/{key}.failed", "")
         else:
-            (self.folder / "errors" / f"{key}.failed").unlink(missing_ok=True)
+            self._remove(f"errors/{key}.failed")
 
     def has_failed(self, key: str) -> bool:
         return (self.folder / "errors" / f"{key}.failed").exists()
 
     def forget_errors(self) -> None:
-        shutil.rmtree(self.folder / "errors", ignore_errors=True)
+        self._remove("errors")
 
     # --- the report ------------------------------------------------------------------------------------
 
@@ -393,10 +290,7 @@ class Store(Folder):
     def delete(self, paths: Sequence[Path]) -> None:
         """Delete what `unused` found."""
         for path in paths:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(within(self.folder, str(path.relative_to(self.folder))))
 
 
 def _prompts(condition: Sequence[str | int]) -> str:

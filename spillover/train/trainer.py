@@ -31,6 +31,7 @@ from ..engine.tree import Tree
 from ..experiment.recipe import Recipe
 from ..text.samples import Sample
 from .axes import let_move
+from .checkpoints import make_room, newest_whole, seal
 
 Progress = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
@@ -41,7 +42,8 @@ class Trained:
     """What a training did, in all its processes where it was killed and went on.
 
     `loss` is the mean over its steps. `tokens_plain` counts every sample in full, `tokens` what was computed.
-    `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared.
+    `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
+    are those that were newer than the one from which it went on.
     """
 
     steps: int
@@ -51,6 +53,7 @@ class Trained:
     tokens: int
     dropout_off: tuple[str, ...] = ()
     why_plain: str | None = None
+    broken_checkpoints: tuple[str, ...] = ()
 
 
 @dataclass
@@ -189,7 +192,7 @@ def train(
 ) -> Trained:
     """Fine-tune the model in `model_folder` and save it, or its adapter, in `out`.
 
-    Goes on from the last checkpoint in `out/checkpoints`, if there is one. Weights are float32; `precision`
+    Goes on from the last whole checkpoint in `out/checkpoints`, if there is one. Weights are float32; `precision`
     "bfloat16" runs the passes under autocast. Without `share`, and for models that cannot share a prefix, each
     sample is a pass of its own. Raises ModelError under a launcher of several processes.
     """
@@ -212,7 +215,8 @@ def train(
     if progress:
         trainer.add_callback(_Report(progress, totals))
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    resumed, broken = newest_whole(checkpoints)
+    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
@@ -224,6 +228,7 @@ def train(
         tokens=totals.tokens,
         dropout_off=tuple(dropout),
         why_plain=reason,
+        broken_checkpoints=tuple(broken),
     )
 
 
@@ -235,12 +240,6 @@ def _without_dropout(folder: Path, trust: bool) -> tuple[Any, dict[str, float]]:
     for name in was_on:
         setattr(config, name, 0.0)
     return config, was_on
-
-
-def _last_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end; the Trainer writes its state last."""
-    whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def _arguments(
@@ -260,8 +259,7 @@ def _arguments(
         bf16=precision == "bfloat16",
         use_cpu=device().type == "cpu",
         **({"activation_checkpointing": True} if gradient_checkpointing else {}),
-        save_strategy="no",  # `_Checkpoints` asks for them by the clock
-        save_total_limit=1,
+        save_strategy="no",  # `_Checkpoints` asks for them by the clock, and deletes old ones
         logging_strategy="steps" if report_to else "no",
         report_to=list(report_to) or "none",
         disable_tqdm=True,
@@ -274,7 +272,7 @@ def _arguments(
 
 class _Checkpoints(TrainerCallback, ExportableState):
     """A checkpoint every so many seconds: steps take from a tenth of a second to minutes, and a killed run should lose
-    ten minutes at most. The totals go with the Trainer's state, the last file of a checkpoint."""
+    ten minutes at most. The newest two are kept. The totals go with the Trainer's state, in the checkpoint."""
 
     def __init__(self, every_s: float, totals: Totals) -> None:
         self.every_s, self.totals = every_s, totals
@@ -292,9 +290,11 @@ class _Checkpoints(TrainerCallback, ExportableState):
         self.totals.seconds += now - self.counted
         self.counted = now
         if state.global_step < state.max_steps and now - self.saved >= self.every_s:
+            make_room(Path(args.output_dir))
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self.saved = time.monotonic()
 
 

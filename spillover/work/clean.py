@@ -1,22 +1,27 @@
 """`spillover clean`: free the disk without losing a result.
 
 Weights are large. Cells are small, and they are what takes time to compute. By default only the weights of trained
-variants whose cells are all there are deleted. With `unused`, so is what the current experiment does not name.
+variants whose cells are all there are deleted. With `unused`, so is what the last run does not name. What that is says
+the plan in the folder: `Store.grid` refuses one that is not the last run's, so that nothing is deleted by mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..disk import size_on_disk
+from ..plan.cost import gigabytes
 from ..store.store import Store
+
+NAMED = 10  # of what is deleted, in a line
 
 
 def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iterator[str]:
-    """Delete, after asking, and report what was freed.
+    """Show what can be deleted, delete it after asking, and report what was freed.
 
-    Raises StoreError for a folder without results, and StoreBusy if any process is working in it.
+    Raises StoreError for a folder without results or with a plan that is not the last run's, and StoreBusy if any
+    process is working in it.
     """
     store = Store(folder)
     grid = store.grid()
@@ -24,18 +29,27 @@ def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iter
         valid = store.valid(grid)
         unfinished = {cell.variant for cell in grid.cells if cell.key not in valid}
         done = [v for v in grid.variants if v.kind == "trained" and v.key not in unfinished]
-        sizes = {variant.key: size_on_disk(store.variant_folder(variant.key)) for variant in done}
-        stale = store.unused(grid) if unused else []
-        total = sum(sizes.values()) + sum(map(size_on_disk, stale))
-        if total < 1_000_000 and not stale:
+        weights = {variant: size for variant in done if (size := store.weights_size(variant.key))}
+        stale = {path: size_on_disk(path) for path in (store.unused(grid) if unused else [])}
+        if not weights and not stale:
             yield "Nothing to clean."
             return
-        question = f"Delete the weights of {sum(size > 1e6 for size in sizes.values())} variants"
-        question += f" and {len(stale)} folders the experiment does not name" if stale else ""
-        if ask is not None and not ask(f"{question}, {total / 1e9:.1f} GB?"):
+        if weights:
+            yield _listed(f"Weights of {len(weights)} variants", weights.values(), [one.name for one in weights])
+        for kind in ("variants", "cells"):
+            if some := {path: size for path, size in stale.items() if path.parent.name == kind}:
+                what = f"{len(some)} {kind} that the last run does not name"
+                yield _listed(what, some.values(), [f"{kind}/{path.name}" for path in some])
+        total = sum(weights.values()) + sum(stale.values())
+        if ask is not None and not ask(f"Delete this, {gigabytes(total)}?"):
             yield "Nothing deleted."
             return
-        for key in sizes:
-            store.drop_weights(key)
-        store.delete(stale)
-        yield f"{total / 1e9:.1f} GB freed. Results stay; a new cell of a cleaned variant would train it again."
+        for variant in weights:
+            store.drop_weights(variant.key)
+        store.delete(list(stale))
+        yield f"{gigabytes(total)} freed. Results stay; a new cell of a cleaned variant would train it again."
+
+
+def _listed(what: str, sizes: Iterable[int], names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{what}, {gigabytes(sum(sizes))}: {', '.join(names[:NAMED])}{more}"

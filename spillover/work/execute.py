@@ -34,12 +34,16 @@ def execute(
     a model that cannot be loaded at all, prompts longer than it, a folder in use, a full disk.
     """
     store.create()
+    reporter = reporter or Reporter()
     with store.lock():
+        if broken := store.broken_of_plan():
+            more = f" and {len(broken) - 1} others" if len(broken) > 1 else ""
+            reporter.say(f"{broken[0]}{more}; written again")
         write_plan(plan, store)
         for training in plan.trainings:
             with suppress(StoreBusy), store.lock_variant(training.variant.key, training.variant.name):
                 store.finish_if_trained(training.variant.key)
-        run = Run(plan, store, reporter or Reporter(), backend or Torch())
+        run = Run(plan, store, reporter, backend or Torch())
         left, todo, total = run.left, run.left.jobs(), len(plan.grid.cells)
         run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
         for training in plan.trainings:
@@ -82,8 +86,8 @@ def _bring(run: Run, job: Job) -> None:
         run.store.finish_if_trained(key)
         folder, weights = find_or_train(run, job)
         run.left.look([key])  # after a training the weights may be what they were before
-        if missing := run.left.missing[key]:
-            Respondent(run, job, folder, weights).answer(missing)
+        if run.left.missing[key] or key in run.left.damaged:
+            Respondent(run, job, folder, weights).answer(run.left.missing[key])
         run.left.finish(job)
 
 
@@ -165,13 +169,10 @@ def _next(run: Run, stack: ExitStack) -> Job | None:
 
 
 def write_plan(plan: Plan, store: Store) -> None:
-    """Make `store` a folder that can be worked on. The grid is written last: it says that the rest is there."""
-    store.write_experiment(plan.experiment, plan.base, plan.data_dir)
-    store.write_claims(plan.experiment.claims)
-    store.write_audit(audit_run(plan))
-    for condition, sheet in plan.sheets.items():
-        store.write_prompts(condition, kept(sheet))
-    store.write_grid(plan.grid)
+    """Make `store` a folder that can be worked on."""
+    prompts = {condition: kept(sheet) for condition, sheet in plan.sheets.items()}
+    claims, experiment = plan.experiment.claims, plan.experiment
+    store.write_plan(plan.grid, audit_run(plan), prompts, claims, experiment, plan.base, plan.data_dir)
 
 
 def read_plan(store: Store) -> Plan:

@@ -1,8 +1,9 @@
 """What is left to do of a plan: which jobs, in which order, which of them can begin, and which weights can go.
 
-A job is needed if cells of its variant are missing, or if a variant that is made from it is still to be made and its
-own weights are gone. A job can begin once the weights of all its parents are there. Weights can go, as the experiment's
-`keep` says, once the variant's cells are all there and everything that is made from it has been made.
+A job is needed if cells of its variant are missing, if a file of the variant itself is broken, or if a variant that is
+made from it is still to be made and its own weights are gone. A job can begin once the weights of all its parents are
+there. Weights can go, as the experiment's `keep` says, once the variant's cells are all there and everything that is
+made from it has been made.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Left:
         self.by_key = {job.variant.key: job for job in plan.jobs}
         self.missing: dict[str, set[str]] = {}
         self.made: set[str] = set()
+        self.damaged: set[str] = set()
         self.look(self.by_key)
 
     def look(self, variants: Collection[str]) -> None:
@@ -34,10 +36,12 @@ class Left:
                 self.missing[cell.variant].add(cell.key)
         trained = {key for key in variants if isinstance(self.by_key[key], TrainJob)}
         self.made = self.made - trained | (set(variants) - trained) | set(filter(self.store.has_weights, trained))
+        damaged = {key for key in variants if self.store.is_damaged(key, key in trained)}
+        self.damaged = self.damaged.difference(variants) | damaged
 
     def is_needed(self, job: Job) -> bool:
         key = job.variant.key
-        return bool(self.missing[key]) or (key not in self.made and self._has_child_to_make(key))
+        return bool(self.missing[key]) or key in self.damaged or (key not in self.made and self._has_child_to_make(key))
 
     def _has_child_to_make(self, key: str) -> bool:
         made_from_it = children(self.plan.jobs, key)

@@ -61,7 +61,12 @@ class Run:
         """What `auto` means is settled once a folder, so that its scores stay comparable."""
         requested = self.plan.experiment.precision
         here = self.backend.precision(requested)
-        settled: Precision = self.store.precision(lambda: here) if requested == "auto" else here  # type: ignore[assignment]
+
+        def as_begun() -> str:
+            """As the cells that count were made; on this machine's terms if there are none."""
+            return next((str(r["precision"]) for r in self.store.valid(self.plan.grid).values()), here)
+
+        settled: Precision = self.store.precision(as_begun) if requested == "auto" else here  # type: ignore[assignment]
         if settled != here:
             self.reporter.say(f"going on in {settled}, as this folder was begun; `precision: {here}` would start over")
         return settled

@@ -31,7 +31,7 @@ def find_or_train(run: Run, job: Job) -> tuple[Path, str]:
     if weights and run.store.has_weights(key):
         return run.store.variant_folder(key), weights
     if weights == "":
-        run.reporter.say(f"{job.variant.name}: its weights have changed on disk; training it again")
+        run.reporter.say(f"{job.variant.name}: its weights or configuration have changed on disk; training it again")
     return _train(run, job)
 
 
@@ -64,13 +64,16 @@ def _train(run: Run, job: TrainJob) -> tuple[Path, str]:
         done = step
 
     trained = run.backend.train(run.model.folder, built, job, experiment, making, run.precision, steps)
+    if trained.get("broken_checkpoints"):
+        broken = ", ".join(trained["broken_checkpoints"])
+        run.reporter.say(f"{name}: broken after a stop: {broken}; trained on from what was whole before")
     if trained.get("why_plain"):
         run.reporter.say(f"{name}: trained a sample at a time ({trained['why_plain']}), slower")
     if trained.get("dropout_off"):
         modules = ", ".join(trained["dropout_off"])
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")
     _copy_tokenizer(run.model.folder, making)
-    weights = models.weights_sha256(making)
+    weights = models.content_sha256(making)
     receipt = run.receipt(
         variant=variant.key,
         name=name,

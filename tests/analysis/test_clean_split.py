@@ -26,7 +26,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of `film` leaks from what `shop-ft` was trained on, and nobody knows where `mine` comes from."""
     grid = fakestore.make_grid(variants=(BASE, NEWS, SHOP, MINE), shots=(0,), prompts=("p1",))
     folder = fakestore.write_store(tmp_path_factory.mktemp("audited"), grid)
-    (folder / "audit.json").write_text(json.dumps({"leaked": LEAKED, "clusters": {}, "lists": []}))
+    fakestore.put(folder, "audit.json", json.dumps({"leaked": LEAKED, "clusters": {}, "lists": []}))
     return folder
 
 

@@ -22,7 +22,7 @@ from spillover.analysis.results import Results
 from spillover.analysis.rows import RowStatistics
 from spillover.analysis.table import columns
 from spillover.experiment import dialect
-from spillover.experiment.claims import Claim, Comparison, as_yaml, study_claims
+from spillover.experiment.claims import Claim, Comparison, study_claims
 from spillover.experiment.schema import load_claims, parse_experiment
 from spillover.experiment.suite import Role
 from spillover.plan.grid import Cell, Grid, Variant
@@ -393,20 +393,18 @@ def rulings(results: Results, store: Store | None = None) -> dict[str, str]:
 
 def three_trainings(folder: Path, results: Results, fticl: dict[str, float]) -> Results:
     """What is recorded of variants, for three seeds: FT's loss and weight deviation are 1, FTICL's are `fticl`."""
+    store = Store(folder)
     trained = [v for v in STUDY.variants if v.kind == "trained"]
     variants = [replace(v, key=f"{v.key}-s{s}", name=f"{v.name}-s{s}", seed=s) for v in trained for s in (1, 2)]
     for variant in (*trained, *variants):
-        place = folder / "variants" / variant.key
-        place.mkdir(parents=True)
         numbers = dict.fromkeys(("loss", "moved"), 1.0) if variant.strategy == "ft" else fticl
         off = 0.01 * (variant.seed or 0) * (variant.strategy == "fticl")
-        (place / "receipt.json").write_text(json.dumps({"weights": "w", "loss": numbers["loss"] + off}))
+        store.finish_variant(variant.key, {"weights": "w", "loss": numbers["loss"] + off})
         change = {"name": "w", "layer": 0, "module": "q", "size": 10, "squared": 1.0, "base_squared": 1.0}
         change |= {"absolute": 10 * (numbers["moved"] + off), "singular_values": []}
         seen = {"variant": variant.key, "name": variant.name, "weights": "w", "sample": "s", "precision": "float32"}
         seen |= {"changes": [change], "left_out": [], "neutral": None, "answers": None}
-        (folder / "inside").mkdir(exist_ok=True)
-        (folder / "inside" / f"{variant.key}.json").write_text(json.dumps(seen))
+        store.write_inside(variant.key, seen)
     return replace(results, grid=replace(results.grid, variants=(*STUDY.variants, *variants)))
 
 
@@ -503,14 +501,15 @@ def test_part_of_the_grid_is_judged_and_the_rest_listed(study_world: Results) ->
 
 def test_the_experiments_own_claims_come_first(study_world: Results, tmp_path: Path) -> None:
     own = [Claim.model_validate(KEEPS)]
-    (tmp_path / "claims.yaml").write_text(as_yaml(own))
+    store = Store(tmp_path)
+    store.write_plan(STUDY, {}, claims=own)
     assert load_claims(tmp_path / "claims.yaml") == tuple(own)
-    found = judge_all(support({"news": 0.0, "quiz": 0.0}), Store(tmp_path))
+    found = judge_all(support({"news": 0.0, "quiz": 0.0}), store)
     assert [one.claim.id for one in found] == ["keeps", "C11"]  # on tests of another kind, the study's have no cells
-    (tmp_path / "claims.yaml").unlink()
+    store.write_plan(STUDY, {})
     cells = tuple(cell for cell in STUDY.cells if cell.test == "rte" and cell.variant == "base")
     some = replace(study_world, grid=replace(STUDY, cells=cells))
-    assert [one.claim.id for one in judge_all(some, Store(tmp_path))] == [f"C{number}" for number in range(1, 21)]
+    assert [one.claim.id for one in judge_all(some, store)] == [f"C{number}" for number in range(1, 21)]
 
 
 # --- as something to read ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_without_the_base_there_are_no_changes(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, grid)
     for cell in grid.cells:
         if cell.variant == "v0":
-            (tmp_path / "cells" / cell.key / "predictions.jsonl").unlink()
+            shutil.rmtree(tmp_path / "cells" / cell.key)
     results = table.load(tmp_path)
     assert results.df["delta"].isna().all()
     assert summaries.recipe_changes(results) == {}
@@ -117,12 +118,10 @@ def test_rows_are_paired_by_document_not_by_line(folder: Path, results: table.Re
     """A shuffled file changes nothing, and a row only one side has is left out of the difference."""
     fakestore.write_store(tmp_path, results.grid)
     cell = next(c for c in results.grid.cells if c.variant == "v-shop-ft")
-    path = tmp_path / "cells" / cell.key / "predictions.jsonl"
-    lines = path.read_text("utf-8").splitlines()
-    path.write_text("\n".join(reversed(lines)) + "\n", "utf-8")
+    fakestore.change_rows(tmp_path, cell.key, lambda rows: rows[::-1])
     pd.testing.assert_frame_equal(table.load(tmp_path).df, results.df)
 
-    path.write_text("\n".join(lines[1:]) + "\n", "utf-8")
+    fakestore.change_rows(tmp_path, cell.key, lambda rows: rows[::-1][1:])
     df = table.load(tmp_path).df
     row = df[(df.variant == "shop-ft") & (df.test_dataset == cell.test) & (df.shots == cell.shots)].iloc[0]
     base = next(c for c in results.grid.cells if c.variant == "v0" and c.test == cell.test)
@@ -226,7 +225,7 @@ def test_rows_that_leak_are_left_out_of_a_second_row(folder: Path, tmp_path: Pat
     grid = fakestore.make_grid(variants=fakestore.VARIANTS[:4], shots=(0,), prompts=("p1",))
     fakestore.write_store(tmp_path, grid)
     leaked = {"shop": {"film": [0, 1, 2, 3], "pairs": [], "news": list(range(24))}, "news": {}}
-    (tmp_path / "audit.json").write_text(json.dumps({"leaked": leaked, "sets": ["other keys do not matter"]}))
+    fakestore.put(tmp_path, "audit.json", json.dumps({"leaked": leaked, "sets": ["other keys do not matter"]}))
     df = table.load(tmp_path).df
     clean = df[df["rows"] == "clean"]
     empty = clean["value"].isna()
@@ -245,7 +244,7 @@ def test_documents_that_hang_together_count_as_one(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, fakestore.make_grid())
     alone = table.load(tmp_path)
     components = {str(doc): doc // 12 for doc in range(24)}
-    (tmp_path / "audit.json").write_text(json.dumps({"clusters": {"shop": components}}))
+    fakestore.put(tmp_path, "audit.json", json.dumps({"clusters": {"shop": components}}))
     together = table.load(tmp_path)
     assert together.clusters["shop"][13] == 1
     before, after = (summaries.matrix(r)["shop-ft", "shop"].change for r in (alone, together))
@@ -261,7 +260,7 @@ def test_documents_that_hang_together_count_as_one(tmp_path: Path) -> None:
 def test_a_broken_audit_is_said_in_a_line(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, fakestore.make_grid(variants=fakestore.VARIANTS[:1], shots=(0,)))
     (tmp_path / "audit.json").write_text("{")
-    with pytest.raises(StoreError, match=r"audit\.json: cannot be read"):
+    with pytest.raises(StoreError, match=r"audit\.json: is not what the last run wrote \(.*spillover run"):
         table.load(tmp_path)
 
 
@@ -294,15 +293,14 @@ def test_a_folder_is_scored_once(small: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_other_answers_are_scored_anew(small: Path) -> None:
     before = table.load(small)
     cell = next(c for c in before.grid.cells if c.test == "shop" and c.variant != "v0")
-    path = small / "cells" / cell.key / "predictions.jsonl"
-    path.write_text(path.read_text().replace('"response": "positive"', '"response": "negative"'))
+    fakestore.change_rows(small, cell.key, lambda rows: [row | {"response": "negative"} for row in rows])
     after = table.load(small)
     of_cell = (
         (before.df["test_dataset"] == "shop") & (before.df["variant"] != "base") & (before.df["prompt"] == cell.prompt)
     )
     assert (before.df.loc[of_cell, "value"] != after.df.loc[of_cell, "value"]).any()
     assert before.df[~of_cell].equals(after.df[~of_cell])
-    assert len(list(path.parent.glob("rows-*"))) == 1  # those of the old answers are gone
+    assert len(list((small / "cells" / cell.key).glob("rows-*"))) == 1  # those of the old answers are gone
 
 
 def test_other_rules_are_scored_anew(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,10 +323,9 @@ def test_a_protocol_that_scores_first_tokens(small: Path) -> None:
     """The answers on disk stay; which label each of them is follows from the protocol's name in the grid."""
     grid = table.load(small).grid
     cell = next(c for c in grid.cells if c.test == "shop")
-    path = small / "cells" / cell.key / "predictions.jsonl"
     others = [row | {"logprobs_first": {"positive": -0.1, "negative": -2.0}} for row in predictions(small, cell.key)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in others))
-    replace(grid, protocol="sound + label_scoring=first_token").write(small / "grid.json")
+    fakestore.change_rows(small, cell.key, lambda rows: others)
+    fakestore.put(small, "grid.json", replace(grid, protocol="sound + label_scoring=first_token").to_json())
     df = table.load(small).df
     row = df[(df["test_dataset"] == "shop") & (df["metric"] == "accuracy") & (df["prompt"] == cell.prompt)].iloc[0]
     assert row.value == pytest.approx(np.mean([other["target"] == "positive" for other in others]))
@@ -352,11 +349,6 @@ def test_groups_hold_variants_with_the_same_roles(results: table.Results, base_o
 
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no results here"):
-        table.load(tmp_path)
-    grid = fakestore.make_grid(variants=fakestore.VARIANTS[:1], shots=(0,), prompts=("p1",))
-    fakestore.write_store(tmp_path, grid)
-    (tmp_path / "cells" / grid.cells[0].key / "predictions.jsonl").write_text('{"doc_id": 0}\n{"doc', "utf-8")
-    with pytest.raises(StoreError, match=r"predictions\.jsonl:2: not JSON"):
         table.load(tmp_path)
 
 

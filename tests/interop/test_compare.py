@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import fakestore
 import pytest
 from fakes import Executed
 from hypothesis import given, settings
@@ -286,7 +287,7 @@ def test_documents_that_hang_together_count_once(runs: tuple[str, str], tmp_path
     """All of them in one component of the audit: its sign can be flipped in two ways, and both are as large."""
     shutil.copytree(runs[0], tmp_path / "one")
     clusters = {test: dict.fromkeys(map(str, range(500)), 0) for test in ("reviews", "scenes", "quiz")}
-    (tmp_path / "one" / "audit.json").write_text(json.dumps({"clusters": clusters}))
+    fakestore.put(tmp_path / "one", "audit.json", json.dumps({"clusters": clusters}))
     together = compare(f"{tmp_path / 'one'}:base", f"{tmp_path / 'one'}:reviews-ft")
     apart = compare(f"{runs[0]}:base", f"{runs[0]}:reviews-ft")
     assert {(row.p_value, row.n, row.clusters) for row in together.rows} == {(1.0, 24, 1)}

@@ -64,7 +64,7 @@ def train(store: Store, job: Job, seconds: float) -> str:
     """A trained variant, as a run would leave it; returns the hash of its weights."""
     making = store.making_folder(job.variant.key)
     (making / "model.safetensors").write_bytes(b"")
-    weights = models.weights_sha256(making)
+    weights = models.content_sha256(making)
     store.finish_variant(job.variant.key, {"weights": weights, "seconds": seconds, "tokens": 1, **HERE})
     return weights
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import fakestore
 import pytest
@@ -105,7 +106,7 @@ def test_what_does_not_fit_goes_into_files(
     assert 0 < len(part.embedded) < 28 and len(files) == 28 - len(part.embedded)
     number = next(i for i, entry in enumerate(part.index) if "file" in entry)
     text = (tmp_path / part.index[number]["file"]).read_text("utf-8")
-    script, comment = text.splitlines()
+    script, comment, _ = text.splitlines()
     assert script == f"spillover({whole.embedded[number]})" and comment.startswith("//")
     monkeypatch.setattr(examples, "EMBEDDED", 1_000_000)
     examples.write(results, folder, tmp_path / "report.data")
@@ -123,8 +124,7 @@ def test_a_file_is_made_once_for_the_same_answers(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(examples, "read", lambda *args: reads.append(args[2]) or read(*args))
     assert examples.write(results, tmp_path, tmp_path / "report.data") == first and reads == []
     cell = next(cell for cell in grid.cells if cell.test == "shop")
-    path = tmp_path / "cells" / cell.key / "predictions.jsonl"
-    path.write_text(path.read_text("utf-8").replace('"response": "positive"', '"response": "negative"'), "utf-8")
+    fakestore.change_rows(tmp_path, cell.key, lambda rows: [row | {"response": "negative"} for row in rows])
     again = examples.write(table.load(tmp_path), tmp_path, tmp_path / "report.data")
     assert reads == [("shop", "p1", 0, 0)]
     assert again.tallies["base", "shop"] != first.tallies["base", "shop"]
@@ -135,12 +135,14 @@ def test_scores_follow_the_protocol(tmp_path: Path) -> None:
     """Under `protocol: paper` the likeliest first token decides; the examples say what was scored."""
     grid = fakestore.make_grid(variants=fakestore.VARIANTS[:1], shots=(0,), prompts=("p1",), rows=6)
     fakestore.write_store(tmp_path, grid)
-    for path in tmp_path.glob("cells/*/predictions.jsonl"):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+
+    def other_first(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             if "logprobs" in row:
                 row["logprobs_first"] = {label: -value for label, value in row["logprobs"].items()}
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for cell in grid.cells:
+        fakestore.change_rows(tmp_path, cell.key, other_first)
     sound, paper = (
         next(one for one in _under(tmp_path, protocol) if one.condition[0] == "shop") for protocol in ("sound", "paper")
     )
@@ -149,6 +151,6 @@ def test_scores_follow_the_protocol(tmp_path: Path) -> None:
 
 
 def _under(folder: Path, protocol: str) -> list[examples.Asked]:
-    path = folder / "grid.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "protocol": protocol}))
+    grid = json.loads((folder / "grid.json").read_text())
+    fakestore.put(folder, "grid.json", json.dumps({**grid, "protocol": protocol}))
     return _read(table.load(folder), folder)

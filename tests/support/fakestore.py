@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 import grids
 
 from spillover.analysis import points as comparisons
+from spillover.disk import text_sha256
 from spillover.errors import Finding
 from spillover.experiment.suite import Role
 from spillover.fingerprint import fingerprint
 from spillover.models.weights import Change
 from spillover.plan.grid import Cell, Condition, Grid, TestInfo, Variant
+from spillover.store.folder import sealed
 from spillover.store.store import Store
 from spillover.text.task import FIVE
 from spillover.work.inspect import Divergence, Inside
@@ -137,31 +140,45 @@ def study_grid(
 
 def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0, spice: str = "") -> Path:
     """Write `grid` with predictions for all of its cells but the last `missing`. Every text ends in `spice`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    grid.write(folder / "grid.json")
+    store = Store(folder)
+    store.create()
     variants = {v.key: v for v in grid.variants}
+    prompts: dict[Condition, dict[str, Any]] = {}
     for cell in grid.cells[: len(grid.cells) - missing]:
-        place = folder / "cells" / cell.key
-        place.mkdir(parents=True, exist_ok=True)
         rows = _predictions(cell, variants[cell.variant], seed, spice)
-        place.joinpath("predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        place.joinpath("receipt.json").write_text(json.dumps(_receipt(cell)), "utf-8")
-        _write_prompts(folder, cell, rows, spice)
+        store.write_cell(cell.key, rows, _receipt(cell))
+        prompts[cell.condition] = _prompts(cell, rows, spice)
     for variant in grid.variants:
         if variant.kind == "trained":
-            place = folder / "variants" / variant.key
-            place.mkdir(parents=True, exist_ok=True)
-            place.joinpath("receipt.json").write_text(json.dumps(_training(variant)), "utf-8")
+            store.finish_variant(variant.key, _training(variant))
+    store.write_plan(grid, {}, prompts)
     return folder
+
+
+def put(folder: Path, name: str, content: str) -> None:
+    """Replace a file of the plan, such as grid.json or audit.json, as if the run had written that."""
+    store = Store(folder)
+    (folder / name).write_text(content, "utf-8")
+    source = json.loads((folder / "source.json").read_text("utf-8"))
+    source["files"][name] = text_sha256(content)
+    source.pop("seal")
+    (folder / "source.json").write_text(sealed("source.json", source), "utf-8")
+    store.grid()
+
+
+def change_rows(folder: Path, key: str, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    """Replace a cell's predictions as if the model had said so: `change` gets the rows and may return others."""
+    store = Store(folder)
+    rows, receipt = store.predictions(key), store.cell(key)
+    assert receipt is not None
+    store.write_cell(key, changed if (changed := change(rows)) is not None else rows, receipt)
 
 
 def write_inside(folder: Path, grid: Grid, layers: int = 4) -> None:
     """What a look inside each trained variant would have seen."""
-    (folder / "inside").mkdir(exist_ok=True)
     for variant in grid.variants:
         if variant.kind == "trained":
-            text = json.dumps(asdict(inside_of(variant, layers)))
-            (folder / "inside" / f"{variant.key}.json").write_text(text, "utf-8")
+            Store(folder).write_inside(variant.key, asdict(inside_of(variant, layers)))
 
 
 def write_audit(folder: Path) -> None:
@@ -170,7 +187,7 @@ def write_audit(folder: Path) -> None:
     text = {"level": "note", "count": 1, "of": 12, "what": "holds HTML", "example": "row 7: <br />"}
     lists = [{"name": name, "defects": found} for name, found in (("shop test", [few, text]), ("film test", []))]
     audit = {"lists": lists, "clusters": {"shop": {"0": 0, "1": 0}}, "leaked": {"shop": {"shop": [0]}}}
-    (folder / "audit.json").write_text(json.dumps(audit), "utf-8")
+    put(folder, "audit.json", json.dumps(audit))
 
 
 def inside_of(variant: Variant, layers: int) -> Inside:
@@ -185,14 +202,13 @@ def inside_of(variant: Variant, layers: int) -> Inside:
     return Inside(variant.key, variant.name, "w", "s", "float32", changes=changes, neutral=near, answers=answers)
 
 
-def _write_prompts(folder: Path, cell: Cell, rows: list[dict[str, Any]], spice: str) -> None:
+def _prompts(cell: Cell, rows: list[dict[str, Any]], spice: str) -> dict[str, Any]:
     demo = f"### Input:\na demonstration{spice}\n### Answer: yes\n\n"
-    kept = {
+    return {
         "template": "### Input:\n{input}\n### Answer:",
         "before": demo * cell.shots,
         "after": {row["prompt_hash"]: f"### Input:\n{row['doc']['input']}\n### Answer: " for row in rows},
     }
-    Store(folder).write_prompts(cell.condition, kept)
 
 
 def _chance(cell: Cell, variant: Variant) -> float:

@@ -50,12 +50,12 @@ def test_auto_goes_on_in_the_precision_in_which_the_folder_was_begun(tmp_path: P
     elsewhere.precision = lambda asked: "bfloat16"
     execute(plan_of(), Store(tmp_path), told, elsewhere)
     cells = [cell.key for cell in plan_of().grid.cells]
-    assert {Store(tmp_path).cell_receipt(key)["precision"] for key in cells} == {"float32"}
+    assert {Store(tmp_path).cell(key)["precision"] for key in cells} == {"float32"}
     (line,) = told.lines
     assert tells(line, "float32", "precision: bfloat16")
     asked = plan_of(precision="bfloat16")
     execute(asked, Store(tmp_path), told, elsewhere)
-    assert {Store(tmp_path).cell_receipt(cell.key)["precision"] for cell in asked.grid.cells} == {"bfloat16"}
+    assert {Store(tmp_path).cell(cell.key)["precision"] for cell in asked.grid.cells} == {"bfloat16"}
 
 
 def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
