@@ -48,7 +48,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot be written: {error.strerror or error} ({free_space(folder) / 1e9:.1f} GB free)"
-        raise StoreError(what, where=str(error.filename or folder)) from None
+        raise StoreError(what, where=str(error.filename2 or error.filename or folder)) from None
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:

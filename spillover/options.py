@@ -74,9 +74,14 @@ class Given(NamedTuple):
         return [*(self.sets or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
 
 
+def is_terminal() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
 def confirm(question: str) -> bool:
     """Ask on the terminal. Raises SpilloverError where there is none."""
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise SpilloverError("it asks before it deletes, and there is no terminal", where="spillover", allowed="--yes")
     return typer.confirm(question)
 

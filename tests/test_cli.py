@@ -13,12 +13,14 @@ import pytest
 import typer
 from fakes import Executed
 from plans import experiment
+from prose import tells
 from rich.console import Console
 from typer.testing import CliRunner
 
 import spillover as so
 from spillover import api as result
-from spillover import cli, models
+from spillover import cli, models, options
+from spillover.errors import SpilloverError
 from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
 from spillover.options import Given
@@ -64,12 +66,19 @@ def test_status_counts_cells(ran: Path) -> None:
     assert "6 of 6" in done.stdout
 
 
-def test_clean_frees_weights_and_keeps_cells(ran: Path) -> None:
-    for path in ran.glob("variants/*/model.safetensors"):
-        (path.parent / "large.bin").write_bytes(b"0" * 2_000_000)
+def test_clean_asks_on_a_terminal_only(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(ran.rglob("*"))
+    told = runner.invoke(cli.app, ["clean", str(ran)], input="y\n")
+    assert tells(told.stdout, "2 variants", "reviews-ft", "reviews-fticl2")
+    assert isinstance(told.exception, SpilloverError) and tells(str(told.exception), "no terminal", "--yes")
+    monkeypatch.setattr(options, "is_terminal", lambda: True)
     assert "Nothing deleted" in runner.invoke(cli.app, ["clean", str(ran)], input="n\n").stdout
+    assert {path for path in ran.rglob("*") if "locks" not in path.parts} <= before
+
+
+def test_clean_frees_weights_and_keeps_cells(ran: Path) -> None:
     done = runner.invoke(cli.app, ["clean", str(ran), "--yes"])
-    assert "0.0 GB freed" in done.stdout
+    assert "MB freed" in done.stdout
     assert not list(ran.glob("variants/*/*.safetensors"))
     assert len(list(ran.glob("cells/*/receipt.json"))) == 18
 
@@ -160,7 +169,7 @@ def test_run_from_python_writes_everything(tmp_path: Path, smollm2: Path) -> Non
     assert {"results.csv", "report.html", "experiment.yaml", "grid.json", "cells", "variants"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }
-    assert json.loads((tmp_path / "out" / "precision.json").read_text()) == {"auto": "float32"}
+    assert json.loads((tmp_path / "out" / "precision.json").read_text())["auto"] == "float32"
 
 
 def test_no_results_is_one_line(tmp_path: Path) -> None:

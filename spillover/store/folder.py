@@ -88,6 +88,8 @@ class Folder:
             return (self.folder / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):  # absent, or another process is replacing its folder
             return None
+        except IsADirectoryError:
+            raise Broken("is a folder; delete it", where=str(self.folder / name)) from None
         except OSError as error:
             raise Broken(f"cannot be read: {error.strerror}", where=str(self.folder / name)) from None
 

@@ -162,11 +162,15 @@ class Store(Cells, Variants):
 
     def _planned(self, name: str) -> bytes:
         """The bytes of a file of the plan. Raises Broken if they are not what the last run wrote."""
-        path, content = self.folder / name, self._content(name)
+        where, files = str(self.folder / name), self._source()["files"]
+        try:
+            content = self._content(name)
+        except Broken as error:
+            raise Broken(error.what, where=where, allowed=AGAIN) from None
         if content is None:
-            raise Broken("is missing", where=str(path), allowed=AGAIN)
-        if text_sha256(content) != self._source()["files"].get(name):
-            raise Broken("is not what the last run wrote", where=str(path), allowed=AGAIN)
+            raise Broken("is missing", where=where, allowed=AGAIN)
+        if text_sha256(content) != files.get(name):
+            raise Broken("is not what the last run wrote", where=where, allowed=AGAIN)
         return content
 
     def precision(self, resolve: Callable[[], str]) -> str:

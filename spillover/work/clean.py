@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..checks.training import count
 from ..disk import size_on_disk
 from ..plan.cost import gigabytes
 from ..store.store import Store
@@ -35,11 +36,13 @@ def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iter
             yield "Nothing to clean."
             return
         if weights:
-            yield _listed(f"Weights of {len(weights)} variants", weights.values(), [one.name for one in weights])
-        for kind in ("variants", "cells"):
-            if some := {path: size for path, size in stale.items() if path.parent.name == kind}:
-                what = f"{len(some)} {kind} that the last run does not name"
-                yield _listed(what, some.values(), [f"{kind}/{path.name}" for path in some])
+            yield _listed(
+                f"Weights of {count(len(weights), 'variant')}", weights.values(), [one.name for one in weights]
+            )
+        for kind in ("variant", "cell"):
+            if some := {path: size for path, size in stale.items() if path.parent.name == f"{kind}s"}:
+                what = f"{count(len(some), kind)} that the last run does not name"
+                yield _listed(what, some.values(), [f"{path.parent.name}/{path.name}" for path in some])
         total = sum(weights.values()) + sum(stale.values())
         if ask is not None and not ask(f"Delete this, {gigabytes(total)}?"):
             yield "Nothing deleted."

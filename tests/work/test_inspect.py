@@ -363,9 +363,8 @@ def test_a_divergence_is_a_mean_over_tokens() -> None:
     assert (one.tokens, one.nats) == (8, 0.5)
 
 
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "inside").mkdir()
-    (tmp_path / "inside" / "abc.json").write_text("{")
+def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
+    Store(tmp_path).write_inside("abc", {"other": "keys"})
     with pytest.raises(StoreError, match=r"abc\.json\b.*\bdelete"):
         inside.read(tmp_path)
     assert inside.read(tmp_path / "nothing") == {}
