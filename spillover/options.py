@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
-from .errors import SpilloverError
+from .errors import SpilloverError, visible
 
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `spillover run` wrote.")]
@@ -83,7 +83,7 @@ def confirm(question: str) -> bool:
     """Ask on the terminal. Raises SpilloverError where there is none."""
     if not is_terminal():
         raise SpilloverError("it asks before it deletes, and there is no terminal", where="spillover", allowed="--yes")
-    return typer.confirm(question)
+    return typer.confirm(visible(question))
 
 
 def of_an_experiment(command: Callable[..., None]) -> Callable[..., None]:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 from filelock import FileLock, Timeout
 
 from ..disk import disk_errors, nearest_existing, remove, within, write_whole
-from ..errors import StoreBusy, StoreError
+from ..errors import StoreBusy, StoreError, visible
 
 STORE_VERSION = 2
 SEAL = "seal"
@@ -118,7 +118,7 @@ class Folder:
         """Say something about a file or cell, once in a process."""
         if (self.folder, about) not in self._told:
             self._told.add((self.folder, about))
-            log.warning("%s", text)
+            log.warning("%s", visible(text))
 
     def _once(self, path: Path, kind: str, make: Callable[[], Made]) -> Made:
         """What `make` reads from a file, remembered in this process as long as the file does not change."""

@@ -33,7 +33,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from ..disk import remove, text_sha256, within
-from ..errors import StoreError
+from ..errors import StoreError, visible
 from ..experiment import dialect
 from ..experiment.claims import Claim, as_yaml
 from ..experiment.schema import Experiment, load_claims, load_experiment
@@ -223,10 +223,11 @@ class Store(Cells, Variants):
         error = fresh[0][1]
         why = f"{Path(error.where or '').name} {error.what}"
         are, do, them = ("is", "does", "it") if len(fresh) == 1 else ("are", "do", "them")
-        log.warning(
+        said = (
             f"{self.folder}: {len(fresh)} of {len(grid.cells)} cells {are} broken and {do} not count: "
             f"{'; '.join(listed)}{more} ({why}); `spillover run FILE` computes {them} again"
         )
+        log.warning("%s", visible(said))
 
     def done(self, grid: Grid) -> Done:
         """What is there of a grid, for an estimate of what is left."""
