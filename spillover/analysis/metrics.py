@@ -22,7 +22,7 @@ Published figures differ by these choices:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..text.words import is_inside_word, plain, with_spaces, words
+from ..text.words import begins_with_label, plain, with_spaces, words
 
 Prediction = Mapping[str, Any]
 """One line of predictions.jsonl; `response`, `target` and, in classification, `free` are read here."""
@@ -101,19 +101,6 @@ def _left_format(classified: Prediction, labels: Sequence[str]) -> bool:
 
 def _bare(text: str) -> str:
     return text.strip().casefold().rstrip(".")
-
-
-def begins_with_label(text: str, labels: Iterable[str]) -> bool:
-    """Whether the first words spell a label, whatever their case."""
-    folded = text.casefold().lstrip("*\"'` ")
-    known = [label.strip().casefold() for label in labels]  # a label joined verbatim brings its own space
-    return any(folded.startswith(label) and not _goes_on(folded, len(label)) for label in known)
-
-
-def _goes_on(text: str, end: int) -> bool:
-    """Whether the word before the place `end` goes on behind it. After a sign, any letter or digit goes on."""
-    before, after = text[end - 1 : end], text[end : end + 1]
-    return is_inside_word(before, after) if words(before) else after.isalnum()
 
 
 def _exact_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..text.request import Request
 from .ops import linear
 
 
@@ -55,13 +56,21 @@ class Head:
         return logits_PV if self.cap is None else self.cap * torch.tanh(logits_PV / self.cap)
 
 
-def greedy(logits_PV: Tensor, alike: Sequence[Sequence[int]] = ()) -> tuple[list[int], list[float]]:
-    """The most probable token of each position, and by how many nats it leads the next one. Overwrites the logits.
+def greedy(logits_PV: Tensor, requests: Sequence[Request]) -> tuple[list[int], list[float]]:
+    """The most probable token at a position of each request, and by how many nats it leads its rivals.
 
-    Tokens that are `alike` at a position lead to the same decision there: they do not compete with each other.
+    Overwrites the logits.
     """
     best_P, tokens_P = logits_PV.max(-1)
     tokens: list[int] = tokens_P.tolist()
-    for position, token in enumerate(tokens):
-        logits_PV[position, list(alike[position]) if alike and token in alike[position] else token] = -torch.inf
-    return tokens, (best_P - logits_PV.amax(-1)).tolist()
+    rivals: dict[int, Tensor] = {}  # of positions with only some rivals
+    for position, (token, request) in enumerate(zip(tokens, requests, strict=True)):
+        if request.is_open_after(token):
+            alike = request.firsts if token in request.firsts else [token]
+            logits_PV[position, list(alike)] = -torch.inf
+        else:
+            rivals[position] = logits_PV[position, [*request.firsts, *request.beginnings]].max()
+    others_P = logits_PV.amax(-1)
+    for position, value in rivals.items():
+        others_P[position] = value
+    return tokens, (best_P - others_P).tolist()

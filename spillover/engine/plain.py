@@ -40,7 +40,7 @@ class PlainEngine:
             first = logits[0]
         if not request.options:
             first = self._logits(request.prompt)[-1]
-        [top], [lead] = greedy(first[None], [request.firsts])
+        [top], [lead] = greedy(first[None], [request])
         if not request.generates(top):
             return Answer(tuple(logprobs), top, leads=(lead,))
         return Answer(tuple(logprobs), top, *self._generate(request, stop))
@@ -58,7 +58,7 @@ class PlainEngine:
         while len(generated) < request.max_new_tokens:
             output = self.model(input_ids=ids, past_key_values=cache, use_cache=True)
             cache = output.get("past_key_values")
-            [token], [lead] = greedy(output.logits[:, -1].float())
+            [token], [lead] = greedy(output.logits[:, -1].float(), [request])
             leads.append(lead)
             self.work.tokens_generated += 1
             if token in self.eos_ids:

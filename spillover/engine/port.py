@@ -22,9 +22,10 @@ class Answer:
     end-of-sequence id; it is None if nothing was generated. `finished` is False if generation stopped only because
     it reached `max_new_tokens`.
 
-    `leads` say how clear each greedy choice was: the log-probability of the chosen token less that of the next one, for
-    `top` and then for each further token that was generated. If `top` begins an option, the next one is the most
-    probable token that begins none.
+    `leads` say how clear each greedy choice was: the log-probability of the chosen token less that of its rival, for
+    `top` and then for each further token that was computed. The rival is the most probable token that would have led
+    to another decision: any other for a request without options; one that begins no option if `top` begins one; and
+    one of `Request.beginnings` if the chosen token is none of these.
     """
 
     logprobs: tuple[tuple[float, ...], ...]

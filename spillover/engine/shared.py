@@ -145,7 +145,7 @@ class SharedEngine:
             i, token = torch.tensor(wanted, dtype=torch.long, device=hidden.device).view(-1, 2).T
             value = iter((logits[i, token] - normal[i]).tolist())
             ends = [(i, n) for i, index in enumerate(chunk) for n in _rows_ending(rows, asked[index], index)]
-            chosen = greedy(logits[[i for i, _ in ends]], [rows[number].request.firsts for _, number in ends])
+            chosen = greedy(logits[[i for i, _ in ends]], [rows[number].request for _, number in ends])
             for (_, number), top, lead in zip(ends, *chosen, strict=True):
                 rows[number].top, rows[number].lead = top, lead
                 known.append(number)
@@ -191,7 +191,7 @@ class SharedEngine:
             hidden = hidden_states(self.model, tokens, at, decode)
             decode.step += 1
             self.work.tokens_generated += len(live)
-            tokens, steps = greedy(self._logits(hidden))
+            tokens, steps = greedy(self._logits(hidden), [rows[waiting[row]].request for row in live])
             for row, lead in zip(live, steps, strict=True):
                 leads[row].append(lead)
 

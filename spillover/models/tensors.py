@@ -7,6 +7,8 @@ into memory and read when they are used. numpy has no bfloat16; its bits are the
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,3 +65,8 @@ def stored_tensors(path: Path, where: str | None = None) -> dict[str, Stored]:
         pass
     what = f"{path.name} is not a safetensors file, or only a part of one"
     raise ModelError(what, where=where or str(path.parent), allowed="copy or download it again")
+
+
+def parameters(files: Iterable[Path]) -> int:
+    """The number of parameters in safetensors files."""
+    return sum(math.prod(tensor.shape) for path in files for tensor in stored_tensors(path).values())

@@ -73,7 +73,8 @@ def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) 
     """One request a question. Raises PromptError for a prompt that does not fit the model's context."""
     texts = [question.text for question in questions]
     split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=sheet.fmt.chat)
-    requests = [Request(ids, options, sheet.max_new_tokens) for ids, options in split]
+    beginnings = encoder.beginnings(sheet.task.labels) if sheet.task.labels else ()
+    requests = [Request(ids, options, sheet.max_new_tokens, beginnings) for ids, options in split]
     for question, request in zip(questions, requests, strict=True):
         if request.reach > encoder.max_context:
             needs = f"row {question.example.doc_id} at {sheet.shots} shots needs {request.reach} tokens"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..analysis.metrics import METRICS, Prediction, begins_with_label, rescored
+from ..analysis.metrics import METRICS, Prediction, rescored
 from ..analysis.results import Results
 from ..analysis.rows import METRICS_VERSION
 from ..disk import remove, text_sha256, write_whole
@@ -29,6 +29,7 @@ from ..experiment.protocol import Protocol
 from ..fingerprint import fingerprint
 from ..plan.grid import Cell, Condition, TestInfo
 from ..store.store import Store
+from ..text.words import begins_with_label
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD, BETWEEN = "spillover(", ")\n//"  # in a file: the page's function before the pack, and a comment after it

@@ -30,6 +30,7 @@ from ..errors import ModelError, PromptError
 from ..fingerprint import fingerprint
 from .prompt import ChatTemplate
 from .request import StopRule
+from .words import may_begin_label
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -147,6 +148,10 @@ class Encoder:
         """The text of ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    def beginnings(self, labels: Sequence[str]) -> Ids:
+        """The tokens that may begin a text that spells a label: see `words.may_begin_label`."""
+        return _beginnings(self, tuple(labels))
+
     def stop_rule(self) -> StopRule:
         """Stops as soon as the generated text contains a blank line, whatever its tokens are."""
         return lambda ids: BLANK_LINE in self.decode(ids)
@@ -163,6 +168,14 @@ class Encoder:
         if chat or (not self.repeats and ids[: len(self.prefix)] == self.prefix):
             return ids, 0
         return self.prefix + ids, len(self.prefix)
+
+
+@lru_cache(maxsize=64)
+def _beginnings(encoder: Encoder, labels: tuple[str, ...]) -> Ids:
+    ids = range(encoder.tokenizer.get_vocab_size())
+    texts = encoder.tokenizer.decode_batch([[number] for number in ids], skip_special_tokens=True)
+    begins = (number for number, text in zip(ids, texts, strict=True) if may_begin_label(text, labels))
+    return tuple(number for number in begins if number not in encoder.eos_ids and BLANK_LINE not in texts[number])
 
 
 def _tokens_before(encoding: Encoding, character: int) -> int:

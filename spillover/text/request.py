@@ -19,11 +19,16 @@ class Request:
     `prompt` holds the token ids of the context. Each option, of one token or more, is scored as a continuation of the
     prompt. A request without options always generates, up to `max_new_tokens`. A request with options generates only
     if no option begins with the model's greedy first token: this shows cheaply what the model says by itself.
+
+    `beginnings` are the tokens that may begin an option in other words: with a quotation mark, a line break or another
+    case before or in it. Once a greedy text has another token, it does not spell an option. Without them, every token
+    counts.
     """
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
     max_new_tokens: int = 0
+    beginnings: tuple[int, ...] = ()
 
     def generates(self, top: int) -> bool:
         """Whether the request generates, given the model's greedy first token."""
@@ -33,6 +38,10 @@ class Request:
     def firsts(self) -> tuple[int, ...]:
         """The tokens that begin the options."""
         return tuple(dict.fromkeys(option[0] for option in self.options))
+
+    def is_open_after(self, token: int) -> bool:
+        """Whether a greedy text may still spell an option after this token. If not, only beginnings are its rivals."""
+        return not self.beginnings or token in self.firsts or token in self.beginnings
 
     @property
     def reach(self) -> int:

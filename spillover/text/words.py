@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 import regex
 
@@ -61,3 +62,27 @@ def is_inside_word(before: str, after: str) -> bool:
 
 _RUN_ENDS = regex.compile(rf"{_RUN}\Z")
 _RUN_GOES_ON = regex.compile(_RUN)
+
+
+SIGNS = "*\"'` "
+"""What may stand before a label that a model writes."""
+
+
+def begins_with_label(text: str, labels: Iterable[str]) -> bool:
+    """Whether the first words spell a label, whatever their case."""
+    folded = text.casefold().lstrip(SIGNS)
+    known = [label.strip().casefold() for label in labels]  # a label joined verbatim brings its own space
+    return any(folded.startswith(label) and not _goes_on(folded, len(label)) for label in known)
+
+
+def may_begin_label(text: str, labels: Iterable[str]) -> bool:
+    """Whether a text that has only begun spells a label, or the beginning of one, or nothing yet."""
+    folded = text.strip().casefold().lstrip(SIGNS)
+    known = [label.strip().casefold() for label in labels]
+    return any(folded.startswith(label) or label.startswith(folded) for label in known)
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Whether the word before the place `end` goes on behind it. After a sign, any letter or digit goes on."""
+    before, after = text[end - 1 : end], text[end : end + 1]
+    return is_inside_word(before, after) if words(before) else after.isalnum()

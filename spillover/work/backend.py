@@ -12,6 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .. import models
+from ..models.tensors import parameters
+
 if TYPE_CHECKING:
     from ..engine.hf import Precision
     from ..engine.port import Engine
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from ..store.store import Json
     from ..text.encode import Encoder
     from ..text.samples import Samples
+
+FLOAT32_BYTES = 4
+ROOM = 1.5  # of its weights, for a model with the keys of its passes
 
 Steps = Callable[[int, int, float], None]
 """Called with the step, the number of steps and the loss."""
@@ -77,6 +83,12 @@ class Backend(Protocol):
 
         free_memory()
         return load_engine(folder, encoder, precision, experiment.engine, adapter, experiment.trust, longest)
+
+    def has_room(self, folder: Path) -> bool:
+        """Whether a model fits in float32 into the memory that is free now."""
+        from ..engine.memory import free_bytes
+
+        return ROOM * FLOAT32_BYTES * parameters(folder.glob(models.WEIGHTS)) < free_bytes()
 
     def precision(self, requested: str) -> Precision:
         """What the precision of an experiment means on this machine. Raises ModelError for a device that is absent."""

@@ -8,33 +8,66 @@ blank line. If the sheet does not stop there, it decodes up to its limit, and th
 blank line.
 
 A prediction is one JSON row of `predictions.jsonl`. It holds what metrics need, so that scoring again needs no model.
-It holds nothing that metrics decide, so that every experiment with the same question can use it.
+It holds nothing that metrics decide, so that every experiment with the same question can use it. In bfloat16, rows
+that rounding could have decided hold the scores of float32 (`rounding`): `moved` says by how much their margins moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..engine.port import Answer, Engine
 from ..plan.questions import Question, Sheet, requests_for
 from ..text.encode import Encoder, cut
 from ..text.request import Request
+from .rounding import Rounding, in_both
 
 Prediction = dict[str, Any]
 
 
-def predict(engine: Engine, encoder: Encoder, work: Sequence[tuple[Sheet, Question]]) -> Iterator[Prediction]:
-    """Predictions for rows of one unit, in the order the engine finishes them."""
+def predict(
+    engine: Engine,
+    encoder: Encoder,
+    work: Sequence[tuple[Sheet, Question]],
+    rounding: Rounding | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[list[Prediction], dict[str, float]]:
+    """Predictions for rows of one unit, in their order, and the thresholds below which rows were answered again.
+
+    `rounding` is that of the engine, if it rounds more than float32 does. `progress` is called for each answer.
+    """
     sheets = {id(sheet): sheet for sheet, _ in work}
     rows = {key: [row for own, row in work if own is sheet] for key, sheet in sheets.items()}
     made = {key: iter(requests_for(sheet, rows[key], encoder)) for key, sheet in sheets.items()}
     requests = [next(made[id(sheet)]) for sheet, _ in work]
     # Sheets of one unit are of one task, so they all stop at a blank line or none does.
     stop = encoder.stop_rule() if all(sheet.stops for sheet, _ in work) else lambda ids: False
+    found: dict[int, Answer] = {}
     for number, answer in engine.run(requests, stop):
-        sheet, row = work[number]
-        yield prediction(sheet, row, requests[number], answer, encoder.decode)
+        found[number] = answer
+        progress()
+    answers = [found[number] for number in range(len(work))]
+    if rounding is None:
+        return [prediction(*work[n], requests[n], answer, encoder.decode) for n, answer in enumerate(answers)], {}
+    twice = {key: in_both(sheet) for key, sheet in sheets.items()}
+    sampled = [number for number, (sheet, row) in enumerate(work) if row.prompt_hash in twice[id(sheet)]]
+    settled = rounding.settle(encoder, [sheet for sheet, _ in work], requests, answers, sampled, stop)
+    predictions = []
+    for number, (sheet, row) in enumerate(work):
+        kept, exact = answers[number], settled.exact.get(number)
+        made_of = exact if exact and sheet.task.is_classification else kept
+        one = prediction(sheet, row, requests[number], made_of, encoder.decode)
+        if exact:
+            one["moved"] = settled.moved[number]
+        if number in settled.undecided:
+            one["undecided"] = True
+        if number in settled.near_ties:
+            one["near_ties"] = settled.near_ties[number]
+            if exact:
+                one["response_float32"] = prediction(sheet, row, requests[number], exact, encoder.decode)["response"]
+        predictions.append(one)
+    return predictions, settled.thresholds
 
 
 def prediction(

@@ -71,16 +71,33 @@ class Run:
             self.reporter.say(f"going on in {settled}, as this folder was begun; `precision: {here}` would start over")
         return settled
 
-    def load(self, folder: Path, encoder: Encoder) -> tuple[Engine, str | None]:
-        """An engine for a model or an adapter of it, and why it is the plain one if nobody asked for that."""
+    def load(self, folder: Path, encoder: Encoder, precision: Precision | None = None) -> tuple[Engine, str | None]:
+        """An engine for a model or an adapter of it, and why it is the plain one if nobody asked for that.
+
+        In the run's precision if no other is given.
+        """
         adapter = folder if models.is_adapter(folder) else None
         whole, experiment = self.model.folder if adapter else folder, self.plan.experiment
+        precision = precision or self.precision
         try:
-            return self.backend.load(whole, encoder, self.precision, experiment, adapter=adapter, longest=self.longest)
+            return self.backend.load(whole, encoder, precision, experiment, adapter=adapter, longest=self.longest)
         except ModelError as error:
             if folder == self.model.folder:
                 raise BaseModelError(error.what, where=error.where, allowed=error.allowed) from error
             raise
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the run's precision rounds so much that close decisions need float32."""
+        return self.precision != "float32"
+
+    def load_exact(self, name: str, folder: Path, encoder: Encoder) -> Engine | None:
+        """A variant's engine in float32 beside the one that answers; None if there is no memory for it."""
+        weights = folder if not models.is_adapter(folder) else self.model.folder
+        if not self.backend.has_room(weights):
+            self.reporter.say(f"{name}: no memory for the model in float32; close answers stay undecided by rounding")
+            return None
+        return self.load(folder, encoder, "float32")[0]
 
     def existing_folder(self, job: ExistingJob) -> Path:
         """The folder of a checkpoint or adapter from elsewhere."""

@@ -18,6 +18,7 @@ from ..plan.questions import Question, Sheet
 from ..plan.rules import RULES
 from ..store.store import Json
 from .predict import Prediction, predict
+from .rounding import Rounding, as_recorded
 from .run import Run
 
 CHUNK_TOKENS = 50_000  # of work; a run that was killed computes at most this much again: a minute or two on two cores
@@ -39,6 +40,7 @@ class Respondent:
         for unproven in run.inspector.inspect(variant, folder, weights, self.engine):
             run.reporter.say(f"{name}: {unproven}")
         self.known = run.store.known_rows(variant.key, weights)
+        self.rounding = Rounding(lambda: run.load_exact(name, folder, self.encoder)) if run.rounds else None
 
     def answer(self, missing: Collection[str]) -> None:
         """Answer these cells, a unit at a time. If a unit fails, the others go on."""
@@ -52,32 +54,58 @@ class Respondent:
     def _unit(self, unit: str, parts: Parts, todo: Parts) -> None:
         """Answer what is to do of the parts of a unit, and write these cells."""
         run, cost = self.run, unit_work(todo)
-        partial, work_done = f"{unit}-{self.weights[:8]}", self.engine.work
+        partial, rounding = f"{unit}-{self.weights[:8]}", self.rounding
+        if rounding:
+            rounding.learn(self.known.values())
         wanted = {q.prompt_hash: (sheet, q) for q, sheet in _nested(todo) if q.prompt_hash not in self.known}
         answered, works = run.store.partial(partial)
         for chunk in _chunks(list(wanted.values())):
-            if all(question.prompt_hash in answered for _, question in chunk):
+            if not all(question.prompt_hash in answered for _, question in chunk):
+                before = self._work()
+                fresh, thresholds = predict(
+                    self.engine, self.encoder, chunk, rounding, lambda: run.reporter.worked(cost / len(wanted))
+                )
+                spent = {name: value - before[name] for name, value in self._work().items()}
+                works.append({**spent, "thresholds": thresholds})
+                run.store.append_partial(partial, fresh, works[-1])
+                answered.update((prediction["prompt_hash"], prediction) for prediction in fresh)
+            else:
                 run.reporter.worked(cost * len(chunk) / len(wanted))
-                continue
-            before, fresh = dict(vars(work_done)), []
-            for prediction in predict(self.engine, self.encoder, chunk):
-                fresh.append(prediction)
-                run.reporter.worked(cost / len(wanted))
-            works.append({name: value - before[name] for name, value in vars(work_done).items()})
-            run.store.append_partial(partial, fresh, works[-1])
-            answered.update((prediction["prompt_hash"], prediction) for prediction in fresh)
+            if rounding:
+                rounding.learn(answered[question.prompt_hash] for _, question in chunk)
         # A run that was killed may have written some of the cells that these answers are for: those have their share.
         to_write = {cell.key for cell, _ in todo}
         shares = [s for cell, s in parts if cell.key in to_write or any(q.prompt_hash in answered for q in s.questions)]
         total = sum(map(characters, shares))
-        spent = {name: sum(work[name] for work in works) / total for name in vars(work_done)}
+        spent = {name: sum(work[name] for work in works) / total for name in self._work()}
+        thresholds = {
+            kind: max(w["thresholds"].get(kind, 0.0) for w in works) for w in works for kind in w["thresholds"]
+        }
         for cell, sheet in todo:
-            self._write_cell(cell, sheet, {**self.known, **answered}, spent)
+            self._write_cell(cell, sheet, {**self.known, **answered}, spent, thresholds)
         run.store.drop_partial(partial)
 
-    def _write_cell(self, cell: Cell, sheet: Sheet, answers: Mapping[str, Prediction], spent: Json) -> None:
-        """One cell of a unit, which is computed as one: `spent` is the unit's work for each character of its rows."""
+    def _work(self) -> dict[str, float]:
+        """What the engines have done so far; `seconds_float32` is the part of answering again."""
+        work = dict(vars(self.engine.work))
+        if self.rounding:
+            again = vars(self.rounding.work)
+            work = {name: value + again[name] for name, value in work.items()} | {"seconds_float32": again["seconds"]}
+        return work
+
+    def _write_cell(
+        self, cell: Cell, sheet: Sheet, answers: Mapping[str, Prediction], spent: Json, thresholds: Mapping[str, float]
+    ) -> None:
+        """One cell of a unit, which is computed as one: `spent` is the unit's work for each character of its rows.
+
+        `thresholds` are the largest of the unit.
+        """
         run, work = self.run, {name: value * characters(sheet) for name, value in spent.items()}
+        # Two rows with one prompt share the answer, not the target: a stored answer goes under the row that asks now.
+        rows = [
+            {**answers[question.prompt_hash], "doc_id": question.example.doc_id, "target": question.example.target}
+            for question in sheet.questions
+        ]
         receipt = run.receipt(
             cell=cell.key,
             variant=cell.variant,
@@ -86,13 +114,9 @@ class Respondent:
             tokenizer=run.plan.encoder.identity,
             engine="plain" if self.why_plain else run.plan.experiment.engine,
             why_plain=self.why_plain,
-            **{name: value if name == "seconds" else round(value) for name, value in work.items()},
+            **{name: value if name.startswith("seconds") else round(value) for name, value in work.items()},
+            **({"rounding": as_recorded(rows, thresholds)} if self.rounding else {}),
         )
-        # Two rows with one prompt share the answer, not the target: a stored answer goes under the row that asks now.
-        rows = [
-            {**answers[question.prompt_hash], "doc_id": question.example.doc_id, "target": question.example.target}
-            for question in sheet.questions
-        ]
         run.store.write_cell(cell.key, rows, receipt)
         run.reporter.cell()
 

@@ -70,7 +70,11 @@ class Executed:
 
     def backend(self) -> Any:
         return SimpleNamespace(
-            train=self.train, load=self.load, precision=lambda requested: "float32", devices=lambda: ["cpu"]
+            train=self.train,
+            load=self.load,
+            precision=lambda requested: "float32",
+            devices=lambda: ["cpu"],
+            has_room=lambda folder: True,
         )
 
     def train(
