@@ -26,11 +26,11 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from ..engine.port import Answer, Engine, Work
 from ..plan.questions import Sheet
-from ..stats.intervals import Array
 from ..text.encode import Encoder
 from ..text.request import Request, StopRule
 from ..text.words import begins_with_label, may_begin_label
@@ -44,6 +44,7 @@ UNMEASURED = (
     0.4  # nats; taken where no float32 model can be loaded. Above all margins that rounding turned in the tests
 )
 
+Scores = npt.NDArray[np.float64]
 Moved = Mapping[str, float]
 """By kind of decision, the error of its margin in a row that was answered in both precisions (root mean square)."""
 
@@ -166,7 +167,7 @@ def as_recorded(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, floa
 KINDS = (WHOLE, FIRST, PER_TOKEN, FREE, TEXT) = ("whole", "first", "per_token", "free", "text")
 
 
-def _scores(request: Request, answer: Answer) -> dict[str, Array]:
+def _scores(request: Request, answer: Answer) -> dict[str, Scores]:
     """The labels' scores by each rule. Labels with one first token have one score of it."""
     first: dict[int, float] = {}
     for option, logprobs in zip(request.options, answer.logprobs, strict=True):
