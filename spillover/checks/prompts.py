@@ -22,9 +22,8 @@ from ..text.encode import BLANK_LINE, Encoder
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render
 from ..text.task import Example, PromptFormat, Task
-from .training import TrainingCheck, check_training, count, count_bos, largest, without_bos
+from .training import LONGEST, TrainingCheck, check_training, count, count_bos, largest, without_bos
 
-LONGEST = 20  # so many texts of a sheet are encoded: those with the most bytes, which have about the most tokens
 JOINTS = 50  # so many rows of a set are checked for the joint of prompt and answer
 CUT_SHARE = 0.01  # a warning if a larger share of the test answers exceeds max_new_tokens
 

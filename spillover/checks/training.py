@@ -6,6 +6,8 @@ trained on are the error that the training would raise.
 
 from __future__ import annotations
 
+import heapq
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -14,7 +16,11 @@ from ..errors import Finding
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
 from ..text.encode import Encoder, Ids
+from ..text.prompt import render
 from ..text.samples import build_samples
+
+LONGEST = 20  # so many texts are encoded: those with the most bytes, which have about the most tokens
+AROUND = 16  # more tokens than a tokenizer puts around a text
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,15 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     """The samples of a training. Raises DataError where the training would."""
     recipe, rows = job.recipe, job.rows.examples
     where, protocol = f"{job.rows.name}, training", plan.experiment.protocol
-    built = build_samples(job.fmt, job.demos, rows, plan.encoder, recipe.max_length, recipe.overlong, where, protocol)
-    an_epoch = ceil(len(built.samples) / recipe.batch_size)
+    tried = [rows[place] for place in _to_try(plan, job)]
+    built = build_samples(job.fmt, job.demos, tried, plan.encoder, recipe.max_length, recipe.overlong, where, protocol)
+    samples = len(built.samples) + len(rows) - len(tried)
+    an_epoch = ceil(samples / recipe.batch_size)
     return TrainingCheck(
         dataset=job.rows.name,
         shots=len(job.demos),
         of=len(rows),
-        samples=len(built.samples),
+        samples=samples,
         shortened=built.rows_shortened,
         lost=built.lost,
         dropped=built.rows_dropped,
@@ -74,6 +82,28 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
         steps_an_epoch=an_epoch,
         steps=ceil(an_epoch * recipe.num_train_epochs),
     )
+
+
+def _to_try(plan: Plan, job: TrainJob) -> list[int]:
+    """The places of the rows of which samples are made: the first, the longest, and all that may be too long.
+
+    A token stands for a byte at least, so that a row of fewer bytes than there is room for tokens fits. Encoding
+    200,000 rows to learn this would take longer than all other checks.
+    """
+    room = min(job.recipe.max_length, plan.encoder.max_context)
+    most = []
+    for example in job.rows.examples:
+        text = render(job.fmt, job.demos, example, plan.encoder.chat_template) + example.target
+        most.append(_bytes(text) + AROUND)
+    longest = heapq.nlargest(LONGEST, range(len(most)), key=most.__getitem__)
+    return sorted({0, *longest, *(place for place, tokens in enumerate(most) if tokens > room)})
+
+
+def _bytes(text: str) -> int:
+    """The bytes of a text, also after a tokenizer has taken its characters apart."""
+    if text.isascii():
+        return len(text)
+    return max(len(form.encode()) for form in (text, unicodedata.normalize("NFKD", text)))
 
 
 def warmup(plan: Plan) -> Iterator[Finding]:

@@ -239,9 +239,8 @@ def near_rows(sets: Sequence[RowSet], pairs: Collection[tuple[int, int]]) -> Nea
     place = np.concatenate([*none, *kept.values()])
     times = np.concatenate([*none, *(first[number][1][kept[number]] for number in used)])
     coded = [_only(sets[number].marks.coded, kept[number]) for number in used]
-    texts = Coded(*(np.concatenate([*none, *each]) for each in zip(*coded, strict=True))) if coded else Coded(*none * 2)
     nearest = {(a, b): np.full(len(sets[a].rows), -1) for a, b in pairs}
-    for left, right, _ in near_pairs(texts, of, wanted, times):
+    for left, right, _ in near_pairs(_joined(coded), of, wanted, times):
         for x, y in ((left, right), (right, left)):
             for a, b in {*zip(of[x].tolist(), of[y].tolist(), strict=True)} & nearest.keys():
                 here = (of[x] == a) & (of[y] == b)
@@ -256,6 +255,14 @@ def _only(texts: Coded, rows: Ints) -> Coded:
     kept = np.zeros(len(texts.lengths), bool)
     kept[rows] = True
     return Coded(texts.codes[np.repeat(kept, texts.lengths)], texts.lengths[rows])
+
+
+def _joined(texts: Sequence[Coded]) -> Coded:
+    if len(texts) == 1:
+        return texts[0]
+    none = np.zeros(0, np.int64)
+    codes, lengths = ([none, *each] for each in zip(*texts, strict=True)) if texts else ([none], [none])
+    return Coded(np.concatenate(codes), np.concatenate(lengths))
 
 
 def _as_mapping(places: Ints) -> dict[int, int]:

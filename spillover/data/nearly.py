@@ -56,6 +56,7 @@ def near_pairs(texts: Coded, lists: Ints, wanted: Mask, times: Ints | None = Non
     are searched (the diagonal: within one list). `times`: how many rows of its list have this text (default: one).
     """
     grams, text_of = _ngrams(texts)
+    del texts
     keep = ~_in_templates(grams, text_of, lists, np.ones(len(lists), np.int64) if times is None else times)
     grams, text_of = grams[keep], text_of[keep]
     sizes = np.bincount(text_of, minlength=len(lists))
@@ -76,17 +77,22 @@ def _ngrams(texts: Coded) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
     codes, lengths = texts.codes.view(np.uint64), texts.lengths
     text_of = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     count = max(len(codes) - NGRAM + 1, 0)
+    inside = (text_of[:count] == text_of[len(text_of) - count :]) & (lengths >= MIN_WORDS)[text_of[:count]]
     hashes = np.zeros(count, np.uint64)
-    for step in range(NGRAM):
-        hashes = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + codes[step : step + count]
-    inside = (text_of[:count] == text_of[len(text_of) - count :]) & (lengths[text_of[:count]] >= MIN_WORDS)
+    for step in range(NGRAM):  # in place, because these arrays are the largest of all
+        hashes ^= hashes >> np.uint64(29)
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes += codes[step : step + count]
+    del texts, codes
     hashes, text_of = hashes[inside], text_of[:count][inside]
     order = np.argsort(hashes)
+    hashes = hashes[order]
     new = np.ones(len(order), bool)
-    new[1:] = np.diff(hashes[order]) != 0
+    new[1:] = hashes[1:] != hashes[:-1]
+    del hashes
     grams = np.empty(len(order), np.int32)
-    grams[order] = np.cumsum(new) - 1
-    del hashes, order, new
+    grams[order] = np.cumsum(new, dtype=np.int32) - 1
+    del order, new
     often = np.minimum(np.bincount(grams), np.iinfo(np.uint16).max).astype(np.uint16)
     rank = np.empty(len(often), np.int32)
     rank[np.argsort(often, kind="stable")] = np.arange(len(often), dtype=np.int32)
@@ -97,7 +103,9 @@ def _packed(high: npt.NDArray[np.int32], low: npt.NDArray[np.int32]) -> Ints:
     """The different pairs of two numbers, in order, as one number each."""
     both = (high.astype(np.int64) << 32) | low
     both.sort()
-    return both[np.diff(both, prepend=-1) != 0]
+    new = np.ones(len(both), bool)
+    new[1:] = both[1:] != both[:-1]
+    return both[new]
 
 
 def _unpacked(both: Ints) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
