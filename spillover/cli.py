@@ -99,11 +99,11 @@ def check(
     import json
 
     from .checks.check import check as find
-    from .report.checks import render
+    from .report.checks import counting, render
 
     plan, store = _prepare(given, aside=format == "json")
-    with working("checking every row, prompt and sample"):
-        found = find(plan, store.folder, given.data_dir, store.done(plan.grid))
+    with counting(out(aside=True), "checking every row, prompt and sample") as progress:
+        found = find(plan, store.folder, given.data_dir, store.done(plan.grid), progress)
     if format == "json":
         document(json.dumps(found.to_json(), indent=1) + "\n")
     else:

@@ -73,7 +73,12 @@ class Audited:
         }
 
 
-def audit(lists: Sequence[RowSet], tokens: CountTokens) -> list[Audited]:
+Step = Callable[[int], None]
+"""Called when so many rows have been worked on, each several times: `READ`, `MARKED`, `PAIRED`, `SEARCHED`."""
+READ, MARKED, PAIRED, SEARCHED = 3, 4, 3, 1  # how long each takes, in proportion
+
+
+def audit(lists: Sequence[RowSet], tokens: CountTokens, step: Step = lambda rows: None) -> list[Audited]:
     """Check each list, and every two lists that must not overlap.
 
     Demonstrations belong to the test set of the same data set. Of a training set at several sizes, the largest is
@@ -84,11 +89,17 @@ def audit(lists: Sequence[RowSet], tokens: CountTokens) -> list[Audited]:
     largest = _largest(lists)
     whole = [n for n, one in enumerate(lists) if one.part != "train" or n in largest]
     pairs = list(_pairs(lists, largest))
+    for n, one in enumerate(lists):
+        if n in whole or any(n in pair for pair in pairs):
+            one.marks  # noqa: B018 - made here, so that it is counted
+        step(MARKED * len(one.rows))
     near = near_rows(lists, [*pairs, *((n, n) for n in whole)])
+    step(PAIRED * sum(len(one.rows) for one in lists))
     lengths = {n: _lengths(lists[n], tokens) for n in whole}
     found: dict[int, list[Defect]] = {n: list(_short(one)) for n, one in enumerate(lists)}
     for n in whole:
         found[n] += [*respelled[n], *_alone(lists[n]), *within(lists[n], near[n, n])]
+        step(SEARCHED * len(lists[n].rows))
     for n, m in pairs:
         found[n] += between(lists[n], lists[m], near[n, m])
         if lists[n].part == "test" and lists[n].task.name == lists[m].task.name and m in largest:

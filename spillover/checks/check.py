@@ -37,7 +37,7 @@ from ..plan.plan import Plan
 from .audit import Audited
 from .defects import as_counts, uneven
 from .prompts import Preflight, preflight
-from .rows import audit_sources, clean_split
+from .rows import Progress, audit_sources, clean_split
 from .training import count, warmup
 
 
@@ -69,12 +69,18 @@ class Checked:
         }
 
 
-def check(plan: Plan, folder: Path, data_dir: Path | None = None, done: Done = NOTHING) -> Checked:
+def check(
+    plan: Plan,
+    folder: Path,
+    data_dir: Path | None = None,
+    done: Done = NOTHING,
+    progress: Progress = lambda done, total: None,
+) -> Checked:
     """All checks before a run into `folder`, in which `done` exists already. Raises the errors of a run.
 
     `data_dir` is the study's release, as for `make_plan`.
     """
-    prompts, audited = preflight(plan), audit_sources(plan, data_dir)
+    prompts, audited = preflight(plan), audit_sources(plan, data_dir, progress)
     others = [*plan.grid.warnings, *prompts.findings(), *warmup(plan)]
     others += [*_demonstrations(plan, audited), *disk(plan, folder, done)]
     of_rows = [finding for one in audited for finding in one.findings()]

@@ -13,7 +13,7 @@ set. Otherwise its rows are unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -26,13 +26,28 @@ from ..data.sources import Places
 from ..errors import SourceUnavailable
 from ..plan.plan import Plan
 from ..text.task import Example
-from .audit import Audited, audit
+from .audit import MARKED, PAIRED, READ, SEARCHED, Audited, audit
 from .training import largest
 
+Progress = Callable[[int, int], None]
+"""Called now and then with what is done, and with all there is to do."""
 
-def audit_sources(plan: Plan, data_dir: Path | None) -> list[Audited]:
+
+def audit_sources(plan: Plan, data_dir: Path | None, progress: Progress = lambda done, total: None) -> list[Audited]:
     """All rows of the plan's sources. `data_dir` is the study's release, as for `make_plan`."""
-    return audit(list(_source_rows(plan, Places(plan.base, data_dir))), partial(_count_tokens, plan))
+    lists: list[RowSet] = []
+    done, planned = 0, sum(len(one.rows) for one in (*scored_rows(plan), *trained_rows(plan)))
+
+    def step(rows: int) -> None:
+        nonlocal done
+        done += rows
+        known = max(planned, sum(len(one.rows) for one in lists))
+        progress(done, max(done, (READ + MARKED + PAIRED + SEARCHED) * known))
+
+    for one in _source_rows(plan, Places(plan.base, data_dir)):
+        lists.append(one)
+        step(READ * len(one.rows))
+    return audit(lists, partial(_count_tokens, plan), step)
 
 
 def audit_run(plan: Plan) -> dict[str, Any]:

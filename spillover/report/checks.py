@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -12,7 +14,9 @@ from ..checks.audit import Audited
 from ..checks.check import Checked
 from ..checks.defects import as_counts
 from ..checks.prompts import Preflight, PromptCheck
+from ..checks.rows import Progress
 from ..errors import Finding, Level
+from ..work.progress import LOG_EVERY_S, duration
 
 SUCH = 4  # row numbers in a table
 
@@ -22,6 +26,25 @@ def render(checked: Checked) -> RenderableType:
     reported = {finding for one in checked.audit for finding in one.findings()}
     rest = [finding for finding in checked.findings if finding not in reported]
     return Group(_audit_table(checked.audit), Text(), _preflight_table(checked.preflight), Text(), as_table(rest))
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Progress]:
+    """A function that shows how much is done and the time left: on a terminal in one line, in a log now and then."""
+    began = logged = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal logged
+        now, share = time.monotonic(), done / max(total, 1)
+        line = f"{what}: {share:.0%} · time left: {duration((now - began) * (1 - share) / max(share, 0.01))}"
+        if status:
+            status.update(line)
+        elif now - logged > LOG_EVERY_S:
+            logged = now
+            console.print(line, highlight=False, markup=False)
+
+    with console.status(what) if console.is_terminal else nullcontext() as status:
+        yield show
 
 
 def as_table(findings: Iterable[Finding]) -> RenderableType:
