@@ -1,4 +1,4 @@
-"""Files on disk: writing one as a whole, deleting, hashing it, its size, and the space that is left.
+"""Files on disk: writing one as a whole, naming, deleting, hashing it, its size, and the space that is left.
 
 A file that several processes may read is never seen half written: it is written beside its place under another name
 and then renamed. A killed process leaves the old file or the new one.
@@ -10,6 +10,7 @@ Nothing outside a folder is written or deleted through a symbolic link in it: a 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,7 +54,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 def write_whole(path: Path, content: str | bytes) -> Path:
     """Replace the file at `path`, or make it; missing folders are made too. Returns `path`."""
-    beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}.writing")  # two processes may write the same file
+    # Two processes may write the same file, and its name may be as long as a name can be.
+    beside = path.with_name(f"{path.name[:50]}.{uuid4().hex[:8]}.writing")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         beside.write_bytes(as_bytes(content) if isinstance(content, str) else content)
@@ -61,6 +63,21 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def file_name(name: str) -> str:
+    """A name as one of a file, on any system: of at most 100 letters, digits and `-_.` of ASCII.
+
+    A name that is changed, or that another system takes for another's or for a device's (`CON`), gets a hash, so that
+    different names have different files.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    if _FILE_NAME.fullmatch(name):
+        return name
+    return f"{plain.strip('.-')[:80] or 'name'}-{hashlib.sha256(as_bytes(name)).hexdigest()[:12]}"
+
+
+_FILE_NAME = re.compile(r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$))[a-z0-9_]([a-z0-9_.-]{0,98}[a-z0-9_])?")
 
 
 def as_bytes(text: str) -> bytes:

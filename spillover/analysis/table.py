@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import StoreError, did_you_mean
+from ..errors import StoreError, did_you_mean, visible
 from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
 from ..plan.grid import Cell, Grid, TestInfo, Variant
@@ -92,7 +92,20 @@ def load(folder: Path, rescore: bool = False) -> Results:
 
 
 def as_csv(rows: pd.DataFrame) -> str:
-    return str(rows.to_csv(index=False, lineterminator="\n"))
+    """A table as CSV. A text that a spreadsheet would run as a formula begins with an apostrophe; numbers stay."""
+    texts = rows.select_dtypes(exclude="number")
+    safe = rows.assign(**{name: texts[name].astype(object).map(_no_formula) for name in texts})
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+"""What a text begins with that a spreadsheet takes for a formula; the wide signs are those of East Asian keyboards."""
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return visible(f"'{value}" if value.startswith(FORMULA) else value)
 
 
 def _metrics(test: TestInfo) -> list[Metric]:

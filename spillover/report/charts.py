@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..errors import visible
+
 if TYPE_CHECKING:
     import altair as alt
 
@@ -177,7 +179,7 @@ def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
     axis: Spec = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")} | {"aria": False}
     axis |= {"labelOpacity": 0.8, "titleOpacity": 0.8, "domainOpacity": 0.35, "tickOpacity": 0.35, "gridOpacity": 0.1}
     axis |= {"titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11, "titleFontSize": 11.5}
-    return {
+    figure: Spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "concat": [panel | {"width": width} for panel in panels],
         "columns": columns,
@@ -193,6 +195,28 @@ def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
             "legend": {"labelColor": INK, "labelFontSize": 11.5, "aria": False},
         },
     }
+    return _printable(figure)
+
+
+def _printable(part: Any, of: str = "") -> Any:
+    """A specification of which Vega can make an SVG: without control characters.
+
+    Vega cuts texts that are too wide, and fails if it cuts through one of the characters beyond U+FFFF, such as emoji.
+    In texts that may be cut these become escapes. A tip is not drawn.
+    """
+    if isinstance(part, dict):
+        return {name: _printable(inner, name) for name, inner in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_printable(inner, of) for inner in part]
+    if not isinstance(part, str):
+        return part
+    text = visible(part)
+    if len(text) <= NEVER_CUT or of == "tip":
+        return text
+    return "".join(char if char <= "\uffff" else f"\\U{ord(char):08x}" for char in text)
+
+
+NEVER_CUT = 12  # characters, be they as wide as emoji
 
 
 def as_altair(spec: Spec) -> alt.ConcatChart:

@@ -19,8 +19,10 @@ import pandas as pd
 from ..analysis.numbers import points, written
 from ..analysis.results import Results
 from ..analysis.summaries import MatrixEntry
+from ..analysis.table import as_csv
 from ..analysis.verdict import caveats, verdicts
 from ..disk import as_bytes, remove, write_whole
+from ..errors import visible
 from .figures import Figure
 from .matrix import Block, blocks, notes
 
@@ -29,8 +31,11 @@ PNG_SCALE = 2.0  # twice the pixels, for print and sharp screens
 LATEX = str.maketrans(
     {char: rf"\{char}" for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--"}
-    | {"▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "→": r"$\rightarrow$", "\n": " "}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "→": r"$\rightarrow$"}
 )
+MARKUP = re.compile(r"[\\`*<>|&~]|(?<!\w)_|_(?!\w)|(?<=\])\(|(?<=!)\[")
+
 
 Cells = Sequence[Sequence[Any]]
 
@@ -75,7 +80,7 @@ def _paths(figure: Figure, folder: Path) -> list[Path]:
 
 
 def _csv(figure: Figure) -> str:
-    return figure.table.to_csv(index=False, lineterminator="\n")
+    return as_csv(figure.table)
 
 
 def _rounded(df: pd.DataFrame) -> list[list[str]]:
@@ -86,26 +91,33 @@ def _rounded(df: pd.DataFrame) -> list[list[str]]:
 
 
 def markdown(columns: Sequence[str], rows: Cells) -> str:
-    """A pipe table. Pipes and line breaks within a cell are escaped."""
+    """A pipe table. What would be markup within a cell is escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(map(_in_markdown, line)) + " |" for line in lines) + "\n"
 
 
 def _in_markdown(value: Any) -> str:
-    return re.sub(r"\s+", " ", str(value)).replace("|", r"\|")
+    """As text: no cell ends within it, and no emphasis, link or tag begins. Underscores within a word begin none."""
+    return MARKUP.sub(r"\\\g<0>", visible(re.sub(r"\s+", " ", str(value))))
 
 
 def latex(columns: Sequence[str], rows: Cells) -> str:
     """A tabular for booktabs."""
-    lines = [" & ".join(str(value).translate(LATEX) for value in line) + r" \\" for line in [columns, *rows]]
+    lines = [" & ".join(map(_in_latex, line)) + r" \\" for line in [columns, *rows]]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     return "\n".join([rf"\begin{{tabular}}{{{'l' * len(columns)}}}", *body, r"\end{tabular}", ""])
+
+
+def _in_latex(value: Any) -> str:
+    """As text. What begins with `[` or `*` would be an option of the line break before it."""
+    text = visible(" ".join(str(value).split())).translate(LATEX)
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> str:
     """The results as text that ends in a line break."""
     if format == "csv":
-        return str(results.df.to_csv(index=False, lineterminator="\n"))
+        return as_csv(results.df)
     if format == "json":
         return f"{results.df.to_json(orient='records')}\n"
     found = verdicts(results)
@@ -116,12 +128,16 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
     tables = [(block.title, *_as_table(block)) for block in blocks(results)]
     closing = [*caveats(results, found), *notes(results)]
     if format == "md":
-        parts = [f"**{advice}** {why}\n\n" + "".join(f"- {x}\n" for x in lines) for advice, why, lines in sentences]
-        parts += [f"{title}\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
-        return "\n".join([*parts, *(f"{note}\n" for note in closing)])
-    parts = ["\n".join(f"% {x}" for x in (f"{advice} {why}", *lines)) for advice, why, lines in sentences]
-    parts += [f"\n% {title}\n{latex(columns, rows)}" for title, columns, rows in tables]
-    return "\n".join([*parts, *(f"% {note}" for note in closing), ""])
+        safe = _in_markdown
+        parts = [
+            f"**{safe(advice)}** {safe(why)}\n\n" + "".join(f"- {safe(x)}\n" for x in lines)
+            for advice, why, lines in sentences
+        ]
+        parts += [f"{safe(title)}\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
+        return "\n".join([*parts, *(f"{safe(note)}\n" for note in closing)])
+    parts = ["\n".join(f"% {visible(x)}" for x in (f"{advice} {why}", *lines)) for advice, why, lines in sentences]
+    parts += [f"\n% {visible(title)}\n{latex(columns, rows)}" for title, columns, rows in tables]
+    return "\n".join([*parts, *(f"% {visible(note)}" for note in closing), ""])
 
 
 def _as_table(block: Block) -> tuple[list[str], list[list[str]]]:

@@ -14,8 +14,15 @@
     return fill(element, ...children);
   }
   function fill(element, ...children) {
-    element.replaceChildren(...children.flat(2).filter((child) => child != null));
+    element.replaceChildren(...children.flat(2).filter((child) => child != null).map((child) => (child instanceof Node ? child : visible(child))));
     return element;
+  }
+  // Control characters as escapes, as errors.py writes them.
+  function visible(words) {
+    return String(words).replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, (char) => {
+      const code = char.charCodeAt(0).toString(16);
+      return code.length > 2 ? `\\u${code}` : `\\x${code.padStart(2, "0")}`;
+    });
   }
   const listen = (elements, event, action) => elements.forEach((element) => element.addEventListener(event, action));
   const options = (names) => names.map((name, value) => h("option", { value }, name));

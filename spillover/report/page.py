@@ -31,6 +31,7 @@ from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..analysis.summaries import matrix
 from ..disk import within, write_whole
+from ..errors import visible
 from ..stats.intervals import MIN_ROWS
 from . import charts, exports, figures, sections, study, why
 from .examples import Written
@@ -57,7 +58,11 @@ def write(
 
     html, css, js = (resources.files(__package__).joinpath(name).read_text("utf-8") for name in ASSETS)
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value, keep="\n\t") if type(value) is str else value,  # markup is the page's own
     )
     place = sections.placer(results)
     environment.filters |= {"points": points, "signed": signed, "interval": signed_interval, "place": place}

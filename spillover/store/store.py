@@ -32,7 +32,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from ..disk import remove, text_sha256, within
+from ..disk import file_name, remove, text_sha256, within
 from ..errors import StoreError, visible
 from ..experiment import dialect
 from ..experiment.claims import Claim, as_yaml
@@ -239,8 +239,7 @@ class Store(Cells, Variants):
 
     def write_error(self, what: str, text: str) -> Path:
         """Keep a traceback under the name of what failed; returns the file."""
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in what)
-        return self._write(f"errors/{name}.txt", text)
+        return self._write(f"errors/{file_name(what)}.txt", text)
 
     def note_failure(self, key: str, has_failed: bool) -> None:
         """Remember whether the last work on a variant failed, so that `work --next` takes the others first."""
