@@ -94,7 +94,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
 def as_csv(rows: pd.DataFrame) -> str:
     """A table as CSV. A text that a spreadsheet would run as a formula begins with an apostrophe; numbers stay."""
     texts = rows.select_dtypes(exclude="number")
-    safe = rows.assign(**{name: texts[name].astype(object).map(_no_formula) for name in texts})
+    safe = rows.assign(**{str(name): texts[name].astype(object).map(_no_formula) for name in texts})
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
