@@ -162,7 +162,7 @@ def tree_attention(
     """The function that transformers calls in every layer. Returns (out_1NHD, None)."""
     if tree is None:
         raise RuntimeError("attn_implementation='spillover' needs tree= in the model call")
-    for name in ("softcap", "s_aux"):  # not `sliding_window`: `window` and the engines refuse texts that exceed it
+    for name in ("softcap", "s_aux"):  # not `sliding_window`: no text is longer (`lengths.limit`)
         if others.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")  # `suitable` then answers with the plain engine
     if dropout:
@@ -170,17 +170,6 @@ def tree_attention(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = tree.attend(module.layer_idx, query, key, value, scale)
     return out.transpose(1, 2), None
-
-
-def window(config: Any) -> int | None:
-    """How many tokens the model's narrowest layer looks back on, itself included; None if every layer sees all.
-
-    A sequence of at most that many tokens is answered as if there were no window, so its prefixes can be shared.
-    """
-    text = config.get_text_config()
-    kinds = getattr(text, "layer_types", None) or ["sliding_attention"]  # without a list, one setting is for all
-    slides = "sliding_attention" in kinds and getattr(text, "use_sliding_window", True)
-    return getattr(text, "sliding_window", None) if slides else None
 
 
 def register() -> None:

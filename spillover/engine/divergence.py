@@ -23,9 +23,9 @@ from torch import Tensor
 from ..models.machine import one_line
 from . import attention
 from .attention import TreePass
-from .head import Head, hidden_states
+from .head import Head, deviation, hidden_states
 from .merged import NotMergeable, merged, tuned
-from .suitable import PROBE_TOLERANCE
+from .suitable import HEAD_TOLERANCE
 from .tree import Tree
 
 Passage = tuple[Sequence[int], int]
@@ -52,10 +52,9 @@ class Distributions:
         return cls(torch.cat(hidden).cpu(), Head.of(model))
 
     @torch.no_grad()
-    def logprobs(self, at: slice, vocabulary: int) -> Tensor:
-        """Natural-log probabilities_PV of the first `vocabulary` tokens, which sum to one."""
-        device = self.head.weight_VC.device
-        return self.head(self.hidden_PC[at].to(device))[:, :vocabulary].log_softmax(-1)
+    def logits(self, at: slice = slice(None)) -> Tensor:
+        """Float32 logits_PV."""
+        return self.head(self.hidden_PC[at].to(self.head.device))
 
 
 @torch.no_grad()
@@ -64,12 +63,12 @@ def divergence(base: Distributions, variant: Distributions) -> tuple[Tensor, flo
 
     If one vocabulary is longer (a token was added), both distributions are over the tokens that they share.
     """
-    vocabulary = min(len(base.head.weight_VC), len(variant.head.weight_VC))
     nats, largest = [], []
     for first in range(0, len(base.hidden_PC), POSITIONS_AT_ONCE):
         at = slice(first, first + POSITIONS_AT_ONCE)
-        theirs = variant.logprobs(at, vocabulary)
-        ours = base.logprobs(at, vocabulary).to(theirs.device)
+        theirs, ours = variant.logits(at), base.logits(at)
+        vocabulary = min(theirs.shape[1], ours.shape[1])
+        theirs, ours = (logits[:, :vocabulary].log_softmax(-1) for logits in (theirs, ours.to(theirs.device)))
         apart = ours - theirs
         largest.append(apart.abs().max())
         nats.append((ours.exp() * apart).sum(-1).double().cpu())
@@ -85,15 +84,10 @@ def why_not(model: Any, words: Sequence[int]) -> str | None:
     if model.config._attn_implementation == attention.NAME:
         return None
     try:
-        vocabulary = len(model.get_output_embeddings().weight)
-        made = Distributions.of(model, [(words, 1)]).logprobs(slice(None), vocabulary)
-        own = model(input_ids=torch.tensor([words[:-1]], device=model.device), use_cache=False).logits[0]
-        worst = float((made - own.float().log_softmax(-1)).abs().max())
+        worst = deviation(model, words)
     except Exception as error:  # an unknown architecture; its answers are scored all the same
         return f"{type(error).__name__}: {one_line(error)}"
-    if not worst <= PROBE_TOLERANCE[str(model.dtype).removeprefix("torch.")]:  # written so that NaN differs
-        return f"its output layer does something of its own: {worst:.2g} nats off"
-    return None
+    return None if worst <= HEAD_TOLERANCE else f"its output layer does something of its own: {worst:.2g} nats off"
 
 
 def merge_gap(model: Any, passage: Passage) -> float | None:
@@ -137,8 +131,7 @@ def _merging(tuned_layers: Iterable[Sequence[Any]]) -> Iterator[None]:
 
 def _next_logprobs(model: Any, passage: Passage) -> Tensor:
     """The log-probability of each predicted token of a passage."""
-    distributions = Distributions.of(model, [passage])
-    logprobs_PV = distributions.logprobs(slice(None), len(distributions.head.weight_VC)).cpu()
+    logprobs_PV = Distributions.of(model, [passage]).logits().log_softmax(-1).cpu()
     ids, start = passage
     return logprobs_PV.gather(1, torch.tensor(ids[start:])[:, None])[:, 0]
 

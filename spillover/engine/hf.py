@@ -14,6 +14,7 @@ import torch
 from ..errors import ModelError
 from ..text.encode import Encoder
 from . import load
+from .lengths import forget_texts
 from .plain import PlainEngine
 from .port import Engine
 from .suitable import shared_engine, why_plain
@@ -74,6 +75,7 @@ def load_model(
     """
     model = load.load(folder, getattr(torch, precision), adapter, trust, config).to(device())
     load.refuse_looking_ahead(model, adapter or folder)
+    forget_texts(model)
     return model
 
 

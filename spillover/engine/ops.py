@@ -36,6 +36,11 @@ def give_back_linear_layers(model: nn.Module) -> None:
         kernels.give_back_linear_layers(model)
 
 
+def large_rectangle() -> int:
+    """Queries x keys from which other kernels compute a rectangle; 0 if there are none."""
+    return kernels.PRODUCTS_FROM if kernels and kernels.is_faster() else 0
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool = False, mask: Tensor | None = None, groups: int = 1
 ) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from ..text.request import Request, StopRule
-from .attention import TreePass, window
+from .attention import TreePass
 from .blocks import KeyBlock, Range, keep, within
 from .decode import DecodePass
 from .head import Head, greedy, hidden_states
+from .lengths import limit
 from .memory import out_of_memory
 from .port import Answer, Work
 from .tree import Pack, Part, Tree, merge_ranges
@@ -63,18 +64,18 @@ class SharedEngine:
         self.eos_ids = eos_ids
         self.pack_tokens = pack_tokens
         self.decode_tokens = decode_tokens
-        self.window = window(model.config)
+        self.limit = limit(model.config)
         self.work = Work()
 
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer) for every request, in the order of the line.
 
-        Raises ValueError if a request is longer than a sliding window of the model. Raises what the device raises if
-        passes of `LEAST_TOKENS` do not fit into its memory.
+        Raises ValueError if a request is longer than texts of this model may be to share prefixes. Raises what the
+        device raises if passes of `LEAST_TOKENS` do not fit into its memory.
         """
         reach = max((request.reach for request in requests), default=0)
-        if self.window is not None and reach > self.window:
-            raise ValueError(f"a request of {reach:,} tokens is beyond the sliding window of {self.window:,}")
+        if self.limit is not None and reach > self.limit:
+            raise ValueError(f"a request of {reach:,} tokens; the model's prefixes can be shared up to {self.limit:,}")
         self.work.tokens_plain += sum(len(r.prompt) + max((len(o) - 1 for o in r.options), default=0) for r in requests)
         left = list(range(len(requests)))
         while left:

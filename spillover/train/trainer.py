@@ -23,6 +23,7 @@ from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from ..engine.attention import TreePass
+from ..engine.head import own_logits
 from ..engine.hf import device, load_model
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
@@ -97,14 +98,13 @@ class PackedBatch:
 def summed_loss(model: Any, batch: PackedBatch, device: torch.device) -> Tensor:
     """Cross-entropy summed over the batch's answer tokens, in float32."""
     tree = batch.tree
-    logits = model(
+    logits_PV = own_logits(
+        model,
+        batch.at.to(device),
         input_ids=torch.from_numpy(tree.tokens)[None].to(device),
         position_ids=torch.from_numpy(tree.positions)[None].to(device),
         tree=TreePass(tree.parts),
-        logits_to_keep=batch.at.to(device),
-        use_cache=False,
-    ).logits[0]
-    logits_PV = logits.float()
+    ).float()
     inverse, targets = batch.inverse.to(device), batch.targets.to(device)
     return (logits_PV.logsumexp(-1)[inverse] - logits_PV[inverse, targets]).sum()
 
@@ -113,8 +113,7 @@ def plain_loss(model: Any, sample: Sample, device: torch.device) -> Tensor:
     """The same for one sample as an ordinary row: the reference for `summed_loss`."""
     ids = torch.tensor([sample.ids[:-1]], device=device)
     first = max(sample.start, 1)
-    keep = torch.arange(first - 1, len(sample.ids) - 1, device=device)
-    logits_PV = model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits[0].float()
+    logits_PV = own_logits(model, len(sample.ids) - first, input_ids=ids).float()
     targets = torch.tensor(sample.ids[first:], device=device)
     return torch.nn.functional.cross_entropy(logits_PV, targets, reduction="sum")
 

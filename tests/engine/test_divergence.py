@@ -56,10 +56,18 @@ def with_adapter(model: Any, **options: Any) -> Any:
 # --- by hand --------------------------------------------------------------------------------------------------------
 
 
+def layer(weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.nn.Linear:
+    """An output layer."""
+    made = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    made.weight.data = weight
+    if bias is not None:
+        made.bias.data = bias
+    return made
+
+
 def of(*rows: tuple[float, ...]) -> Distributions:
     """Distributions as such: the output layer changes nothing, so hidden states are logits."""
-    weight = torch.eye(len(rows[0]))
-    return Distributions(torch.tensor(rows).log(), Head(weight, None, None, None))
+    return Distributions(torch.tensor(rows).log(), Head(layer(torch.eye(len(rows[0])))))
 
 
 def test_a_divergence_by_hand() -> None:
@@ -75,8 +83,8 @@ def test_it_is_not_symmetric() -> None:
 
 
 def test_a_token_that_one_vocabulary_lacks_is_left_out() -> None:
-    longer = Distributions(of((0.25, 0.25, 0.5)).hidden_PC, Head(torch.eye(3), None, None, None))
-    shorter = Distributions(torch.tensor([[0.5, 0.5, 9.0]]).log(), Head(torch.eye(3)[:2], None, None, None))
+    longer = Distributions(of((0.25, 0.25, 0.5)).hidden_PC, Head(layer(torch.eye(3))))
+    shorter = Distributions(torch.tensor([[0.5, 0.5, 9.0]]).log(), Head(layer(torch.eye(3)[:2])))
     assert divergence(shorter, longer) == (torch.zeros(1, dtype=torch.float64), 0.0)
 
 
@@ -84,14 +92,12 @@ def test_nan_stays_nan() -> None:
     assert math.isnan(divergence(of((0.5, 0.5), (0.5, 0.5)), of((0.5, math.nan), (0.5, 0.5)))[1])
 
 
-@pytest.mark.parametrize(("scaling", "cap"), [(None, None), (2.0, None), (None, 3.0)])
-def test_the_head_divides_and_caps(scaling: float | None, cap: float | None) -> None:
-    head = Head(torch.tensor([[1.0, 0.0], [2.0, 4.0]]), torch.tensor([0.0, 1.0]), scaling, cap)
-    logits = [1.0, 11.0]
-    if scaling:
-        logits = [0.5, 5.5]
+@pytest.mark.parametrize(("multiplier", "divisor", "cap"), [(1, 1, None), (3, 1, None), (1, 2, None), (3, 2, 3.0)])
+def test_the_head_scales_and_caps(multiplier: float, divisor: float, cap: float | None) -> None:
+    head = Head(layer(torch.tensor([[1.0, 0.0], [2.0, 4.0]]), torch.tensor([0.0, 1.0])), multiplier, divisor, cap)
+    logits = [1.0 * multiplier / divisor, 11.0 * multiplier / divisor]
     if cap:
-        logits = [3 * math.tanh(1 / 3), 3 * math.tanh(11 / 3)]
+        logits = [3 * math.tanh(one / 3) for one in logits]
     assert head(torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16))[0].tolist() == pytest.approx(logits)
 
 
@@ -105,7 +111,7 @@ def test_with_shared_prefixes_or_without_the_distributions_are_the_model_s_own(k
     for model in (plain, shared):
         made = Distributions.of(model, asked)
         assert len(made.hidden_PC) == 2 + 1 + 4 + 19 + 1
-        assert (made.logprobs(slice(None), 50) - direct(plain, asked)).abs().max() < 1e-3
+        assert (made.logits().log_softmax(-1) - direct(plain, asked)).abs().max() < 1e-3
         assert why_not(model, range(4, 14)) is None
 
 
@@ -138,7 +144,7 @@ def test_a_model_is_exactly_no_distance_from_itself(dtype: torch.dtype) -> None:
 
 
 def test_an_output_layer_that_does_something_of_its_own_is_noticed() -> None:
-    model = tinymodels.build("Cohere", logit_scale=0.1)  # multiplies, where others divide
+    model = tinymodels.build("HyperCLOVAX", logits_scaling=2.0)  # multiplies, where others divide
     reason = why_not(model, range(4, 14))
     assert reason is not None
     assert "its output layer does something of its own" in reason

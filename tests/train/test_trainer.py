@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from spillover.engine import attention, hf, ops
+from spillover.engine import attention, ops, suitable
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
 from spillover.experiment.recipe import Recipe
@@ -327,7 +327,7 @@ def test_where_the_probe_fails_nothing_is_shared_and_the_reason_is_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = run(folder, tmp_path / "shared")
-    monkeypatch.setitem(hf.PROBE_TOLERANCE, "float32", -1.0)
+    monkeypatch.setitem(suitable.PROBE_TOLERANCE, "float32", -1.0)
     plain = run(folder, tmp_path / "plain")
     asked = run(folder, tmp_path / "asked", share=False)
     assert (shared.why_plain, asked.why_plain) == (None, None)
