@@ -63,7 +63,7 @@ def _forget(module: Any, _: Any) -> None:
 def _changing(config: Any) -> list[tuple[bool, int]]:
     """The rotary settings that depend on a text's length: whether they change with every length, and from where on."""
     text = config.get_text_config()
-    longest = getattr(text, "max_position_embeddings", None)
+    longest: int = getattr(text, "max_position_embeddings", None) or 1
     found = []
     for settings in _settings(getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None)):
         kind = str(settings.get("rope_type") or settings.get("type"))
