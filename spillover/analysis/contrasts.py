@@ -23,7 +23,16 @@ from ..stats.families import holm
 from ..stats.intervals import MIN_ROWS, Interval
 from ..stats.levels import Level, half_width, p_value, slope_weights, smallest_detectable
 from .results import Results, grouped
-from .uncertainty import SetPart, draw_levels, noise_floor_of, row_level, seed_levels, set_parts, trainings
+from .uncertainty import (
+    SetPart,
+    draw_levels,
+    noise_floor_of,
+    rounding_floor_of,
+    row_level,
+    seed_levels,
+    set_parts,
+    trainings,
+)
 
 ALPHA = 0.05
 
@@ -54,15 +63,22 @@ class Effect:
     tests: tuple[str, ...] = ()
     draws: int = 0  # of the demonstrations, the fewest of the test sets; 0 if none are shown
     noise_floor: float | None = None  # what two trainings of one recipe differ by; None if no recipe has two
+    rounding_floor: float | None = 0.0  # what rounding alone may change; None if that was not measured
     p_adjusted: float | None = None  # after Holm over the `compared` effects that are claimed together
     compared: int = 1
     interval_over_sets: Interval | None = None  # with test sets as a sample too; None if a term has only one
 
     @property
     def is_clear(self) -> bool:
-        """Whether it may be claimed: beyond chance after the correction, and from enough documents."""
+        """Whether it may be claimed: beyond chance after the correction and beyond rounding, from enough documents."""
         p = self.p if self.p_adjusted is None else self.p_adjusted
-        return p < ALPHA and self.clusters >= MIN_ROWS and self.interval.excludes_zero
+        enough = self.clusters >= MIN_ROWS and not self.is_within_rounding
+        return p < ALPHA and enough and self.interval.excludes_zero
+
+    @property
+    def is_within_rounding(self) -> bool:
+        """Whether rounding alone could have made it."""
+        return abs(self.value) <= (self.rounding_floor or 0.0)
 
     @property
     def mde(self) -> float:
@@ -220,6 +236,7 @@ def effect(results: Results, terms: Sequence[Term], null: float = 0.0) -> Effect
         draws=fewest_draws,
         chance=chance,
         noise_floor=noise_floor_of(trained),
+        rounding_floor=rounding_floor_of(results, parts),
         cells=tuple(cell.key for part in parts for cell in part.cells),
         interval_over_sets=_over_sets(terms, parts, centre, half, seeds),
     )

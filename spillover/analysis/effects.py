@@ -149,7 +149,7 @@ def formats(results: Results) -> list[str]:
 COLUMNS = (
     *("family", "recipe", "less", "where", "shots"),
     *("value", "ci_low", "ci_high", "sets_ci_low", "sets_ci_high", "p_value", "p_adjusted", "outcome"),
-    *("n", "clusters", "test_sets", "seeds", "draws", "mde", "noise_floor"),
+    *("n", "clusters", "test_sets", "seeds", "draws", "mde", "noise_floor", "rounding_floor"),
 )
 
 
@@ -168,5 +168,5 @@ def _values(row: EffectRow) -> tuple[object, ...]:
     return (
         *(row.family, row.name, row.less, row.where, row.shots),
         *(e.value, e.interval.low, e.interval.high, *sets, e.p, e.p_adjusted, outcome(e)),
-        *(e.n, e.clusters, len(e.tests), e.seeds, e.draws, e.mde, e.noise_floor),
+        *(e.n, e.clusters, len(e.tests), e.seeds, e.draws, e.mde, e.noise_floor, e.rounding_floor),
     )

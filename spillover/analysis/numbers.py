@@ -49,14 +49,18 @@ def without_arrow(effect: Effect) -> str:
 
 
 def bounds(effect: Effect) -> str:
-    """The interval, and the noise floor if it is known."""
+    """The interval, and the floors that are known."""
     ends = signed_interval(effect.interval)
-    return f"{ends[:-1]}; seeds {floor}]" if (floor := noise(effect)) else ends
+    return f"{ends[:-1]}; {floors}]" if (floors := noise(effect)) else ends
 
 
 def noise(effect: Effect) -> str:
-    """What two trainings of one recipe with other seeds differ by, as `±2.0`."""
-    return "" if effect.noise_floor is None else f"±{points(effect.noise_floor)}"
+    """What two trainings of one recipe with other seeds differ by, and what rounding alone changes.
+
+    `seeds ±2.0; rounding ±0.4`, each if it is known and not nothing.
+    """
+    floors = {"seeds": effect.noise_floor, "rounding": effect.rounding_floor or None}
+    return "; ".join(f"{name} ±{points(floor)}" for name, floor in floors.items() if floor is not None)
 
 
 def documents(effect: Effect) -> str:
@@ -73,5 +77,7 @@ def details(effect: Effect) -> str:
         parts.append(f"{signed_interval(over_sets)} for test sets like these, not these alone")
     if effect.noise_floor is not None:
         parts.append(f"noise floor {points(effect.noise_floor)}")
+    if effect.rounding_floor:
+        parts.append(f"rounding floor {points(effect.rounding_floor)}")
     parts.append(f"80 % power from {points(effect.mde)}" if effect.mde < 1 else "80 % power for no effect")
     return "; ".join(parts)

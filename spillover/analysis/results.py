@@ -40,6 +40,7 @@ class Results:
     """A scored experiment.
 
     By cell key, `first_metric` has the rows of each cell's first metric, and `digests` the hash of its predictions.
+    `rounding` has, where answers were rounded, what that changes in some of a cell's rows (`rows.ROUNDING`).
     `clusters` has, by test set, the component of each document that depends on others, if an audit found some.
     `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
     """
@@ -50,6 +51,7 @@ class Results:
     receipts: Mapping[str, dict[str, Any]]
     first_metric: Mapping[str, RowStatistics] = field(repr=False)
     digests: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
+    rounding: Mapping[str, RowStatistics] = field(default_factory=dict, repr=False, kw_only=True)
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
     checkpoints: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
 
@@ -100,6 +102,18 @@ class Results:
     def means(self) -> Mapping[str, float]:
         """The score of each finished cell by its test set's first metric, by key."""
         return {key: float(rows.statistics[:, 0].mean()) for key, rows in self.first_metric.items()}
+
+    @cached_property
+    def rounded_rows(self) -> Mapping[str, tuple[float, float]]:
+        """By test set with rounded answers: how many rows' changes are known, and the sum of the squares of these.
+
+        How much rounding changes depends on texts more than on variants, so all cells of a test set count together.
+        """
+        sums: dict[str, np.ndarray] = {}
+        for cell in self.grid.cells:
+            if (rows := self.rounding.get(cell.key)) is not None:
+                sums[cell.test] = sums.get(cell.test, np.zeros(2)) + rows.statistics.sum(axis=0)
+        return {test: (float(known), float(squares)) for test, (known, squares) in sums.items()}
 
     def cluster_codes(self, test: str, doc_ids: np.ndarray) -> np.ndarray | None:
         """The cluster of each document, numbered from 0; None if all are independent."""

@@ -20,7 +20,12 @@ from ..fingerprint import fingerprint
 from ..store.store import Store
 from .metrics import Array, Metric, Prediction, rescored
 
-METRICS_VERSION = 2  # raise it when a metric gives other statistics for the same answers
+METRICS_VERSION = 3  # raise it when a metric gives other statistics for the same answers
+
+
+ROUNDING = "rounding"
+"""Beside the metrics, where texts were generated in bfloat16: (1 if the row was generated in float32 too, the squared
+difference of its score by the first metric). Where rounding left rows undecided, no row is known."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,21 @@ def read_rows(
         return None
     doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
     rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
+    if any("near_ties" in p or "undecided" in p for p in predictions):
+        rows[ROUNDING] = RowStatistics(doc_ids, _changes_by_rounding(metrics[0], predictions, labels))
     store.keep_statistics(key, name, _packed(name, rows))
     return Answered(digest, rows)
+
+
+def _changes_by_rounding(metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> Array:
+    found = np.zeros((len(predictions), 2))
+    both = [number for number, p in enumerate(predictions) if "response_float32" in p]
+    if both:
+        rounded = [predictions[number] for number in both]
+        exact = [{**p, "response": p["response_float32"]} for p in rounded]
+        ours, theirs = (metric.statistics(side, labels)[:, 0] for side in (rounded, exact))
+        found[both] = np.column_stack([np.ones(len(both)), (ours - theirs) ** 2])
+    return found
 
 
 def _packed(name: str, rows: Mapping[str, RowStatistics]) -> bytes:

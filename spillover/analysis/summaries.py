@@ -69,7 +69,7 @@ class RoleChange:
     def basis(self) -> str:
         """What it rests on, in a few words, and what seeds differ by."""
         parts = [counted(len(self.effect.tests), "set"), documents(self.effect)]
-        return ", ".join(parts + ([f"seeds {floor}"] if (floor := noise(self.effect)) else []))
+        return ", ".join(parts + ([floor] if (floor := noise(self.effect)) else []))
 
     @property
     def details(self) -> str:

@@ -25,7 +25,7 @@ from ..store.store import Store
 from .clean_split import CleanSplit
 from .metrics import METRICS, Metric
 from .results import Results, grouped
-from .rows import RowStatistics, read_rows
+from .rows import ROUNDING, RowStatistics, read_rows
 from .scoring import score
 
 _OF_A_TYPE = {str: "string", int: "Int64", float: "Float64"}
@@ -67,6 +67,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
     missing: list[Cell] = []
     first_metric: dict[str, RowStatistics] = {}
     digests: dict[str, str] = {}
+    rounding: dict[str, RowStatistics] = {}
     for planned in grouped(grid.cells, lambda cell: cell.condition).values():
         cells = sorted(planned, key=lambda cell: results.variants[cell.variant].kind != "base")  # the base first
         test = results.tests[cells[0].test]
@@ -81,6 +82,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
             else:
                 done[cell], digests[cell.key] = found.rows, found.digest
         first_metric |= {cell.key: rows[test.metrics[0]] for cell, rows in done.items()}
+        rounding |= {cell.key: rows[ROUNDING] for cell, rows in done.items() if ROUNDING in rows}
         records += _records(results, done, metrics, "all")
         records += _clean_records(results, done, metrics, split)
     order = {v.name: i for i, v in enumerate(grid.variants)}
@@ -88,7 +90,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     types = columns(grid)
     df = pd.DataFrame(records, columns=list(types)).astype(types)
     kept = {variant.key: place for variant in grid.variants if (place := store.checkpoint(variant.key)) is not None}
-    return replace(results, df=df, missing=tuple(missing), first_metric=first_metric, digests=digests, checkpoints=kept)
+    by_cell = {"first_metric": first_metric, "digests": digests, "rounding": rounding}
+    return replace(results, df=df, missing=tuple(missing), checkpoints=kept, **by_cell)
 
 
 def as_csv(rows: pd.DataFrame) -> str:

@@ -18,7 +18,16 @@ import numpy.typing as npt
 
 from ..plan.grid import Cell, Condition, Variant
 from ..stats.intervals import ROUNDING, Array, wilson
-from ..stats.levels import Level, cluster_sums, effective_rows, half_width, mean_change, noise_floor, unit_variance
+from ..stats.levels import (
+    Level,
+    cluster_sums,
+    effective_rows,
+    half_width,
+    mean_change,
+    noise_floor,
+    rounding_floor,
+    unit_variance,
+)
 from ..stats.permutation import sign_flip
 from .metrics import METRICS
 from .results import Results, grouped
@@ -211,3 +220,20 @@ def noise_floor_of(trained: Sequence[Training]) -> float | None:
     """What two trainings of one recipe differ by; None if no recipe has two."""
     known = [(t.variance, t.df) for t in trained if t.variance is not None]
     return noise_floor([variance for variance, _ in known], min(df for _, df in known)) if known else None
+
+
+def rounding_floor_of(results: Results, parts: Sequence[SetPart]) -> float | None:
+    """What a contrast changes by rounding alone: 0 if nothing was rounded, None if that was not measured.
+
+    Rounding changes each answer for itself, so a cell of n rows adds its squared weight times the mean square / n.
+    """
+    variance, tests = 0.0, set()
+    for part in parts:
+        known, squares = results.rounded_rows.get(part.test, (0.0, 0.0))
+        rounded = np.array([cell.key in results.rounding for cell in part.cells])
+        if rounded.any():
+            if not known:
+                return None
+            tests.add(part.test)
+            variance += float((part.weights[rounded] ** 2).sum()) * squares / known / len(part.values)
+    return rounding_floor(variance, sum(results.rounded_rows[test][0] for test in tests)) if tests else 0.0

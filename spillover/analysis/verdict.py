@@ -130,12 +130,18 @@ def _by(effect: Effect) -> str:
 
 def _unclear(effect: Effect) -> str:
     """An effect that is no evidence. If its interval excludes zero, the sentence says why it is none."""
-    return f"{without_arrow(effect)}{', but not after Holm' if _stands_alone(effect) else ''}"
+    why = ""
+    if effect.is_within_rounding and effect.interval.excludes_zero:
+        why = ", but rounding alone may change as much"
+    elif _stands_alone(effect):
+        why = ", but not after Holm"
+    return f"{without_arrow(effect)}{why}"
 
 
 def _stands_alone(effect: Effect) -> bool:
     """By its own interval it would be a change; among all that is compared, it may be chance."""
-    return not effect.is_clear and effect.clusters >= MIN_ROWS and not effect.interval.low <= 0 <= effect.interval.high
+    enough = effect.clusters >= MIN_ROWS and not effect.is_within_rounding
+    return not effect.is_clear and enough and not effect.interval.low <= 0 <= effect.interval.high
 
 
 # --- advice -----------------------------------------------------------------------------------------------------------
@@ -244,6 +250,14 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     without = [title for title, those in of_verdict.items() if any(effect.noise_floor is None for effect in those)]
     if without:
         yield f"One seed: no noise floor{f' ({listed(without)})' if floors else ''}."
+    rounded = [effect.rounding_floor for effect in effects if effect.rounding_floor != 0]
+    if measured := [floor for floor in rounded if floor is not None]:
+        yield (
+            "Rounding: texts were generated in bfloat16. Beside each effect stands what rounding alone may change "
+            f"(rounding ±), here up to {points(max(measured))} points. A smaller effect is not called a change."
+        )
+    if None in rounded:
+        yield "Rounding: what it alone may change was not measured here, because float32 did not fit into memory."
     yield from unscored(results.df)
 
 

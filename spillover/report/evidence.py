@@ -63,7 +63,7 @@ def _record(evidence: Evidence) -> dict[str, Any]:
 
 NUMBERS = (
     *("value", "interval", "p", "p_adjusted", "n", "clusters", "tests", "seeds", "draws"),
-    *("mde", "noise_floor", "cells", "interval_over_sets"),
+    *("mde", "noise_floor", "rounding_floor", "cells", "interval_over_sets"),
 )
 
 
@@ -89,7 +89,7 @@ def written(evidence: Evidence) -> str:
         value, low, high = map(points if evidence.comparison.theirs is None else signed, numbers)
     else:
         value, low, high = (f"{number:+.3g}".replace("-", "−") for number in numbers)
-    seeds = f"; seeds {floor}" if (floor := noise(found)) else ""
+    seeds = f"; {floor}" if (floor := noise(found)) else ""
     return f"{value} [{low}, {high}{seeds}]" if isfinite(found.interval.half_width) else f"{value} (no interval)"
 
 

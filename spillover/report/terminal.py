@@ -97,4 +97,4 @@ def _cell(entry: MatrixEntry | None) -> Text:
     text.append(f"{arrow} {signed(entry.delta)}", style=(UP if gains else DOWN) if entry.is_clear else "")
     text.append(f"\n{signed_interval(entry.delta_interval)}", style="dim")
     floor = noise(entry.change) if entry.change else ""
-    return text.append(f"\nseeds {floor}", style="dim") if floor else text
+    return text.append(f"\n{floor}", style="dim") if floor else text

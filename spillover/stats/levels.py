@@ -163,6 +163,11 @@ def noise_floor(variances: Sequence[float], df: float, confidence: float = CONFI
     return float(special.stdtrit(df, (1 + confidence) / 2)) * sqrt(2 * float(np.mean(variances)))
 
 
+def rounding_floor(variance: float, rows: float, confidence: float = CONFIDENCE) -> float:
+    """What rounding alone changes, at most, in 95 % of cases; its variance is known from so many rows."""
+    return float(special.stdtrit(rows, (1 + confidence) / 2)) * sqrt(variance)
+
+
 def slope_weights(x: Sequence[float]) -> Array:
     """Weights whose product with y is the least-squares slope of y over `x`: (x - mean) / sum (x - mean)^2."""
     centred = np.asarray(x, dtype=np.float64) - np.mean(x)

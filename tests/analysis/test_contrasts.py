@@ -289,6 +289,56 @@ def test_seeds_that_happen_to_agree_make_no_one_surer_than_rows_do() -> None:
     assert change.interval.half_width == pytest.approx(t.ppf(0.975, 39) * gaps.std(ddof=1) / sqrt(40))
 
 
+def rounded(results: Results, variants: Sequence[str], changes: Sequence[float | None]) -> Results:
+    """Answers of these variants were rounded; None is a row that was not generated in float32."""
+    known = [(0.0, 0.0) if change is None else (1.0, change**2) for change in changes]
+    rows = {cell.key: RowStatistics(np.arange(len(known)), np.array(known)) for cell in of(results, *variants)}
+    return replace(results, rounding=rows)
+
+
+def test_what_rounding_alone_changes_is_the_error_of_means_of_rounded_rows() -> None:
+    """Six known changes of 0.3 among 24 rows of two cells: each mean is off by 0.3 / sqrt(12), one variant or both."""
+    scores = {(name, "in", 0, "p1", 0): spread(mean) for name, mean in (("base", 0.4), ("ft", 0.5))}
+    exact, changes = results_of(scores), [0.3, -0.3, 0.3, *[None] * 9]
+    for variants, cells in ((("base", "ft"), 2), (("base",), 1)):
+        results = rounded(exact, variants, changes)
+        found = difference(results, of(results, "ft"), of(results, "base"))
+        assert found is not None and found.rounding_floor is not None
+        assert found.rounding_floor == pytest.approx(t.ppf(0.975, 3 * cells) * 0.3 * sqrt(cells / 12))
+    assert difference(exact, of(exact, "ft"), of(exact, "base")).rounding_floor == 0.0  # type: ignore[union-attr]
+    unknown = rounded(exact, ("base", "ft"), [None] * 12)
+    assert difference(unknown, of(unknown, "ft"), of(unknown, "base")).rounding_floor is None  # type: ignore[union-attr]
+
+
+def test_the_floor_of_rounding_holds_in_simulated_experiments() -> None:
+    """Nothing changed but what rounding did: to a third of the texts, by a lot. One row of eight is known."""
+    draw, beyond = np.random.default_rng(5), 0
+    for _ in range(300):
+        moved = {
+            (name, shots): draw.normal(0, 0.3, 48) * (draw.random(48) < 0.3)
+            for name in ("base", "ft")
+            for shots in (0, 1, 2, 4)
+        }
+        results = results_of({(name, "in", k, "p1", 0): 0.5 + change for (name, k), change in moved.items()})
+        known = {
+            cell.key: RowStatistics(
+                np.arange(48), np.array([(i < 6, (i < 6) * moved[cell.variant, cell.shots][i] ** 2) for i in range(48)])
+            )
+            for cell in results.grid.cells
+        }
+        found = difference(replace(results, rounding=known), of(results, "ft"), of(results, "base"))
+        assert found is not None and found.rounding_floor is not None
+        beyond += abs(found.value) > found.rounding_floor
+    assert 0.01 < beyond / 300 < 0.09
+
+
+def test_an_effect_within_rounding_is_not_called_a_change() -> None:
+    clear = an_effect()
+    assert (outcome(clear), outcome(replace(clear, rounding_floor=0.09))) == ("higher", "higher")
+    assert outcome(replace(clear, rounding_floor=0.11)) == "insufficient evidence"
+    assert outcome(replace(clear, rounding_floor=None)) == "higher", "not measured: the page says so"
+
+
 def test_draws_are_a_level_where_there_are_several() -> None:
     """Changes of 0.1, 0.2, 0.3 with three lists of demonstrations: variance 0.01 / 3, t 4.303. Zero shots have none."""
     cells = {("ft", "in", 2, "p1", draw): np.full(50, 0.5 + draw / 10) for draw in range(3)}

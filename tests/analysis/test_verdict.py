@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import fakestore
 import pytest
@@ -144,6 +145,35 @@ def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
     assert "One seed: no noise floor (Trained on news)." in said
     assert [caveat for caveat in said if "Trained once" in caveat] == [next(c for c in said if once.lines[0].name in c)]
     assert "for test sets like these" in ft.changes[-1].details  # five cross-task sets are a sample of such sets
+
+
+def test_what_rounding_may_have_made_is_said_and_is_no_change(tmp_path: Path) -> None:
+    """Texts that float32 answers wholly otherwise: rounding can change everything."""
+    base, news = fakestore.VARIANTS[:2]
+    grid = fakestore.make_grid(variants=(base, news), shots=(0,))
+    fakestore.write_store(tmp_path, grid)
+    before = {line.name: line for one in verdict.verdicts(table.load(tmp_path)) for line in one.lines}["news-ft"]
+    assert before.gains and "rounding" not in before.sentence
+
+    def rounded(rows: list[dict[str, Any]]) -> None:
+        for number, row in enumerate(rows):
+            row["near_ties"] = 3
+            if number % 8 == 0:
+                row["response_float32"] = "" if row["response"] == row["target"] else row["target"]
+
+    for cell in grid.cells:
+        if cell.test == "news":
+            fakestore.change_rows(tmp_path, cell.key, rounded)
+    results = table.load(tmp_path)
+    found = verdict.verdicts(results)
+    (in_domain, *others) = found[0].lines[0].changes
+    assert in_domain.effect.value == before.changes[0].effect.value
+    assert (in_domain.effect.rounding_floor or 0) > abs(in_domain.effect.value)
+    assert not in_domain.effect.is_clear and "rounding alone" in found[0].lines[0].sentence
+    assert all(other.effect.rounding_floor == 0.0 for other in others if "news" not in other.effect.tests)
+    assert any("float32" not in said and "bfloat16" in said for said in verdict.caveats(results, found))
+    kept = table.load(tmp_path)
+    assert [one.lines for one in verdict.verdicts(kept)] == [one.lines for one in found], "also from kept statistics"
 
 
 def test_only_what_was_trained_once_is_called_so(tmp_path: Path) -> None:
