@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -112,6 +113,18 @@ class StoreBusy(StoreError):
     """Another run holds the output folder, or another process holds the variant."""
 
     exit_code = 3
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Say where an error of the block is, if the error does not know it."""
+    try:
+        yield
+    except (DataError, PromptError) as error:
+        if error.where:
+            raise
+        kind: type[DataError | PromptError] = DataError if isinstance(error, DataError) else PromptError
+        raise kind(error.what, where=where, allowed=error.allowed) from None
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ A prompt that exceeds the context and labels with the same tokens are errors (`l
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from ..errors import Finding, PromptError
-from ..plan.jobs import TrainJob
+from ..plan.jobs import ExistingJob, TrainJob
 from ..plan.plan import Plan
 from ..plan.questions import Sheet, answer_tokens, requests_for, shared_first_tokens
 from ..text.encode import BLANK_LINE, Encoder
 from ..text.joints import AS_ONE, Joints
-from ..text.prompt import render
+from ..text.prompt import render_all
 from ..text.task import Example, PromptFormat, Task
 from .training import LONGEST, TrainingCheck, check_training, count, count_bos, largest, without_bos
 
@@ -41,7 +41,8 @@ class LongestPrompt(NamedTuple):
 def longest_prompts(plan: Plan) -> list[LongestPrompt]:
     """The longest prompt of every test set in every format and draw, at the most shots, which holds the others.
 
-    Raises PromptError where one exceeds the model's context, or where labels have the same tokens.
+    Raises PromptError where one exceeds the model's context, or that of an existing checkpoint, or where labels have
+    the same tokens.
     """
     most_shots = {(sheet.test, sheet.fmt.name, sheet.draw): sheet for sheet in _by_shots(plan)}
     found = []
@@ -52,6 +53,12 @@ def longest_prompts(plan: Plan) -> list[LongestPrompt]:
         except PromptError as error:  # the encoder does not know whose labels it encodes
             raise PromptError(error.what, where=error.where or _where(sheet), allowed=error.allowed) from None
         found.append(LongestPrompt(sheet, max(request.reach for request in requests)))
+    longest = max(found, key=lambda one: one.tokens)
+    for job in plan.jobs:
+        if isinstance(job, ExistingJob) and longest.tokens > job.encoder.max_context:
+            stated = f"its config.json states {job.encoder.max_context:,} tokens"
+            what = f"{stated}, and {_where(longest.sheet)} needs {longest.tokens:,}"
+            raise PromptError(what, where=f"variants: {job.variant.name}", allowed="fewer test.shots")
     return found
 
 
@@ -148,9 +155,12 @@ class PromptCheck:
 
 @dataclass(frozen=True)
 class Preflight:
-    """All checks. `bos` is the token, if there is one. `adds_bos`: the tokenizer puts it before plain text."""
+    """All checks. `bos` is the token, if there is one. `adds_bos`: the tokenizer puts it before plain text. `ends` are
+    the tokens at which an answer ends, the one of training samples first.
+    """
 
     bos: str | None
+    ends: tuple[str, ...]
     adds_bos: bool
     context: int
     whole_labels: bool
@@ -173,6 +183,7 @@ class Preflight:
         for joint in joints:
             yield from joint.findings()
         yield from self._bos()
+        yield Finding("note", f"an answer ends at {' or '.join(map(repr, self.ends))}", "tokenizer")
         for training in self.training:
             yield from training.findings(self.context)
         for cut in {cut.test: cut for check in self.prompts for cut in check.cut}.values():
@@ -209,12 +220,17 @@ def preflight(plan: Plan) -> Preflight:
         groups.setdefault(_key(job.rows.task, job.fmt), _Group([], [])).jobs.append(job)
     return Preflight(
         bos=None if encoder.bos_id is None else encoder.tokenizer.id_to_token(encoder.bos_id),
+        ends=tuple(str(encoder.tokenizer.id_to_token(token)) for token in _first(encoder.eos_id, encoder.eos_ids)),
         adds_bos=bool(encoder.prefix),
         context=encoder.max_context,
         whole_labels=plan.experiment.protocol.label_scoring == "whole",
         prompts=tuple(_check_prompt(plan, group, longest, trainings) for group in groups.values()),
         training=tuple(trainings.values()),
     )
+
+
+def _first(first: int, all_of_them: Iterable[int]) -> list[int]:
+    return [first, *sorted(set(all_of_them) - {first})]
 
 
 class _Group(NamedTuple):
@@ -274,7 +290,8 @@ def _joint_in_test(sheet: Sheet, encoder: Encoder) -> Joint:
 
 def _joint_in_training(plan: Plan, job: TrainJob) -> Joint:
     fmt, encoder = job.fmt, plan.encoder
-    rows = [(render(fmt, (), example, encoder.chat_template), example) for example in job.rows.examples[:JOINTS]]
+    examples = job.rows.examples[:JOINTS]
+    rows = list(zip(render_all(fmt, (), examples, encoder.chat_template), examples, strict=True))
     joints = Joints.under(plan.experiment.protocol, encoder, fmt, head=0)
     return _joint(f"{job.rows.name}, training, {fmt.name}", rows, job.rows.task, fmt, encoder, AS_ONE, joints)
 

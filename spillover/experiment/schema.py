@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ..errors import ExperimentError, did_you_mean, shown
@@ -66,6 +66,9 @@ class Experiment(Strict):
     protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
     engine: Literal["shared", "plain"] = "shared"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    chat_template_kwargs: dict[str, bool | int | FiniteFloat | str | None] = Field(
+        {}, description="values for the chat template, such as enable_thinking: false"
+    )
     keep: Literal["weights", "adapter", "none"] = Field(
         "weights", description="what stays of a variant once its cells are done"
     )

@@ -23,7 +23,7 @@ from .names import PYPI_SPEC, check_package, hub_name, local_folder
 from .wheel import fetch_package, package_identity
 
 __all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "check_adapter", "content_sha256", "identify", "is_adapter"]
-__all__ += ["resolve", "tokenizer_folder", "versions", "weights_sha256"]
+__all__ += ["resolve", "settings_folder", "tokenizer_folder", "versions", "weights_sha256"]
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,26 @@ def check_adapter(spec: str, model: str, base: Path = Path()) -> None:
 
 
 def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None = None) -> Path:
-    """A folder with the model's tokenizer files. From the hub it downloads only those, not the weights."""
-    say = progress or (lambda line: None)
-    if spec.startswith("pypi:"):
-        folder = fetch_package(spec, say)
-    elif local := local_folder(spec, base):
-        folder = local
-    else:
-        repo, revision = hub_name(spec)
-        folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, whole=folders.has_tokenizer)
-        folders.check_config(folder, spec)
+    """A folder with the model's tokenizer and its settings. From the hub it downloads only those, not the weights."""
+    folder = settings_folder(spec, base, progress=progress)
     if not folders.has_tokenizer(folder):
         advice = "write one with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         raise ModelError("no tokenizer.json", where=spec, allowed=advice)
+    return folder
+
+
+def settings_folder(spec: str, base: Path = Path(), trust: bool = False, progress: Progress | None = None) -> Path:
+    """A folder with all small files of a model or an adapter, which may have no tokenizer of its own."""
+    say = progress or (lambda line: None)
+    if spec.startswith("pypi:"):
+        return fetch_package(spec, say)
+    if local := local_folder(spec, base):
+        return local
+    repo, revision = hub_name(spec)
+
+    def whole(found: Path) -> bool:  # weights are downloaded last, with all files
+        return folders.has_tokenizer(found) or folders.is_whole(found, trust)
+
+    folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, whole)
+    folders.check_config(folder, spec)
     return folder

@@ -17,7 +17,7 @@ from pathlib import Path
 from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
-from ..errors import ExperimentError
+from ..errors import ExperimentError, placed
 from ..experiment.factors import Value, short
 from ..experiment.recipe import Recipe, recipes
 from ..experiment.schema import Experiment
@@ -26,7 +26,7 @@ from ..fingerprint import fingerprint
 from ..text.demos import order
 from ..text.encode import Encoder
 from ..text.joints import Joints
-from ..text.prompt import render
+from ..text.prompt import render_all
 from ..text.task import Example, PromptFormat
 from .grid import Variant
 from .questions import prompt_format, requested
@@ -49,10 +49,14 @@ class BaseJob:
 
 @dataclass(frozen=True)
 class ExistingJob:
-    """A checkpoint or adapter at `path`, as the YAML names it. Nothing is made."""
+    """A checkpoint or adapter at `path`, as the YAML names it. Nothing is made.
+
+    `encoder` is its own: its answers end where its files say, and where the base's do.
+    """
 
     variant: Variant
     path: str
+    encoder: Encoder
     parents: tuple[str, ...] = ()
 
     @property
@@ -123,8 +127,9 @@ class JobMaker:
                 factors = {"train_dataset": spec.trained_on, "train_task": task.name, "train_kind": task.kind}
             identity = models.identify(spec.path, self.folder, self.experiment.trust)
             models.check_adapter(spec.path, self.experiment.model, self.folder)
-            key = fingerprint({"variant": identity, "base": self.identity})
-            yield ExistingJob(Variant(key, spec.name, "existing", factors), spec.path)
+            encoder = self.encoder.of_variant(models.settings_folder(spec.path, self.folder, self.experiment.trust))
+            key = fingerprint({"variant": identity, "base": self.identity, "tokenizer": encoder.identity})
+            yield ExistingJob(Variant(key, spec.name, "existing", factors), spec.path, encoder)
 
     def _trained(self, base: str) -> Iterator[Job]:
         train = self.experiment.train
@@ -155,7 +160,8 @@ class JobMaker:
             parts += [str(rows.size)] if rows.size and names_size else []
             parts += [f"lr{recipe.learning_rate:g}"] if several_rates else []
             parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
-            key, recipe_key = self._keys(fmt, demos, kept, recipe)
+            with placed(f"{rows.name}, training, {fmt.name}"):
+                key, recipe_key = self._keys(fmt, demos, kept, recipe)
             factors = of_rows | factors
             variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
             yield TrainJob(variant, (base,), replace(rows, examples=kept), demos, recipe, fmt)
@@ -179,15 +185,19 @@ class JobMaker:
         self, fmt: PromptFormat, demos: Sequence[Example], examples: Sequence[Example], recipe: Recipe
     ) -> tuple[str, str]:
         """The keys of a training, with its seed and without."""
-        template = self.encoder.chat_template
+
+        def texts(rows: Sequence[Example]) -> list[list[str]]:
+            prompts = render_all(fmt, (), rows, self.encoder.chat_template)
+            return [[prompt, row.target] for prompt, row in zip(prompts, rows, strict=True)]
+
         content = {
             "base": self.identity,
             "tokenizer": self.encoder.identity,
             "rules": {"render": RENDER_VERSION, "encode": ENCODE_VERSION, "sample": SAMPLE_VERSION},
-            "demos": [[render(fmt, (), demo, template), demo.target] for demo in demos],
+            "demos": texts(demos),
             "separator": fmt.demo_separator,
-            "rows": [[render(fmt, (), example, template), example.target] for example in examples],
-            **requested(self.experiment),
+            "rows": texts(examples),
+            **requested(self.experiment, fmt),
             **self._departures(fmt, demos),
         }
         with_seed, without = (fingerprint(content | {"recipe": recipe.content(has)}) for has in (True, False))

@@ -22,6 +22,7 @@ from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec, Role, role_of
 from ..fingerprint import fingerprint
 from ..text.encode import Encoder
+from . import texts
 from .grid import Cell, Condition, Grid, TestInfo, Variant
 from .jobs import Job, JobMaker, TrainJob
 from .questions import Sheet, SheetMaker, refuse_unknown_prompts
@@ -65,7 +66,9 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     if identity.get("kind") == "adapter":
         advice = "give its base model here, and the adapter under variants"
         raise ModelError("is an adapter, which needs a base model", where=f"model: {experiment.model}", allowed=advice)
-    encoder = Encoder.load(models.tokenizer_folder(experiment.model, base))
+    kwargs = experiment.chat_template_kwargs
+    encoder = Encoder.load(models.tokenizer_folder(experiment.model, base), kwargs)
+    texts.refuse_unknown_kwargs(encoder, kwargs)
     tests = [test for name in catalogue.test_names() if (test := catalogue.test(name)) is not None]
     prompts = experiment.test.prompts
     refuse_unknown_prompts(() if prompts == "default" else prompts, [test.task for test in tests])
@@ -81,6 +84,8 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     if not sheets:
         why = "; ".join(map(str, catalogue.findings))
         raise DataError("no test set can be had", allowed=why or "give test.datasets")
+    for finding in texts.look(encoder, jobs, sheets.values()):
+        catalogue.find(finding.level, finding.where, finding.what)
     specs = catalogue.specs
     trainings = [job for job in jobs if isinstance(job, TrainJob)]
     grid = Grid(

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.rows import TestSet
-from ..errors import DataError, ExperimentError, PromptError, did_you_mean
+from ..errors import DataError, ExperimentError, PromptError, did_you_mean, placed
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
 from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
 from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints, format_in_test
-from ..text.prompt import query, render
+from ..text.prompt import query, render, render_all
 from ..text.request import Request
 from ..text.task import Example, PromptFormat, Task
 from .grid import Condition, TestInfo
@@ -76,6 +77,7 @@ def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) 
     beginnings = encoder.beginnings(sheet.task.labels) if sheet.task.labels else ()
     requests = [Request(ids, options, sheet.max_new_tokens, beginnings) for ids, options in split]
     for question, request in zip(questions, requests, strict=True):
+        encoder.refuse_beyond(chain(request.prompt, *request.options), f"row {question.example.doc_id}")
         if request.reach > encoder.max_context:
             needs = f"row {question.example.doc_id} at {sheet.shots} shots needs {request.reach} tokens"
             where = f"{sheet.test}, prompt format {sheet.fmt.name}"
@@ -158,11 +160,12 @@ class SheetMaker:
     ) -> Sheet:
         protocol, limit = self.experiment.protocol, self._max_new_tokens(task)
         fmt = format_in_test(protocol, fmt, self.encoder, shots)
-        texts = [render(fmt, demos, example, self.encoder.chat_template) for example in rows]
+        with placed(f"{test}, {fmt.name}"):
+            texts = render_all(fmt, demos, rows, self.encoder.chat_template)
         head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
         joints = Joints.under(protocol, self.encoder, fmt, head, bos=not task.is_classification)
         stops = protocol.stop == "blank_line" or task.is_classification
-        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment)]
+        rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
         common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
         keys = (fingerprint([common, text]) for text in texts)
@@ -219,10 +222,12 @@ def answer_tokens(encoder: Encoder, answers: Sequence[str]) -> list[int]:
     return [len(ids) - start for ids, start in rows]
 
 
-def requested(experiment: Experiment) -> dict[str, str]:
+def requested(experiment: Experiment, fmt: PromptFormat) -> dict[str, object]:
     """What enters a key only because the YAML asks for something other than the default."""
-    asked: dict[str, str] = {} if experiment.precision == "auto" else {"precision": experiment.precision}
-    return asked if experiment.engine == "shared" else {**asked, "engine": experiment.engine}
+    asked: dict[str, object] = {} if experiment.precision == "auto" else {"precision": experiment.precision}
+    asked |= {} if experiment.engine == "shared" else {"engine": experiment.engine}
+    kwargs = experiment.chat_template_kwargs
+    return {**asked, "chat_template_kwargs": dict(kwargs)} if kwargs and fmt.chat else asked
 
 
 def prompt_format(task: Task, name: str, where: str) -> PromptFormat:

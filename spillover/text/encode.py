@@ -14,34 +14,27 @@ used.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
 from ..disk import file_sha256
 from ..errors import ModelError, PromptError
 from ..fingerprint import fingerprint
-from .prompt import ChatTemplate
+from .chat import ChatTemplate
 from .request import StopRule
+from .settings import NO_LIMIT, Ids, Settings, read_tokenizer
 from .words import may_begin_label
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-Ids = tuple[int, ...]
-
 BLANK_LINE = "\n\n"
-NO_LIMIT = 1 << 30  # the context of a model that states none
 BATCH_CHARACTERS = 4_000_000  # encoded at a time: an Encoding takes about 100 bytes a token
-# The date of today for chat templates: prompts, and with them keys, must not change overnight.
-TEMPLATE_DATE = datetime(2024, 7, 26)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def cut(text: str) -> str:
@@ -53,48 +46,90 @@ def cut(text: str) -> str:
 class Encoder:
     """A tokenizer with the settings in its model's files.
 
-    `identity` is a fingerprint of everything that decides the ids. `eos_id` ends training samples; each of `eos_ids`
+    `identity` is a fingerprint of everything that decides the ids, and where an answer ends. `eos_id` ends training
+    samples, and `turn_end` those of chat text: it is the token that the chat template writes there. Each of `eos_ids`
     ends generation. `max_context` is in tokens. `prefix` is what plain text begins with: the beginning-of-sequence id,
-    or nothing. `repeats` puts it even before a text that begins with it already.
+    or nothing. `repeats` puts it even before a text that begins with it already. `beyond` are the ids for which the
+    model has no embedding, whose number is `embeddings`.
     """
 
     tokenizer: Tokenizer = field(repr=False, compare=False)
     identity: str
     bos_id: int | None
     eos_id: int
+    turn_end: int
     eos_ids: frozenset[int]
     max_context: int
     prefix: Ids
     chat_template: ChatTemplate | None = field(repr=False, compare=False)
+    embeddings: int | None = None
+    beyond: frozenset[int] = field(default=frozenset(), repr=False)
     repeats: bool = False
 
     @classmethod
-    def load(cls, folder: Path) -> Encoder:
+    def load(cls, folder: Path, chat_template_kwargs: Mapping[str, Any] = NOTHING) -> Encoder:
         """The encoder of a model folder. Raises ModelError where tokenizer.json is missing or has no end token."""
         path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelError("no tokenizer.json", where=str(folder))
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise ModelError(f"cannot be read: {' '.join(str(error).split())}", where=str(path)) from None
-        settings = _Settings(folder, tokenizer)
-        bos_id, (eos_id, eos_ids) = settings.special_id("bos"), settings.end_ids()
-        prefix, template = settings.prefix(bos_id), settings.chat_template()
-        # A tokenizer.json may carry the truncation and padding of its last use.
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.post_processor = None
+        tokenizer = read_tokenizer(path)
+        settings = Settings(folder, tokenizer)
+        bos_id, ends = settings.special_id("bos"), settings.end_ids()
+        prefix, template = settings.prefix(bos_id), settings.chat_template(chat_template_kwargs)
+        turn_end = template.end_of_turn(tokenizer) if template else None
+        if turn_end is not None:
+            ends.append(turn_end)
+        if not ends:
+            raise ModelError("the tokenizer has no end-of-sequence token", where=str(folder))
+        turn_end = ends[0] if turn_end is None else turn_end
+        embeddings = settings.embeddings()
+        content = [file_sha256(path), bos_id, ends[0], turn_end, sorted(set(ends)), prefix]
         return cls(
-            tokenizer=tokenizer,
-            identity=fingerprint([file_sha256(path), bos_id, eos_id, sorted(eos_ids), prefix, template]),
+            tokenizer=_bare(tokenizer),
+            identity=fingerprint([*content, template and template.source]),
             bos_id=bos_id,
-            eos_id=eos_id,
-            eos_ids=eos_ids,
+            eos_id=ends[0],
+            turn_end=turn_end,
+            eos_ids=frozenset(ends),
             max_context=settings.max_context(),
             prefix=prefix,
-            chat_template=None if template is None else partial(_from_messages, template, settings.special_tokens),
+            chat_template=template,
+            embeddings=embeddings,
+            beyond=frozenset(one for one in tokenizer.get_vocab().values() if embeddings and one >= embeddings),
         )
+
+    def of_variant(self, folder: Path) -> Encoder:
+        """The encoder of a checkpoint or adapter of this model. What its folder lacks is the model's.
+
+        The model's end tokens end its answers too: trainers often save a tokenizer without generation_config.json.
+        """
+        path = folder / "tokenizer.json"
+        has_own = path.is_file()
+        tokenizer = read_tokenizer(path) if has_own else self.tokenizer
+        settings = Settings(folder, tokenizer)
+        template = settings.chat_template(NOTHING, beside=self.chat_template)
+        turn_end = template.end_of_turn(tokenizer) if template else None
+        ends = self.eos_ids.union(settings.end_ids(), [] if turn_end is None else [turn_end])
+        prefix = settings.prefix(settings.special_id("bos")) if has_own else self.prefix
+        content = [self.identity, file_sha256(path) if has_own else None, sorted(ends), prefix]
+        return replace(
+            self,
+            tokenizer=_bare(tokenizer),
+            identity=fingerprint(content),
+            eos_ids=ends,
+            max_context=min(self.max_context, settings.positions() or NO_LIMIT),
+            prefix=prefix,
+            chat_template=template or self.chat_template,
+        )
+
+    def end_of(self, chat: bool) -> int:
+        """The token behind the answer of a training sample."""
+        return self.turn_end if chat else self.eos_id
+
+    def refuse_beyond(self, ids: Iterable[int], where: str) -> None:
+        """Raises PromptError for an id without an embedding."""
+        if self.beyond and (found := self.beyond.intersection(ids)):
+            token = f"token {self.tokenizer.id_to_token(min(found))!r} has the id {min(found):,}"
+            what = f"{where}: {token}, and the model has embeddings for {self.embeddings:,} tokens"
+            raise PromptError(what, allowed="a tokenizer that fits vocab_size in config.json")
 
     @property
     def bos_text(self) -> str | None:
@@ -178,6 +213,14 @@ def _beginnings(encoder: Encoder, labels: tuple[str, ...]) -> Ids:
     return tuple(number for number in begins if number not in encoder.eos_ids and BLANK_LINE not in texts[number])
 
 
+def _bare(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer without what it does to whole texts. A tokenizer.json may carry the limits of its last use."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.post_processor = None
+    return tokenizer
+
+
 def _tokens_before(encoding: Encoding, character: int) -> int:
     """How many tokens end at or before `character`. Counted from the end, because the answer is short."""
     count = len(encoding)
@@ -207,121 +250,3 @@ def _split(rows: Sequence[tuple[Ids, int]], labels: Sequence[str]) -> tuple[Ids,
     if not shared:
         raise PromptError("nothing stands before the labels: the prompt is empty, or one token with the answer")
     return first[:shared], tuple(ids[shared:] for ids, _ in rows)
-
-
-# --- settings beside tokenizer.json ---------------------------------------------------------------
-
-
-class _Settings:
-    """The JSON files of a model folder about its tokenizer. A missing file is {}."""
-
-    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
-        self.folder, self.tokenizer = folder, tokenizer
-        model = _read_json(folder / "config.json")
-        self.model = {**model, **(model.get("text_config") or {})}  # of a multimodal model, the part for text
-        names = ("special_tokens_map.json", "tokenizer_config.json")
-        self.config = {key: value for name in names for key, value in _read_json(folder / name).items()}
-        # Special tokens by role ("bos_token"): a string or {"content": string}.
-        contents = {role: one.get("content") if isinstance(one, dict) else one for role, one in self.config.items()}
-        self.special_tokens = {
-            role: token for role, token in contents.items() if role.endswith("_token") and isinstance(token, str)
-        }
-
-    def special_id(self, role: str) -> int | None:
-        """The id of "bos" or "eos": the tokenizer's, else that in the model's configuration."""
-        if token := self.special_tokens.get(f"{role}_token"):
-            return self.tokenizer.token_to_id(token)
-        return next(iter(_as_list(self.model.get(f"{role}_token_id"))), None)
-
-    def end_ids(self) -> tuple[int, frozenset[int]]:
-        """The id that ends training samples (the tokenizer's), and all that end generation."""
-        listed = _as_list(_read_json(self.folder / "generation_config.json").get("eos_token_id"))
-        eos_id = self.special_id("eos")
-        ids = listed if eos_id is None else [eos_id, *listed]
-        if not ids:
-            raise ModelError("the tokenizer has no end-of-sequence token", where=str(self.folder))
-        return ids[0], frozenset(ids)
-
-    def prefix(self, bos_id: int | None) -> Ids:
-        """What the tokenizer puts before plain text.
-
-        As in transformers, a stated `add_bos_token` decides. Else the post-processor of tokenizer.json does, which is
-        tried on a word. Tokens that it appends (EOS, in encoders) are no part of a prompt.
-        """
-        stated = self.config.get("add_bos_token")
-        if stated is not None:
-            return (bos_id,) if stated and bos_id is not None else ()
-        probe = self.tokenizer.encode("a")
-        text = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
-        return tuple(probe.ids[: text[0]]) if text else ()
-
-    def max_context(self) -> int:
-        names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-        stated = [self.model.get(name) for name in names] + [self.config.get("model_max_length")]  # 1e30: unknown
-        return min(next((limit for limit in stated if isinstance(limit, int)), NO_LIMIT), NO_LIMIT)
-
-    def chat_template(self) -> str | None:
-        """The chat template's source: its own file, or a string or named list in tokenizer_config.json."""
-        path = self.folder / "chat_template.jinja"
-        if path.is_file():
-            return path.read_text("utf-8")
-        template = self.config.get("chat_template")
-        if isinstance(template, list):
-            template = {entry["name"]: entry["template"] for entry in template}.get("default")
-        return template if isinstance(template, str) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ModelError(f"not JSON: {error}", where=str(path)) from None
-    return value if isinstance(value, dict) else {}
-
-
-def _as_list(ids: Any) -> list[int]:
-    return [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int)]
-
-
-# --- chat templates -------------------------------------------------------------------------------
-
-
-def _from_messages(source: str, special_tokens: dict[str, str], messages: list[dict[str, str]]) -> str:
-    """Messages to text, up to where the assistant's answer begins."""
-    from jinja2 import TemplateError
-
-    try:
-        return _compile(source).render(
-            messages=messages, tools=None, documents=None, add_generation_prompt=True, **special_tokens
-        )
-    except TemplateError as error:  # a syntax error, or raised by the template: "no system role"
-        raise PromptError(f"the tokenizer's chat template refuses: {' '.join(str(error).split())}") from None
-
-
-@lru_cache(maxsize=8)
-def _compile(source: str) -> Template:
-    """A template in a sandbox, with the functions that transformers gives to chat templates."""
-    import jinja2
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """{% generation %} marks the assistant's text, for masks. Here only its content counts."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)  # jinja's own filter escapes for HTML
-    environment.globals |= {"raise_exception": raise_exception, "strftime_now": TEMPLATE_DATE.strftime}
-    return environment.from_string(source)

@@ -11,13 +11,11 @@ The demonstrations in it are joined to their answers by the same delimiter. No l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ..errors import DataError
+from ..errors import DataError, PromptError
+from .chat import ChatTemplate, Message, NoText
 from .task import Example, PromptFormat
-
-ChatTemplate = Callable[[list[dict[str, str]]], str]
-"""From messages to the text at the end of which the assistant's next answer begins."""
 
 
 def delimiter(fmt: PromptFormat, prompt: str) -> str:
@@ -47,27 +45,40 @@ def render(
     """Text up to the first character of the answer: demonstrations, query, delimiter.
 
     Raises DataError where the template names a field that the row lacks, or where `fmt` is a chat format and the
-    tokenizer has no chat template.
+    tokenizer has no chat template; PromptError where the chat template fails.
     """
-    if fmt.chat:
-        return _render_chat(fmt, demos, example, chat_template)
-    blocks = []
-    for row, answer in [*((demo, demo.target) for demo in demos), (example, "")]:
-        prompt = query(fmt, row)
-        blocks.append(prompt + delimiter(fmt, prompt) + answer)
-    return fmt.opening + fmt.demo_separator.join(blocks)
+    return render_all(fmt, demos, [example], chat_template)[0]
 
 
-def _render_chat(
-    fmt: PromptFormat, demos: Sequence[Example], example: Example, chat_template: ChatTemplate | None
-) -> str:
+def render_all(
+    fmt: PromptFormat,
+    demos: Sequence[Example],
+    examples: Sequence[Example],
+    chat_template: ChatTemplate | None = None,
+) -> list[str]:
+    """`render` for many rows with the same demonstrations. Errors name the row."""
+    if not fmt.chat:
+        before = "".join(_block(fmt, demo) + demo.target + fmt.demo_separator for demo in demos)
+        return [fmt.opening + before + _block(fmt, example) for example in examples]
     if chat_template is None:
         raise DataError(f"prompt format {fmt.name!r} needs a chat template, and this tokenizer has none")
-    # A system turn begins the conversation, and demonstrations follow it.
+    try:
+        return chat_template.texts([messages(fmt, demos, example) for example in examples])
+    except NoText as error:
+        raise PromptError(f"row {examples[error.number].doc_id}: {error.what}") from None
+
+
+def _block(fmt: PromptFormat, example: Example) -> str:
+    prompt = query(fmt, example)
+    return prompt + delimiter(fmt, prompt)
+
+
+def messages(fmt: PromptFormat, demos: Sequence[Example], example: Example) -> list[Message]:
+    """The messages before the answer. A system turn begins the conversation, and demonstrations follow it."""
     system = example.turns[:1] if example.turns and example.turns[0][0] == "system" else ()
     turns = list(system)
     for demo in demos:
         turns += [turn for turn in demo.turns if turn[0] != "system"]
         turns += [("user", query(fmt, demo)), ("assistant", demo.target)]
     turns += [*example.turns[len(system) :], ("user", query(fmt, example))]
-    return chat_template([{"role": role, "content": text} for role, text in turns])
+    return [{"role": role, "content": text} for role, text in turns]

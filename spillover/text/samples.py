@@ -1,8 +1,8 @@
 """Rows as training samples: token ids, and where the answer begins.
 
-A sample is rendered and encoded by the same code as a test prompt. Then the end-of-sequence token follows the answer.
-Loss is on the answer and this token only. Masks come from lengths, never from the pad id (SmolLM2 pads with its end
-token).
+A sample is rendered and encoded by the same code as a test prompt. Then the end token follows the answer: in chat text
+the one that the chat template writes there, else the tokenizer's. Loss is on the answer and this token only. Masks come
+from lengths, never from the pad id (SmolLM2 pads with its end token).
 
 A sample that exceeds `max_length`, or the model's context, loses demonstrations, the last one first, until it fits. So
 samples keep their common prefix, and an answer is never cut. A row that does not fit even without demonstrations is an
@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..experiment.protocol import SOUND, Protocol
 from .encode import Encoder
 from .joints import Joints
-from .prompt import render
+from .prompt import render, render_all
 from .task import Example, PromptFormat
 
 
@@ -95,11 +95,11 @@ def _whole(
     """Samples of any length, with their end token."""
     if not examples:
         return []
-    texts = [render(fmt, demos, example, encoder.chat_template) for example in examples]
+    texts = render_all(fmt, demos, examples, encoder.chat_template)
     head = len(texts[0]) - len(render(fmt, (), examples[0], encoder.chat_template))
     joints = Joints.under(protocol, encoder, fmt, head)
     rows = joints.samples(encoder, texts, [example.target for example in examples], chat=fmt.chat)
-    return [Sample((*ids, encoder.eos_id), start) for ids, start in rows]
+    return [Sample((*ids, encoder.end_of(fmt.chat)), start) for ids, start in rows]
 
 
 def _cut_on_the_right(whole: Sequence[Sample], room: int) -> Samples:

@@ -32,14 +32,17 @@ def predict(
     work: Sequence[tuple[Sheet, Question]],
     rounding: Rounding | None = None,
     progress: Callable[[], None] = lambda: None,
+    asked_by: Encoder | None = None,
 ) -> tuple[list[Prediction], dict[str, float]]:
     """Predictions for rows of one unit, in their order, and the thresholds below which rows were answered again.
 
-    `rounding` is that of the engine, if it rounds more than float32 does. `progress` is called for each answer.
+    `encoder` is the variant's own, which reads what it says. Every variant is asked with the ids that the base's makes,
+    which is `asked_by`. `rounding` is that of the engine, if it rounds more than float32 does. `progress` is called for
+    each answer.
     """
     sheets = {id(sheet): sheet for sheet, _ in work}
     rows = {key: [row for own, row in work if own is sheet] for key, sheet in sheets.items()}
-    made = {key: iter(requests_for(sheet, rows[key], encoder)) for key, sheet in sheets.items()}
+    made = {key: iter(requests_for(sheet, rows[key], asked_by or encoder)) for key, sheet in sheets.items()}
     requests = [next(made[id(sheet)]) for sheet, _ in work]
     # Sheets of one unit are of one task, so they all stop at a blank line or none does.
     stop = encoder.stop_rule() if all(sheet.stops for sheet, _ in work) else lambda ids: False

@@ -53,9 +53,7 @@ class Run:
         self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
         for job in plan.jobs:
             if isinstance(job, ExistingJob):
-                folder = self.existing_folder(job)
-                models.check_adapter(str(folder), str(self.model.folder))
-                self.encoder_of(job, folder)
+                models.check_adapter(str(self.existing_folder(job)), str(self.model.folder))
 
     def _settle_precision(self) -> Precision:
         """What `auto` means is settled once a folder, so that its scores stay comparable."""
@@ -103,22 +101,9 @@ class Run:
         """The folder of a checkpoint or adapter from elsewhere."""
         return models.resolve(job.path, self.plan.base, None, self.plan.experiment.trust).folder
 
-    def encoder_of(self, job: Job, folder: Path) -> Encoder:
-        """The encoder of a variant. An existing checkpoint may bring its own, such as one with another end token.
-
-        Raises ModelError if it turns prompts into other ids.
-        """
-        planned = self.plan.encoder
-        if not isinstance(job, ExistingJob) or not (folder / "tokenizer.json").exists():
-            return planned
-        own, texts = Encoder.load(folder), [sheet.questions[0].text for sheet in self.plan.sheets.values()]
-        if any(own.text_ids(text) != planned.text_ids(text) for text in texts):
-            raise ModelError(
-                "its tokenizer makes other tokens of the prompts than the base model's, so answers cannot be paired",
-                where=f"variants: {job.variant.name} ({folder})",
-                allowed="checkpoints of the model under `model`",
-            )
-        return own
+    def encoder_of(self, job: Job) -> Encoder:
+        """The encoder of a variant. An existing checkpoint may bring its own, such as one with another end token."""
+        return job.encoder if isinstance(job, ExistingJob) else self.plan.encoder
 
     def receipt(self, **own: object) -> Json:
         """A receipt: what it records itself, and what every receipt records of the machine."""

@@ -31,7 +31,7 @@ class Respondent:
         self.run, self.job, self.weights = run, job, weights
         variant, name = job.variant, job.variant.name
         run.reporter.doing(f"{name}: loading")
-        self.encoder = run.encoder_of(job, folder)
+        self.encoder = run.encoder_of(job)
         run.inspector.prepare(variant, weights, lambda: run.load(run.model.folder, run.plan.encoder)[0])
         self.engine, self.why_plain = run.load(folder, self.encoder)
         if self.why_plain:
@@ -62,8 +62,9 @@ class Respondent:
         for chunk in _chunks(list(wanted.values())):
             if not all(question.prompt_hash in answered for _, question in chunk):
                 before = self._work()
+                asked_by, share = run.plan.encoder, cost / len(wanted)
                 fresh, thresholds = predict(
-                    self.engine, self.encoder, chunk, rounding, lambda: run.reporter.worked(cost / len(wanted))
+                    self.engine, self.encoder, chunk, rounding, lambda: run.reporter.worked(share), asked_by
                 )
                 spent = {name: value - before[name] for name, value in self._work().items()}
                 works.append({**spent, "thresholds": thresholds})
@@ -111,7 +112,8 @@ class Respondent:
             variant=cell.variant,
             weights=self.weights,
             rules=RULES,
-            tokenizer=run.plan.encoder.identity,
+            tokenizer=self.encoder.identity,
+            end_tokens=sorted(self.encoder.eos_ids),
             engine="plain" if self.why_plain else run.plan.experiment.engine,
             why_plain=self.why_plain,
             **{name: value if name.startswith("seconds") else round(value) for name, value in work.items()},

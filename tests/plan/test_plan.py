@@ -165,6 +165,7 @@ def test_no_field_is_forgotten() -> None:
         "protocol": "through what each switch changes: tests/test_protocol.py",
         "engine": "below",
         "precision": "below",
+        "chat_template_kwargs": "below, and through the texts",
         "keep": "after the fact",
         "trust": "what may be loaded, not what it computes",
         "output_dir": "a path",

@@ -83,7 +83,7 @@ def test_every_label_of_the_study_can_be_scored(real: Encoder, task_name: str, p
 
 def test_chat_text_is_as_transformers_writes_it(real: Encoder) -> None:
     assert real.chat_template
-    text = real.chat_template([{"role": "user", "content": "Hi <b>"}])
+    text = real.chat_template.texts([[{"role": "user", "content": "Hi <b>"}]])[0]
     assert text == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"
@@ -318,18 +318,18 @@ def test_a_template_has_what_transformers_gives_it(tmp_path: Path, place: str) -
     template = Encoder.load(folder).chat_template
     assert template
     # The date stands still, so that the same experiment has the same prompts tomorrow.
-    text = template([{"role": "user", "content": "<é>"}])
+    text = template.texts([[{"role": "user", "content": "<é>"}]])[0]
     assert " ".join(text.split()) == '<s>[{"role": "user", "content": "<é>"}] 26 Jul 2024:'
     with pytest.raises(PromptError, match="no system role"):
-        template([{"role": "system", "content": "x"}])
+        template.texts([[{"role": "system", "content": "x"}]])
 
 
 def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path) -> None:
     folder = write(tmp_path, byte_level(), chat_template="{{ messages.__class__.__mro__ }}")
     template = Encoder.load(folder).chat_template
     assert template
-    with pytest.raises(PromptError, match="chat template refuses"):
-        template([{"role": "user", "content": "x"}])
+    with pytest.raises(PromptError, match="chat template fails: SecurityError"):
+        template.texts([[{"role": "user", "content": "x"}]])
 
 
 def test_no_template_is_none(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spillover.errors import DataError
+from spillover.text.chat import ChatTemplate
 from spillover.text.encode import Encoder
 from spillover.text.prompt import delimiter, render
 from spillover.text.task import FIVE, Example, PromptFormat
@@ -173,7 +174,8 @@ def test_earlier_turns_of_a_conversation() -> None:
     row = Example(
         1, {"input": "A bore."}, "negative", (("system", "Be brief."), ("user", "Hello"), ("assistant", "Yes?"))
     )
-    seen = render(CHAT, [demo], row, lambda messages: "|".join(f"{m['role']}: {m['content']}" for m in messages))
+    listed = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '|' if not loop.last }}{% endfor %}")
+    seen = render(CHAT, [demo], row, listed)
     assert seen.split("|") == [
         "system: Be brief.",
         "user: Hi",
