@@ -11,6 +11,7 @@ from spillover.data.reader import RowReader
 from spillover.data.tasks import named_task, own_task, template_fields, with_overrides
 from spillover.errors import DataError, ExperimentError, SpilloverError
 from spillover.experiment.suite import DatasetSpec, Source
+from spillover.text.chat import ChatTemplate
 from spillover.text.prompt import render
 from spillover.text.task import FIVE, Example, PromptFormat, Task
 
@@ -86,6 +87,9 @@ def test_prompt_and_completion_are_joined_verbatim() -> None:
     assert render(task.prompts["p1"], [], example) + example.target == "Q:A"
 
 
+LISTED = ChatTemplate("{{ messages | tojson }}")
+
+
 def test_conversations_get_a_plain_and_a_chat_format() -> None:
     for row in ({"messages": CHAT}, {"conversations": SHAREGPT}, {"prompt": CHAT[:-1], "completion": "4"}):
         task = own(row)
@@ -93,7 +97,7 @@ def test_conversations_get_a_plain_and_a_chat_format() -> None:
             "p1": PromptFormat("p1", "{prompt}"),
             "chat": PromptFormat("chat", "{prompt}", chat=True),
         }
-        assert json.loads(render(task.prompts["chat"], [], read(task, row), json.dumps)) == CHAT[:-1]
+        assert json.loads(render(task.prompts["chat"], [], read(task, row), LISTED)) == CHAT[:-1]
 
 
 def test_named_columns_with_a_template() -> None:
