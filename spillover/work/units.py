@@ -59,13 +59,14 @@ class Respondent:
             rounding.learn(self.known.values())
         wanted = {q.prompt_hash: (sheet, q) for q, sheet in _nested(todo) if q.prompt_hash not in self.known}
         answered, works = run.store.partial(partial)
+
+        def told() -> None:
+            run.reporter.worked(cost / len(wanted))
+
         for chunk in _chunks(list(wanted.values())):
             if not all(question.prompt_hash in answered for _, question in chunk):
                 before = self._work()
-                asked_by, share = run.plan.encoder, cost / len(wanted)
-                fresh, thresholds = predict(
-                    self.engine, self.encoder, chunk, rounding, lambda: run.reporter.worked(share), asked_by
-                )
+                fresh, thresholds = predict(self.engine, self.encoder, chunk, rounding, told, run.plan.encoder)
                 spent = {name: value - before[name] for name, value in self._work().items()}
                 works.append({**spent, "thresholds": thresholds})
                 run.store.append_partial(partial, fresh, works[-1])
