@@ -1,7 +1,7 @@
 """Turns raw rows into examples of a task: by the columns that the source names, or by their shape (`shapes.py`).
 
 A `RowReader` does the same for rows of every shape: values become text, answers are mapped to labels and checked, and
-rows that are left out are counted.
+rows that are left out are counted, as are labels in another spelling (`text.labels`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from functools import partial
 
 from ..errors import DataError, did_you_mean
 from ..experiment.suite import Source
+from ..text.labels import Labels, listed
 from ..text.task import Example, Task
 from .cells import as_text, cell, is_empty
 from .files import Row
 from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, column_names, from_whole_text, known_shape
 
+SPELLINGS = 5  # other spellings of labels that a note names
 ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
 
 
@@ -89,8 +91,13 @@ class RowReader:
     keep_unanswerable: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     unanswerable: Counter[str] = field(default_factory=Counter)
+    respelled: Counter[tuple[str, str]] = field(default_factory=Counter)
     unescaped: int = 0
     several_times: int = 0
+
+    def __post_init__(self) -> None:
+        self._labels, self._mapped = Labels(self.task.labels or ()), Labels(tuple(self.source.target_map))
+        self._dropped = Labels(self.source.drop_labels)
 
     @classmethod
     def of(cls, task: Task, source: Source, first: Row, where: str, keep: bool = False) -> RowReader:
@@ -109,14 +116,13 @@ class RowReader:
             return None
         raw = as_text(parts.target, parts.column, where)
         target = self._label(raw, where)
-        if raw in self.source.drop_labels or target in self.source.drop_labels:
+        if self._dropped.find(raw) is not None or self._dropped.find(target) is not None:
             if not self.keep_unanswerable:
                 self.left_out[f"with label {raw!r}"] += 1
                 return None
             self.unanswerable[f"with label {raw!r}"] += 1
-        elif self.task.labels is not None and target not in self.task.labels:
-            allowed = did_you_mean(target, self.task.labels)
-            raise DataError(f"label {target!r} is not one of the task's", where=where, allowed=allowed)
+        elif self.task.labels is not None:
+            target = self._as_label(target, where)
         after = self.source.answer_after
         self.several_times += after is not None and parts.fields["prompt"].count(after) > 1
         example = Example(doc_id, parts.fields, target, parts.turns, whole=self.source.loss == "all")
@@ -139,6 +145,11 @@ class RowReader:
             yield f"{_rows(n)} {reason} left out"
         for reason, n in self.unanswerable.items():
             yield f"{_rows(n)} {reason} kept: no answer is right"
+        if self.respelled:
+            spellings = [f"{listed([text])} as {listed([label])}" for text, label in [*self.respelled][:SPELLINGS]]
+            more = ", …" if len(self.respelled) > SPELLINGS else ""
+            read = f"{', '.join(spellings)}{more}"
+            yield f"{_rows(self.respelled.total())} with a label in another spelling, read as the label: {read}"
         if self.several_times:
             yield f"{_rows(self.several_times)} with {self.source.answer_after!r} more than once: cut at the last"
         if self.unescaped:
@@ -147,11 +158,22 @@ class RowReader:
     def _label(self, raw: str, where: str) -> str:
         threshold = self.source.target_above
         if threshold is None:
-            return self.source.target_map.get(raw, raw)
+            known = self._mapped.find(raw)
+            return raw if known is None else self.source.target_map[known]
         try:
             return threshold.then if float(raw) > threshold.above else threshold.otherwise
         except ValueError:
             raise DataError(f"the answer {raw!r} is not a number", where=where) from None
+
+    def _as_label(self, target: str, where: str) -> str:
+        """The label that a target is, in whatever spelling (`text.labels`). Raises DataError for one that is none."""
+        label = self._labels.find(target)
+        if label is None:
+            allowed = did_you_mean(target, self._labels.names)
+            raise DataError(f"label {listed([target])} is not one of the task's", where=where, allowed=allowed)
+        if label != target:
+            self.respelled[target, label] += 1
+        return label
 
     def _unescaped(self, example: Example) -> Example:
         fields = {name: text.replace(r"\n", "\n") for name, text in example.fields.items()}

@@ -64,7 +64,7 @@ def _answer_column(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> s
     """The column with a name for answers, else the one whose values are like labels, else the last text."""
     can = [column for column in columns if _can_be_answer(column, rows)]
     by_name = next((column for name in _ANSWERS for column in can if column.lower() == name), None)
-    labels = [column for column in can if are_labels([str(row.get(column)) for row in rows])]
+    labels = [column for column in can if are_labels([str(row.get(column)) for row in rows], len(rows))]
     texts = [column for column in can if _is_text(column, rows)]
     answer = by_name or next(reversed(labels or texts), None)
     if answer and any(column != answer and _can_be_asked(column, rows) for column in columns):
@@ -114,11 +114,11 @@ def _is_identifier(column: str, rows: Sequence[Row]) -> bool:
     return bool(named) and all(len(str(row.get(column)).split()) < 3 for row in rows)
 
 
-def are_labels(values: Sequence[str]) -> bool:
-    """Whether the values are few and short, and repeat."""
+def are_labels(values: Sequence[str], rows: int) -> bool:
+    """Whether the different values of so many rows are few and short, and repeat."""
     distinct = set(values)
     short = all(0 < len(value.strip()) <= LABEL_CHARACTERS and "\n" not in value.strip() for value in distinct)
-    return short and 2 <= len(distinct) <= MAX_LABELS and 3 * len(distinct) <= len(values)
+    return short and 2 <= len(distinct) <= MAX_LABELS and 3 * len(distinct) <= rows
 
 
 def _field(column: str) -> str:

@@ -28,6 +28,7 @@ from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError
 from ..experiment.suite import DatasetSpec, Source, load_suite
 from ..models import PYPI_SPEC
+from ..text.labels import Labels, form, listed
 from ..text.task import Example
 from .columns import are_labels, describe
 
@@ -38,6 +39,7 @@ TEMPLATED = (
 )
 LARGE = 2000  # a first experiment trains on so many rows at most
 SHOTS = 2
+LISTED = 5  # spellings of labels in a line
 CHARACTERS_A_TOKEN = 3.5  # slightly less than in English text, so that few answers are cut
 
 
@@ -98,7 +100,7 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     found = describe(first, rows)
     spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
-    targets = [example.target for examples in own.rows().values() for example in examples]
+    targets = {part: [example.target for example in examples] for part, examples in own.rows().items()}
     own = _with_answers(own, targets, may_be_labels=found.shape != OPTIONS)
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
 
@@ -123,25 +125,42 @@ def _name(path: Path) -> str:
     return f"my_{name}" if name in load_suite("builtin").datasets or name[0].isdigit() else name
 
 
-def _with_answers(own: _OwnData, targets: Sequence[str], may_be_labels: bool) -> _OwnData:
+def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_labels: bool) -> _OwnData:
     """The data set with its labels, or with a token limit for free text."""
-    source = own.source
-    if may_be_labels and are_labels(targets):
-        distinct = tuple(dict.fromkeys(targets))
+    source, answered = own.source, [target for found in targets.values() for target in found]
+    spelled = Labels(tuple(dict.fromkeys(answered)))  # the first spelling of each label counts
+    distinct = tuple(dict.fromkeys(spelled.by_form[form(target)] for target in spelled.names))
+    if may_be_labels and are_labels(distinct, len(answered)):
+        _refuse_strangers(own, {part: {form(target): target for target in found} for part, found in targets.items()})
         labels = tuple(label.strip() for label in distinct)
-        line = f"The answers are {len(labels)} labels ({', '.join(labels)}): a classification task."
-        spaces = {label[: len(label) - len(label.lstrip())] for label in distinct}
+        lines = [f"The answers are {len(labels)} labels ({', '.join(labels)}): a classification task."]
+        if others := [target for target in spelled.names if target not in distinct]:
+            n = sum(target not in distinct for target in answered)
+            read = ", ".join(f"{listed([text])} as {listed([spelled.by_form[form(text)]])}" for text in others[:LISTED])
+            lines.append(f"{n:,} answers are labels in another spelling, and are read so: {read}.")
+        spaces = {label[: len(label) - len(label.lstrip())] for label in spelled.names}
         answers: dict[str, object] = {"labels": distinct}
         if labels != distinct and len(set(labels)) == len(labels) and len(spaces) == 1:
             # " positive": the space becomes the delimiter and the label is the word alone. The text is the same.
-            answers = {"labels": labels, "answer_delimiter": spaces.pop()}
+            answers = {"labels": labels, **({"answer_delimiter": space} if (space := spaces.pop()) else {})}
             source = source.model_copy(update={"target_map": dict(zip(distinct, labels, strict=True))})
     else:
-        longest = sorted(map(len, targets))[int(0.95 * (len(targets) - 1))]
+        longest = sorted(map(len, answered))[int(0.95 * (len(answered) - 1))]
         limit = min(256, max(10, 10 * -(-int(longest / CHARACTERS_A_TOKEN + 2) // 10)))
-        line = f"The answers are free text: up to {limit} tokens are generated."
+        lines = [f"The answers are free text: up to {limit} tokens are generated."]
         answers = {"max_new_tokens": limit}
-    return replace(own, spec=own.spec.model_copy(update=answers), source=source, lines=(*own.lines, line))
+    return replace(own, spec=own.spec.model_copy(update=answers), source=source, lines=(*own.lines, *lines))
+
+
+def _refuse_strangers(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises DataError where the training labels and the test labels, by form, have none in common."""
+    train, test = labels.get("train", {}), labels.get("test", {})
+    if train and test and not train.keys() & test.keys():
+        raise DataError(
+            f"training rows have the labels {listed(train.values())}, test rows {listed(test.values())}, and share none",
+            where=" and ".join(path.name for path in own.files.values()),
+            allowed="name them alike in the files, or write a YAML with target_map",
+        )
 
 
 # --- the YAML -------------------------------------------------------------------------------------

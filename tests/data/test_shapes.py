@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from prose import tells
 
 from spillover.data.reader import RowReader
 from spillover.data.tasks import named_task, own_task, template_fields, with_overrides
@@ -158,9 +160,31 @@ def test_labels_are_mapped_checked_and_dropped() -> None:
     assert [e and e.target for e in examples] == ["positive", None, "negative"]
     assert tuple(reader.notes()) == ("1 row with label '-1' left out",)
     assert (
-        message_of(read, FIVE["sentiment"], {"input": "x", "output": "Positive"})
-        == "t.jsonl:8: label 'Positive' is not one of the task's (did you mean 'positive'? allowed: positive, negative)"
+        message_of(read, FIVE["sentiment"], {"input": "x", "output": "positiv"})
+        == "t.jsonl:8: label 'positiv' is not one of the task's (did you mean 'positive'? allowed: positive, negative)"
     )
+
+
+def test_labels_in_another_spelling_are_read_as_the_label_and_counted() -> None:
+    given = source(fields={"input": "text"}, target="label", target_map={"0": "negative", "1": "positive"})
+    given = given.model_copy(update={"drop_labels": ("-1",)})
+    reader = RowReader.of(FIVE["sentiment"], given, {"text": "", "label": ""}, "t.jsonl:1")
+    values = [1.0, "1", -1.0, "0.0", "POSITIVE", "negative ", "negative"]
+    examples = [reader.example(i, {"text": "a", "label": value}, "") for i, value in enumerate(values)]
+    targets = ["positive", "positive", None, "negative", "positive", "negative", "negative"]
+    assert [example and example.target for example in examples] == targets
+    assert any(
+        tells(note, "2 rows", "'POSITIVE' as 'positive'", "'negative ' as 'negative'") for note in reader.notes()
+    )
+    assert [row and row.target for row in [reader.untouched(4, {"text": "a", "label": "POSITIVE"}, "")]] == ["POSITIVE"]
+
+
+@pytest.mark.parametrize("value", [True, "true", "True", "TRUE "])
+def test_a_truth_value_is_its_word(value: object) -> None:
+    task = replace(FIVE["sentiment"], labels=("True", "False"))
+    reader = RowReader.of(task, source(), {"input": "", "output": ""}, "t.jsonl:1")
+    example = reader.example(0, {"input": "a", "output": value}, "")
+    assert example is not None and example.target == "True"
 
 
 def test_a_number_becomes_a_label_by_its_threshold() -> None:

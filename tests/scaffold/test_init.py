@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prose import tells
 
 from spillover.checks.check import check
 from spillover.errors import DataError, ExperimentError
@@ -88,6 +89,50 @@ def test_a_label_after_a_space_becomes_the_word_and_the_text_stays(tmp_path: Pat
     assert sheet.task.labels == ("yes", "no")
     assert sheet.questions[0].text.endswith("Is 25 even?\nAnswer: no\n\nIs 0 even?\nAnswer: ")
     assert sheet.questions[0].example.target == "yes"
+
+
+def labelled(path: Path, labels: Sequence[object], n: int = 40) -> Path:
+    return jsonl(path, [{"text": f"In {path.stem}, {i} broke.", "label": labels[i % len(labels)]} for i in range(n)])
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (["1", "0"], ["1.0", "0.0"]),
+        ([1, 0], [1.0, 0.0]),
+        ([True, False], ["True", "False"]),
+        (["positive", "negative"], ["Positive ", "NEGATIVE"]),
+        (["é", "ö"], ["e\u0301", "o\u0308"]),
+    ],
+)
+def test_labels_that_are_written_otherwise_in_the_test_file_are_the_same(
+    tmp_path: Path, train: list[object], test: list[object]
+) -> None:
+    files = labelled(tmp_path / "train.jsonl", train), labelled(tmp_path / "test.jsonl", test, 30)
+    _, plan, lines = written(tmp_path / "x.yaml", *files)
+    assert lines[1].startswith("The answers are 2 labels (")
+    assert tells(lines[2], "30 answers", "another spelling")
+    (mine,) = [info for info in plan.grid.tests if info.name == "mine"]
+    assert mine.labels is not None and len(mine.labels) == 2
+    targets = {row.example.target for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.questions}
+    assert targets == set(mine.labels) == {row.target for row in plan.trainings[0].rows.examples}
+    found = check(plan, tmp_path)
+    assert any(tells(f.what, "30", "another spelling") for f in found.findings)
+    assert not any("no training row has" in f.what for f in found.findings)
+
+
+def test_files_whose_labels_have_nothing_in_common_are_refused_with_both(tmp_path: Path) -> None:
+    files = labelled(tmp_path / "a.jsonl", ["positive", "negative"]), labelled(tmp_path / "b.jsonl", ["1", "0"])
+    with pytest.raises(DataError) as caught:
+        write_experiment(tmp_path / "x.yaml", *files, None)
+    assert tells(str(caught.value), "'positive', 'negative'", "'1', '0'", "a.jsonl", "b.jsonl", "target_map")
+
+
+def test_a_space_behind_a_label_is_no_delimiter(tmp_path: Path) -> None:
+    text, plan, _ = written(tmp_path / "x.yaml", None, labelled(tmp_path / "t.jsonl", ["bug ", "praise "]))
+    assert "answer_delimiter" not in text
+    assert plan.sheets["t", "p1", 0, 0].questions[0].text.endswith("### Label: ")
+    assert plan.sheets["t", "p1", 0, 0].task.labels == ("bug", "praise")
 
 
 def test_training_rows_only(tmp_path: Path) -> None:
