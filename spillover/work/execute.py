@@ -7,6 +7,7 @@ A unit of work is one variant: its weights are found or trained, loaded once, an
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ..errors import SpilloverError, StoreBusy, StoreError, did_you_mean
 from ..plan.jobs import Job
 from ..plan.plan import Plan, make_plan
 from ..plan.questions import kept
+from ..store.folder import log
 from ..store.store import Store
 from .backend import Backend, Torch
 from .processes import Pool, Relay
@@ -129,6 +131,7 @@ def work(
 def work_for_parent(store: Store, name: str, backend: Backend | None = None) -> int:
     """`work`, in a process that a `Pool` started; returns the exit code."""
     relay: Any = Relay()
+    log.setLevel(logging.ERROR)  # what is broken in the folder has been said by the parent
     try:
         worked = work(store, name, relay, backend)
     except SpilloverError as error:

@@ -120,3 +120,44 @@ def test_a_folder_without_a_fast_tokenizer_says_how_to_get_one(tmp_path: Path) -
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"no tokenizer\.json .*save_pretrained"):
         models.tokenizer_folder("one", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("model.safetensors", "weights", "weighty"),
+        ("adapter_config.json", '{"lora_alpha": 16}', '{"lora_alpha": 32}'),
+        ("config.json", '{"rope_theta": 1e4}', '{"rope_theta": 1e5}'),
+        ("generation_config.json", '{"eos_token_id": 0}', '{"eos_token_id": [0, 2]}'),
+        ("tokenizer.json", "{}", "[]"),
+        ("tokenizer_config.json", "{}", "[]"),
+        ("chat_template.jinja", "a", "b"),
+        ("config.json", "{", "{{"),
+    ],
+)
+def test_whatever_makes_the_answers_is_in_the_hash_of_a_checkpoint(
+    tmp_path: Path, name: str, before: str, after: str
+) -> None:
+    (tmp_path / "model.safetensors").write_text("weights")
+    (tmp_path / name).write_text(before)
+    first = models.content_sha256(tmp_path)
+    (tmp_path / "receipt.json").write_text("is not hashed")
+    assert models.content_sha256(tmp_path) == first
+    (tmp_path / name).write_text(after)
+    assert models.content_sha256(tmp_path) != first
+    (tmp_path / name).unlink()
+    assert models.content_sha256(tmp_path) != first
+
+
+def test_versions_and_places_are_not_in_the_hash_of_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"hidden_size": 8, "transformers_version": "5.0"}')
+    first = models.content_sha256(tmp_path)
+    (tmp_path / "config.json").write_text('{"_name_or_path": "/a/place", "hidden_size": 8}')
+    assert models.content_sha256(tmp_path) == first
+
+
+def test_a_file_that_is_deleted_while_it_is_hashed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_text("weights")
+    monkeypatch.setattr(folders, "weight_files", lambda folder: [folder / "gone.safetensors"])
+    with pytest.raises(ModelError, match=r"gone\.safetensors was deleted"):
+        models.weights_sha256(tmp_path)

@@ -131,6 +131,21 @@ def test_a_file_is_made_once_for_the_same_answers(tmp_path: Path, monkeypatch: p
     assert len(list((tmp_path / "report.data").iterdir())) == 7  # that of the answers as they were is gone
 
 
+def test_a_file_that_is_broken_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page says of all answers is counted on the way and kept in the files: a wrong one is a wrong number."""
+    monkeypatch.setattr(examples, "EMBEDDED", 0)
+    grid = fakestore.make_grid(variants=fakestore.VARIANTS[:2], shots=(0,), prompts=("p1",), rows=6)
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    first = examples.write(results, tmp_path, tmp_path / "report.data")
+    right = {path.name: path.read_bytes() for path in (tmp_path / "report.data").iterdir()}
+    cut, changed = (lambda text: text[:-80]), (lambda text: text.replace(", 1]", ", 2]"))
+    for damaged in (cut, changed, lambda text: "", lambda text: "\n//"):
+        for path in (tmp_path / "report.data").iterdir():
+            path.write_text(damaged(path.read_text()))
+        assert examples.write(results, tmp_path, tmp_path / "report.data") == first
+        assert {path.name: path.read_bytes() for path in (tmp_path / "report.data").iterdir()} == right
+
+
 def test_scores_follow_the_protocol(tmp_path: Path) -> None:
     """Under `protocol: paper` the likeliest first token decides; the examples say what was scored."""
     grid = fakestore.make_grid(variants=fakestore.VARIANTS[:1], shots=(0,), prompts=("p1",), rows=6)
