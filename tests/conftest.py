@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from spillover import models
 from spillover.errors import ModelError
 
-pytest_plugins = ["outputs"]  # tests/support
+pytest_plugins = ["outputs", "commandline"]  # tests/support
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one device, in this process: tests of several name them
 for name in ("COLUMNS", "FORCE_COLOR", "SPILLOVER_DEVICE"):  # what a user may have set, and would be seen in output

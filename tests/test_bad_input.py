@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import Cli
 from fakes import Executed
 from prose import tells
 
@@ -19,8 +19,6 @@ from spillover import cli
 from spillover.store.store import Store
 from spillover.work import execute
 from spillover.work.backend import Torch
-
-Cli = Callable[..., tuple[int, str, str]]
 
 OWN = "model: {model}\ndatasets:\n  mine: {{train: train.jsonl, test: test.jsonl}}\n"
 
@@ -41,23 +39,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run a command through the entry point; a traceback fails the test by itself."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["spillover", *argv])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leaving:
-            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from ..data.load import load_test, load_train
 from ..data.shapes import OPTIONS, has_turns
 from ..data.sources import Places
 from ..data.tasks import dataset_task
-from ..errors import DataError, ExperimentError
+from ..errors import DataError, ExperimentError, visible
 from ..experiment.suite import DatasetSpec, Source, load_suite
 from ..models import PYPI_SPEC
 from ..text.labels import Labels, form, listed
@@ -53,6 +53,8 @@ def write_experiment(out: Path, train: Path | None, test: Path | None, model: st
     if train and test and train.resolve() == test.resolve():
         raise DataError("is given as training and as test rows", where=str(train), allowed="hold out some rows")
     files = {part: path for part, path in (("train", train), ("test", test)) if path}
+    if odd := next((str(path) for path in files.values() if visible(str(path)) != str(path)), None):
+        raise DataError("its name has control characters, which a YAML may not have", where=odd, allowed="another name")
     own, rows = _read(files) if files else (None, {})
     text = _yaml(own, rows, out, model_from(out.parent, model) if model else PYPI_SPEC)
     try:
@@ -121,7 +123,7 @@ def model_from(base: Path, model: str) -> str:
 def _name(path: Path) -> str:
     """A name for the data set: the file's name without the words for its part."""
     words = re.split(r"[^a-z0-9]+", stem(path).lower())
-    name = "_".join(word for word in words if word not in ("", "train", "training", "test")) or "mine"
+    name = "_".join(word for word in words if word not in ("", "train", "training", "test"))[:60] or "mine"
     return f"my_{name}" if name in load_suite("builtin").datasets or name[0].isdigit() else name
 
 

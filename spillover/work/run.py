@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from ..engine.port import Engine
 
 
+# What the system refuses, as torch and safetensors report it in errors of their own. It would refuse the others, too.
+REFUSED = ("No space left", "File too large", "Disk quota exceeded", "Read-only file system")
+
+
 class Run:
     """Work on a plan in this process. `failures` has a line for each variant or unit that failed."""
 
@@ -129,8 +133,9 @@ class Run:
         except (StoreError, BaseModelError):
             raise
         except Exception as error:
-            if "No space left" in str(error):  # as torch and safetensors report it, in errors of their own
-                raise StoreError(f"no space left on the disk while at {what}", where=str(self.store.folder)) from None
+            for words in REFUSED:
+                if words in str(error):
+                    raise StoreError(f"{words} while at {what}", where=str(self.store.folder)) from None
             first = str(error).splitlines()[0] if str(error) else ""
             why = first if isinstance(error, SpilloverError) else f"{type(error).__name__}: {first}"
             self.failed(what, why, traceback.format_exc())

@@ -163,6 +163,17 @@ def test_paths_start_from_the_yaml_s_folder(tmp_path: Path) -> None:
     assert len(plan.jobs) == 4
 
 
+def test_a_file_with_a_long_name_or_with_control_characters_in_it(tmp_path: Path) -> None:
+    """A name of 200 characters is one that other tables have to hold; a control character is in no YAML."""
+    long, odd = tmp_path / f"{'n' * 240}.jsonl", tmp_path / "a\x1b[31m.jsonl"
+    for path in (long, odd):
+        path.write_text("".join(json.dumps(row) + "\n" for row in SHAPES["prompt/completion"]))
+    write_experiment(tmp_path / "x.yaml", None, long, None)
+    assert make_plan(load_experiment(tmp_path / "x.yaml"), tmp_path).grid.tests
+    with pytest.raises(DataError, match=r"\\x1b.*control characters"):
+        write_experiment(tmp_path / "y.yaml", None, odd, None)
+
+
 def test_odd_columns_and_labels_survive_the_yaml(tmp_path: Path) -> None:
     path = tmp_path / "odd: #1.csv"
     with path.open("w", newline="") as handle:

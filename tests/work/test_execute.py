@@ -11,16 +11,30 @@ from fakes import Executed, Killed
 from plans import contents, plan_of
 from prose import tells
 
-from spillover.errors import StoreBusy
+from spillover.errors import StoreBusy, StoreError
 from spillover.store.store import Store
 from spillover.work import units
 from spillover.work.execute import execute
 from spillover.work.progress import Reporter
+from spillover.work.run import REFUSED
 
 
 @pytest.fixture(autouse=True)
 def _tokenizer(smollm2: Path) -> None:
     """Every plan here reads the real tokenizer."""
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_the_system_refuses_to_a_library_stops_the_run_in_one_line(tmp_path: Path, words: str) -> None:
+    """Such as safetensors under `ulimit -f`. A variant is not to blame, and the others would meet it, too."""
+
+    def load(*args: Any, **options: Any) -> Any:
+        raise RuntimeError(f"Error while serializing: I/O error: {words} (os error 27)")
+
+    backend = Executed().backend()
+    backend.load = load
+    with pytest.raises(StoreError, match=f"{words} while at base"):
+        execute(plan_of(), Store(tmp_path), backend=backend)
 
 
 def test_a_run_fills_every_cell_and_a_second_run_does_nothing(tmp_path: Path) -> None:
