@@ -44,7 +44,7 @@ def audit_sources(plan: Plan, data_dir: Path | None, progress: Progress = lambda
         known = max(planned, sum(len(one.rows) for one in lists))
         progress(done, max(done, (READ + MARKED + PAIRED + SEARCHED) * known))
 
-    for one in _source_rows(plan, Places(plan.base, data_dir)):
+    for one in _source_rows(plan, Places(plan.base, data_dir, plan.encoder.chat_template)):
         lists.append(one)
         step(READ * len(one.rows))
     return audit(lists, partial(_count_tokens, plan), step)

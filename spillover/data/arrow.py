@@ -41,7 +41,8 @@ def saved_files(folder: Path, name: str, split: str | None) -> tuple[Path, ...] 
     if (folder / SPLITS).is_file():
         splits = _listed(folder / SPLITS, "splits", f"{name}/{SPLITS}")
         if split is None and len(splits) > 1:
-            raise DataError("holds several splits", where=name, allowed=f"say which with split: {', '.join(splits)}")
+            allowed = f"say which with split: {', '.join(splits)}; or name the folder of one"
+            raise DataError("holds several splits", where=name, allowed=allowed)
         if split is not None and split not in splits:
             raise DataError(f"has no split {split!r}", where=name, allowed=did_you_mean(split, splits))
         chosen = split or splits[0]

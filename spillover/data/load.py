@@ -76,7 +76,7 @@ def load_untouched(
         if kept == size:
             break
         read = _read_one(name, part, source, None if size is None else size - kept, places)
-        reader = _reader(task, read.source, read.raw)
+        reader = _reader(task, read, places)
         for number, row in read.raw:
             if kept == size:
                 break
@@ -107,7 +107,7 @@ def _read(
             continue
         room = None if size is None else size - len(examples)
         read = _read_one(name, part, source, room, places)
-        reader = _reader(task, read.source, read.raw, keep_unanswerable)
+        reader = _reader(task, read, places, keep_unanswerable)
         kept = (reader.example(first + number, row, read.raw.where(number)) for number, row in read.raw)
         new = list(islice((example for example in kept if example is not None), room))
         if not new:
@@ -160,8 +160,8 @@ def _read_one(name: str, part: Part, source: Source, size: int | None, places: P
         raise SourceUnavailable(what, where=f"datasets.{name}.{part}") from None
 
 
-def _reader(task: Task, source: Source, raw: RawRows, keep_unanswerable: bool = False) -> RowReader:
-    return RowReader.of(task, source, raw.rows[0], raw.where(0), keep_unanswerable)
+def _reader(task: Task, read: Read, places: Places, keep_unanswerable: bool = False) -> RowReader:
+    return RowReader.of(task, read.source, read.raw.rows[0], read.raw.where(0), places.chat, keep_unanswerable)
 
 
 def _untouched(reader: RowReader, doc_id: int, row: Row, where: str) -> tuple[Example | None, bool]:

@@ -13,8 +13,10 @@ from functools import partial
 
 from ..errors import DataError, did_you_mean
 from ..experiment.suite import Source
+from ..text.chat import ChatTemplate
 from ..text.labels import Labels, listed
 from ..text.task import Example, Task
+from ..text.tools import written
 from .cells import as_text, cell, is_empty
 from .files import Row
 from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, column_names, from_whole_text, known_shape
@@ -80,7 +82,7 @@ class RowReader:
     """Turns the rows of one source into examples of one task. Counts what it leaves out and what it changes.
 
     `read_as` says how rows are read. `keep_unanswerable`: rows with one of the source's `drop_labels` stay, though no
-    answer to them is right.
+    answer to them is right. `chat`: the template that writes calls of tools.
     """
 
     task: Task
@@ -88,6 +90,7 @@ class RowReader:
     take_apart: TakeApart
     read_as: str = ""
     note: str = ""
+    chat: ChatTemplate | None = None
     keep_unanswerable: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     unanswerable: Counter[str] = field(default_factory=Counter)
@@ -100,9 +103,11 @@ class RowReader:
         self._dropped = Labels(self.source.drop_labels)
 
     @classmethod
-    def of(cls, task: Task, source: Source, first: Row, where: str, keep: bool = False) -> RowReader:
+    def of(
+        cls, task: Task, source: Source, first: Row, where: str, chat: ChatTemplate | None = None, keep: bool = False
+    ) -> RowReader:
         """A reader for rows like the first one. Raises DataError where they cannot be the task's."""
-        return cls(task, source, *_take_apart(task.fields, source, first, where), keep_unanswerable=keep)
+        return cls(task, source, *_take_apart(task.fields, source, first, where), chat, keep)
 
     def example(self, doc_id: int, row: Row, where: str) -> Example | None:
         """The row as an example, or None where the source says to leave it out."""
@@ -125,7 +130,7 @@ class RowReader:
             target = self._as_label(target, where)
         after = self.source.answer_after
         self.several_times += after is not None and parts.fields["prompt"].count(after) > 1
-        example = Example(doc_id, parts.fields, target, parts.turns, whole=self.source.loss == "all")
+        example = self._written(doc_id, parts, target, where)
         return self._unescaped(example) if self.source.unescape else example
 
     def untouched(self, doc_id: int, row: Row, where: str) -> Example | None:
@@ -134,8 +139,7 @@ class RowReader:
         parts = self.take_apart({**row, **missing}, where)
         if isinstance(parts, LeftOut):
             return None
-        target = self._label(as_text(parts.target, parts.column, where), where)
-        return Example(doc_id, parts.fields, target, parts.turns, whole=self.source.loss == "all")
+        return self._written(doc_id, parts, self._label(as_text(parts.target, parts.column, where), where), where)
 
     def notes(self) -> Iterator[str]:
         """How rows are read where a reader must know it, and what was left out or changed."""
@@ -154,6 +158,10 @@ class RowReader:
             yield f"{_rows(self.several_times)} with {self.source.answer_after!r} more than once: cut at the last"
         if self.unescaped:
             yield rf"{_rows(self.unescaped)} with a literal \n: made a line break"
+
+    def _written(self, doc_id: int, parts: Parts, target: str, where: str) -> Example:
+        example = Example(doc_id, parts.fields, target, parts.turns, self.source.loss == "all", parts.raw)
+        return written(example, self.chat, where) if parts.raw and self.chat else example
 
     def _label(self, raw: str, where: str) -> str:
         threshold = self.source.target_above

@@ -24,9 +24,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..text.tools import Conversation
 from .cells import as_text, cell, is_empty
 from .files import Row
-from .turns import Turns, answered, asked, system_of, turns
+from .turns import Turns, answered, as_turns, asked, messages, system_of, tools_of, turns
 
 PROMPT = ("prompt",)
 TEXT = "text"  # the column of rows that are one whole text
@@ -35,12 +36,13 @@ WHOLE_TEXT = 'answer_after: "### Response:" (the words before the answer), or lo
 
 
 class Parts(NamedTuple):
-    """The parts of one row. `target` is the answer as column `column` has it."""
+    """The parts of one row. `target` is the answer as column `column` has it. `raw`: of a row that calls tools."""
 
     fields: dict[str, str]
     target: Any
     column: str
     turns: tuple[tuple[str, str], ...] = ()
+    raw: str = ""
 
 
 class LeftOut(NamedTuple):
@@ -68,10 +70,14 @@ class Shape(NamedTuple):
 
 
 def _from_chat(column: str, row: Row, where: str) -> Parts:
-    spoken = system_of(row, where) + turns(cell(row, column, where), column, where)
-    before, answer = answered(spoken, column, where)
-    fields, earlier = asked(before, column, where)
-    return Parts(fields, answer, column, earlier)
+    before = [{"role": role, "content": text} for role, text in system_of(row, where)]
+    spoken, tools = [*before, *messages(cell(row, column, where), column, where)], tools_of(row, where)
+    before_answer, answer = answered(as_turns(spoken), column, where)
+    fields, earlier = asked(before_answer, column, where)
+    calls = spoken[-1] if "tool_calls" in spoken[-1] else None
+    plain = not tools and not calls and not any(m["role"] == "tool" or "tool_calls" in m for m in spoken)
+    raw = "" if plain else Conversation(spoken[:-1], tools, calls).to_json()
+    return Parts(fields, answer, column, earlier, raw)
 
 
 def _from_prompt_completion(row: Row, where: str) -> Parts:

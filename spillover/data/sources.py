@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from ..errors import ExperimentError, SourceUnavailable
 from ..experiment.suite import Source
+from ..text.chat import ChatTemplate
 from .files import Row, open_table
 from .hub import read_hub
 from .rows import Part
@@ -31,10 +32,14 @@ HUB_SEED = 0
 
 @dataclass(frozen=True)
 class Places:
-    """Where paths start: `base` is the folder of the YAML, `data_dir` the study's release, if there is one."""
+    """Where paths start: `base` is the folder of the YAML, `data_dir` the study's release, if there is one.
+
+    `chat` is the model's chat template, which writes the calls of tools in a row.
+    """
 
     base: Path = Path()
     data_dir: Path | None = None
+    chat: ChatTemplate | None = None
 
 
 @dataclass(frozen=True)

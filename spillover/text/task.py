@@ -21,7 +21,8 @@ class Example:
 
     `doc_id` is the row's number in its source (0-based), `fields` the task's inputs by name, `target` the reference
     answer, `turns` earlier (role, text) turns of a conversation. `whole`: the row is one text without a question, all
-    of which is learnt; its fields are empty, and the text is the target.
+    of which is learnt; its fields are empty, and the text is the target. `raw`: the conversation of a row that calls
+    tools, for the chat template (`text.tools`).
     """
 
     doc_id: int
@@ -29,6 +30,7 @@ class Example:
     target: str
     turns: tuple[tuple[str, str], ...] = ()
     whole: bool = False
+    raw: str = ""
 
     @property
     def parts(self) -> list[str]:
