@@ -19,7 +19,7 @@ from ..text.task import Example, Task
 from .files import Row
 from .reader import RowReader
 from .rows import Part, TestSet, TrainSet
-from .sources import Places, RawRows, Read, read_source, sources_of
+from .sources import Places, Read, read_source, sources_of
 
 
 class _Found(NamedTuple):

@@ -335,6 +335,12 @@ def has_turns(shape: Shape | None, first: Row) -> bool:
     return shape is not None and any(isinstance(first.get(column), (list, dict)) for column in spoken)
 
 
+def calls_tools(shape: Shape, first: Row, where: str) -> bool:
+    """Whether the first row is a conversation that only a chat template can write."""
+    parts = shape.take_apart(first, where)
+    return isinstance(parts, Parts) and bool(parts.raw)
+
+
 def is_verbatim(shape: Shape | None, first: Row) -> bool:
     """Whether prompt and answer are joined as they are: their author decided where spaces stand."""
     return shape is None or (shape.name in ("prompt/completion", "KTO", "preference") and not has_turns(shape, first))

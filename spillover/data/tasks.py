@@ -25,6 +25,7 @@ from .shapes import (
     TEXT,
     WHOLE_TEXT,
     Shape,
+    calls_tools,
     column_names,
     has_turns,
     is_verbatim,
@@ -166,6 +167,8 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
         prompts = {"p1": PromptFormat("p1", "{prompt}", _own_delimiter(spec, shape, first))}
     if has_turns(shape, first) and "chat" not in prompts:
         prompts["chat"] = PromptFormat("chat", "{prompt}", chat=True)
+    if shape and calls_tools(shape, first, where):  # no other format can write them
+        prompts = {"chat": prompts["chat"]}
     labels = _labels(name, spec)
     task = Task(
         name=name,

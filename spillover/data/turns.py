@@ -37,7 +37,10 @@ def turns(value: Any, column: str, where: str) -> Turns:
 
 def as_turns(spoken: Sequence[Message]) -> Turns:
     """Messages as (role, text). A call without words is its JSON."""
-    return [(m["role"], m["content"] if m["content"] or "tool_calls" not in m else _as_json(m["tool_calls"])) for m in spoken]
+    return [
+        (m["role"], m["content"] if m["content"] or "tool_calls" not in m else _as_json(m["tool_calls"]))
+        for m in spoken
+    ]
 
 
 def messages(value: Any, column: str, where: str) -> list[Message]:
@@ -87,7 +90,7 @@ def _message(message: Any, column: str, where: str) -> Message:
 
 
 def _call(call: Any, column: str, where: str) -> dict[str, Any]:
-    """One call of a tool, as chat templates take it: its arguments are an object, also where the file has their JSON."""
+    """One call of a tool, as chat templates take it: its arguments are an object, which may stand there as JSON."""
     if isinstance(call, str):
         call = _from_json(call)
     function = (call.get("function") or call) if isinstance(call, dict) else {}

@@ -61,7 +61,6 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     `base` is the folder that the YAML's paths start from. Raises SpilloverError for anything that cannot be; data
     sources that cannot be had become warnings of the grid.
     """
-    catalogue = Catalogue(experiment, Places(base, data_dir))
     identity = models.identify(experiment.model, base, experiment.trust)
     if identity.get("kind") == "adapter":
         advice = "give its base model here, and the adapter under variants"
@@ -69,6 +68,7 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     kwargs = experiment.chat_template_kwargs
     encoder = Encoder.load(models.tokenizer_folder(experiment.model, base), kwargs)
     texts.refuse_unknown_kwargs(encoder, kwargs)
+    catalogue = Catalogue(experiment, Places(base, data_dir, encoder.chat_template))
     tests = [test for name in catalogue.test_names() if (test := catalogue.test(name)) is not None]
     prompts = experiment.test.prompts
     refuse_unknown_prompts(() if prompts == "default" else prompts, [test.task for test in tests])

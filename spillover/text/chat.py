@@ -30,7 +30,7 @@ from tokenizers import Tokenizer
 from ..errors import PromptError
 from . import renderer
 
-Message = dict[str, str]
+Message = dict[str, Any]  # role and content; of a call `tool_calls`, and the first message may carry `tools`
 Messages = Sequence[Message]
 
 AT_ONCE = 64  # conversations that are sent together: going to and fro between processes takes longer than rendering

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ..errors import DataError, PromptError
 from .chat import ChatTemplate, Message, NoText
 from .task import Example, PromptFormat
+from .tools import Conversation
 
 
 def delimiter(fmt: PromptFormat, prompt: str) -> str:
@@ -34,6 +35,9 @@ def query(fmt: PromptFormat, example: Example) -> str:
             f"prompt format {fmt.name!r} cannot be filled from row {example.doc_id}: {error!r}",
             allowed="fields: " + ", ".join(example.fields),
         ) from None
+    if example.raw and not fmt.chat:
+        what = f"row {example.doc_id} calls tools, which prompt format {fmt.name!r} cannot write"
+        raise DataError(what, allowed="the format chat: test.prompts: chat, and train.prompt: chat")
     if example.turns and not fmt.chat:
         return fmt.demo_separator.join([*(text for _, text in example.turns), text])
     return text
@@ -75,10 +79,16 @@ def _block(fmt: PromptFormat, example: Example) -> str:
 
 def messages(fmt: PromptFormat, demos: Sequence[Example], example: Example) -> list[Message]:
     """The messages before the answer. A system turn begins the conversation, and demonstrations follow it."""
-    system = example.turns[:1] if example.turns and example.turns[0][0] == "system" else ()
-    turns = list(system)
+    before: list[Message] = []
     for demo in demos:
-        turns += [turn for turn in demo.turns if turn[0] != "system"]
-        turns += [("user", query(fmt, demo)), ("assistant", demo.target)]
-    turns += [*example.turns[len(system) :], ("user", query(fmt, example))]
-    return [{"role": role, "content": text} for role, text in turns]
+        before += [message for message in _asked(fmt, demo).messages if message["role"] != "system"]
+        before.append({"role": "assistant", "content": demo.target})
+    return _asked(fmt, example).asked(before)
+
+
+def _asked(fmt: PromptFormat, example: Example) -> Conversation:
+    """The row as messages."""
+    if example.raw:
+        return Conversation.of(example.raw)
+    turns = [*example.turns, ("user", query(fmt, example))]
+    return Conversation([{"role": role, "content": text} for role, text in turns])

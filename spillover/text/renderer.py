@@ -78,7 +78,8 @@ def answers(task: dict[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
     if "conversations" not in task:
         yield _tried(variables, task["source"])
     for messages in task.get("conversations", ()):
-        values = {**task["values"], "messages": messages}
+        tools = messages[0].pop("tools", None) if messages else None
+        values = {**task["values"], "messages": messages, "tools": tools}
         signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles the signal, so it ends even a long step in C
         yield _tried(_text, task["source"], values)
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -25,8 +25,8 @@ class Conversation:
     """The messages before an answer, the tools that may be called, and the answer's message if it calls some."""
 
     messages: Sequence[Message]
-    tools: Sequence[Any]
-    answer: Message | None
+    tools: Sequence[Any] = ()
+    answer: Message | None = None
 
     @classmethod
     def of(cls, raw: str) -> Conversation:
@@ -39,8 +39,8 @@ class Conversation:
     def asked(self, before: Sequence[Message] = ()) -> list[Message]:
         """The messages with those of demonstrations, `before`, behind the system's. The first one has the tools."""
         system = [message for message in self.messages[:1] if message["role"] == "system"]
-        first, *rest = [*system, *before, *self.messages[len(system) :]]
-        return [{**first, "tools": self.tools} if self.tools else first, *rest]
+        asked = [*system, *before, *self.messages[len(system) :]]
+        return [{**asked[0], "tools": self.tools}, *asked[1:]] if self.tools else asked
 
 
 def written(example: Example, template: ChatTemplate, where: str) -> Example:

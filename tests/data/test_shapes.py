@@ -263,7 +263,8 @@ def test_a_row_that_fails_its_shape(row: dict[str, Any], message: str) -> None:
         (
             [{"role": "users", "content": "x"}],
             "unknown role 'users' in 'messages' (did you mean 'user'?"
-            " allowed: system, developer, user, human, assistant, gpt)",
+            " allowed: system, developer, user, human, assistant, gpt, function_call, tool, function, ipython,"
+            " observation)",
         ),
         ([CHAT[1], {"role": "assistant", "content": None}], f"column 'messages' has no value {NULL}"),
     ],
