@@ -236,7 +236,7 @@ def test_a_name_or_number_that_does_not_exist(
         ("", ("other.jsonl", "no rows")),
         ('{"prompt": "a", "completion": "b"}\n{"prompt": \n', ("other.jsonl:2", "JSON")),
         ('["a"]\n', ("other.jsonl:1", "object")),
-        ('{"question": "a", "reply": "b"}\n', ("other.jsonl:1", "no column")),
+        ('{"question": "a", "reply": "b"}\n', ("other.jsonl:1", "no known shape")),
         ('{"prompt": "a", "completion": null}\n', ("other.jsonl:1", "'completion'", "no value")),
         ('{"prompt": "a", "completion": "b"}\n\xff', ("other.jsonl:2", "UTF-8")),
     ],
