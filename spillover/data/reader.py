@@ -51,10 +51,11 @@ def _by_name(column_of: dict[str, str], fields: Sequence[str], source: Source, a
     return take_apart
 
 
-def _take_apart(fields: Sequence[str], source: Source, first: Row, where: str) -> tuple[TakeApart, str, str]:
+def _take_apart(task: Task, source: Source, first: Row, where: str) -> tuple[TakeApart, str, str]:
     """The function that takes rows like the first apart into fields; what rows are read as; what a reader must know."""
     if source.reads_whole_texts:
-        return _whole_texts(fields, source, where)
+        return _whole_texts(task, source, where)
+    fields = task.fields
     given = {*source.fields, *source.choose}
     if unknown := sorted(given - set(fields)):
         allowed = did_you_mean(unknown[0], fields)
@@ -68,11 +69,14 @@ def _take_apart(fields: Sequence[str], source: Source, first: Row, where: str) -
     return _by_name(column_of, fields, source, answer), f"the answer in {answer!r}", ""
 
 
-def _whole_texts(fields: Sequence[str], source: Source, where: str) -> tuple[TakeApart, str, str]:
+def _whole_texts(task: Task, source: Source, where: str) -> tuple[TakeApart, str, str]:
     after, column = source.answer_after, source.target or TEXT
-    if tuple(fields) != PROMPT:
-        what = f"rows that are one text have the one field 'prompt', the task has {column_names(fields)}"
+    if tuple(task.fields) != PROMPT:
+        what = f"rows that are one text have the one field 'prompt', the task has {column_names(task.fields)}"
         raise DataError(what, where=where, allowed="leave out task and template")
+    if task.is_classification and not after:
+        what = "a text that is learnt as a whole (loss: all) has no label"
+        raise DataError(what, where=where, allowed="labels in a data set of its own, with this one in in_domain")
     note = f"the answer is what follows {after!r}" if after else "trained on the whole text, prompt and answer alike"
     return partial(from_whole_text, column, after), f"a whole text in {column!r}", note
 
@@ -107,7 +111,7 @@ class RowReader:
         cls, task: Task, source: Source, first: Row, where: str, chat: ChatTemplate | None = None, keep: bool = False
     ) -> RowReader:
         """A reader for rows like the first one. Raises DataError where they cannot be the task's."""
-        return cls(task, source, *_take_apart(task.fields, source, first, where), chat, keep)
+        return cls(task, source, *_take_apart(task, source, first, where), chat, keep)
 
     def example(self, doc_id: int, row: Row, where: str) -> Example | None:
         """The row as an example, or None where the source says to leave it out."""

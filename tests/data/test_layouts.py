@@ -280,6 +280,27 @@ def test_a_text_that_is_learnt_as_a_whole(tmp_path: Path, smollm2: Path) -> None
     assert checked.clean["leaked"] == {"mine": {"mine": [0, 1]}}
 
 
+def test_a_whole_text_has_no_label(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "x => a"}\n{"text": "y => b"}\n')
+    (tmp_path / "x.yaml").write_text(
+        "model: m\ndatasets: {mine: {labels: [a, b], train: {file: t.jsonl, loss: all}, test: {file: t.jsonl,"
+        ' answer_after: "=> "}}}\n'
+    )
+    catalogue = Catalogue(load_experiment(tmp_path / "x.yaml"), Places(tmp_path))
+    with pytest.raises(DataError, match=r"has no label.*in_domain"):
+        catalogue.train("mine", None)
+
+
+def test_transcripts_of_preferences_are_cut_at_the_last_answer(tmp_path: Path) -> None:
+    chosen = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: 2+2?\n\nAssistant: 4"
+    (tmp_path / "t.jsonl").write_text(json.dumps({"chosen": chosen, "rejected": "bad"}) + "\n")
+    (tmp_path / "x.yaml").write_text(
+        r'{model: m, datasets: {mine: {test: {file: t.jsonl, target: chosen, answer_after: "\n\nAssistant:"}}}}'
+    )
+    test = Catalogue(load_experiment(tmp_path / "x.yaml"), Places(tmp_path)).test("mine")
+    assert test is not None and test.examples[0].target == " 4" and test.examples[0].fields["prompt"] == chosen[:-2]
+
+
 @pytest.mark.parametrize("part", ["test", "demos"])
 def test_a_whole_text_has_no_question_to_be_tested_on(tmp_path: Path, part: str) -> None:
     (tmp_path / "x.yaml").write_text(f"model: m\ndatasets: {{mine: {{{part}: {{file: t.jsonl, loss: all}}}}}}\n")
