@@ -167,10 +167,13 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_JSON = json.JSONDecoder(object_pairs_hook=_pairs)
+
+
 def _json(text: str, where: Callable[[int | None], str]) -> Any:
     """The value of a JSON text. Raises DataError with `where` of the wrong line, or of None if that is unknown."""
     try:
-        return json.loads(text, object_pairs_hook=_pairs)
+        return _JSON.decode(text)
     except json.JSONDecodeError as error:
         # "Extra data" after a whole object is what one object a line looks like.
         hint = "one object a line is JSONL: name it .jsonl" if error.msg == "Extra data" and "\n" in text else None

@@ -23,6 +23,7 @@ _SPEAKERS = {
     "tool": ("tool", "function", "ipython", "observation"),
 }
 _ROLES = {speaker: role for role, speakers in _SPEAKERS.items() for speaker in speakers}
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _CALLS = ("tool_calls", "function_call")
 
 
@@ -67,6 +68,9 @@ def _message(message: Any, column: str, where: str) -> Message:
     speaker, words = ("from", "value") if isinstance(message, dict) and "from" in message else ("role", "content")
     if not isinstance(message, dict) or speaker not in message:
         raise DataError(f"a message in {column!r} must have role and content, or from and value", where=where)
+    if thought := next((key for key in _THOUGHTS if message.get(key)), None):
+        allowed = "leave it out, or put it into content as the model writes it"
+        raise DataError(f"a message in {column!r} has {thought!r}, which is not read", where=where, allowed=allowed)
     calls = next((message[key] for key in _CALLS if message.get(key)), None)
     role = _ROLES.get(str(message[speaker]))
     if role is None:

@@ -200,6 +200,10 @@ REFUSED: dict[str, tuple[Row, tuple[str, ...]]] = {
         {"messages": [{"role": "user", "content": [{"type": "image"}]}, *talk(0, "A")[1:]]},
         ("'image'", "text"),
     ),
+    "reasoning": (
+        {"messages": [*talk(0, "A")[:1], {"role": "assistant", "content": "x", "reasoning_content": "y"}]},
+        ("'reasoning_content'", "not read"),
+    ),
     "system only": ({"messages": said(("system", "x"))}, ("assistant",)),
     "last is the user's": ({"messages": [*talk(0, "A"), *said(("user", "x"))]}, ("last", "assistant")),
     "no option": ({"question": "x", "choices": ["a", "b"], "answer": 7}, ("'7'", "none of the 2 options")),
