@@ -94,8 +94,8 @@ class Joint:
 
 @dataclass(frozen=True)
 class Cut:
-    """Reference answers of a test set that cannot be generated: longer than `limit` tokens, or with a blank line,
-    which ends generation. Rows by doc_id.
+    """Reference answers of a test set that cannot be generated: longer than `limit` tokens, with a blank line, which
+    ends generation, or with special tokens, which are left out of generated answers. Rows by doc_id.
     """
 
     test: str
@@ -103,6 +103,7 @@ class Cut:
     limit: int
     too_long: tuple[int, ...]
     blank_line: tuple[int, ...]
+    special: tuple[int, ...]
 
     def findings(self) -> Iterator[Finding]:
         if n := len(self.too_long):
@@ -110,6 +111,9 @@ class Cut:
             yield Finding("warning" if n > CUT_SHARE * self.of else "note", what, self.test)
         if n := len(self.blank_line):
             what = f"{n:,} of {self.of:,} reference answers hold a blank line, at which a generated answer ends"
+            yield Finding("warning", what, self.test)
+        if n := len(self.special):
+            what = f"{n:,} of {self.of:,} reference answers hold special tokens, which generated answers never show"
             yield Finding("warning", what, self.test)
 
 
@@ -313,6 +317,8 @@ def _joint(
 
 
 def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
+    added = encoder.tokenizer.get_added_tokens_decoder().values()
+    special = [token.content for token in added if token.special and token.content.strip()]
     examples = [row.example for row in sheet.questions]
     lengths = zip(examples, answer_tokens(encoder, [example.target for example in examples]), strict=True)
     return Cut(
@@ -321,6 +327,7 @@ def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
         limit=sheet.max_new_tokens,
         too_long=tuple(example.doc_id for example, tokens in lengths if tokens > sheet.max_new_tokens),
         blank_line=tuple(example.doc_id for example in examples if BLANK_LINE in example.target.strip()),
+        special=tuple(example.doc_id for example in examples if any(one in example.target for one in special)),
     )
 
 

@@ -294,10 +294,13 @@ def test_answers_that_are_cut_are_named(tmp_path: Path) -> None:
     rows = [{"prompt": f"Tell me of {topic}:", "completion": " a short one"} for topic in TOPICS]
     rows[1]["completion"] = " a" * 30
     rows[3]["completion"] = " one\n\n two"
+    rows[4]["completion"] = " one<|im_end|>"
     mine = {"test": write(tmp_path / "test.jsonl", rows), "max_new_tokens": 20}
-    (asked,) = check(plan_of(tmp_path, mine, shots=[0]), tmp_path).preflight.prompts
-    (cut,) = asked.cut
+    checked = check(plan_of(tmp_path, mine, shots=[0]), tmp_path)
+    (cut,) = checked.preflight.prompts[0].cut
     assert (cut.test, cut.of, cut.limit, cut.too_long, cut.blank_line) == ("mine", 10, 20, (1,), (3,))
+    assert cut.special == (4,)
+    said(checked.findings, ("1 of 10", "special tokens"), "warning", "mine")
 
 
 def test_protocols_that_begin_and_cut_texts_otherwise_are_told(tmp_path: Path) -> None:
