@@ -133,8 +133,8 @@ def test_any_other_name_has_a_file_of_its_own_on_every_system() -> None:
 
 def test_an_error_of_a_variant_with_any_name_is_kept(tmp_path: Path) -> None:
     for name in (ODD, UP, LONG, "x" * 1000):
-        path = Store(tmp_path).write_error(name, "text")
-        assert path.parent == tmp_path / "errors" and path.read_text() == "text"
+        path = Store(tmp_path).write_error(name, "a\n\x1b[31mtext")
+        assert path.parent == tmp_path / "errors" and path.read_text() == "a\n\\x1b[31mtext"
 
 
 def test_a_file_name_as_long_as_the_system_allows_can_be_written(tmp_path: Path) -> None:

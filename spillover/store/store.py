@@ -239,7 +239,7 @@ class Store(Cells, Variants):
 
     def write_error(self, what: str, text: str) -> Path:
         """Keep a traceback under the name of what failed; returns the file."""
-        return self._write(f"errors/{file_name(what)}.txt", text)
+        return self._write(f"errors/{file_name(what)}.txt", visible(text, keep="\n\t"))
 
     def note_failure(self, key: str, has_failed: bool) -> None:
         """Remember whether the last work on a variant failed, so that `work --next` takes the others first."""

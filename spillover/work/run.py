@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .. import models
 from ..checks.check import disk
 from ..checks.prompts import longest_prompts
-from ..errors import BaseModelError, ModelError, SpilloverError, StoreError
+from ..errors import BaseModelError, ModelError, SpilloverError, StoreError, shortened, visible
 from ..plan.jobs import ExistingJob, Job
 from ..plan.plan import Plan
 from ..store.store import Json, Store
@@ -143,7 +143,7 @@ class Run:
     def failed(self, what: str, why: str, text: str | None = None) -> None:
         """Record that something failed; `text` says all that is known of it."""
         path = self.store.write_error(what, text or why)
-        self.add_failure(f"{what} failed: {why} (all of it in {path})")
+        self.add_failure(f"{what} failed: {shortened(visible(why), 300)} (all of it in {path})")
 
     def add_failure(self, line: str) -> None:
         """Add a line whose details are stored already."""

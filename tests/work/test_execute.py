@@ -296,3 +296,17 @@ def test_a_unit_that_fails_leaves_its_error_and_the_others_go_on(tmp_path: Path)
     assert execute(plan_of(), Store(tmp_path), backend=Executed().backend()) == ()
     assert not (tmp_path / "errors").exists()
     assert len(contents(tmp_path)) == len(plan_of().grid.cells)
+
+
+def test_a_failure_is_a_short_line_whatever_its_error_holds(tmp_path: Path) -> None:
+    """All of it is in the folder."""
+
+    def load(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("\x1b[31mred " + "x" * 10_000)
+
+    backend = Executed().backend()
+    backend.load = load
+    failures = execute(plan_of(), Store(tmp_path), backend=backend)
+    assert failures and all(len(line) < 700 and r"\x1b[31mred" in line and "\x1b" not in line for line in failures)
+    kept = "".join(path.read_text() for path in (tmp_path / "errors").glob("*.txt"))
+    assert "x" * 10_000 in kept and "\x1b" not in kept
