@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from .store.store import Store
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
-# larger than `ulimit -f`, a broken disk, a name that is too long.
+# larger than `ulimit -f`, a broken disk, a name that is too long, a file where a folder has to be.
 REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-REFUSALS |= {errno.ENAMETOOLONG}
+REFUSALS |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
 
 Usage: Any = typer.BadParameter.__mro__[2]  # click's exception for a wrong command line, which typer does not export
 

@@ -467,6 +467,12 @@ def test_the_output_folder_is_a_file(place: Path, refused: Any, output: str) -> 
         assert tells(line, "out", "is a file")
 
 
+@pytest.mark.parametrize("output", ["out", "out/deeper"])
+def test_the_folder_of_the_demo_is_a_file(place: Path, refused: Any, output: str) -> None:
+    (place / "out").write_text("")
+    assert tells(refused("demo", "-o", output), output)
+
+
 def test_a_second_run_on_one_folder_is_told_and_leaves(place: Path, call: Cli, fake: Executed, smollm2: Path) -> None:
     first = Store(place / "out")
     first.create()

@@ -50,7 +50,7 @@ class _Composer(Composer):
         if isinstance(node, ScalarNode):
             size = 1 + len(node.value)
             if control := UNREADABLE.search(node.value):
-                raise ComposerError(None, None, f"control character {visible(control[0])}", event.start_mark)
+                raise ComposerError(None, None, f"the character {visible(control[0])} is not allowed", event.start_mark)
         elif event.start_mark is not node.start_mark:  # an alias
             if id(node) not in self.sizes:
                 raise ComposerError(None, None, f"{event.anchor!r} contains itself", event.start_mark)
@@ -114,7 +114,7 @@ def read(text: str, where: str, *, lines: bool = True) -> Any:
         raise ExperimentError(f"{len(text):,} characters", where=where, allowed=f"at most {MOST:,}")
     if control := UNREADABLE.search(text):
         place = f"{where}:{text.count(chr(10), 0, control.start()) + 1}" if lines else where
-        raise ExperimentError(f"not valid YAML: control character {visible(control[0])}", where=place)
+        raise ExperimentError(f"not valid YAML: the character {visible(control[0])} is not allowed", where=place)
     try:
         return _reader().load(text)
     except (YAMLError, ValueError, LookupError, RecursionError) as error:  # not every wrong value is a YAMLError
