@@ -270,6 +270,20 @@ def _as_mapping(places: Ints) -> dict[int, int]:
     return dict(zip(rows.tolist(), places[rows].tolist(), strict=True))
 
 
+def alike(one: RowSet, targets: bool) -> Iterator[Sequence[int]]:
+    """Groups of rows that have a text in common: the same, nearly the same, sharing a field; or with `targets` a long
+    answer.
+    """
+    kinds: tuple[Kind, ...] = ("duplicate", "shared_field", "shared_target")
+    for kind in kinds if targets else kinds[:2]:
+        yield from one.keys(kind, "words").repeated()
+    _, times = one.different()
+    kept = np.flatnonzero(times)
+    texts, lists = _only(one.marks.coded, kept), np.zeros(len(kept), np.int64)
+    for left, right, _ in near_pairs(texts, lists, np.ones((1, 1), bool), times[kept]):
+        yield from zip(kept[left].tolist(), kept[right].tolist(), strict=True)
+
+
 def met_rows(one: RowSet, other: RowSet, kind: Kind, how: str) -> dict[int, int]:
     """The rows of `one` that share a text with a row of `other`, and the first such row.
 

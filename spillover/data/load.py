@@ -8,14 +8,16 @@ for the next. Where the sources hold fewer rows, all of them are taken, and a no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
 from ..errors import DataError, SourceUnavailable
 from ..experiment.suite import DatasetSpec, Source
+from ..fingerprint import fingerprint
 from ..text.task import Example, Task
+from .cells import as_text, cell
 from .files import Row
 from .reader import RowReader
 from .rows import Part, TestSet, TrainSet
@@ -35,7 +37,7 @@ def load_train(name: str, spec: DatasetSpec, task: Task, size: int | None, place
 
     Raises DataError; that is SourceUnavailable where no source is available.
     """
-    found, passed_over = _read(name, "train", spec.train, task, size, places)
+    found, passed_over = _read(name, "train", spec, task, size, places)
     short = size is not None and len(found.examples) < size
     lacking = (f"{len(found.examples)} rows, {size} were asked for",) if short else ()
     return TrainSet(name, task, size, *found, (*lacking, *passed_over))
@@ -46,12 +48,12 @@ def load_test(name: str, spec: DatasetSpec, task: Task, places: Places, keep_una
 
     `keep_unanswerable` keeps the rows whose answer is one of `drop_labels`: no answer to them is right.
     """
-    found, lacking = _read(name, "test", spec.test, task, None, places, keep_unanswerable)
+    found, lacking = _read(name, "test", spec, task, None, places, keep_unanswerable)
     test = TestSet(name, task, spec.title or name, found.examples, (), found.source, found.notes, lacking)
     if not spec.demos:
         return test
     try:
-        demos, _ = _read(name, "demos", spec.demos, task, None, places)
+        demos, _ = _read(name, "demos", spec, task, None, places)
     except SourceUnavailable as error:
         return replace(test, lacking=(*lacking, f"no list of demonstrations of its own: {error.what}"))
     notes = (*found.notes, *(f"demonstrations: {note}" for note in demos.notes))
@@ -60,7 +62,7 @@ def load_test(name: str, spec: DatasetSpec, task: Task, places: Places, keep_una
 
 def load_demos(name: str, spec: DatasetSpec, task: Task, places: Places) -> tuple[Example, ...]:
     """The set's own list of demonstrations, empty where none is given. Raises as `load_train` does."""
-    return _read(name, "demos", spec.demos, task, None, places)[0].examples if spec.demos else ()
+    return _read(name, "demos", spec, task, None, places)[0].examples if spec.demos else ()
 
 
 def load_untouched(
@@ -72,6 +74,7 @@ def load_untouched(
     """
     found: list[Example] = []
     kept = first = 0
+    belongs = _belonging(name, part, spec, task, places)
     for source in getattr(spec, part):
         if kept == size:
             break
@@ -80,6 +83,8 @@ def load_untouched(
         for number, row in read.raw:
             if kept == size:
                 break
+            if not belongs(first + number):
+                continue
             example, fits = _untouched(reader, first + number, row, read.raw.where(number))
             kept += fits
             found += [example] if example else []
@@ -90,7 +95,7 @@ def load_untouched(
 def _read(
     name: str,
     part: Part,
-    sources: Sequence[Source],
+    spec: DatasetSpec,
     task: Task,
     size: int | None,
     places: Places,
@@ -101,23 +106,86 @@ def _read(
     passed_over: list[str] = []
     used: list[_Used] = []
     first = 0
-    for source in sources_of(name, part, sources):
+    belongs = _belonging(name, part, spec, task, places)
+    for source in sources_of(name, part, getattr(spec, part)):
         if len(examples) == size:
             passed_over.append(f"no row of {source} is among the {size}, which come from the sources before it")
             continue
         room = None if size is None else size - len(examples)
         read = _read_one(name, part, source, room, places)
         reader = _reader(task, read, places, keep_unanswerable)
-        kept = (reader.example(first + number, row, read.raw.where(number)) for number, row in read.raw)
+        own = ((first + number, row, read.raw.where(number)) for number, row in read.raw if belongs(first + number))
+        kept = (reader.example(*one) for one in own)
         new = list(islice((example for example in kept if example is not None), room))
-        if not new:
+        if not new and not spec.hold_out:
             raise DataError("no rows are left: " + "; ".join(reader.notes()), where=read.raw.label)
         examples += new
         used.append(_Used(read.raw.label, first, len(read.raw.rows), reader))
         passed_over += read.passed_over
         first += len(read.raw.rows)
     label = " + ".join(one.label for one in used[:MOST]) + (f" and {len(used) - MOST} more" if len(used) > MOST else "")
-    return _Found(tuple(examples), label, tuple(_notes(used))), tuple(passed_over)
+    notes = (*_notes(used), *_notes_on_held_out(name, part, spec, task, places))
+    return _Found(tuple(examples), label, notes), tuple(passed_over)
+
+
+# --- rows that are held out -----------------------------------------------------------------------
+
+
+def _belonging(name: str, part: Part, spec: DatasetSpec, task: Task, places: Places) -> Callable[[int], bool]:
+    """Whether the row of this number belongs to a part of the data set, or is held out of it."""
+    if spec.hold_out is None or part == "demos":
+        return lambda number: True
+    held = _held(name, spec, task, places)
+    return lambda number: (number in held) == (part == "test")
+
+
+_splits: dict[str, tuple[list[Sequence[Row]], frozenset[int]]] = {}
+SPLITS = 8  # so many data sets are kept split
+
+
+def _held(name: str, spec: DatasetSpec, task: Task, places: Places) -> frozenset[int]:
+    """The numbers of the rows that are held out. Rows that have not changed since are split once."""
+    from .held_out import held_out  # loads numpy
+
+    assert spec.hold_out is not None
+    reads = [_read_one(name, "train", source, None, places) for source in spec.train]
+    rows = [read.raw.rows for read in reads]
+    asked = spec.hold_out.model_dump(), [source.model_dump(mode="json") for source in spec.train]
+    # The rows are kept with the split, so that no other rows can have their ids.
+    key = fingerprint([name, asked, task.fields, task.labels, places.chat is None, [id(one) for one in rows]])
+    if key not in _splits:
+        while len(_splits) >= SPLITS:
+            del _splits[next(iter(_splits))]
+        _splits[key] = (
+            rows,
+            held_out(name, list(_candidates(reads, spec.hold_out.by, task, places)), spec.hold_out, task),
+        )
+    return _splits[key][1]
+
+
+def _candidates(
+    reads: Sequence[Read], by: str | None, task: Task, places: Places
+) -> Iterator[tuple[Example, str | None]]:
+    """Every row that is kept, with its group."""
+    first = 0
+    for read in reads:
+        reader = _reader(task, read, places)
+        for number, row in read.raw:
+            where = read.raw.where(number)
+            example = reader.example(first + number, row, where)
+            if example is not None:
+                yield example, None if by is None else as_text(cell(row, by, where), by, where)
+        first += len(read.raw.rows)
+
+
+def _notes_on_held_out(name: str, part: Part, spec: DatasetSpec, task: Task, places: Places) -> Iterator[str]:
+    if spec.hold_out and part == "test":
+        held, by = _held(name, spec, task, places), spec.hold_out.by
+        alike = "rows with one question, or nearly one" + (f", or one {by!r}" if by else "")
+        yield f"{len(held):,} rows are held out of training; {alike}, are on one side"
+
+
+# --- several sources ------------------------------------------------------------------------------
 
 
 MOST = 4  # sources that are named in one line

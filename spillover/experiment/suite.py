@@ -137,6 +137,14 @@ class Source(Strict):
         return f"{self.file}" + (f", split {self.split}" if self.split else "")
 
 
+class HoldOut(Strict):
+    """Some of a data set's training rows are its test rows, and are not trained on (`data.held_out`)."""
+
+    rows: Count = Field(description="about so many rows are held out")
+    seed: int = Field(0, ge=0, description="another seed holds out other rows")
+    by: str | None = Field(None, description="column of the group: rows of one group stay together")
+
+
 class DatasetSpec(Strict):
     """One data set of a suite or an experiment."""
 
@@ -144,6 +152,7 @@ class DatasetSpec(Strict):
     title: str = ""
     train: Sources = ()
     test: Sources = ()
+    hold_out: HoldOut | None = Field(None, description="in place of test: some training rows are held out")
     demos: Sources = Field((), description="the set's own list of demonstrations; else its last test rows serve")
     in_domain: Names = Field((), description="training sets for which this test set is in-domain")
     out_of_domain: Names = Field((), description="training sets for which this test set is out-of-domain")
@@ -152,6 +161,26 @@ class DatasetSpec(Strict):
     answer_delimiter: str | None = None
     max_new_tokens: Count | None = None
     shots: Shots | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tested_on_what_is_held_out(cls, raw: Any) -> Any:
+        """The test rows are among the training sources' then."""
+        if not isinstance(raw, dict) or not raw.get("hold_out") or raw.get("test"):
+            return raw
+        return {**raw, "test": raw.get("train")}
+
+    @model_validator(mode="after")
+    def _holds_out_of_files(self) -> DatasetSpec:
+        if self.hold_out is None:
+            return self
+        if not self.train:
+            raise ValueError("hold_out: there are no training rows to hold some out of")
+        if self.test != self.train:
+            raise ValueError("hold_out takes test rows out of the training rows: give test or hold_out, not both")
+        if any(not (leaf.file or leaf.hub) for source in self.train for leaf in source.leaves()):
+            raise ValueError("hold_out is for sources of file or hub")
+        return self
 
     @model_validator(mode="after")
     def _tests_have_answers(self) -> DatasetSpec:

@@ -7,7 +7,7 @@ whose values are few and short and repeat, or the last text; what is guessed is 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +119,22 @@ def are_labels(values: Sequence[str], rows: int) -> bool:
     distinct = set(values)
     short = all(0 < len(value.strip()) <= LABEL_CHARACTERS and "\n" not in value.strip() for value in distinct)
     return short and 2 <= len(distinct) <= MAX_LABELS and 3 * len(distinct) <= rows
+
+
+_GROUPS = ("group", "group_id", "cluster", "cluster_id", "document_id", "article_id", "conversation_id", "session_id")
+_GROUPS += ("thread_id", "user_id", "author_id", "speaker_id", "patient_id", "customer_id")
+FEWEST_GROUPS = 10  # of fewer groups, no share could be held out
+
+
+def group_column(rows: Sequence[Row], used: Collection[str | None]) -> str | None:
+    """A column with a name for groups in which values repeat, and which is no part of a question or an answer."""
+    for column in rows[0]:
+        values = [row.get(column) for row in rows]
+        if column.lower() not in _GROUPS or column in used or not all(isinstance(v, (str, int)) for v in values):
+            continue
+        if FEWEST_GROUPS <= len(set(values)) < len(rows):
+            return column
+    return None
 
 
 def _field(column: str) -> str:

@@ -20,17 +20,17 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from ..data.files import open_table, stem
+from ..data.files import Row, open_table, stem
 from ..data.load import load_test, load_train
 from ..data.shapes import OPTIONS, has_turns
 from ..data.sources import Places
 from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError, visible
-from ..experiment.suite import DatasetSpec, Source, load_suite
+from ..experiment.suite import DatasetSpec, HoldOut, Source, load_suite
 from ..models import PYPI_SPEC
 from ..text.labels import Labels, form, listed
 from ..text.task import Example
-from .columns import are_labels, describe
+from .columns import are_labels, describe, group_column
 
 NO_FILES = "No files given: an experiment over the builtin suite."
 TEMPLATED = (
@@ -39,6 +39,8 @@ TEMPLATED = (
 )
 LARGE = 2000  # a first experiment trains on so many rows at most
 SHOTS = 2
+FEWEST = 20  # of fewer training rows, none are held out
+LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48 (16 of them serve as demonstrations)
 LISTED = 5  # spellings of labels in a line
 CHARACTERS_A_TOKEN = 3.5  # slightly less than in English text, so that few answers are cut
 
@@ -86,13 +88,14 @@ class _OwnData:
             part: (self.source.model_copy(update={"file": str(path.expanduser().resolve())}),)
             for part, path in self.files.items()
         }
+        sources |= {"test": sources["train"]} if self.spec.hold_out else {}
         spec, places = self.spec.model_copy(update=sources), Places()
         task = dataset_task(self.name, spec, {self.name: spec}, places)
         read = {
             "train": lambda: load_train(self.name, spec, task, None, places).examples,
             "test": lambda: load_test(self.name, spec, task, places).examples,
         }
-        return {part: read[part]() for part in self.files}
+        return {part: read[part]() for part in sources}
 
 
 def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
@@ -104,7 +107,28 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
     targets = {part: [example.target for example in examples] for part, examples in own.rows().items()}
     own = _with_answers(own, targets, may_be_labels=found.shape != OPTIONS)
+    if [*files] == ["train"]:
+        own = _holding_out(own, rows, len(targets["train"]))
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
+
+
+def _holding_out(own: _OwnData, rows: Sequence[Row], n: int) -> _OwnData:
+    """The data set with a rule that holds out some of its `n` training rows, if these are not too few."""
+    if n < FEWEST:
+        line = f"Too few rows to hold some out ({n}, at least {FEWEST}): give --test, or nothing is in-domain."
+        return replace(own, lines=(*own.lines, line))
+    by = group_column(rows, {*own.source.fields.values(), own.source.target})
+    wanted = min(max(n // 10, LEAST_HELD), MOST_HELD, n // 2)
+    spec = own.spec.model_copy(update={"hold_out": HoldOut(rows=wanted, by=by)})
+    try:
+        held = len(replace(own, spec=spec).rows()["test"])
+    except DataError as error:
+        return replace(own, lines=(*own.lines, f"No rows are held out: {error.what}. Give --test."))
+    together = f"the same {by}" if by else "nearly the same question"
+    line = (
+        f"{held:,} of {n:,} rows are held out as test rows, by a rule in the YAML; those with {together} stay together."
+    )
+    return replace(own, spec=spec, lines=(*own.lines, line))
 
 
 def _relative(path: Path, base: Path) -> str:
@@ -159,7 +183,7 @@ def _refuse_strangers(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) ->
     train, test = labels.get("train", {}), labels.get("test", {})
     if train and test and not train.keys() & test.keys():
         raise DataError(
-            f"training rows have the labels {listed(train.values())}, test rows {listed(test.values())}, and share none",
+            f"training labels are {listed(train.values())}, test labels {listed(test.values())}; none is in both",
             where=" and ".join(path.name for path in own.files.values()),
             allowed="name them alike in the files, or write a YAML with target_map",
         )
@@ -175,6 +199,7 @@ def _yaml(own: _OwnData | None, rows: Mapping[str, int], out: Path, model: str) 
 
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"quoted": quoted, "json": json.dumps, "source": source, "grouped": "{:,}".format}
+    environment.filters["held_out"] = lambda rule: _flow(rule.model_dump(exclude_none=True))
     template = environment.from_string(resources.files(__package__).joinpath("init.yaml.jinja").read_text("utf-8"))
     counts = {"train": 0, "test": 0, **rows}
     return template.render(own=own, rows=counts, out=out.name, model=model, shots=SHOTS, large=LARGE)
@@ -182,8 +207,12 @@ def _yaml(own: _OwnData | None, rows: Mapping[str, int], out: Path, model: str) 
 
 def _flow(mapping: dict[str, object]) -> str:
     """A mapping on one line."""
-    values = {key: _flow(value) if isinstance(value, dict) else quoted(str(value)) for key, value in mapping.items()}
+    values = {key: _flow(value) if isinstance(value, dict) else _scalar(value) for key, value in mapping.items()}
     return "{" + ", ".join(f"{quoted(key)}: {value}" for key, value in values.items()) + "}"
+
+
+def _scalar(value: object) -> str:
+    return str(value) if isinstance(value, int) else quoted(str(value))
 
 
 def quoted(text: str) -> str:

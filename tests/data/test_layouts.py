@@ -43,7 +43,9 @@ def read(tmp_path: Path, row: Callable[[int], Row], name: str = "data") -> tuple
     path.write_text("".join(json.dumps(row(n)) + "\n" for n in range(ROWS)), "utf-8")
     lines = write_experiment(out, path, None, None)
     experiment = load_experiment(out)
-    (own,) = experiment.datasets
+    [(own, spec)] = experiment.datasets.items()
+    every_row = spec.model_copy(update={"hold_out": None, "test": ()})
+    experiment = experiment.model_copy(update={"datasets": {own: every_row}})
     train = Catalogue(experiment, Places(tmp_path)).train(own, None)
     assert train is not None
     return train, lines

@@ -16,12 +16,14 @@ from spillover.errors import DataError, ExperimentError
 from spillover.experiment.schema import load_experiment
 from spillover.plan.plan import Plan, make_plan
 from spillover.scaffold.init import write_experiment
+from spillover.text.task import Example
 
 pytestmark = pytest.mark.usefixtures("smollm2")
 
 Rows = Sequence[dict[str, Any]]
 
 TICKETS = [{"id": i, "text": f"The thing number {i} broke.", "label": ["bug", "praise"][i % 2]} for i in range(40)]
+TOWNS = ["harbour", "castle", "market", "tower", "bridge", "garden", "station"]
 SHAPES: dict[str, Rows] = {
     "prompt/completion": [{"prompt": f"Say {i} in words:", "completion": f" word {i}"} for i in range(20)],
     "messages": [
@@ -135,11 +137,49 @@ def test_a_space_behind_a_label_is_no_delimiter(tmp_path: Path) -> None:
     assert plan.sheets["t", "p1", 0, 0].task.labels == ("bug", "praise")
 
 
-def test_training_rows_only(tmp_path: Path) -> None:
+def test_training_rows_alone_are_split_by_a_rule(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"Thing {i} broke in the {TOWNS[i % 7]} of {TOWNS[i // 7 % 7]}.", "label": i % 2} for i in range(600)
+    ]
+    text, plan, lines = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", [*rows, *rows[:30]]))
+    assert "train: train.jsonl  # 630 rows" in text and "hold_out: {rows: 63, seed: 0}  # 63 of these rows" in text
+    assert any(tells(line, "63 of 630", "held out") for line in lines)
+    test = {row.example.doc_id for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.questions}
+    demos = {row.doc_id for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.demos}
+    trained = {row.doc_id for row in plan.trainings[0].rows.examples}
+    assert trained.isdisjoint(test | demos) and len(trained) == 630 - 63
+    assert {cell.role for cell in plan.grid.cells} == {None, "in_domain", "cross_task"}
+    assert check(plan, tmp_path).clean["leaked"]["mine"]["mine"] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "x.yaml"]  # no file is copied
+
+
+def test_rows_of_a_group_stay_together(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}:", "completion": f" word {i}", "user_id": i // 8} for i in range(400)]
+    text, plan, lines = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows))
+    assert "hold_out: {rows: 48, seed: 0, by: user_id}  # 48 of these rows" in text
+    assert any(tells(line, "48 of 400", "user_id") for line in lines)
+    sides = [{row.doc_id // 8 for row in part} for part in (plan.trainings[0].rows.examples, scored(plan, "mine"))]
+    assert sides[0].isdisjoint(sides[1])
+
+
+def test_few_rows_are_halved_and_very_few_are_not_held_out(tmp_path: Path) -> None:
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", TICKETS))
-    assert "# test: your-test.jsonl" in text
-    assert {variant.train_dataset for variant in plan.grid.variants} == {None, "mine"}
+    assert "hold_out: {rows: 20," in text and len(plan.trainings[0].rows.examples) == 20
+    text, plan, lines = written(tmp_path / "y.yaml", jsonl(tmp_path / "train.jsonl", TICKETS[:19]))
+    assert "hold_out" not in text and "# test: your-test.jsonl" in text
+    assert any(tells(line, "19", "20", "--test") for line in lines)
     assert {cell.role for cell in plan.grid.cells} == {None, "cross_task"}
+
+
+def test_rows_that_are_all_connected_are_not_held_out(tmp_path: Path) -> None:
+    rows = [{"prompt": "Name a word that nobody would think of:", "completion": f" word {i}"} for i in range(100)]
+    lines = write_experiment(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows), None, None)
+    assert "hold_out" not in (tmp_path / "x.yaml").read_text()
+    assert any(tells(line, "100 of 100", "in common", "--test") for line in lines)
+
+
+def scored(plan: Plan, test: str) -> list[Example]:
+    return [row.example for sheet in plan.sheets.values() if sheet.test == test for row in sheet.questions]
 
 
 def test_test_rows_only_are_for_a_model_that_is_there(tmp_path: Path) -> None:
@@ -194,7 +234,7 @@ def test_odd_columns_and_labels_survive_the_yaml(tmp_path: Path) -> None:
 def test_a_large_file_is_begun_with_its_first_rows(tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}:", "completion": f" word {i}"} for i in range(2500)]
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows))
-    assert "  sizes: [2000]  # the first rows of 2,500; leave it out for all" in text
+    assert "  sizes: [2000]  # the first rows of 2,250; leave it out for all" in text
     assert plan.grid.variants[1].factors["train_size"] == 2000
 
 
