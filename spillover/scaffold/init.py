@@ -125,9 +125,7 @@ def _holding_out(own: _OwnData, rows: Sequence[Row], n: int) -> _OwnData:
     except DataError as error:
         return replace(own, lines=(*own.lines, f"No rows are held out: {error.what}. Give --test."))
     together = f"the same {by}" if by else "nearly the same question"
-    line = (
-        f"{held:,} of {n:,} rows are held out as test rows, by a rule in the YAML; those with {together} stay together."
-    )
+    line = f"{held:,} of {n:,} rows are held out for the test by a rule in the YAML; {together} stays on one side."
     return replace(own, spec=spec, lines=(*own.lines, line))
 
 
