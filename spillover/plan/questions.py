@@ -162,7 +162,7 @@ class SheetMaker:
         fmt = format_in_test(protocol, fmt, self.encoder, shots)
         with placed(f"{test}, {fmt.name}"):
             texts = render_all(fmt, demos, rows, self.encoder.chat_template)
-        head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
+            head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
         joints = Joints.under(protocol, self.encoder, fmt, head, bos=not task.is_classification)
         stops = protocol.stop == "blank_line" or task.is_classification
         rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]

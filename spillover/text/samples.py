@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import DataError
+from ..errors import DataError, placed
 from ..experiment.protocol import SOUND, Protocol
 from .encode import Encoder
 from .joints import Joints
@@ -65,14 +65,14 @@ def build_samples(
     if max_length > encoder.max_context:
         limit, remedy = f"the {room} tokens that the model takes", "shorten it"
     if protocol.truncation == "right":
-        built = _cut_on_the_right(_whole(fmt, demos, examples, encoder, protocol), room)
+        built = _cut_on_the_right(_whole(fmt, demos, examples, encoder, protocol, where), room)
         if not built.samples:
             raise DataError(f"{limit} leave no sample a token of its answer", where=where, allowed=remedy)
         return built
     done: dict[int, Sample] = {}
     waiting, shortened = list(range(len(examples))), 0
     for count in range(len(demos), -1, -1):
-        whole = _whole(fmt, demos[:count], [examples[i] for i in waiting], encoder, protocol)
+        whole = _whole(fmt, demos[:count], [examples[i] for i in waiting], encoder, protocol, where)
         done |= {i: sample for i, sample in zip(waiting, whole, strict=True) if len(sample.ids) <= room}
         waiting = [i for i in waiting if i not in done]
         shortened = len(waiting) if count and count == len(demos) else shortened
@@ -90,13 +90,19 @@ def build_samples(
 
 
 def _whole(
-    fmt: PromptFormat, demos: Sequence[Example], examples: Sequence[Example], encoder: Encoder, protocol: Protocol
+    fmt: PromptFormat,
+    demos: Sequence[Example],
+    examples: Sequence[Example],
+    encoder: Encoder,
+    protocol: Protocol,
+    where: str,
 ) -> list[Sample]:
     """Samples of any length, with their end token."""
     if not examples:
         return []
-    texts = render_all(fmt, demos, examples, encoder.chat_template)
-    head = len(texts[0]) - len(render(fmt, (), examples[0], encoder.chat_template))
+    with placed(where):
+        texts = render_all(fmt, demos, examples, encoder.chat_template)
+        head = len(texts[0]) - len(render(fmt, (), examples[0], encoder.chat_template))
     joints = Joints.under(protocol, encoder, fmt, head)
     rows = joints.samples(encoder, texts, [example.target for example in examples], chat=fmt.chat)
     return [Sample((*ids, encoder.end_of(fmt.chat)), start) for ids, start in rows]

@@ -84,3 +84,48 @@ def test_a_half_snapshot_is_completed_at_its_commit(tmp_path: Path, monkeypatch:
     assert asked == []
     assert models.resolve("org/name").folder == folder
     assert asked == [commit]
+
+
+def test_the_hub_is_asked_for_small_files_that_another_program_did_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that was loaded elsewhere: its weights are here, and its generation_config may not be."""
+    import huggingface_hub as hub
+
+    commit = "c" * 40
+    folder = snapshot(tmp_path / "hub", "org/name", commit)
+    (folder / "tokenizer.json").unlink()
+    cached = hub.snapshot_download
+
+    def download(repo: str, *, local_files_only: bool = False, **options: Any) -> str:
+        if local_files_only:
+            return cached(repo, local_files_only=True, **options)
+        assert options["revision"] == commit
+        (folder / "generation_config.json").write_text("{}")
+        return str(folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert (models.settings_folder("org/name") / "generation_config.json").is_file()
+    with pytest.raises(ModelError, match=r"no tokenizer\.json"):
+        models.tokenizer_folder("org/name")
+
+
+def test_without_a_connection_a_snapshot_without_tokenizer_counts_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub as hub
+
+    folder = snapshot(tmp_path / "hub", "org/name", "d" * 40)
+    (folder / "tokenizer.json").unlink()
+    cached = hub.snapshot_download
+
+    def download(repo: str, *, local_files_only: bool = False, **options: Any) -> str:
+        if local_files_only:
+            return cached(repo, local_files_only=True, **options)
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert models.settings_folder("org/name") == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be reached"):
+        models.settings_folder("org/name")
