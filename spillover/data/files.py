@@ -149,10 +149,19 @@ def _line(body: bytes, at: int) -> int:
 
 def _object(value: Any, where: str) -> Row:
     if isinstance(value, dict):
+        if odd := next((name for name in value if not name.isascii() and not _is_text(name)), None):
+            raise DataError(f"the name of column {odd!r} holds half a character (a lone surrogate)", where=where)
         return value
     kinds: dict[type, str] = {list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
     kind = kinds.get(type(value), "null")
     raise DataError(f"a row must be an object with named columns, this is {kind}", where=where)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 class _Twice(ValueError):

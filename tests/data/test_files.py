@@ -146,6 +146,7 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "digits json": ("t.json", b'[{"a": -' + b"9" * 5000 + b"}]", r"t\.json: .*thousands of digits"),
     "twice": ("t.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n', r"t\.jsonl:2: column 'a' stands twice"),
     "twice inside": ("t.jsonl", b'{"m": [{"role": "user", "role": "x"}]}', r"t\.jsonl:1: column 'role' stands twice"),
+    "half a name": ("t.jsonl", b'{"a": 1}\n{"a\\ud800": 1}\n', r"t\.jsonl:2: .*half a character"),
     "nul": ("t.jsonl", b'{"a": 1}\n{"a": "\x00"}\n', r"t\.jsonl:2: .*NUL"),
     "nul in csv": ("t.csv", b"a,b\n1,\x002\n", r"t\.csv:2: .*NUL"),
     "utf-16": ("t.csv", "a,b\n1,2\n".encode("utf-16"), r"t\.csv: is UTF-16 .*UTF-8"),
