@@ -103,6 +103,18 @@ CASES = {
 }
 
 
+FAST = {
+    "Llama, tied",
+    "GPT-2",
+    "Cohere",
+    "Qwen3 MoE",
+    "Mistral, beyond its window",
+    "LongRoPE, beyond",
+    "dynamic NTK, beyond",
+    "Bamba",
+}
+
+
 def asked(longest: int) -> list[Request]:
     """Requests of mixed length: a long text, short ones that share its beginning, and texts about where it turns."""
     draw = torch.Generator().manual_seed(1)
@@ -173,7 +185,9 @@ def hold_against_transformers(model: Any, request: Request, answer: Answer, use_
     return certain
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_answers_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     requests = asked(case.longest)

@@ -220,31 +220,6 @@ def test_with_options_only_a_row_that_would_say_something_else_is_decoded() -> N
         assert answers[2].generated is None
 
 
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "GPT2": {},
-    "GPTNeoX": {},
-    "Qwen2": {},
-    "Qwen3": {"head_dim": 16},
-    "Gemma": {"head_dim": 8},
-    "Granite": {"logits_scaling": 4.0, "attention_multiplier": 0.5},
-    "Cohere": {"logit_scale": 0.1},
-    "Mistral": {"sliding_window": None},
-}
-
-
-@pytest.mark.parametrize("kind", ["no grouped queries", *ARCHITECTURES])
-def test_other_architectures(kind: str) -> None:
-    plain, model = (
-        pair("Llama", num_key_value_heads=6)
-        if kind not in ARCHITECTURES
-        else tinymodels.pair(kind, **ARCHITECTURES[kind])
-    )
-    asked = classification(rows=4)
-    theirs = ask(PlainEngine(plain, ENDS), asked)
-    ours = ask(SharedEngine(model, ENDS, pack_tokens=50), asked)
-    assert hold_against(plain, asked, theirs, ours) <= 1
-
-
 def loaded(folder: Path, kind: str, longest: int | None = None, **changes: Any) -> tuple[Any, str | None]:
     """As a run loads a model from its folder: the engine, and why it is the plain one."""
     tinymodels.save(tinymodels.build(kind, **changes), folder)
@@ -282,11 +257,9 @@ def test_within_its_sliding_window_a_model_shares(tmp_path: Path, kind: str) -> 
     ("kind", "changes", "why"),
     [
         ("Mistral", {"sliding_window": 16}, "a sliding window of 16 tokens"),
-        ("Gemma2", {"sliding_window": 16, "head_dim": 8}, "a sliding window of 16 tokens"),
         ("Gemma3Text", {"sliding_window": 16, "head_dim": 8, "longest": 17}, "16 tokens, texts of up to 17"),
         ("Mamba", {"state_size": 8}, "layers of type linear_attention"),
         ("Falcon", {}, "does not let the attention of FalconForCausalLM be replaced"),
-        ("Bloom", {}, "does not let the attention of BloomForCausalLM be replaced"),
         ("HyperCLOVAX", {"logits_scaling": 2.0}, "its output layer does something of its own"),  # multiplies
     ],
 )

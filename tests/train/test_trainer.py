@@ -336,6 +336,31 @@ def test_where_the_probe_fails_nothing_is_shared_and_the_reason_is_kept(
     assert same(tmp_path / "plain", tmp_path / "asked")
 
 
+@pytest.mark.parametrize("kind", ["LongRoPE", "dynamic NTK"])
+def test_samples_are_shared_only_up_to_where_rotary_frequencies_change(tmp_path: Path, kind: str) -> None:
+    """Beyond it every sample is computed with the frequencies of its own length, not of the longest in the pack."""
+    longest = max(len(sample.ids) for sample in make_samples(20, 1))
+    made = {}
+    for turn in (longest, longest - 4):
+        settings: dict[str, Any] = {"rope_theta": 10_000.0, "factor": 4.0}
+        if kind == "LongRoPE":
+            settings |= {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0]}
+            changes = {"original_max_position_embeddings": turn}
+        else:
+            settings |= {"rope_type": "dynamic"}
+            changes = {"max_position_embeddings": turn}
+        name = "Phi3" if kind == "LongRoPE" else "Llama"
+        model = tinymodels.build(name, gain=GAIN, rope_parameters=settings | changes, **changes)
+        folder = tinymodels.save(model, tmp_path / str(turn))
+        made[turn] = run(folder, tmp_path / f"{turn}-out")
+        alone = run(folder, tmp_path / f"{turn}-alone", share=False)
+        assert made[turn].loss == pytest.approx(alone.loss, rel=1e-4)
+    beyond = longest - 4
+    assert made[longest].why_plain is None and made[longest].tokens < made[longest].tokens_plain
+    why = f"rotary frequencies that change beyond {beyond} tokens, texts of up to {longest}"
+    assert made[beyond].why_plain == why
+
+
 def test_samples_that_fit_into_a_sliding_window_are_shared(tmp_path: Path) -> None:
     longest = max(len(sample.ids) for sample in make_samples(20, 1))
     made = {}
@@ -506,8 +531,10 @@ def with_random_adapter(model: Any, lora: Lora) -> Any:
     return adapted
 
 
-def test_lora_gradients_are_those_of_the_padded_batch() -> None:
-    plain, model = (with_random_adapter(one, Lora(lora_r=4)) for one in pair())
+@pytest.mark.parametrize("targets", ["all-linear", ("lm_head", "q_proj")], ids=str)
+def test_lora_gradients_are_those_of_the_padded_batch(targets: Any) -> None:
+    """With an adapter on the output layer too, of which only the answers' positions are computed."""
+    plain, model = (with_random_adapter(one, Lora(lora_r=4, lora_target_modules=targets)) for one in pair())
     plain_loss(plain, FTICL).backward()
     summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
     assert gradients(plain).norm() > 0
