@@ -32,7 +32,7 @@ def load(folder: Path, dtype: torch.dtype, adapter: Path | None = None, trust: b
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with _one_line(folder, "it cannot be loaded"):
+    with _one_line(folder, "it cannot be loaded"), _without_report(logging):
         model, loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -132,12 +132,12 @@ def refuse_looking_ahead(model: Any, where: Path) -> None:
     apart = float((before - after).abs().max())
     if apart > SEEN.get(model.dtype, 0.25):  # NaN passes: that is another error
         what = f"{type(model).__name__} predicts a token from the ones after it, so its log-probabilities mean nothing"
-        raise ModelError(what, where=str(where), allowed="a causal language model, such as an encoder with is_decoder")
+        raise ModelError(what, where=str(where), allowed="give a causal language model, which continues a text")
 
 
 def _refuse(missing: Iterable[str], unused: Iterable[str], shapes: Mapping[str, Any], where: Path) -> None:
     """Raise ModelError for weights that are missing, of another shape, or not used by any module."""
-    allowed = "weights and configuration of one model"
+    allowed = "give weights and configuration of one model"
     if names := sorted(missing):
         raise ModelError(f"{len(names)} weights are missing, {names[0]} the first", where=str(where), allowed=allowed)
     if names := sorted(shapes):
@@ -147,6 +147,17 @@ def _refuse(missing: Iterable[str], unused: Iterable[str], shapes: Mapping[str, 
     if names := sorted(unused):
         what = f"{len(names)} of its weights are not used by the model, {names[0]} the first"
         raise ModelError(what, where=str(where), allowed=allowed)
+
+
+@contextmanager
+def _without_report(logging: Any) -> Iterator[None]:
+    """transformers prints a table of the weights that it missed or did not use: here that is an error of one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @contextmanager

@@ -23,6 +23,11 @@ Config = Mapping[str, Any]
 KINDS: tuple[str, ...] = ("LORA", "ADALORA", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "GLORA", "GRALORA", "HIRA")
 KINDS += ("HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "MISS", "OFT", "OSF", "PEANUT", "PSOFT", "RANDLORA", "ROAD")
 KINDS += ("SHIRA", "TRAINABLE_TOKENS", "VBLORA", "VERA", "WAVEFT")
+# Options of LoRA that need more than a layer's own weights and input, or that change the base.
+OTHER_LORA = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "megatron_config")
+OTHER_LORA += ("monteclora_config", "use_bdlora", "use_qalora")
+OTHER_TASKS = {"SEQ_CLS": "sequence classification", "TOKEN_CLS": "token classification"}
+OTHER_TASKS |= {"QUESTION_ANS": "question answering", "SEQ_2_SEQ_LM": "an encoder-decoder"}
 # Types whose tokens see later ones unless `is_decoder` is set; as a test shows, those of transformers.
 ENCODERS = {"bert", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "reformer"}
 ENCODERS |= {
@@ -57,7 +62,7 @@ def check_kind(config: Config, where: str) -> None:
         kind = "an encoder, whose tokens see the later ones: config.json does not set is_decoder"
     if kind:
         of = names[0] if names else config.get("model_type")
-        raise ModelError(f"{of} is {kind}", where=where, allowed="a causal language model, which continues a text")
+        raise ModelError(f"{of} is {kind}", where=where, allowed="give a causal language model, which continues a text")
 
 
 def check_layers(config: Config, names: Iterable[str], where: str) -> None:
@@ -67,7 +72,7 @@ def check_layers(config: Config, names: Iterable[str], where: str) -> None:
     if wanted is None or not stored or wanted == stored or (extra and stored > wanted):
         return
     what = f"its weights are of {stored} layers, and its config.json says {wanted}"
-    raise ModelError(what, where=where, allowed="all weights must be used, and none may be missing")
+    raise ModelError(what, where=where, allowed="give weights and configuration of one model")
 
 
 def number_of_layers(config: Config) -> int | None:
@@ -82,10 +87,15 @@ def layers_of(names: Iterable[str]) -> int:
 
 
 def check_adapter(config: Config, where: str) -> None:
-    """Raise ModelError for an adapter of a kind that is not supported."""
-    kind = config.get("peft_type")
+    """Raise ModelError for an adapter of a kind that is not supported, or of another task."""
+    kind, task = config.get("peft_type"), config.get("task_type")
     if kind not in KINDS:
         raise ModelError(f"an adapter of the kind {kind} is not supported", where=where, allowed=", ".join(KINDS))
+    if option := next((name for name in OTHER_LORA if config.get(name)), None):
+        raise ModelError(f"an adapter with {option} is not supported", where=where, allowed="LoRA without it")
+    if task in OTHER_TASKS:
+        what = f"an adapter for {OTHER_TASKS[task]} ({task}) makes no language model"
+        raise ModelError(what, where=where, allowed="task_type CAUSAL_LM")
 
 
 def check_fits(
@@ -97,8 +107,8 @@ def check_fits(
     """
     wanted, stored = number_of_layers(base_config), layers_of(adapter)
     if wanted is not None and stored > wanted:
-        what = f"it was made for a model of {stored} layers or more, and the base has {wanted}"
-        raise ModelError(what, where=where, allowed="an adapter of the model under `model`")
+        what = f"the adapter was made for a model of {stored} layers or more, and the base has {wanted}"
+        raise ModelError(what, where=where, allowed="give an adapter of the model under `model`")
     if config.get("peft_type") != "LORA":
         return
     weights = {_own(name): weight for name, weight in base.items()}
@@ -109,8 +119,9 @@ def check_fits(
             continue
         made_for = (b.shape[0], a.shape[-1])
         if sorted(made_for) != sorted(weight.shape) and "lm_head" not in module:  # tokens may have been added
-            what = f"it was made for weights of another size: {_own(module)} is {_by(weight.shape)} in the base, "
-            raise ModelError(f"{what}{_by(made_for)} in the adapter", where=where, allowed="an adapter of the base")
+            what = f"the adapter was made for another model: {_own(module)} is {_by(weight.shape)} in the base, "
+            what += f"{_by(made_for)} in the adapter"
+            raise ModelError(what, where=where, allowed="give an adapter of the model under `model`")
 
 
 def check_vocabulary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Callable
@@ -58,9 +59,14 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any], file: str = "mod
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def test_weights_that_the_model_does_not_use_are_refused(refused: Callable[..., str], base: Path) -> None:
+def test_weights_that_the_model_does_not_use_are_refused(
+    refused: Callable[..., str], base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     edit(base, lambda tensors: tensors.update({"v_head.weight": torch.ones(1, 48)}))
+    logging.getLogger("transformers").addHandler(caplog.handler)
     assert tells(refused(base), "1", "not used", "v_head.weight")
+    logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert not caplog.records  # transformers prints a table of them
 
 
 def test_weights_that_are_missing_are_refused(refused: Callable[..., str], base: Path) -> None:

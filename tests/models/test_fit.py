@@ -158,6 +158,25 @@ def test_kinds_that_are_not_supported_are_named(refused: Callable[..., str], tmp
     assert tells(refused(tmp_path), str(kind), "not supported", "LORA", "IA3")
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task_type": "SEQ_CLS"}, ["sequence classification", "CAUSAL_LM"]),
+        ({"alora_invocation_tokens": [5, 6]}, ["alora_invocation_tokens", "not supported"]),
+        ({"layer_replication": [[0, 3], [1, 3]]}, ["layer_replication", "not supported"]),
+    ],
+)
+def test_adapters_that_need_more_than_their_weights_are_refused(
+    refused: Callable[..., str], tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    wrapped = adapters.wrap(tinymodels.build(), adapters.lora(target_modules=["q_proj"]))
+    adapter = adapters.save(wrapped, tmp_path / "adapter")
+    assert models.identify(str(adapter))
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+    assert tells(refused(adapter), *words)
+
+
 def test_a_pickled_adapter_needs_trust(refused: Callable[..., str], base: Path, tmp_path: Path) -> None:
     wrapped = adapters.wrap(tinymodels.build(), adapters.lora(target_modules=["q_proj"]))
     adapter = adapters.save(wrapped, tmp_path / "adapter", safe_serialization=False)
