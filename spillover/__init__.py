@@ -14,7 +14,8 @@ fine-tunes the same way. Heavy imports happen on first use: importing spillover 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as type checkers know it: the entry point is not to wait for the module `typing`
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,8 @@ _WHERE = {
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .api import Result as Result
     from .api import load as load
     from .api import run as run

@@ -1,5 +1,7 @@
 """The entry point: it hears signals before the libraries are imported, which takes seconds, and ends the process.
 
+So this module and the package's `__init__` import next to nothing.
+
 The first Ctrl-C, SIGTERM or SIGHUP raises KeyboardInterrupt wherever the program is: locks are freed, processes on
 other devices end, the cursor comes back, and one line is said. The second ends the process at once, also in the middle
 of that; what is stored is whole at any moment. Exit codes are those of shells: 130, 143 and 129. A signal that was
@@ -11,10 +13,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
-from contextlib import suppress
-from types import FrameType, TracebackType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as type checkers know it: the module `typing` takes its time
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import Any, NoReturn
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):
@@ -47,6 +50,8 @@ def _unraisable(info: Any) -> None:
 
 
 def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    import traceback
+
     from .errors import visible
 
     sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace)), keep="\n"))
@@ -67,6 +72,8 @@ def main() -> NoReturn:
         if not received:
             raise
     if received:
+        from contextlib import suppress
+
         name = NAMES[signal.Signals(received[0])]
         print(f"Stopped by {name}. What is finished is kept; the same command goes on from there.", file=sys.stderr)
         with suppress(BaseException):

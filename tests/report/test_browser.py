@@ -24,7 +24,10 @@ if browser.executable() is None:
     pytest.skip("no Chromium here (apt install chromium, or name it in CHROMIUM)", allow_module_level=True)
 
 RTL = "עברית ثمّ"  # right to left
-NASTY = f"</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&amp; {RTL} 🦙\u2028 {{{{ 7 * 7 }}}}"
+CONTROLS = "\x1b[31m\x9b\u202e."
+NASTY = (
+    f"</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&amp; {RTL} 🦙\u2028 {{{{ 7 * 7 }}}} {CONTROLS}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +212,7 @@ def test_nasty_data_stands_there_as_text(chromium: Any, tmp_path: Path) -> None:
         "🦙",
         "{{ 7 * 7 }}",
         "\"'`&amp;",
+        r"\x1b[31m\x9b\u202e.",
     ):
         assert text in items.first.inner_text()
     assert watched.tab.locator("main img").count() == 0
