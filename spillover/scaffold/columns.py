@@ -121,8 +121,11 @@ def are_labels(values: Sequence[str], rows: int) -> bool:
     return short and 2 <= len(distinct) <= MAX_LABELS and 3 * len(distinct) <= rows
 
 
-_GROUPS = ("group", "group_id", "cluster", "cluster_id", "document_id", "article_id", "conversation_id", "session_id")
-_GROUPS += ("thread_id", "user_id", "author_id", "speaker_id", "patient_id", "customer_id")
+_GROUPS = (
+    *("group", "group_id", "cluster", "cluster_id", "document_id", "article_id", "conversation_id", "session_id"),
+    *("thread_id", "user_id", "author_id", "speaker_id", "patient_id", "customer_id"),
+)
+"""Names of columns with groups of rows that depend on each other."""
 FEWEST_GROUPS = 10  # of fewer groups, no share could be held out
 
 

@@ -42,7 +42,7 @@ SHOTS = 2
 FEWEST = 20  # of fewer training rows, none are held out
 LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48 (16 of them serve as demonstrations)
 LISTED = 5  # spellings of labels in a line
-CHARACTERS_A_TOKEN = 3.5  # slightly less than in English text, so that few answers are cut
+CHARACTERS_A_TOKEN = 3.5  # of ASCII text; slightly less than in English, so that few answers are cut
 
 
 def write_experiment(out: Path, train: Path | None, test: Path | None, model: str | None) -> list[str]:
@@ -169,11 +169,17 @@ def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_la
             answers = {"labels": labels, **({"answer_delimiter": space} if (space := spaces.pop()) else {})}
             source = source.model_copy(update={"target_map": dict(zip(distinct, labels, strict=True))})
     else:
-        longest = sorted(map(len, answered))[int(0.95 * (len(answered) - 1))]
-        limit = min(256, max(10, 10 * -(-int(longest / CHARACTERS_A_TOKEN + 2) // 10)))
+        longest = sorted(map(_tokens, answered))[int(0.95 * (len(answered) - 1))]
+        limit = min(256, max(10, 10 * -(-int(longest + 2) // 10)))
         lines = [f"The answers are free text: up to {limit} tokens are generated."]
         answers = {"max_new_tokens": limit}
     return replace(own, spec=own.spec.model_copy(update=answers), source=source, lines=(*own.lines, *lines))
+
+
+def _tokens(text: str) -> float:
+    """About how many tokens a text has, rather too many. Of other letters than ASCII, a byte may be a token."""
+    ascii_letters = sum(character.isascii() for character in text)
+    return ascii_letters / CHARACTERS_A_TOKEN + len(text.encode()) - ascii_letters
 
 
 def _refuse_strangers(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> None:

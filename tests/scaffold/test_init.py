@@ -162,6 +162,15 @@ def test_rows_of_a_group_stay_together(tmp_path: Path) -> None:
     assert sides[0].isdisjoint(sides[1])
 
 
+@pytest.mark.parametrize(
+    "answer", ["Вокзал стоит у реки, дом {}", "車站在河邊的第{}號樓", "สถานีอยู่ริมแม่น้ำหลังที่ {}", "Station {} lies by it"]
+)
+def test_answers_in_any_script_are_not_cut(tmp_path: Path, answer: str) -> None:
+    rows = [{"prompt": f"Where is number {i}?", "completion": " " + answer.format(i)} for i in range(40)]
+    _, plan, _ = written(tmp_path / "x.yaml", None, jsonl(tmp_path / "t.jsonl", rows))
+    assert not any("max_new_tokens" in finding.what for finding in check(plan, tmp_path).findings)
+
+
 def test_few_rows_are_halved_and_very_few_are_not_held_out(tmp_path: Path) -> None:
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", TICKETS))
     assert "hold_out: {rows: 20," in text and len(plan.trainings[0].rows.examples) == 20
