@@ -22,6 +22,7 @@ from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
 from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.store import Store
+from ..work.inspect import read as read_inside
 from .clean_split import CleanSplit
 from .metrics import METRICS, Metric
 from .results import Results, grouped
@@ -90,8 +91,10 @@ def load(folder: Path, rescore: bool = False) -> Results:
     types = columns(grid)
     df = pd.DataFrame(records, columns=list(types)).astype(types)
     kept = {variant.key: place for variant in grid.variants if (place := store.checkpoint(variant.key)) is not None}
+    inside = read_inside(folder)
+    nearly = {key: how for key, seen in inside.items() if (how := seen.hardly_differs)}
     by_cell = {"first_metric": first_metric, "digests": digests, "rounding": rounding}
-    return replace(results, df=df, missing=tuple(missing), checkpoints=kept, **by_cell)
+    return replace(results, df=df, missing=tuple(missing), checkpoints=kept, nearly_base=nearly, **by_cell)
 
 
 def as_csv(rows: pd.DataFrame) -> str:

@@ -240,6 +240,9 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     """What no verdict here knows, and which scores on clean rows are missing."""
     of_verdict = {v.title: [change.effect for line in v.lines for change in line.changes] for v in found}
     effects = [effect for those in of_verdict.values() for effect in those]
+    for variant in results.grid.variants:
+        if variant.key in results.nearly_base:
+            yield f"{variant.name} {results.nearly_base[variant.key]}."
     yield from _trained_once([line for verdict in found for line in verdict.lines if line.changes])
     floors = [effect.noise_floor for effect in effects if effect.noise_floor is not None]
     if floors:

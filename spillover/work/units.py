@@ -37,8 +37,9 @@ class Respondent:
         if self.why_plain:
             run.reporter.say(f"{name}: no shared prefixes ({self.why_plain}); the plain engine answers, slower")
         run.reporter.doing(f"{name}: what changed inside")
-        for unproven in run.inspector.inspect(variant, folder, weights, self.engine):
-            run.reporter.say(f"{name}: {unproven}")
+        base = (lambda: run.load_exact(name, run.model.folder, run.plan.encoder)) if run.rounds else None
+        for known in run.inspector.inspect(variant, folder, weights, self.engine, base):
+            run.reporter.say(f"{name}: {known}")
         self.known = run.store.known_rows(variant.key, weights)
         self.rounding = Rounding(lambda: run.load_exact(name, folder, self.encoder)) if run.rounds else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,70 @@ def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
     assert first.trained + second.trained == reference.trained  # nothing is trained twice
     # Of the unit under way, only the chunk under way is asked again.
     assert second.answers <= reference.answers - 36 + 6
+
+
+class Rounded(Executed):
+    """A machine that takes bfloat16: there every score of the fake engine is off by up to 0.5 nats of 10."""
+
+    def backend(self) -> Any:
+        made = super().backend()
+        made.precision = lambda requested: "bfloat16"
+        return made
+
+    def load(self, folder: Path, encoder: Any, precision: str, asked: str, **own: Any) -> tuple[Any, None]:
+        engine, why = super().load(folder, encoder, precision, asked, **own)
+        exact = engine._answer
+
+        def rounded(request: Any) -> Any:
+            answer = exact(request)
+            off = [
+                tuple(lp + engine._draw(7, *request.prompt, *ids) / 2 for lp in option)
+                for ids, option in zip(request.options, answer.logprobs, strict=True)
+            ]
+            return replace(answer, logprobs=tuple(off), leads=(2.0,) if request.options else (2.0, 0.01))
+
+        engine._answer = rounded if precision == "bfloat16" else exact
+        return engine, why
+
+
+def responses(folder: Path) -> dict[str, list[str]]:
+    return {key: [json.loads(row)["response"] for row in rows.splitlines()] for key, rows in contents(folder).items()}
+
+
+def test_in_bfloat16_a_killed_run_goes_on_with_the_same_result_and_every_label_is_float32s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which rows are answered again depends on what was learnt from earlier ones, and that is in the store."""
+    monkeypatch.setattr(units, "CHUNK_TOKENS", 100.0)
+    exact, whole = tmp_path / "exact", tmp_path / "whole"
+    execute(plan_of(), Store(exact), backend=Executed().backend())
+    execute(plan_of(), Store(whole), backend=Rounded().backend())
+    assert responses(whole) == responses(exact)
+    recorded = [json.loads(path.read_text())["rounding"] for path in whole.glob("cells/*/receipt.json")]
+    assert all(one["again"] > 0 and one["undecided"] == 0 for one in recorded)
+    for killed_at in (20, 61, 110):
+        broken = tmp_path / str(killed_at)
+        with pytest.raises(Killed):
+            execute(plan_of(), Store(broken), backend=Rounded(die_at=killed_at).backend())
+        execute(plan_of(), Store(broken), backend=Rounded().backend())
+        assert contents(broken) == contents(whole), killed_at
+
+
+def test_where_float32_does_not_fit_it_is_said_once_a_variant_and_counted(tmp_path: Path) -> None:
+    backend, said = Rounded().backend(), Said()
+    backend.has_room = lambda folder: False
+    assert execute(plan_of(), Store(tmp_path), said, backend) == ()
+    assert len([line for line in said.lines if "no memory" in line]) == len(plan_of().grid.variants)
+    recorded = [json.loads(path.read_text())["rounding"] for path in tmp_path.glob("cells/*/receipt.json")]
+    assert sum(one["undecided"] for one in recorded) > 0 and not any(one["again"] for one in recorded)
+
+
+class Said(Reporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def receipts(folder: Path) -> dict[str, dict[str, Any]]:

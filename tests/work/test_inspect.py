@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from peft import LoraConfig, get_peft_model
 from prose import tells
 from safetensors.torch import load_file, save_file
 
+from spillover.analysis import table, verdict
 from spillover.engine import attention
+from spillover.engine.divergence import Distributions, divergence
 from spillover.errors import ModelError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.models.weights import Change, pooled
@@ -240,6 +243,41 @@ def test_a_learning_rate_too_small_to_move_anything_is_named(place: Path, tmp_pa
     train = {"strategies": ["ft"], "learning_rate": 1e-12, "num_train_epochs": 1, "batch_size": 8}
     (line,) = execute(plan_of(place, train=train), Store(tmp_path))
     assert tells(line, "words-ft failed", "base", "learning rate", "1e-12")
+
+
+def test_a_variant_that_hardly_moved_is_called_so(place: Path, tmp_path: Path) -> None:
+    """In the run, and in what the report says of it; one that did move is not."""
+    train = {"strategies": ["ft"], "learning_rate": 2e-5, "num_train_epochs": 1, "batch_size": 8}
+    reporter = Said()
+    execute(plan_of(place, train=train), Store(tmp_path), reporter)
+    (seen,) = by_name(tmp_path).values()
+    assert seen.nats is not None and 0 < seen.nats < 1e-3
+    (line,) = [line for line in reporter.lines if "hardly" in line]
+    assert tells(line, "words-ft", f"{seen.nats:.1g} nats")
+    results = table.load(tmp_path)
+    said = [line for line in verdict.caveats(results, verdict.verdicts(results)) if "hardly" in line]
+    assert said == [f"words-ft {seen.hardly_differs}."]
+    assert replace(seen, neutral=Divergence(((5.0, 100),)), answers={}).hardly_differs is None
+
+
+def test_in_bfloat16_the_kl_is_compared_with_that_of_rounding_alone(place: Path, tmp_path: Path) -> None:
+    train = {"strategies": ["lora"], "learning_rate": 1e-4, "num_train_epochs": 1, "batch_size": 8}
+    plan = plan_of(place, train=train, precision="bfloat16")
+    assert execute(plan, Store(tmp_path)) == ()
+    (seen,) = by_name(tmp_path).values()
+    base = (
+        Torch().load(place / "base", plan.encoder, p, plan.experiment, None, 64)[0] for p in ("float32", "bfloat16")
+    )
+    exact, rounded = (Distributions.of(engine.model, list(sample_of(plan))) for engine in base)  # type: ignore[attr-defined]
+    assert seen.rounding == pytest.approx(float(divergence(exact, rounded)[0].mean()))
+    assert seen.nats is not None and seen.rounding is not None and seen.rounding > 0
+    near = replace(seen, rounding=seen.nats)
+    assert tells(near.hardly_differs or "", "rounding", f"{seen.nats:.1g}")
+    assert replace(seen, neutral=Divergence(((9.0, 100),)), answers={}, rounding=0.01).hardly_differs is None
+
+
+def sample_of(plan: Plan) -> list[Any]:
+    return [*inside.neutral_passages(plan.encoder), *chain.from_iterable(inside.answer_passages(plan).values())]
 
 
 SEEN = Inside("key", "mine", "w", "s", "float32", changes=(Change("w", None, "q", 10, 1.0, 1.0, 1.0),), largest=0.5)
