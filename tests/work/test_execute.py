@@ -95,7 +95,7 @@ def test_killed_in_the_middle_of_a_unit_it_goes_on_with_the_same_result(
 
 
 class Rounded(Executed):
-    """A machine that takes bfloat16: there every score of the fake engine is off by up to 0.5 nats of 10."""
+    """A machine that takes bfloat16: there every score of the fake engine is off by up to 2 nats of 10."""
 
     def backend(self) -> Any:
         made = super().backend()
@@ -109,7 +109,7 @@ class Rounded(Executed):
         def rounded(request: Any) -> Any:
             answer = exact(request)
             off = [
-                tuple(lp + engine._draw(7, *request.prompt, *ids) / 2 for lp in option)
+                tuple(lp + 2 * engine._draw(7, *request.prompt, *ids) for lp in option)
                 for ids, option in zip(request.options, answer.logprobs, strict=True)
             ]
             return replace(answer, logprobs=tuple(off), leads=(2.0,) if request.options else (2.0, 0.01))
