@@ -93,8 +93,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     kept = {variant.key: place for variant in grid.variants if (place := store.checkpoint(variant.key)) is not None}
     inside = read_inside(folder)
     nearly = {key: how for key, seen in inside.items() if (how := seen.hardly_differs)}
-    by_cell = {"first_metric": first_metric, "digests": digests, "rounding": rounding}
-    return replace(results, df=df, missing=tuple(missing), checkpoints=kept, nearly_base=nearly, **by_cell)
+    of_cells = replace(results, first_metric=first_metric, digests=digests, rounding=rounding)
+    return replace(of_cells, df=df, missing=tuple(missing), checkpoints=kept, nearly_base=nearly)
 
 
 def as_csv(rows: pd.DataFrame) -> str:
