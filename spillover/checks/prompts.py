@@ -77,6 +77,7 @@ class Joint:
     rows: tuple[int, ...]
     free_text: bool
     apart: bool
+    chat: bool = False
 
     def findings(self) -> Iterator[Finding]:
         if not self.rows:
@@ -86,7 +87,7 @@ class Joint:
             what = f"{such} the prompt alone ends in other tokens than with its answer (protocol.answer_joint)"
         elif self.free_text:
             what = f"{such} generation starts from other tokens than stand before the answer in training"
-            what += r'; answer_delimiter: "\n" may avoid it'
+            what += "" if self.chat else r'; answer_delimiter: "\n" may avoid it'
         else:
             what = f"{such} a label shares a token with the prompt; it is scored from that token on"
         yield Finding("warning" if self.apart or self.free_text else "note", what, self.where)
@@ -313,7 +314,7 @@ def _joint(
         if without_bos(ids[:start], encoder) != without_bos(prompt, encoder)
     ]
     apart = in_test.answer_apart or in_training.answer_apart
-    return Joint(where, len(rows), tuple(differ), not task.is_classification, apart)
+    return Joint(where, len(rows), tuple(differ), not task.is_classification, apart, fmt.chat)
 
 
 def _cut(sheet: Sheet, encoder: Encoder) -> Cut:

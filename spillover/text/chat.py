@@ -144,10 +144,14 @@ class _Renderer:
         self._lock = Lock()
         self._process: subprocess.Popen[str] | None = None
         self._owner = 0
+        self._endless: set[str] = set()  # sources that took too long once, and would again
         atexit.register(self.stop)
 
     def answers(self, task: dict[str, Any], count: int) -> list[dict[str, Any]]:
         """`count` answers to a task. If the process does not survive the task, those there are, and an error."""
+        late = {"error": f"it takes longer than {renderer.SECONDS:.0f} seconds"}
+        if task["source"] in self._endless:
+            return [late]
         with self._lock:
             try:
                 found = list(self._ask(task, count))
@@ -156,8 +160,9 @@ class _Renderer:
                 raise
             if len(found) < count:
                 code = self.stop()
-                late = f"it takes longer than {renderer.SECONDS:.0f} seconds"
-                found.append({"error": late if code == -signal.SIGALRM else f"its process ended with code {code}"})
+                if code == -signal.SIGALRM:
+                    self._endless.add(task["source"])
+                found.append(late if code == -signal.SIGALRM else {"error": f"its process ended with code {code}"})
             return found
 
     def _ask(self, task: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
