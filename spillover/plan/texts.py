@@ -36,6 +36,7 @@ def refuse_unknown_kwargs(encoder: Encoder, kwargs: Mapping[str, Any]) -> None:
 
 def look(encoder: Encoder, jobs: Sequence[Job], sheets: Iterable[Sheet]) -> Iterator[Finding]:
     """What is odd about tests, trainings and existing checkpoints. Raises SpilloverError for what cannot be."""
+    yield from _of_ends("tokenizer", encoder, encoder.eos_ids - {encoder.eos_id})
     by_shots = sorted(sheets, key=lambda sheet: sheet.shots)
     fewest = {(sheet.test, sheet.fmt.name): sheet for sheet in reversed(by_shots)}
     for sheet in fewest.values():
@@ -55,6 +56,15 @@ def look(encoder: Encoder, jobs: Sequence[Job], sheets: Iterable[Sheet]) -> Iter
     for existing in jobs:
         if isinstance(existing, ExistingJob):
             yield from _of_existing(existing, encoder, by_shots)
+
+
+def _of_ends(where: str, encoder: Encoder, ends: Iterable[int]) -> Iterator[Finding]:
+    """End tokens that may be a slip: a configuration that keeps the default of its class ends answers in mid-sentence."""
+    special = encoder.tokenizer.get_added_tokens_decoder()
+    for token in sorted(set(ends) - special.keys()):
+        if text := encoder.tokenizer.id_to_token(token):
+            what = f"an answer ends at {text!r} (id {token:,}), which is no special token"
+            yield Finding("warning", f"{what}, by eos_token_id in config.json or generation_config.json", where)
 
 
 def _by_rows(jobs: Iterable[Job]) -> list[TrainJob]:
@@ -113,6 +123,7 @@ def _of_existing(job: ExistingJob, encoder: Encoder, sheets: Sequence[Sheet]) ->
     if more := own.eos_ids - encoder.eos_ids:
         listed = ", ".join(repr(own.tokenizer.id_to_token(one)) for one in sorted(more))
         yield Finding("note", f"its answers also end at {listed}, by its own files", name)
+        yield from _of_ends(name, own, more)
     for sheet in sheets:
         if not sheet.fmt.chat or own.chat_template is None or own.chat_template == encoder.chat_template:
             continue

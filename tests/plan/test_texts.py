@@ -250,3 +250,11 @@ def test_a_checkpoint_with_a_shorter_context_is_refused_before_a_run(tmp_path: P
 def test_check_says_where_an_answer_ends(tmp_path: Path) -> None:
     findings = check(plan_of(tmp_path, LLAMA3), tmp_path / "out").findings
     assert Finding("note", "an answer ends at '</s>' or '<|eot_id|>'", "tokenizer") in findings
+
+
+def test_an_end_token_that_is_ordinary_text_is_a_warning(tmp_path: Path) -> None:
+    """As where a config.json keeps the default of its class."""
+    folder = chat_model(tmp_path / "model")
+    word = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["f"]
+    state(folder, eos_token_id=[ID["<|eot_id|>"], word])
+    assert tells(warnings(plan_of(tmp_path))["tokenizer"], "'f'", f"id {word}", "eos_token_id")
