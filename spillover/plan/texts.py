@@ -59,7 +59,7 @@ def look(encoder: Encoder, jobs: Sequence[Job], sheets: Iterable[Sheet]) -> Iter
 
 
 def _of_ends(where: str, encoder: Encoder, ends: Iterable[int]) -> Iterator[Finding]:
-    """End tokens that may be a slip: a configuration that keeps the default of its class ends answers in mid-sentence."""
+    """End tokens that may be a slip: a configuration with the default of its class ends answers in mid-sentence."""
     special = encoder.tokenizer.get_added_tokens_decoder()
     for token in sorted(set(ends) - special.keys()):
         if text := encoder.tokenizer.id_to_token(token):
