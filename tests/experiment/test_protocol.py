@@ -303,7 +303,7 @@ def answers(sheet: Sheet, encoder: Encoder, text: str) -> tuple[str, bool]:
             yield 0, Answer((), ids[0], ids)
 
     engine = Says()
-    [row] = predict(engine, encoder, [(sheet, sheet.questions[0])])  # type: ignore[arg-type]
+    [row], _ = predict(engine, encoder, [(sheet, sheet.questions[0])])  # type: ignore[arg-type]
     return row["response"], engine.stopped
 
 
