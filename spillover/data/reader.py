@@ -19,7 +19,7 @@ from ..text.task import Example, Task
 from ..text.tools import written
 from .cells import as_text, cell, is_empty
 from .files import Row
-from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, column_names, from_whole_text, known_shape
+from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, column_names, from_whole_text, known_shape, unread
 
 SPELLINGS = 5  # other spellings of labels that a note names
 ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
@@ -63,7 +63,9 @@ def _take_apart(task: Task, source: Source, first: Row, where: str) -> tuple[Tak
     by_shape = not given and not source.target and tuple(fields) == PROMPT
     shape = known_shape(first, where) if by_shape else None
     if shape:
-        return shape.take_apart, f"the shape {shape.name}", shape.note
+        more = unread(shape, first, where)
+        unused = f"columns that are not read: {column_names(more)}" if more else ""
+        return shape.take_apart, f"the shape {shape.name}", "; ".join(filter(None, (shape.note, unused)))
     column_of = {name: source.fields.get(name, name) for name in fields if name not in source.choose}
     answer = _answer_column(source, [*column_of.values()], list(first), where)
     return _by_name(column_of, fields, source, answer), f"the answer in {answer!r}", ""

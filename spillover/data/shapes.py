@@ -319,8 +319,39 @@ def refuse_unreadable(row: Row, where: str) -> None:
 
 def is_whole_text(row: Row) -> bool:
     """Whether a row is a text and nothing else that could be asked or answered."""
-    others = [value for column, value in row.items() if column != TEXT and not IDENTIFIER.fullmatch(column.lower())]
+    others = [value for column, value in row.items() if column != TEXT and not _is_identifier(column)]
     return isinstance(row.get(TEXT), str) and not any(isinstance(value, (str, int, float)) for value in others)
+
+
+class _Watched(dict[str, Any]):
+    """A row that knows which of its columns were read."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self.read: set[str] = set()
+
+    def __getitem__(self, column: str) -> Any:
+        self.read.add(column)
+        return super().__getitem__(column)
+
+    def get(self, column: str, default: Any = None) -> Any:
+        self.read.add(column)
+        return super().get(column, default)
+
+
+def unread(shape: Shape, first: Row, where: str) -> list[str]:
+    """The columns with text that rows of this shape have, and that are not read. Identifiers are not counted."""
+    row = _Watched(first)
+    try:
+        shape.take_apart(row, where)
+    except DataError:  # it is raised where the row is read
+        return []
+    read = {*shape.columns, *row.read, "rejected"}
+    return [c for c, v in first.items() if c not in read and isinstance(v, str) and v and not _is_identifier(c)]
+
+
+def _is_identifier(column: str) -> bool:
+    return IDENTIFIER.fullmatch(column.lower()) is not None
 
 
 def column_names(columns: Mapping[str, Any] | Sequence[str], most: int = 12) -> str:

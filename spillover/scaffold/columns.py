@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..data.files import Row
 from ..data.reader import ANSWER_COLUMNS
-from ..data.shapes import IDENTIFIER, WHOLE_TEXT, Shape, column_names, known_shape, refuse_unreadable
+from ..data.shapes import IDENTIFIER, WHOLE_TEXT, Shape, column_names, known_shape, refuse_unreadable, unread
 from ..errors import DataError
 from ..experiment.suite import Source
 
@@ -37,7 +37,8 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
     shape = known_shape(rows[0], path.name)
     if shape is not None:
         note = f" {shape.note[0].upper()}{shape.note[1:]}." if shape.note else ""
-        return Described(None, _source(path), f"{where} in the shape {shape.name}.{note}", shape)
+        unused = f"; not used: {column_names(more)}" if (more := unread(shape, rows[0], path.name)) else ""
+        return Described(None, _source(path), f"{where} in the shape {shape.name}{unused}.{note}", shape)
     refuse_unreadable(rows[0], path.name)
     answer = _answer_column(path, columns, rows)
     inputs = [c for c in columns if c != answer and _is_text(c, rows) and _can_be_asked(c, rows)]

@@ -159,6 +159,14 @@ def test_a_layout_that_is_read(tmp_path: Path, name: str) -> None:
         assert train.task.labels is None and any("options" in note for note in train.notes)
 
 
+def test_text_that_no_shape_reads_is_named(tmp_path: Path) -> None:
+    train, lines = read(
+        tmp_path, lambda n: {"id": "x", "prompt": f"Q {n}", "completion": f"A {n}", "context": "c", "n": 3, "note": ""}
+    )
+    assert "not used: context." in lines[0]
+    assert train.notes == ("columns that are not read: context",)
+
+
 def test_kto_rows_that_are_not_good_are_no_answers(tmp_path: Path) -> None:
     for good, bad in ((True, False), ("True", "False")):
         (tmp_path / "x.yaml").unlink(missing_ok=True)
