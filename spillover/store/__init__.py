@@ -3,6 +3,6 @@
 Comes in: predictions, receipts and weights, under the keys of the plan. Goes out: the same, if they still count:
 whether a cell is valid is asked of the store, never of a file. No other room knows a path inside the folder.
 
-To keep a new kind of file, draw it in the docstring of `store.py` and add its methods there. `folder.py` reads, writes
-and locks.
+To keep a new kind of file, draw it in the docstring of `store.py` and add its methods there, in `cells.py` or in
+`variants.py`. `folder.py` reads, checks, writes and locks: a file that a number rests on is sealed there.
 """
