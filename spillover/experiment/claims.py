@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema
 from ..errors import did_you_mean
 from . import dialect
 from .factors import FACTORS, Factor
-from .fields import Counts, Listed, Name, Names, Rate, Rates, Shots, Strict
+from .fields import Counts, Listed, Name, Names, Rate, Rates, Real, Shots, Strict
 from .suite import Kind, Role
 
 Measure = Literal["score", "off_format", "training_loss", "weight_deviation"]
@@ -92,8 +92,8 @@ class Expect(Strict):
     `within: 2` is from -2 to 2, `beyond: 2` all but that; `above` is `at_least: 0` and `below` is `at_most: 0`.
     """
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Real | None = None
+    at_most: Real | None = None
     within: Rate | None = None
     beyond: Rate | None = None
 

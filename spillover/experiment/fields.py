@@ -13,7 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -70,13 +78,28 @@ class Listed:
         return {"anyOf": [item, {**listed, "items": item}]}
 
 
-Count = Annotated[int, Field(ge=1, le=MOST)]
-Rate = Annotated[float, Field(gt=0, le=MOST)]
+def _true_is_not_one(value: Any) -> Any:
+    """`limit: true` is no number, although Python takes it for one."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+# The last in each: bounds before it would be lost from the JSON schema.
+NUMBER = BeforeValidator(_true_is_not_one)
+Real = Annotated[float, NUMBER]
+Rate = Annotated[float, Field(gt=0, le=MOST), NUMBER]
+Amount = Annotated[float, Field(ge=0, le=MOST), NUMBER]
+Count = Annotated[int, Field(ge=1, le=MOST), NUMBER]
+Natural = Annotated[int, Field(ge=0, le=MOST), NUMBER]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED), NUMBER]
+Tokens = Annotated[int, Field(ge=8, le=MOST), NUMBER]
+
+_FEW = Field(max_length=MOST_ITEMS)
 Names = Annotated[tuple[str, ...], Listed()]
 # Negative shots would slice from the end of a list.
-Counts = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST)], ...], Field(max_length=MOST_ITEMS), Listed()]
-Shots = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_SHOTS)], ...], Field(max_length=MOST_ITEMS), Listed()]
-Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...], Field(min_length=1, max_length=MOST_ITEMS), Listed()
-]
-Rates = Annotated[tuple[Annotated[float, Field(gt=0, le=MOST)], ...], Field(max_length=MOST_ITEMS), Listed()]
+Counts = Annotated[tuple[Natural, ...], _FEW, Listed()]
+Shots = Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_SHOTS), NUMBER], ...], _FEW, Listed()]
+Sizes = Annotated[tuple[Count, ...], _FEW, Listed()]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_ITEMS), Listed()]
+Rates = Annotated[tuple[Rate, ...], _FEW, Listed()]

@@ -14,15 +14,13 @@ from pydantic import Field, model_validator
 
 from ..errors import did_you_mean
 from .factors import Value
-from .fields import MOST, MOST_ITEMS, MOST_SEED, Count, Listed, Names, Rate, Rates, Seeds, Strict
+from .fields import Amount, Count, Names, Natural, Rate, Rates, Seed, Seeds, Sizes, Strict, Tokens
 from .strategy import STRATEGIES, AllWeights, Demos, NoDemos, Strategies, Strategy, Weights
 
 # Those of transformers that need no options of their own.
 Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]
-
-Sizes = Annotated[tuple[Count, ...], Field(max_length=MOST_ITEMS), Listed()]
 
 
 class TrainSpec(Strict):
@@ -37,15 +35,13 @@ class TrainSpec(Strict):
     learning_rate: Annotated[Rates, Field(min_length=1)] = Field((2e-5,), description="a number or a list")
     num_train_epochs: Rate = 2.0
     batch_size: Count = Field(16, description="samples an optimiser step: the effective batch")
-    max_length: int = Field(
-        1024, ge=8, le=MOST, description="tokens a sample; demonstrations are dropped first, answers never cut"
-    )
+    max_length: Tokens = Field(1024, description="tokens a sample; demonstrations are dropped first, answers never cut")
     overlong: Literal["error", "drop"] = Field("error", description="a sample that does not fit even alone")
     prompt: str = Field("p1", description="prompt format of the training samples")
     lr_scheduler_type: Schedule = "linear"
-    warmup_steps: int = Field(0, ge=0, le=MOST)
-    weight_decay: float = Field(0.0, ge=0, le=MOST)
-    max_grad_norm: float = Field(1.0, ge=0, le=MOST)
+    warmup_steps: Natural = 0
+    weight_decay: Amount = 0.0
+    max_grad_norm: Amount = 1.0
     gradient_checkpointing: bool = False
     report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
 
@@ -82,13 +78,13 @@ class Recipe(Strict):
     learning_rate: Rate
     num_train_epochs: Rate
     batch_size: Count = Field(description="samples an optimiser step")
-    max_length: int = Field(1024, ge=8, le=MOST, description="tokens a sample")
+    max_length: Tokens = Field(1024, description="tokens a sample")
     overlong: Literal["error", "drop"] = "error"
     lr_scheduler_type: Schedule = "linear"
-    warmup_steps: int = Field(0, ge=0, le=MOST)
-    weight_decay: float = Field(0.0, ge=0, le=MOST)
-    max_grad_norm: float = Field(1.0, ge=0, le=MOST)
-    seed: int = Field(0, ge=0, le=MOST_SEED)
+    warmup_steps: Natural = 0
+    weight_decay: Amount = 0.0
+    max_grad_norm: Amount = 1.0
+    seed: Seed = 0
 
     def content(self, with_seed: bool = True) -> dict[str, Any]:
         """What enters a key. Without the seed, it is what trainings with other seeds have in common."""

@@ -17,7 +17,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import ExperimentError, did_you_mean
 from . import dialect
-from .fields import Count, Counts, Listed, Name, Names, Shots, Strict, as_list
+from .fields import Count, Counts, Listed, Name, Names, Real, Seed, Shots, Strict, as_list
 
 Role = Literal["in_domain", "out_of_domain", "cross_task"]
 Kind = Literal["classification", "generation"]
@@ -27,7 +27,7 @@ Kind = Literal["classification", "generation"]
 class Threshold(Strict):
     """A numeric column as two labels: `then` for numbers above `above`, `otherwise` for the others."""
 
-    above: float
+    above: Real
     then: str
     otherwise: str
 
@@ -141,7 +141,7 @@ class HoldOut(Strict):
     """Some of a data set's training rows are its test rows, and are not trained on (`data.held_out`)."""
 
     rows: Count = Field(description="about so many rows are held out")
-    seed: int = Field(0, ge=0, description="another seed holds out other rows")
+    seed: Seed = Field(0, description="another seed holds out other rows")
     by: str | None = Field(None, description="column of the group: rows of one group stay together")
 
 
