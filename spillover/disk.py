@@ -10,6 +10,7 @@ Nothing outside a folder is written or deleted through a symbolic link in it: a 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -113,3 +114,10 @@ def nearest_existing(path: Path) -> Path:
 def free_space(path: Path) -> int:
     """Free bytes on the disk that holds `path`, or will hold it."""
     return shutil.disk_usage(nearest_existing(path)).free
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for spillover, or `$SPILLOVER_CACHE`."""
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("SPILLOVER_CACHE") or user_cache_dir("spillover")).expanduser().absolute()

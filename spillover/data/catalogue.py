@@ -19,7 +19,7 @@ from ..text.demos import pool_and_rows
 from ..text.task import Example, Task
 from .load import load_demos, load_test, load_train
 from .rows import TestSet, TrainSet
-from .sources import Places
+from .sources import Places, members_of
 from .tasks import dataset_task, task_name
 
 T = TypeVar("T")
@@ -30,8 +30,8 @@ class Catalogue:
 
     def __init__(self, experiment: Experiment, places: Places) -> None:
         self.experiment = experiment
-        self.places = places
         self.specs = experiment.all_datasets()
+        self.places = replace(places, members=members_of(self.specs.values()))
         self.findings: dict[Finding, None] = {}
         self._tasks: dict[str, Task] = {}
         self._read: dict[tuple[object, ...], Any] = {}

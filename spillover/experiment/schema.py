@@ -21,7 +21,7 @@ from .claims import Claim, ClaimFile, Claims
 from .fields import Count, Listed, Name, Names, Seeds, Shots, Strict, as_list
 from .protocol import SOUND, Protocol
 from .recipe import TrainSpec
-from .suite import DatasetSpec, load_suite
+from .suite import SUITES, DatasetSpec, load_suite
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -79,7 +79,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _something_to_do(self) -> Experiment:
         if not self.suite and not self.datasets:
-            raise ValueError("give a suite (builtin, paper) or datasets, or both")
+            raise ValueError(f"give a suite ({', '.join(SUITES)}) or datasets, or both")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ The package ships two suites: `paper` (Table 1 of the study) and `builtin` (temp
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,22 @@ class Choice(Strict):
     of: dict[str, str]
 
 
+SHARES = {"train": 0.6, "test": 0.28, "validation": 0.08, "demos": 0.04}
+"""The parts of a source that is shared out, and how many of its groups each gets."""
+
+
+ShareName = Literal["train", "test", "validation", "demos"]
+
+
+class Share(Strict):
+    """Parts of a source, disjoint from its other parts by group."""
+
+    part: Annotated[tuple[ShareName, ...], Listed()] = Field(description="one part, or several together", min_length=1)
+    by: str | None = Field(None, description="column: rows with the same value stay together; default: equal rows")
+    balanced: bool = Field(False, description="as many rows of each answer, in turn")
+    seed: int = 0
+
+
 def _as_sources(value: Any) -> Any:
     return [{"file": item} if isinstance(item, str) else item for item in as_list(value)]
 
@@ -49,13 +66,19 @@ def _file_or_source(source: JsonSchemaValue, handler: GetJsonSchemaHandler) -> J
 
 Sources = Annotated[tuple["Source", ...], Listed(_as_sources, _file_or_source)]
 
-KINDS = ("file", "release", "hub", "builtin", "first_of")
-_ONLY_OF = {"sizes": ("release",), "config": ("hub",), "revision": ("hub",), "split": ("hub", "file")}
+KINDS = ("file", "release", "hub", "builtin", "archive", "first_of")
+_ONLY_OF = {
+    "sizes": ("release",),
+    "config": ("hub",),
+    "revision": ("hub",),
+    "split": ("hub", "file"),
+    "member": ("archive",),
+}
 """The kinds of source that a key belongs to. Every other key belongs to all kinds but `first_of`."""
 
 
 class Source(Strict):
-    """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`, `first_of`.
+    """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`, `archive`, `first_of`.
 
     `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out where the
     columns have the task's names (`output` for the answer) or a known shape. Rows that are one whole text need
@@ -73,8 +96,14 @@ class Source(Strict):
     revision: str | None = None
     license: str | None = None
     builtin: str | None = Field(None, description="name of a generated data set")
+    archive: str | None = Field(None, description="a package of data on the package index, such as bigbench")
+    member: str | None = Field(None, description="the data set in the archive")
     first_of: Sources = Field((), description="sources of which the first available one is read")
     fields: dict[str, str] = Field({}, description="field -> column; a.0 is the first item of list a")
+    share: Share | None = Field(None, description="one part of the rows, disjoint from the other parts")
+    patterns: dict[str, str] = Field(
+        {}, description="column -> regular expression that its texts match; the named groups are columns too"
+    )
     choose: dict[str, Choice] = Field({}, description="field -> the column that another column names")
     target: str | None = None
     answer_after: str | None = Field(
@@ -99,6 +128,21 @@ class Source(Strict):
             if getattr(self, key) != info.get_default() and given[0] not in kinds:
                 belongs = "each of its sources" if given[0] == "first_of" else f"a source of {' or '.join(kinds)}"
                 raise ValueError(f"{key!r} is no key of {given[0]!r}: it belongs to {belongs}")
+        return self
+
+    @model_validator(mode="after")
+    def _archive_and_patterns(self) -> Source:
+        if self.share is not None and self.share.balanced and not self.target:
+            raise ValueError("share.balanced needs target, the column of the answers that are balanced")
+        if self.archive and not self.member:
+            raise ValueError("an archive holds many data sets: member says which")
+        for column, pattern in self.patterns.items():
+            try:
+                groups = re.compile(pattern).groupindex
+            except re.error as error:
+                raise ValueError(f"patterns.{column}: not a regular expression: {error}") from None
+            if not groups:
+                raise ValueError(f"patterns.{column}: has no named group, such as (?P<name>.*)")
         return self
 
     @model_validator(mode="after")
@@ -134,6 +178,8 @@ class Source(Strict):
             return f"release:{self.release}"
         if self.builtin:
             return f"builtin:{self.builtin}"
+        if self.archive:
+            return f"{self.archive}:{self.member}"
         return f"{self.file}" + (f", split {self.split}" if self.split else "")
 
 
@@ -198,7 +244,7 @@ class Suite(Strict):
     datasets: dict[Name, DatasetSpec]
 
 
-SUITES = ("builtin", "paper")
+SUITES = ("builtin", "bigbench", "paper")
 
 
 @cache

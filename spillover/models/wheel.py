@@ -17,10 +17,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ..disk import file_sha256, free_space, write_whole
+from ..disk import cache_dir, file_sha256, free_space, write_whole
 from ..errors import ModelError
 from .folders import WEIGHTS, weight_files
-from .machine import FREE_BYTES_NEEDED, Progress, cache_dir, one_line, raise_if_disk_is_full, versions
+from .machine import FREE_BYTES_NEEDED, Progress, one_line, raise_if_disk_is_full, versions
 from .names import PACKAGE, PYPI_SPEC, check_package
 
 PACKAGE_VERSION = "0.1.2"

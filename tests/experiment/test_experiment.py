@@ -177,7 +177,7 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
         ("model: [", ("x.yaml:1", "YAML")),
         ("- a", ("mapping",)),
         ("suite: builtin", ("'model'", "missing")),
-        ("model: m", ("suite", "builtin, paper", "datasets")),
+        ("model: m", ("suite", "builtin, bigbench, paper", "datasets")),
         ("model: m\nsuite: builtin\ntest: {limit: 0}", ("test.limit", "0", "1")),
         (
             "model: m\ndatasets: {a: {train: [{file: x, hub: y}]}}",
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, words: tup
 def test_an_unknown_suite_names_those_there_are() -> None:
     with pytest.raises(ExperimentError) as error:
         Experiment(model="m", suite="papr").all_datasets()
-    assert tells(str(error.value), "'papr'", "did you mean 'paper'", "builtin, paper")
+    assert tells(str(error.value), "'papr'", "did you mean 'paper'", "builtin", "bigbench")
 
 
 def test_a_data_set_name_that_the_suite_has_is_refused() -> None:

@@ -12,9 +12,9 @@ import pytest
 from modelfolders import model_folder
 
 from spillover import models
-from spillover.disk import file_sha256
+from spillover.disk import cache_dir, file_sha256
 from spillover.errors import ModelError
-from spillover.models import folders, machine, wheel
+from spillover.models import folders, wheel
 
 
 class FakePackage:
@@ -99,7 +99,7 @@ def test_a_killed_conversion_leaves_nothing_that_counts(package: FakePackage, mo
         patch.setattr(wheel, "_convert_apart", killed)
         with pytest.raises(KeyboardInterrupt):
             models.resolve(models.PYPI_SPEC)
-    left = machine.cache_dir() / "models" / f"{wheel.PACKAGE}-{wheel.PACKAGE_VERSION}.tmpdead"
+    left = cache_dir() / "models" / f"{wheel.PACKAGE}-{wheel.PACKAGE_VERSION}.tmpdead"
     left.mkdir()  # as after kill -9
     models.resolve(models.PYPI_SPEC)
     assert not left.exists()
