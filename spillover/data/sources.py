@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -36,23 +37,18 @@ from .shares import order_of
 HUB_SEED = 0
 
 
-def _quiet(_: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Places:
     """Where paths start: `base` is the folder of the YAML, `data_dir` the study's release, if there is one.
 
     `chat` is the model's chat template, which writes the calls of tools in a row.
-    `members` are the data sets that are needed of each archive. `say` is called with a line when something takes long.
+    `members` are the data sets that are needed of each archive.
     """
 
     base: Path = Path()
     data_dir: Path | None = None
     chat: ChatTemplate | None = None
     members: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    say: Progress = _quiet
 
 
 @dataclass(frozen=True)
@@ -135,6 +131,14 @@ def members_of(specs: Iterable[DatasetSpec]) -> dict[str, tuple[str, ...]]:
     return {package: tuple(members) for package, members in found.items()}
 
 
+def fetch_archives(specs: Iterable[DatasetSpec], say: Progress) -> None:
+    """Fetch what these data sets need of archives, and say how far it is. A source that is not available is left to
+    those who read it."""
+    for package, members in members_of(specs).items():
+        with suppress(SourceUnavailable):
+            archives.ensure(package, members, say)
+
+
 def sources_of(name: str, part: Part, sources: Sequence[Source]) -> Sequence[Source]:
     """The sources of one part of a data set. Raises ExperimentError where there are none."""
     if not sources:
@@ -189,7 +193,7 @@ def _builtin(source: Source, part: Part, size: int | None, places: Places) -> Ra
 def _archive(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
     """One data set of an archive. What the packaged suites and the experiment need of it is fetched together."""
     package, member = source.archive or "", source.member or ""
-    archives.ensure(package, {member, *places.members.get(package, ())}, places.say)
+    archives.ensure(package, {member, *places.members.get(package, ())})
     return RawRows(str(source), archives.rows(package, member), lambda row: f"{source}, row {row}")
 
 

@@ -100,6 +100,11 @@ def index() -> Iterator[Index]:
     thread.join()
 
 
+@pytest.fixture(autouse=True)
+def a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_unavailable", {})
+
+
 @pytest.fixture
 def facts(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PipSettings:
     """The archive is known under the name `facts`, the cache is empty, and pip is set to the index on loopback."""
@@ -157,6 +162,14 @@ def test_a_member_that_is_not_whole_is_fetched_again(facts: PipSettings, harm: A
 def test_a_member_that_is_absent_or_of_another_form(facts: PipSettings, member: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         archives.ensure("facts", [member], silent, facts)
+
+
+def test_nobody_waits_twice_for_an_index_that_is_not_there(facts: PipSettings, index: Index) -> None:
+    index.content = b"another file"
+    for _ in range(3):
+        with pytest.raises(SourceUnavailable):
+            archives.ensure("facts", ["weather"], silent, facts)
+    assert len(index.ranges) == 1
 
 
 def test_an_archive_that_is_not_known() -> None:

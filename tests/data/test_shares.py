@@ -56,6 +56,12 @@ def test_equal_rows_stay_together_where_no_column_is_named() -> None:
     assert {number % 300 for number in order} == {number for number in order if number < 300}
 
 
+def test_case_and_white_space_make_no_other_group() -> None:
+    spellings = [{"page": page} for n in range(60) for page in (f"Page  {n}", f"page {n}", f"PAGE {n} ")]
+    order = order_of(spellings, Share(part=("test",), by="page"), None, "here")
+    assert len(order) == 3 * len({number // 3 for number in order})
+
+
 def test_a_part_without_rows_is_an_error() -> None:
     with pytest.raises(DataError, match="validation"):
         order_of([{"page": "only"}], Share(part=("validation",), by="page"), None, "here")
