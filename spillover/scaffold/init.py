@@ -155,13 +155,14 @@ def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_la
     spelled = Labels(tuple(dict.fromkeys(answered)))  # the first spelling of each label counts
     distinct = tuple(dict.fromkeys(spelled.by_form[form(target)] for target in spelled.names))
     if may_be_labels and are_labels(distinct, len(answered)):
-        _refuse_strangers(own, {part: {form(target): target for target in found} for part, found in targets.items()})
+        unlearnt = _unlearnt(own, {part: {form(target): target for target in found} for part, found in targets.items()})
         labels = tuple(label.strip() for label in distinct)
         lines = [f"The answers are {len(labels)} labels ({', '.join(labels)}): a classification task."]
         if others := [target for target in spelled.names if target not in distinct]:
             n = sum(target not in distinct for target in answered)
             read = ", ".join(f"{listed([text])} as {listed([spelled.by_form[form(text)]])}" for text in others[:LISTED])
             lines.append(f"{n:,} answers are labels in another spelling, and are read so: {read}.")
+        lines += [f"No training row has the label {listed(unlearnt)} of the test rows."] if unlearnt else []
         spaces = {label[: len(label) - len(label.lstrip())] for label in spelled.names}
         answers: dict[str, object] = {"labels": distinct}
         if labels != distinct and len(set(labels)) == len(labels) and len(spaces) == 1:
@@ -182,8 +183,8 @@ def _tokens(text: str) -> float:
     return ascii_letters / CHARACTERS_A_TOKEN + len(text.encode()) - ascii_letters
 
 
-def _refuse_strangers(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> None:
-    """Raises DataError where the training labels and the test labels, by form, have none in common."""
+def _unlearnt(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Test labels that no training row has, by form. Raises DataError where that are all of them."""
     train, test = labels.get("train", {}), labels.get("test", {})
     if train and test and not train.keys() & test.keys():
         raise DataError(
@@ -191,6 +192,7 @@ def _refuse_strangers(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) ->
             where=" and ".join(path.name for path in own.files.values()),
             allowed="name them alike in the files, or write a YAML with target_map",
         )
+    return [label for known, label in test.items() if train and known not in train]
 
 
 # --- the YAML -------------------------------------------------------------------------------------

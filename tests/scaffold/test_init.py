@@ -128,6 +128,8 @@ def test_files_whose_labels_have_nothing_in_common_are_refused_with_both(tmp_pat
     with pytest.raises(DataError) as caught:
         write_experiment(tmp_path / "x.yaml", *files, None)
     assert tells(str(caught.value), "'positive', 'negative'", "'1', '0'", "a.jsonl", "b.jsonl", "target_map")
+    lines = write_experiment(tmp_path / "x.yaml", files[0], labelled(files[1], ["positive", "mixed"]), None)
+    assert any(tells(line, "No training row", "'mixed'") for line in lines)
 
 
 def test_a_space_behind_a_label_is_no_delimiter(tmp_path: Path) -> None:
