@@ -15,7 +15,7 @@ from spillover.errors import CONTROL, ExperimentError
 from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment
 
-MUTANTS, CHECKED = 100, 8  # of each kind; of those that can be read
+MUTANTS, CHECKED = 60, 5  # of each kind; of those that can be read
 LONGEST = 800  # characters of an error
 
 EVERYTHING = """
