@@ -24,7 +24,13 @@ KINDS: tuple[str, ...] = ("LORA", "ADALORA", "BOFT", "C3A", "DEFT", "DELORA", "F
 KINDS += ("HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "MISS", "OFT", "OSF", "PEANUT", "PSOFT", "RANDLORA", "ROAD")
 KINDS += ("SHIRA", "TRAINABLE_TOKENS", "VBLORA", "VERA", "WAVEFT")
 # Options of LoRA that need more than a layer's own weights and input, or that change the base.
-OTHER_LORA = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "megatron_config")
+OTHER_LORA: tuple[str, ...] = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "megatron_config",
+)
 OTHER_LORA += ("monteclora_config", "use_bdlora", "use_qalora")
 OTHER_TASKS = {"SEQ_CLS": "sequence classification", "TOKEN_CLS": "token classification"}
 OTHER_TASKS |= {"QUESTION_ANS": "question answering", "SEQ_2_SEQ_LM": "an encoder-decoder"}

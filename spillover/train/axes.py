@@ -5,6 +5,7 @@ The values and their options are classes of `experiment.strategy`. `APPLY` has o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,18 +25,19 @@ def _lora(model: Any, lora: Lora) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = lora.lora_target_modules
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.lora_r,
-            lora_alpha=lora.lora_alpha,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            use_rslora=lora.use_rslora,
-            use_dora=lora.use_dora,
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        ),
+    config = LoraConfig(
+        r=lora.lora_r,
+        lora_alpha=lora.lora_alpha,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
     )
+    with warnings.catch_warnings():
+        # PEFT writes these patterns itself for experts, and applies them; it looks for them among layers only
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match")
+        return get_peft_model(model, config)
 
 
 APPLY: Mapping[type, Callable[[Any, Any], Any]] = {AllWeights: _all, Lora: _lora}

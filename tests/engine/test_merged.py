@@ -17,6 +17,7 @@ from spillover.errors import ModelError
 from spillover.models.fit import KINDS
 from spillover.models.weights import Change, compare, pooled
 
+OFTEN = ("ADALORA", "IA3", "LN_TUNING", "LOHA", "LOKR", "OFT", "TRAINABLE_TOKENS", "VERA")  # the others rarely
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 
 
@@ -87,7 +88,9 @@ def test_weights_that_stand_the_other_way_round(tmp_path: Path, options: dict[st
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of SHIRA
-@pytest.mark.parametrize("kind", adapters.CONFIGS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in OFTEN)) for kind in adapters.CONFIGS]
+)
 def test_other_kinds_of_adapters(tmp_path: Path, kind: str) -> None:
     model = tinymodels.build(gain=2.0, num_hidden_layers=2)
     check(model, adapters.wrap(model, adapters.CONFIGS[kind]), tmp_path)
@@ -97,19 +100,9 @@ def test_every_kind_that_is_supported_is_tested() -> None:
     assert {"LORA", *adapters.CONFIGS} == set(KINDS)
 
 
-EXPERTS = {
-    "Mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "Qwen3Moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 8},
-    "DeepseekV3": {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1}
-    | {"topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8}
-    | {"qk_nope_head_dim": 8, "v_head_dim": 8, "n_shared_experts": 1, "num_key_value_heads": 6},
-    "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "rope_parameters": None},
-}
-
-
-@pytest.mark.parametrize("kind", EXPERTS)
+@pytest.mark.parametrize("kind", tinymodels.EXPERTS)
 def test_experts_whose_weights_are_one_tensor(tmp_path: Path, kind: str) -> None:
-    model = tinymodels.build(kind, gain=3.0, num_hidden_layers=2, **EXPERTS[kind])
+    model = tinymodels.build(kind, gain=3.0, num_hidden_layers=2, **tinymodels.EXPERTS[kind])
     parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
     config = adapters.lora(target_modules=["q_proj", "o_proj"], target_parameters=parameters)
     wrapped = adapters.wrap(model, config)
@@ -129,6 +122,18 @@ def test_experts_whose_weights_are_one_tensor(tmp_path: Path, kind: str) -> None
             assert change.absolute == pytest.approx(float(expert.abs().sum()), rel=1e-4)
             assert change.singular_values[3] > 0 == pytest.approx(change.singular_values[4], abs=1e-4)  # rank 4
     assert sum(one.size for one in changes.values()) == model.num_parameters()
+
+
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe", "DeepseekV3"])
+def test_all_linear_layers_are_the_experts_too(tmp_path: Path, kind: str) -> None:
+    """As `lora` trains them: two of a file's matrices are one in memory, so its rank is doubled."""
+    model = tinymodels.build(kind, gain=3.0, num_hidden_layers=2, **tinymodels.EXPERTS[kind])
+    wrapped = adapters.wrap(model, adapters.lora(r=4, target_modules="all-linear"))
+    adapted = loaded(model, wrapped, tmp_path)
+    assert torch.equal(scores(adapted), scores(wrapped))
+    changes = {one.name: one for one in adapter_changes(adapted)}
+    both, down = (changes[f"layers.1.mlp.experts.2.{part}_proj"].singular_values for part in ("gate_up", "down"))
+    assert (sum(value > 1e-4 * both[0] for value in both), sum(value > 1e-4 * down[0] for value in down)) == (8, 4)
 
 
 def test_an_adapter_has_no_more_directions_than_its_rank(tmp_path: Path) -> None:

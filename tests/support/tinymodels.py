@@ -27,6 +27,16 @@ SIZES = {
 }
 GPT2_SIZES = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 3, "n_head": 6, "bos_token_id": 1, "eos_token_id": EOS}
 
+# Architectures whose experts' weights are one tensor in memory.
+EXPERTS = {
+    "Mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "Qwen3Moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 8},
+    "DeepseekV3": {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 1}
+    | {"topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8}
+    | {"qk_nope_head_dim": 8, "v_head_dim": 8, "n_shared_experts": 1, "num_key_value_heads": 6},
+    "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "rope_parameters": None},
+}
+
 
 def config(kind: str = "Llama", **changes: Any) -> Any:
     """A small configuration of an architecture of transformers; grouped queries (6 heads, 2 keys) unless told."""

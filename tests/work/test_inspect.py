@@ -113,6 +113,28 @@ def test_full_fine_tuning_moves_everything_and_lora_a_few_directions_of_some(run
     assert full.merge_gap is None
 
 
+@pytest.mark.parametrize(
+    "kind", ["Mixtral", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Qwen3Moe", "DeepseekV3", "GptOss"))]
+)
+def test_lora_on_experts_is_trained_inspected_and_answers(place: Path, tmp_path: Path, kind: str) -> None:
+    """Their weights are one tensor in memory, not layers, whatever the file has."""
+    shutil.copytree(place, tmp_path / "place", ignore=shutil.ignore_patterns("base", "out"))
+    (tmp_path / "place" / "base").mkdir()
+    options = {"num_hidden_layers": 2, **tinymodels.EXPERTS[kind]}
+    tinymodels.save(tinymodels.build(kind, gain=4.0, **options), tmp_path / "place" / "base")
+    plan = plan_of(tmp_path / "place", train={"strategies": ["lora"], "learning_rate": 1e-2, "num_train_epochs": 1})
+    assert execute(plan, Store(tmp_path / "out")) == ()
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
+    seen = by_name(tmp_path / "out")["words-lora"]
+    assert (seen.left_out, seen.why_no_changes) == ((), None)
+    assert seen.merge_gap is not None
+    assert seen.merge_gap < inside.MERGE_GAP["float32"]
+    moved = {change.name for change in seen.changes if change.absolute}
+    assert moved
+    if kind != "GptOss":  # PEFT counts its experts among the linear layers only if `target_parameters` names them
+        assert {"layers.1.mlp.experts.0.gate_up_proj", "layers.1.mlp.experts.3.down_proj"} <= moved
+
+
 def test_the_divergence_is_that_of_the_two_models(run: tuple[Plan, Path], place: Path) -> None:
     """Against full logits of both, loaded by transformers alone."""
     from transformers import AutoModelForCausalLM
