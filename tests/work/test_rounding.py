@@ -176,6 +176,14 @@ def test_errors_of_texts_are_those_of_the_steps_with_the_same_text_before() -> N
     assert other[TEXT] == pytest.approx(math.sqrt((0.0 + 0.3**2) / 2)), "the other token leads by 0.1 there"
 
 
+def test_the_error_of_a_models_own_text_is_that_of_close_first_steps() -> None:
+    """Far rivals are in the tail of the distribution, where errors are larger than those of close decisions."""
+    request = Request((1,), ((8,), (9,)), 5, beginnings=(1,))
+    near, far = (Answer(((-1.0,), (-2.0,)), 5, (5, 6), leads=(lead, 15.0)) for lead in (0.3, 9.0))
+    assert moved(request, near, replace(near, leads=(0.4, 17.0)))[FREE] == pytest.approx(0.1)
+    assert FREE not in moved(request, far, replace(far, leads=(10.0, 17.0)))
+
+
 def test_near_ties_of_texts_are_counted_by_what_was_measured() -> None:
     requests = [Request((number,), (), 5) for number in range(3)]
     rounded = [Answer((), 5, (5, 6), leads=(1.0, 0.02 * number)) for number in range(3)]
