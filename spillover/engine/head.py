@@ -101,8 +101,9 @@ def deviation(model: Any, ids: Any) -> float:
     Both are computed in float32 from the same hidden states, so only rounding in float32 may part them.
     """
     layer = model.get_output_embeddings()
-    made = Head.of(model)(hidden_states(model, ids))
-    model.set_output_embeddings(_FromAny(_in_float32(layer)))
+    head = Head.of(model)
+    made = head(hidden_states(model, ids))
+    model.set_output_embeddings(_FromAny(head.layer))
     try:
         own = model(input_ids=torch.as_tensor(ids)[None].to(model.device), use_cache=False).logits[0]
     finally:
