@@ -111,11 +111,15 @@ def merge_gap(model: Any, passage: Passage) -> float | None:
 @contextmanager
 def _merging(tuned_layers: Iterable[Sequence[Any]]) -> Iterator[None]:
     """Merge each adapter while its layer computes, so that no second model is in memory."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     hooks = []
     for layers in tuned_layers:
         outer, merging = layers[0], ExitStack()  # the outer one is called, and calls the others
 
-        def merge(_: Any, __: Any, layers: Sequence[Any] = layers, merging: ExitStack = merging) -> None:
+        def merge(called: Any, _: Any, layers: Sequence[Any] = layers, merging: ExitStack = merging) -> None:
+            if called is not layers[0]:  # the copy of an output layer in float32 (`Head`)
+                layers = [one for one in called.modules() if isinstance(one, BaseTunerLayer)]
             merging.enter_context(merged(layers))
 
         def restore(*_: Any, merging: ExitStack = merging) -> None:

@@ -11,7 +11,7 @@ import tinymodels
 import torch
 from answers import ask, classification
 
-from spillover.engine.divergence import Distributions, divergence
+from spillover.engine.divergence import Distributions, divergence, merge_gap
 from spillover.engine.head import Head, deviation, hidden_states, own_logits
 from spillover.engine.shared import SharedEngine
 from spillover.engine.suitable import why_plain
@@ -83,6 +83,18 @@ def test_in_bfloat16_answers_and_divergence_are_those_of_the_adapter(tied: bool)
     nats, largest = divergence(Distributions.of(base, passage), Distributions.of(model, passage))
     assert nats.mean() > 0.05
     assert largest > 0.5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_bfloat16_too_a_merge_of_the_output_layer_that_differs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, _ = adapted(KINDS["LoRA"], False, torch.bfloat16)
+    due = merge_gap(model, (WORDS, 1))
+    assert due is not None
+    assert due < 1e-3
+    layer = model.get_output_embeddings()
+    delta = type(layer).get_delta_weight
+    monkeypatch.setattr(type(layer), "get_delta_weight", lambda self, name: 2 * delta(self, name))
+    assert (merge_gap(model, (WORDS, 1)) or 0.0) > 0.1
 
 
 def test_a_head_that_is_not_the_model_s_own_is_noticed_where_rounding_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
