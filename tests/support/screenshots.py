@@ -1,6 +1,6 @@
 """Screenshots of a report, to be looked at: 1440 and 390 pixels wide, light and dark, the whole page each time.
 
-python tests/report/screenshots.py runs/experiment/report.html shots/
+python tests/support/screenshots.py runs/experiment/report.html shots/
 """
 
 from __future__ import annotations
