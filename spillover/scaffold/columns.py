@@ -69,6 +69,7 @@ def _answer_column(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> s
     texts = [column for column in can if _is_text(column, rows)]
     answer = by_name or next(reversed(labels or texts), None)
     if answer and any(column != answer and _can_be_asked(column, rows) for column in columns):
+        _refuse_one_of_several(path, answer, columns, rows)
         return answer
     asked = [column for column in columns if _is_text(column, rows) and _can_be_asked(column, rows)]
     if len(asked) == 1:
@@ -95,12 +96,41 @@ _NO_ANSWERS = (
 """Names of columns that are never guessed to be the answer."""
 
 
+_WRONG = re.compile(
+    r"(.*_)?(non_?preferred|dispreferred|rejected|reject|incorrect|wrong|bad|worse|worst|loser|negative|distractors?)"
+    r"(_?\d+|_.*)?"
+)
+"""Names of columns with answers that are not the right one: neither a question nor the answer."""
+
+_ABOUT_ANSWER = re.compile(
+    r"(.*_)?(solution|rationale|explanation|reasoning|reasoning_content|thinking|thought|thoughts|cot|chain_of_thought)"
+    r"(_?\d+)?"
+)
+"""Names of columns that lead to the answer or explain it, so that a question with them would give it away."""
+
+
 def _can_be_answer(column: str, rows: Sequence[Row]) -> bool:
-    return column.lower() not in _NO_ANSWERS and not _is_identifier(column, rows)
+    lower = column.lower()
+    return lower not in _NO_ANSWERS and not _WRONG.fullmatch(lower) and not _is_identifier(column, rows)
 
 
 def _can_be_asked(column: str, rows: Sequence[Row]) -> bool:
-    return column.lower() != "rejected" and not _is_identifier(column, rows)
+    lower = column.lower()
+    return not (_WRONG.fullmatch(lower) or _ABOUT_ANSWER.fullmatch(lower) or _is_identifier(column, rows))
+
+
+def _refuse_one_of_several(path: Path, answer: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Raises DataError if the answer is a text of several that are named alike, such as response_0 and response_1."""
+    stem = _NUMBERED.fullmatch(answer)
+    if stem is None or not _is_text(answer, rows):
+        return
+    alike = [c for c in columns if (other := _NUMBERED.fullmatch(c)) and other[1] == stem[1] and _is_text(c, rows)]
+    if len(alike) > 1:
+        what = f"the columns {column_names(alike)} could each be the answer"
+        raise DataError(what, where=path.name, allowed="say which in a YAML, with target, or with choose for each row")
+
+
+_NUMBERED = re.compile(r"(.*[^\d_])_?(?:\d{1,2}|_[a-dA-D])")
 
 
 def _is_text(column: str, rows: Sequence[Row]) -> bool:

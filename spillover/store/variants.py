@@ -105,7 +105,9 @@ class Variants(Folder):
     def weights_size(self, key: str) -> int:
         """The bytes that `drop_weights` would free."""
         folder = self.variant_folder(key)
-        return size_on_disk(folder) - size_on_disk(folder / "receipt.json") if self._has_files(key) else 0
+        if folder.is_symlink() or not self._has_files(key):
+            return 0
+        return size_on_disk(folder) - size_on_disk(folder / "receipt.json")
 
     def drop_weights(self, key: str) -> int:
         """Delete all files of a variant except its receipt; returns the number of bytes freed.

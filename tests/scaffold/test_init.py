@@ -15,6 +15,7 @@ from spillover.checks.check import check
 from spillover.errors import DataError, ExperimentError
 from spillover.experiment.schema import load_experiment
 from spillover.plan.plan import Plan, make_plan
+from spillover.scaffold.columns import describe
 from spillover.scaffold.init import write_experiment
 from spillover.text.task import Example
 
@@ -288,3 +289,37 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test\.jsonl:1"):
         write_experiment(new, train, jsonl(tmp_path / "test.jsonl", [{"other": "a", "label": "bug"}]), None)
     assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "asked", "answer"),
+    [
+        ({"question": "q", "response_chosen": "a", "response_rejected": "b"}, ["question"], "response_chosen"),
+        ({"input": "q", "preferred_output": "a", "non_preferred_output": "b"}, ["input"], "preferred_output"),
+        ({"query": "q", "bad_response": "b", "response": "a"}, ["query"], "response"),
+        ({"question": "q", "distractor1": "b", "correct_answer": "a"}, ["question"], "correct_answer"),
+        ({"anchor": "q", "positive": "a", "negative": "b"}, ["anchor"], "positive"),
+        ({"problem": "q", "solution": "why", "answer": "a"}, ["problem"], "answer"),
+        ({"problem": "q", "solution": "a"}, ["problem"], "solution"),
+        ({"sentence1": "q", "sentence2": "r", "answer": "a"}, ["sentence1", "sentence2"], "answer"),
+    ],
+)
+def test_a_wrong_answer_or_an_explanation_is_no_part_of_the_question(
+    row: dict[str, str], asked: list[str], answer: str
+) -> None:
+    rows = [{column: f"{text} of {i}" for column, text in row.items()} for i in range(20)]
+    found = describe(Path("rows.jsonl"), rows)
+    assert found.template is not None
+    assert [column for column in row if f"{{{column}}}" in found.template] == asked
+    assert found.source.target in (None, answer)
+    assert f"; {answer}: the answer" in found.line
+
+
+@pytest.mark.parametrize(
+    "columns", [("response_0", "response_1"), ("response_a", "response_b"), ("answer1", "answer2")]
+)
+def test_of_several_answers_none_is_guessed(columns: tuple[str, str]) -> None:
+    rows = [{"question": f"q {i}", columns[0]: f"one {i}", columns[1]: f"two {i}"} for i in range(20)]
+    with pytest.raises(DataError) as caught:
+        describe(Path("rows.jsonl"), rows)
+    assert all(column in str(caught.value) for column in columns)
