@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..experiment.factors import phrase
+from ..experiment.factors import phrase, spelled
 from ..experiment.suite import Role
 from ..plan.grid import Variant
 from ..stats.intervals import MIN_ROWS
@@ -89,7 +89,7 @@ def recipe(variant: Variant) -> str:
         return "existing checkpoint" + (f", on {variant.train_dataset}" if variant.train_dataset else "")
     left_out = {"strategy", "train_task", "train_kind"}  # the training set says the task
     parts = [phrase(name, value) for name, value in variant.factors.items() if name not in left_out and value]
-    return ", ".join([(variant.strategy or "").upper(), *parts])
+    return ", ".join([spelled(variant.strategy or ""), *parts])
 
 
 def _verdict(results: Results, group: Group) -> Verdict:

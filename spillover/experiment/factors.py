@@ -54,6 +54,11 @@ def shown(found: Container[str]) -> list[str]:
     return [name for name, factor in FACTORS.items() if not factor.optional or name in found]
 
 
+def spelled(strategy: str) -> str:
+    """A strategy in a sentence: those of papers as papers write them, others as they are named."""
+    return {"ft": "FT", "fticl": "FTICL", "lora": "LoRA"}.get(strategy, strategy)
+
+
 def phrase(name: str, value: Value) -> str:
     """A factor's value in a sentence, such as `2,000 samples`."""
     text = FACTORS[name].phrase.format(value)

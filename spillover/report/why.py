@@ -15,6 +15,7 @@ from ..analysis.effects import EffectRow, compared_strategies, families, family_
 from ..analysis.measures import divergence_interval
 from ..analysis.numbers import details, signed, signed_interval, written
 from ..analysis.results import ROLE_TITLES, ROLES, Results
+from ..experiment.factors import spelled
 from ..experiment.suite import Role
 from ..work.inspect import Divergence, Inside
 from .examples import Tally
@@ -63,8 +64,8 @@ def _contrasts(results: Results) -> Iterator[Part]:
         ),
         **{
             family_of(strategy, other): (
-                f"{strategy.upper()} minus {other.upper()}",
-                f"How {strategy.upper()} differs from {other.upper()} on the same training rows, by the number of "
+                f"{spelled(strategy)} minus {spelled(other)}",
+                f"How {spelled(strategy)} differs from {spelled(other)} on the same training rows, by the number of "
                 "demonstrations in the prompt.",
             )
             for strategy, other in compared_strategies(results).items()

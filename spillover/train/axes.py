@@ -37,6 +37,8 @@ def _lora(model: Any, lora: Lora) -> Any:
     with warnings.catch_warnings():
         # PEFT writes these patterns itself for experts, and applies them; it looks for them among layers only
         warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match")
+        # PEFT asks transformers for an attribute by its old name
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, config)
 
 

@@ -14,6 +14,7 @@ from spillover.analysis import numbers, summaries, table, verdict
 from spillover.analysis.contrasts import Effect
 from spillover.analysis.summaries import RoleChange
 from spillover.analysis.verdict import Line
+from spillover.experiment.factors import spelled
 from spillover.experiment.suite import Role
 from spillover.stats.intervals import Interval
 from spillover.stats.levels import Level
@@ -220,8 +221,12 @@ def test_the_base_alone_has_no_verdict(base_only: table.Results) -> None:
     assert verdict.verdicts(base_only) == []
 
 
+def test_names_of_strategies_are_written_as_their_papers_or_users_write_them() -> None:
+    assert [spelled(name) for name in ("ft", "fticl", "lora", "my-way")] == ["FT", "FTICL", "LoRA", "my-way"]
+
+
 @pytest.mark.parametrize("variant", fakestore.VARIANTS[1:])
 def test_a_recipe_in_words(variant: fakestore.Variant) -> None:
     words = verdict.recipe(variant)
-    assert words.startswith(f"{str(variant.strategy).upper()}, on {variant.train_dataset}, 500 samples")
+    assert words.startswith(f"{spelled(str(variant.strategy))}, on {variant.train_dataset}, 500 samples")
     assert ("2 demonstrations each" in words) == (variant.strategy == "fticl")

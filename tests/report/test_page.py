@@ -179,6 +179,13 @@ def test_before_the_first_cell(tmp_path: Path) -> None:
     assert "0 of 140 cells have run" in html and "Nothing that this figure shows has run" in html
 
 
+def test_figures_that_the_experiment_does_not_have_take_one_line(base_folder: Path, tmp_path: Path) -> None:
+    html = written(base_folder, tmp_path)
+    assert "Nothing that this figure shows has run" not in html
+    (line,) = re.findall("Not drawn, since [^<]*", html)
+    assert all(f"Figure {number}. " in line for number in (4, 5, 6, 7))
+
+
 EVIL = "</script><script>alert('x')</script><!--\"&{{ 7 * 7 }}"
 
 
