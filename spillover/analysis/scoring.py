@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..stats.intervals import Interval, percentile_interval, percentiles, replicates, wilson
+from ..stats.intervals import ROUNDING, Interval, percentile_interval, percentiles, replicates, wilson
 from ..stats.levels import Level, cluster_sums, effective_rows, half_width, mean_change
 from ..stats.permutation import mcnemar, sign_flip, swap_test
 from .metrics import Array, Metric
@@ -63,7 +63,7 @@ def _score(metric: Metric, cells: Sequence[RowStatistics], clusters: Clusters, h
         if metric.is_mean:
             ends, p = _change_of_means(statistics[:, 1:, 0] - statistics[:, :1, 0], codes, metric.is_proportion)
         else:
-            ends = percentiles(draws[:, 1:] - draws[:, :1], len(sums))
+            ends = _change_of_wholes(metric, sums, draws)
             p = swap_test(sums[:, 1:], sums[:, 0], metric.score)
         columns = {"delta": values[1:] - values[0], "delta_ci_low": ends[0], "delta_ci_high": ends[1], "p_value": p}
         for i, own in enumerate(scores[1:]):
@@ -80,6 +80,27 @@ def _change_of_means(gaps: Array, codes: np.ndarray | None, is_proportion: bool)
     if is_proportion and codes is None:
         return ends, mcnemar((gaps > 0).sum(axis=0), (gaps < 0).sum(axis=0))
     return ends, sign_flip(cluster_sums(gaps, codes))
+
+
+def _change_of_wholes(metric: Metric, sums: Array, draws: Array) -> Array:
+    """Interval ends, (2, cells), of the change of a score that is no mean over rows, from `sums`, (clusters, cells, k).
+
+    If few clusters changed, many of the `draws` hold none of them, and an interval ends at zero. So two clusters are
+    added, as for means (`stats.levels.mean_change`): the one that moves the change most, and the same with its sides
+    swapped. If none changed, the interval is that of a mean.
+    """
+    ends = percentiles(draws[:, 1:] - draws[:, :1], len(sums))
+    changed = np.any(np.abs(sums[:, 1:] - sums[:, :1]) > ROUNDING, axis=2)
+    for i in np.flatnonzero(2 * changed.sum(axis=0) < len(sums)).tolist():
+        if changed[:, i].any():
+            sides = sums[:, [0, i + 1]]
+            without = np.diff(metric.score(sides.sum(axis=0) - sides), axis=1)[:, 0]  # the change without each cluster
+            most = sides[np.abs(without - np.diff(metric.score(sides.sum(axis=0)))).argmax()]
+            padded = replicates(np.concatenate([sides, [most, most[::-1]]]), metric.score)
+            ends[:, i] = percentiles(padded[:, 1] - padded[:, 0], len(sums))
+        else:
+            ends[:, i] = _change_of_means(np.zeros((len(sums), 1)), None, metric.is_proportion)[0][:, 0]
+    return ends
 
 
 def pooled_interval(metric: Metric, rows: RowStatistics, clusters: Clusters) -> Interval:

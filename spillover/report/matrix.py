@@ -63,10 +63,11 @@ def notes(results: Results) -> Iterator[str]:
     """How to read scores and marks, and what so few rows cannot show."""
     entries = list(matrix(results).values())
     settings = sorted({entry.planned for entry in entries}) or [0]
-    many = str(settings[0]) if len(settings) == 1 else f"{settings[0]} to {settings[-1]}, by test set,"
+    last = count(settings[-1], "setting")
+    many = last if len(settings) == 1 else f"{settings[0]} to {last}, by test set"
     yield (
-        f"Scores are of 100, each the mean over shots and prompts ({many} settings). n counts documents. Brackets are "
-        "95 % intervals of single numbers."
+        f"Scores are of 100, each the mean over shots and prompts ({many}). n counts documents. Brackets are 95 % "
+        "intervals of single numbers."
     )
     changes = [entry.change for entry in entries if entry.change is not None]
     if changes:
