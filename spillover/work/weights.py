@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from .. import models
+from ..disk import write_whole
 from ..plan.cost import train_work
 from ..plan.jobs import ExistingJob, Job, TrainJob
 from ..text.samples import build_samples
@@ -73,6 +75,7 @@ def _train(run: Run, job: TrainJob) -> tuple[Path, str]:
         modules = ", ".join(trained["dropout_off"])
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")
     _copy_tokenizer(run.model.folder, making)
+    _note_end_tokens(making, run.plan.encoder.eos_ids)
     weights = models.content_sha256(making)
     receipt = run.receipt(
         variant=variant.key,
@@ -96,3 +99,13 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
     for path in (path for pattern in TOKENIZER_FILES for path in source.glob(pattern)):
         if path.is_file() and not (target / path.name).exists():
             shutil.copy(path, target / path.name)
+
+
+def _note_end_tokens(folder: Path, ends: frozenset[int]) -> None:
+    """Let the checkpoint end its answers where they end here: other tools read that from generation_config.json."""
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    noted = settings.get("eos_token_id")
+    if ends != set(noted if isinstance(noted, list) else [noted]):
+        settings["eos_token_id"] = min(ends) if len(ends) == 1 else sorted(ends)
+        write_whole(path, json.dumps(settings, indent=2) + "\n")
