@@ -1,6 +1,6 @@
 """Prints the table of docs/data.md from what `spillover check FILE --format json` says of a suite.
 
-    spillover check suite.yaml --format json | python docs/data_sets.py
+spillover check suite.yaml --format json | python docs/data_sets.py
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from . import load
 from .lengths import forget_texts
 from .plain import PlainEngine
 from .port import Engine
+from .rounded import round_products_only
 from .suitable import shared_engine, why_plain
 
 Precision = Literal["float32", "bfloat16"]
@@ -93,6 +94,8 @@ def load_engine(
     `longest` is the length of the longest request in tokens, answer included, if it is known.
     """
     model = load_model(folder, precision, adapter, trust).eval().requires_grad_(False)
+    if precision == "bfloat16" and model.device.type == "cpu":
+        round_products_only(model)
     if asked == "plain":
         return PlainEngine(model, encoder.eos_ids), None
     words = encoder.text_ids("One two three four five six seven eight nine ten.")
