@@ -168,7 +168,7 @@ def test_mutated_files_are_read_or_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     seen: dict[tuple[str, int], int] = {}
-    for number, (name, suffix, raw) in enumerate(files(160)):
+    for number, (name, suffix, raw) in enumerate(files(100)):
         Path(f"rows{suffix}").write_bytes(raw)
         cut = ', answer_after: "=>"' * (name == "text")
         source = f"{{file: rows{suffix}{cut}}}"
