@@ -197,4 +197,4 @@ def test_mutated_files_are_read_or_refused_in_one_line(
             else:
                 assert "\x1b" not in out, where
     for command in ("check", "init"):  # both happen, so both are tested
-        assert seen[command, 0] > 25 and seen[command, 2] > 60
+        assert seen[command, 0] > 15 and seen[command, 2] > 35
