@@ -223,8 +223,9 @@ def noise_floor_of(trained: Sequence[Training]) -> float | None:
 
 
 def rounding_floor_of(results: Results, parts: Sequence[SetPart]) -> float | None:
-    """What a contrast changes by rounding alone: 0 if nothing was rounded, None if that was not measured.
+    """What a contrast changes by rounding alone: 0 if nothing was rounded, None if that is not known.
 
+    It is not known if no text was generated in both precisions, or if none of those changed: that shows no size.
     Rounding changes each answer for itself, so a cell of n rows adds its squared weight times the mean square / n.
     """
     variance, tests = 0.0, set()
@@ -232,7 +233,7 @@ def rounding_floor_of(results: Results, parts: Sequence[SetPart]) -> float | Non
         known, squares = results.rounded_rows.get(part.test, (0.0, 0.0))
         rounded = np.array([cell.key in results.rounding for cell in part.cells])
         if rounded.any():
-            if not known:
+            if not known or not squares:
                 return None
             tests.add(part.test)
             variance += float((part.weights[rounded] ** 2).sum()) * squares / known / len(part.values)

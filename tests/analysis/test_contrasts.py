@@ -308,6 +308,8 @@ def test_what_rounding_alone_changes_is_the_error_of_means_of_rounded_rows() -> 
     assert difference(exact, of(exact, "ft"), of(exact, "base")).rounding_floor == 0.0  # type: ignore[union-attr]
     unknown = rounded(exact, ("base", "ft"), [None] * 12)
     assert difference(unknown, of(unknown, "ft"), of(unknown, "base")).rounding_floor is None  # type: ignore[union-attr]
+    unchanged = rounded(exact, ("base", "ft"), [0.0, 0.0, *[None] * 10])  # two texts that are equal show no size
+    assert difference(unchanged, of(unchanged, "ft"), of(unchanged, "base")).rounding_floor is None  # type: ignore[union-attr]
 
 
 def test_the_floor_of_rounding_holds_in_simulated_experiments() -> None:
