@@ -208,6 +208,12 @@ class Store(Cells, Variants):
                 made_with = {r["weights"] for r in whole.values() if r.get("variant") == variant.key}
                 weights[variant.key] = None if len(made_with) < 2 else ""  # nobody knows which of them count
         counts = {cell.key: weights[cell.variant] for cell in grid.cells if cell.key in whole}
+        for variant in chosen:
+            void = sum(cell.variant == variant.key and counts.get(cell.key) == "" for cell in grid.cells)
+            if void:
+                why = "the weights on disk are not those that they were made with"
+                said = f"{void} cells of {variant.name} do not count: {why}; `spillover run FILE` makes them again"
+                self._tell(f"weights of {variant.key}", f"{self.folder}: {said}")
         return {key: receipt for key, receipt in whole.items() if counts[key] in (None, receipt.get("weights"))}
 
     def _tell_broken(self, grid: Grid, broken: Sequence[tuple[Cell, Broken]], whole: Collection[str]) -> None:

@@ -221,6 +221,17 @@ def test_a_broken_receipt_of_a_variant_is_trained_again(folder: Path) -> None:
     assert store.variant_receipt("v-news-ft") is None and store.is_damaged("v-news-ft", is_trained=True)
 
 
+def test_cells_whose_weights_changed_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(folder)
+    variant = next(one for one in store.grid().variants if one.kind == "trained")
+    (store.making_folder(variant.key) / "model.safetensors").write_bytes(b"changed since")
+    store.finish_variant(variant.key, {"weights": "as the training left them"})
+    counting = Store(folder).valid(store.grid())
+    assert not any(cell.variant == variant.key and cell.key in counting for cell in store.grid().cells)
+    (line,) = {record.getMessage() for record in caplog.records}
+    assert tells(line, variant.name, "weights", "spillover run")
+
+
 def test_cells_of_two_trainings_do_not_count_together(folder: Path) -> None:
     """Where the receipt of a variant is lost, nobody knows which of its cells belong to its weights."""
     (folder / "variants" / "v-news-ft" / "receipt.json").unlink()
