@@ -26,11 +26,9 @@ from typing import NamedTuple
 from ..errors import DataError, ExperimentError, SourceUnavailable
 from ..experiment.suite import DatasetSpec, Source
 from ..text.chat import ChatTemplate
-from . import archives
 from .cells import as_text, cell
 from .files import Row, open_table
 from .hub import read_hub
-from .package_index import Progress
 from .rows import Part
 from .shares import order_of
 
@@ -131,10 +129,12 @@ def members_of(specs: Iterable[DatasetSpec]) -> dict[str, tuple[str, ...]]:
     return {package: tuple(members) for package, members in found.items()}
 
 
-def fetch_archives(specs: Iterable[DatasetSpec], say: Progress) -> None:
+def fetch_archives(specs: Iterable[DatasetSpec], say: Callable[[str], None]) -> None:
     """Fetch what these data sets need of archives, and say how far it is. A source that is not available is left to
     those who read it."""
     for package, members in members_of(specs).items():
+        from . import archives
+
         with suppress(SourceUnavailable):
             archives.ensure(package, members, say)
 
@@ -192,6 +192,8 @@ def _builtin(source: Source, part: Part, size: int | None, places: Places) -> Ra
 
 def _archive(source: Source, part: Part, size: int | None, places: Places) -> RawRows:
     """One data set of an archive. What the packaged suites and the experiment need of it is fetched together."""
+    from . import archives  # late: it imports requests
+
     package, member = source.archive or "", source.member or ""
     archives.ensure(package, {member, *places.members.get(package, ())})
     return RawRows(str(source), archives.rows(package, member), lambda row: f"{source}, row {row}")

@@ -1,8 +1,8 @@
 """bfloat16 on CPUs: only the products of linear layers are rounded to it, and everything between them is float32.
 
 Nearly all time goes into the products, and nearly all error comes from elsewhere: each layer's sum, norm and rotation
-was rounded to eight bits. On SmolLM2 the products alone leave little more than half of the error, at the same speed
-(docs/performance.md). Fewer decisions are then so close that they have to be made again in float32
+was rounded to eight bits. On SmolLM2 the products alone leave little more than half of the error, at about the same
+speed (docs/performance.md). Fewer decisions are then so close that they have to be made again in float32
 (`spillover.work.rounding`).
 """
 

