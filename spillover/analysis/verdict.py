@@ -218,7 +218,7 @@ def _which_weights(results: Results, arm: Sequence[Variant]) -> str:
     if first.kind != "trained":
         return ""
     place = results.checkpoints.get(first.key)
-    where = f"The weights are in {place}" if place else "The weights were not kept (`keep: weights` keeps them)"
+    where = f"The weights are in {place}" if place else "The weights were not kept"
     if len(arm) == 1:
         return f"{where}."
     each = (
