@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import __version__
+from . import __version__, other_tools
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
 from .options import OUTPUT, Command, Folder, Given, Model, confirm, of_an_experiment
@@ -260,44 +260,6 @@ def claims(
 
 
 @app.command(cls=Command)
-def compare(
-    a: Annotated[
-        str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file of lm-evaluation-harness.")
-    ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with, in the same forms.")],
-    metric: Annotated[
-        str | None,
-        typer.Option("--metric", metavar="NAME", help="Default: the first metric of each test set, or of both files."),
-    ] = None,
-    format: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--format", help="json, csv: for programs.")
-    ] = "table",
-) -> None:
-    """Pair two runs, or two sample files of lm-evaluation-harness, document by document. No model is loaded."""
-    import json
-
-    import pandas as pd
-
-    from .analysis.table import as_csv
-    from .interop.compare import compare as pair
-    from .interop.compare import render
-
-    with working("pairing"):
-        pairing = pair(a, b, metric)
-    records = [row.record() for row in pairing.rows]
-    if format == "json":
-        document(json.dumps(records) + "\n")
-        return
-    if format == "csv":
-        document(as_csv(pd.DataFrame(records)))
-        return
-    say(f"A: {pairing.a}\nB: {pairing.b}")
-    out().print(render(pairing))
-    out().print(*pairing.notes, sep="\n", style="dim")
-    say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
-
-
-@app.command(cls=Command)
 def clean(
     folder: Folder,
     unused: Annotated[
@@ -320,6 +282,9 @@ def schema() -> None:
     from .experiment.schema import Experiment
 
     document(json.dumps(Experiment.model_json_schema(), indent=1) + "\n")
+
+
+app.add_typer(other_tools.app)  # without a name: compare, export and the like are commands as the others
 
 
 def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:

@@ -1,0 +1,54 @@
+"""The commands that exchange data with other tools. `cli` adds them to its own.
+
+As in `cli`, imports are inside the commands: what another tool needs is loaded by the command that speaks to it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Literal
+
+import typer
+
+from .console import document, out, say, working
+from .options import Command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=Command)
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A folder, FOLDER:VARIANT, or a samples file of lm-evaluation-harness.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with, in the same forms.")],
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="Default: the first metric of each test set, or of both files."),
+    ] = None,
+    format: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="json, csv: for programs.")
+    ] = "table",
+) -> None:
+    """Pair two runs, or two sample files of lm-evaluation-harness, document by document. No model is loaded."""
+    import json
+
+    import pandas as pd
+
+    from .analysis.table import as_csv
+    from .interop.compare import compare as pair
+    from .interop.compare import render
+
+    with working("pairing"):
+        pairing = pair(a, b, metric)
+    records = [row.record() for row in pairing.rows]
+    if format == "json":
+        document(json.dumps(records) + "\n")
+        return
+    if format == "csv":
+        document(as_csv(pd.DataFrame(records)))
+        return
+    say(f"A: {pairing.a}\nB: {pairing.b}")
+    out().print(render(pairing))
+    out().print(*pairing.notes, sep="\n", style="dim")
+    say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
