@@ -50,7 +50,7 @@ class Encoder:
     samples, and `turn_end` those of chat text: it is the token that the chat template writes there. Each of `eos_ids`
     ends generation. `max_context` is in tokens. `prefix` is what plain text begins with: the beginning-of-sequence id,
     or nothing. `repeats` puts it even before a text that begins with it already. `beyond` are the ids for which the
-    model has no embedding, whose number is `embeddings`.
+    model has no embedding, whose number is `embeddings`. `stand_in` is for `pairs`: it stands for an empty context.
     """
 
     tokenizer: Tokenizer = field(repr=False, compare=False)
@@ -61,6 +61,7 @@ class Encoder:
     eos_ids: frozenset[int]
     max_context: int
     prefix: Ids
+    stand_in: int
     chat_template: ChatTemplate | None = field(repr=False, compare=False)
     embeddings: int | None = None
     beyond: frozenset[int] = field(default=frozenset(), repr=False)
@@ -91,6 +92,7 @@ class Encoder:
             eos_ids=frozenset(ends),
             max_context=settings.max_context(),
             prefix=prefix,
+            stand_in=settings.stand_in(ends[0]),
             chat_template=template,
             embeddings=embeddings,
             beyond=frozenset(one for one in tokenizer.get_vocab().values() if embeddings and one >= embeddings),
@@ -117,6 +119,7 @@ class Encoder:
             eos_ids=ends,
             max_context=min(self.max_context, settings.positions() or NO_LIMIT),
             prefix=prefix,
+            stand_in=settings.stand_in(self.eos_id) if has_own else self.stand_in,
             chat_template=template or self.chat_template,
         )
 
@@ -154,7 +157,7 @@ class Encoder:
         """
         texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         rows = []
-        for prompt, encoding in zip(prompts, self._encodings(texts), strict=True):
+        for prompt, encoding in zip(prompts, self.encodings(texts), strict=True):
             ids, shift = self._ids(encoding, chat)
             rows.append((ids, shift + _tokens_before(encoding, len(prompt))))
         return rows
@@ -164,7 +167,7 @@ class Encoder:
 
         The model writes the spaces at the prompt's end, because most tokenizers put them into the answer's first token.
         """
-        return [self._ids(one, chat)[0] for one in self._encodings([prompt.rstrip(" ") for prompt in prompts])]
+        return [self._ids(one, chat)[0] for one in self.encodings([prompt.rstrip(" ") for prompt in prompts])]
 
     def options(
         self, prompts: Sequence[str], labels: Sequence[str], chat: bool = False
@@ -191,7 +194,7 @@ class Encoder:
         """Stops as soon as the generated text contains a blank line, whatever its tokens are."""
         return lambda ids: BLANK_LINE in self.decode(ids)
 
-    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
+    def encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         """Encode many texts on all cores, some at a time."""
         characters = accumulate(map(len, texts))
         for _, batch in groupby(zip(texts, characters, strict=True), key=lambda pair: pair[1] // BATCH_CHARACTERS):

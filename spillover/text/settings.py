@@ -19,6 +19,8 @@ from .chat import ChatTemplate
 
 Ids = tuple[int, ...]
 
+# Classes of transformers whose tokenizers have no beginning-of-sequence token unless their files name one.
+CLASSES_WITHOUT_BOS = {"PreTrainedTokenizerFast", "TokenizersBackend", "Qwen2Tokenizer", "Qwen2TokenizerFast"}
 NO_LIMIT = 1 << 30  # the context of a model that states none
 
 
@@ -73,6 +75,16 @@ class Settings:
         probe = self.tokenizer.encode("a")
         text = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
         return tuple(probe.ids[: text[0]]) if text else ()
+
+    def stand_in(self, eos_id: int) -> int:
+        """What stands for an empty context in lm-evaluation-harness: the tokenizer's own BOS, or EOS without one.
+
+        That in config.json counts only if the files of the tokenizer are silent and its class may have one of its own.
+        """
+        silent = "bos_token" not in self.config and self.config.get("tokenizer_class") not in CLASSES_WITHOUT_BOS
+        token = self.special_tokens.get("bos_token")
+        bos_id = self.special_id("bos") if silent else token and self.tokenizer.token_to_id(token)
+        return eos_id if bos_id is None else int(bos_id)
 
     def positions(self) -> int | None:
         """The longest text that the model's configuration states."""
