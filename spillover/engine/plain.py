@@ -36,18 +36,19 @@ class PlainEngine:
 
     @torch.inference_mode()
     def _answer(self, request: Request, stop: StopRule) -> Answer:
-        logprobs = []
+        logprobs, likeliest = [], []
         for option in request.options:
             logits = self._logits(request.prompt + option[:-1], len(option))
             scored = logits.log_softmax(-1)
             logprobs.append(tuple(scored[i, token].item() for i, token in enumerate(option)))
+            likeliest.append(logits.argmax(-1).tolist() == list(option))
             first = logits[0]
         if not request.options:
             first = self._logits(request.prompt, 1)[0]
         [top], [lead] = greedy(first[None], [request])
         if not request.generates(top):
-            return Answer(tuple(logprobs), top, leads=(lead,))
-        return Answer(tuple(logprobs), top, *self._generate(request, stop))
+            return Answer(tuple(logprobs), top, leads=(lead,), greedy=tuple(likeliest))
+        return Answer(tuple(logprobs), top, *self._generate(request, stop), greedy=tuple(likeliest))
 
     def _logits(self, ids: tuple[int, ...], last: int) -> Tensor:
         self.work.tokens_plain += len(ids)

@@ -18,6 +18,7 @@ class Answer:
     """The reply to a request.
 
     `logprobs[i][j]` is the natural-log probability, in float32, of token j of option i given all tokens before it.
+    `greedy[i]` says whether each of these tokens was the most probable one, so that the model would write the option.
     `top` is the most probable id after the prompt. `generated` holds the greedily chosen ids without the
     end-of-sequence id; it is None if nothing was generated. `finished` is False if generation stopped only because
     it reached `max_new_tokens`.
@@ -33,6 +34,7 @@ class Answer:
     generated: tuple[int, ...] | None = None
     finished: bool = True
     leads: tuple[float, ...] = ()
+    greedy: tuple[bool, ...] = ()
 
 
 @dataclass

@@ -38,6 +38,7 @@ class _Row:
     request: Request
     sequences: list[int]  # tree sequence of each option (of the prompt alone where there are none)
     logprobs: list[list[float]]
+    greedy: list[bool]  # of each option, so far
     open: int = 0  # positions not yet computed
     top: int = -1
     lead: float = 0.0  # of `top`
@@ -47,7 +48,8 @@ class _Row:
     def answer(
         self, generated: tuple[int, ...] | None = None, finished: bool = True, leads: Sequence[float] = ()
     ) -> Answer:
-        return Answer(tuple(map(tuple, self.logprobs)), self.top, generated, finished, (self.lead, *leads))
+        logprobs, greedy = tuple(map(tuple, self.logprobs)), tuple(self.greedy)
+        return Answer(logprobs, self.top, generated, finished, (self.lead, *leads), greedy)
 
 
 class SharedEngine:
@@ -145,6 +147,7 @@ class SharedEngine:
             wanted = [(i, token) for i, index in enumerate(chunk) for _, _, token in asked[index] if token >= 0]
             i, token = torch.tensor(wanted, dtype=torch.long, device=hidden.device).view(-1, 2).T
             value = iter((logits[i, token] - normal[i]).tolist())
+            likeliest = iter((logits[i, token] == logits.amax(-1)[i]).tolist())
             ends = [(i, n) for i, index in enumerate(chunk) for n in _rows_ending(rows, asked[index], index)]
             chosen = greedy(logits[[i for i, _ in ends]], [rows[number].request for _, number in ends])
             for (_, number), top, lead in zip(ends, *chosen, strict=True):
@@ -154,6 +157,7 @@ class SharedEngine:
                 for number, option, token in asked[index]:
                     if token >= 0:
                         rows[number].logprobs[option].append(next(value))
+                        rows[number].greedy[option] &= next(likeliest)
                     rows[number].open -= 1
         return known
 
@@ -206,7 +210,8 @@ def _plant(requests: Sequence[Request]) -> tuple[Tree, list[_Row]]:
             raise ValueError("a request needs at least one prompt token")
         first = len(sequences)
         sequences += [request.prompt + option[:-1] for option in request.options] or [request.prompt]
-        rows.append(_Row(request, list(range(first, len(sequences))), [[] for _ in request.options]))
+        own = list(range(first, len(sequences)))
+        rows.append(_Row(request, own, [[] for _ in request.options], [True for _ in request.options]))
     return Tree.of(sequences), rows
 
 

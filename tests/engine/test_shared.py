@@ -79,6 +79,19 @@ def test_random_requests_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(isinstance(module, kernels.Linear) for module in model.modules()) > 10
 
 
+def test_what_the_model_would_write_is_greedy() -> None:
+    """An option counts as greedy exactly if the model's own text begins with it."""
+    plain, model = pair()
+    for asked in classification(rows=4, generate=0):
+        free = Request(asked.prompt, (), 3)
+        [own] = [answer.generated or () for answer in ask(PlainEngine(plain, frozenset()), [free]).values()]
+        nearly = (*own[:-1], (own[-1] + 1) % 50)
+        scored = Request(asked.prompt, (own, nearly, own[:1], *asked.options))
+        for engine in (PlainEngine(plain, frozenset()), SharedEngine(model, frozenset())):
+            [answer] = ask(engine, [scored]).values()
+            assert answer.greedy[:3] == (True, False, True)
+
+
 def test_a_cell_of_two_shot_counts() -> None:
     """No near ties here, so all of it is compared; the model says all sorts of things."""
     plain, model = pair()
