@@ -234,10 +234,15 @@ def _errors_of_leads(request: Request, rounded: Answer, exact: Answer) -> list[f
     for ours, theirs, mine, other in zip_longest(*first, rounded.leads, exact.leads, fillvalue=-1):
         if mine == -1 or other == -1:
             break
-        if ours == theirs or (not request.is_open_after(ours) and not request.is_open_after(theirs)):
-            errors.append(other - mine)
-        else:
-            errors.append(other + mine)  # the other side leads
+        agree = _side(request, ours) == _side(request, theirs)
+        errors.append(other - mine if agree else other + mine)  # if not, the other side leads by `other`
         if ours != theirs:
             break
     return errors
+
+
+def _side(request: Request, token: int) -> int | str:
+    """What a greedy token decides: that the text begins a label, whichever it is; that it does not; or neither yet."""
+    if token in request.firsts:
+        return "label"
+    return token if request.is_open_after(token) else "no label"

@@ -184,6 +184,18 @@ def test_the_error_of_a_models_own_text_is_that_of_close_first_steps() -> None:
     assert FREE not in moved(request, far, replace(far, leads=(10.0, 17.0)))
 
 
+def test_a_greedy_token_that_begins_another_label_leads_for_the_same_decision() -> None:
+    """Both precisions say that the text begins a label; which one it is, the labels' scores decide."""
+    request = Request((1,), ((8,), (9,)), 5, beginnings=(1,))
+    rounded = Answer(((-1.0,), (-1.01,)), 8, leads=(1.5,))
+    other_label = Answer(((-1.02,), (-1.0,)), 9, leads=(1.48,))
+    assert moved(request, rounded, other_label)[FREE] == pytest.approx(0.02)
+    no_label = Answer(((-1.0,), (-1.01,)), 5, (5,), leads=(0.1,))
+    assert moved(request, rounded, no_label)[FREE] == pytest.approx(1.6), "the other side leads"
+    said, same = Answer(rounded.logprobs, 5, (5,), leads=(1.5,)), Answer(rounded.logprobs, 6, (6,), leads=(1.45,))
+    assert moved(request, said, same)[FREE] == pytest.approx(0.05), "neither begins a label"
+
+
 def test_near_ties_of_texts_are_counted_by_what_was_measured() -> None:
     requests = [Request((number,), (), 5) for number in range(3)]
     rounded = [Answer((), 5, (5, 6), leads=(1.0, 0.02 * number)) for number in range(3)]
