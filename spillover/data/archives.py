@@ -18,8 +18,8 @@ from __future__ import annotations
 import gzip
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,15 @@ def ensure(
         raise DataError(f"cannot be kept: {error.strerror or error}", where=str(archive.folder)) from None
 
 
-def rows(package: str, member: str) -> list[dict[str, Any]]:
-    """The rows of a member that `ensure` has kept."""
-    content = gzip.decompress(_place(archive_of(package), member).read_bytes())
-    return [json.loads(line) for line in content.split(b"\n") if line]
+def rows(package: str, member: str) -> Sequence[dict[str, Any]]:
+    """The rows of a member that `ensure` has kept. The rows of the last few members are read once."""
+    path = _place(archive_of(package), member)
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed_ns: int) -> Sequence[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
 
 
 def archive_of(package: str) -> Archive:

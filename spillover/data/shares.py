@@ -17,6 +17,9 @@ from ..errors import DataError
 from ..experiment.suite import SHARES, Share
 from .cells import as_text, cell
 from .files import Row
+from .once import OncePerRows
+
+_parts: OncePerRows[list[str]] = OncePerRows(8)
 
 
 def order_of(rows: Sequence[Row], share: Share, answer: str | None, where: str) -> list[int]:
@@ -24,7 +27,9 @@ def order_of(rows: Sequence[Row], share: Share, answer: str | None, where: str) 
 
     `answer` names the column that `balanced` goes by. Raises DataError if no row is left.
     """
-    own = [number for number, row in enumerate(rows) if part_of(_group(row, share, where), share.seed) in share.part]
+    how = share.by, share.seed
+    parts_of = _parts.get(rows, how, lambda: [part_of(_group(row, share, where), share.seed) for row in rows])
+    own = [number for number, part in enumerate(parts_of) if part in share.part]
     if not own:
         parts = " and ".join(share.part)
         raise DataError(f"no row is in the part {parts}", where=where, allowed="a source with more groups")

@@ -29,6 +29,7 @@ from ..text.chat import ChatTemplate
 from .cells import as_text, cell
 from .files import Row, open_table
 from .hub import read_hub
+from .once import OncePerRows
 from .rows import Part
 from .shares import order_of
 
@@ -64,6 +65,8 @@ class RawRows:
 
 Reader = Callable[[Source, Part, int | None, Places], RawRows]
 
+_with_groups: OncePerRows[Sequence[Row]] = OncePerRows(8)
+
 
 class Read(NamedTuple):
     """The rows of one source with the source that gave them, and a line on each that was not available."""
@@ -96,6 +99,10 @@ def _matched(raw: RawRows, patterns: Mapping[str, str]) -> RawRows:
     """The rows with a column for each named group. Raises DataError for a row that does not match."""
     if not patterns:
         return raw
+    return replace(raw, rows=_with_groups.get(raw.rows, tuple(patterns.items()), lambda: _groups_of(raw, patterns)))
+
+
+def _groups_of(raw: RawRows, patterns: Mapping[str, str]) -> Sequence[Row]:
     compiled = {column: re.compile(pattern, re.DOTALL) for column, pattern in patterns.items()}
     rows = []
     for number, row in enumerate(raw.rows):
@@ -107,7 +114,7 @@ def _matched(raw: RawRows, patterns: Mapping[str, str]) -> RawRows:
                 raise DataError(f"the column {column!r} does not match the source's pattern", where=where)
             groups |= found.groupdict(default="")
         rows.append({**row, **groups})
-    return replace(raw, rows=rows)
+    return rows
 
 
 def _share(raw: RawRows, source: Source) -> RawRows:
