@@ -2,7 +2,7 @@
 
 `score` comes from the cells' rows, `off_format` from rates of the results table, `training_loss` from receipts,
 `weight_deviation` from what was measured inside the variants. The last two have one number a training and no documents:
-only other seeds give them an interval, and `n` is 0. The p-value of an effect is that of a true value of `null`.
+only other seeds that differ give them an interval, and `n` is 0. The p-value of an effect is that of a true `null`.
 """
 
 from __future__ import annotations
@@ -118,13 +118,16 @@ def numbers_of(measure: Measure, store: Store, variants: Iterable[Point]) -> dic
 
 
 def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) -> Effect:
-    """A contrast of one number a training: its mean over seeds with Student's interval; one seed gives no interval."""
+    """A contrast of one number a training: its mean over seeds with Student's interval.
+
+    One seed gives no interval, nor do seeds with equal numbers: they show no size of the noise.
+    """
     by_seed = grouped(pairs, lambda pair: pair[0].variant.seed)
     values = [sum(w * numbers[p.key] for p, w in contrast(some).items()) for some in by_seed.values()]
     value, seeds = fmean(values), len(values)
     interval, p = Interval(-inf, inf), 1.0
     chance: tuple[tuple[Level, ...], ...] = ()
-    if seeds > 1:
+    if seeds > 1 and stdev(values) > ROUNDING:
         levels = (Level(stdev(values) ** 2 / seeds, seeds - 1),)
         half = half_width(levels)
         interval, p, chance = Interval(value - half, value + half), p_value(value - null, levels), (levels,)
@@ -132,7 +135,12 @@ def over_seeds(pairs: Pairs, numbers: Mapping[str, float], null: float = 0.0) ->
     return Effect(value, interval, p, seeds, chance, tuple(names))
 
 
-def divergence_interval(divergence: Divergence) -> Interval:
-    """95 % bootstrap interval of `nats` over passages, because tokens of one passage are not independent."""
+def divergence_interval(divergence: Divergence) -> Interval | None:
+    """95 % bootstrap interval of `nats` over passages, because tokens of one passage are not independent.
+
+    None if no passage differs from another: then they show no size of the noise.
+    """
+    if len({nats / tokens for nats, tokens in divergence.passages}) < 2:
+        return None
     draws = replicates(np.array(divergence.passages), lambda sums: sums[..., 0] / sums[..., 1])
     return percentile_interval(draws, len(divergence.passages))

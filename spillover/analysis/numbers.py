@@ -57,10 +57,12 @@ def bounds(effect: Effect) -> str:
 def noise(effect: Effect) -> str:
     """What two trainings of one recipe with other seeds differ by, and what rounding alone changes.
 
-    `seeds ±2.0; rounding ±0.4`, each if it is known and not nothing.
+    `seeds ±2.0; rounding ±0.4`, each if it is known and not nothing. One that rounds to nothing is written as `under
+    ±0.1`.
     """
     floors = {"seeds": effect.noise_floor, "rounding": effect.rounding_floor or None}
-    return "; ".join(f"{name} ±{points(floor)}" for name, floor in floors.items() if floor is not None)
+    known = {name: points(floor) for name, floor in floors.items() if floor is not None}
+    return "; ".join(f"{name} under ±0.1" if size == "0.0" else f"{name} ±{size}" for name, size in known.items())
 
 
 def documents(effect: Effect) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..stats.intervals import ROUNDING, Interval, percentile_interval, percentiles, replicates, wilson
+from ..stats.intervals import ROUNDING, Interval, percentiles, replicates, wilson, with_unseen
 from ..stats.levels import Level, cluster_sums, effective_rows, half_width, mean_change
 from ..stats.permutation import mcnemar, sign_flip, swap_test
 from .metrics import Array, Metric
@@ -54,18 +54,19 @@ def _score(metric: Metric, cells: Sequence[RowStatistics], clusters: Clusters, h
     if metric.is_proportion:
         intervals = [_proportion(statistics[:, i], codes) for i in range(len(cells))]
     else:
-        intervals = [Interval(float(low), float(high)) for low, high in percentiles(draws, len(sums)).T]
+        ends = with_unseen(percentiles(draws, len(sums)), values, metric.score(sums))
+        intervals = [Interval(float(low), float(high)) for low, high in ends.T]
     scores: list[Score] = [
         {"metric": metric.name, "value": float(value), "n": n, "ci_low": interval.low, "ci_high": interval.high}
         for value, interval in zip(values, intervals, strict=True)
     ]
     if has_base and len(cells) > 1:
         if metric.is_mean:
-            ends, p = _change_of_means(statistics[:, 1:, 0] - statistics[:, :1, 0], codes, metric.is_proportion)
+            moved, p = _change_of_means(statistics[:, 1:, 0] - statistics[:, :1, 0], codes, metric.is_proportion)
         else:
-            ends = _change_of_wholes(metric, sums, draws)
+            moved = _change_of_wholes(metric, sums, draws)
             p = swap_test(sums[:, 1:], sums[:, 0], metric.score)
-        columns = {"delta": values[1:] - values[0], "delta_ci_low": ends[0], "delta_ci_high": ends[1], "p_value": p}
+        columns = {"delta": values[1:] - values[0], "delta_ci_low": moved[0], "delta_ci_high": moved[1], "p_value": p}
         for i, own in enumerate(scores[1:]):
             own |= {name: float(column[i]) for name, column in columns.items()}
     return scores
@@ -87,11 +88,15 @@ def _change_of_wholes(metric: Metric, sums: Array, draws: Array) -> Array:
 
     If few clusters changed, many of the `draws` hold none of them, and an interval ends at zero. So two clusters are
     added, as for means (`stats.levels.mean_change`): the one that moves the change most, and the same with its sides
-    swapped. If none changed, the interval is that of a mean.
+    swapped. If none changed, the interval is that of a mean. If most changed alike, rows that did not may be unseen.
     """
+    score, of_rows = metric.score(sums.sum(axis=0)), metric.score(sums)
     ends = percentiles(draws[:, 1:] - draws[:, :1], len(sums))
+    all_alike = with_unseen(ends, score[1:] - score[0], of_rows[:, 1:] - of_rows[:, :1], lowest=-1.0)
     changed = np.any(np.abs(sums[:, 1:] - sums[:, :1]) > ROUNDING, axis=2)
-    for i in np.flatnonzero(2 * changed.sum(axis=0) < len(sums)).tolist():
+    few = 2 * changed.sum(axis=0) < len(sums)
+    ends = np.where(few, ends, all_alike)
+    for i in np.flatnonzero(few).tolist():
         if changed[:, i].any():
             sides = sums[:, [0, i + 1]]
             without = np.diff(metric.score(sides.sum(axis=0) - sides), axis=1)[:, 0]  # the change without each cluster
@@ -109,7 +114,9 @@ def pooled_interval(metric: Metric, rows: RowStatistics, clusters: Clusters) -> 
     if metric.is_proportion:
         return _proportion(rows.statistics, codes)
     sums = cluster_sums(rows.statistics, codes)
-    return percentile_interval(replicates(sums, metric.score), len(sums))
+    ends = percentiles(replicates(sums, metric.score)[:, None], len(sums))
+    low, high = with_unseen(ends, metric.score(sums.sum(axis=0))[None], metric.score(sums)[:, None])[:, 0]
+    return Interval(float(low), float(high))
 
 
 def _proportion(statistics: Array, codes: np.ndarray | None) -> Interval:

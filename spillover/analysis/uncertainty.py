@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, sqrt
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,9 @@ from ..stats.levels import (
     Level,
     cluster_sums,
     effective_rows,
+    floor,
     half_width,
     mean_change,
-    noise_floor,
-    rounding_floor,
     unit_variance,
 )
 from ..stats.permutation import sign_flip
@@ -45,6 +45,7 @@ class SetPart:
     variants: tuple[Variant, ...]
     weights: Array
     scores: Array
+    doc_ids: npt.NDArray[np.int64]
     clusters: npt.NDArray[np.int64] | None
     right_or_wrong: bool
 
@@ -81,6 +82,7 @@ def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] 
                 variants=tuple(results.variants[cell.variant] for cell in cells),
                 weights=np.array([weights[cell] for cell in cells]),
                 scores=np.column_stack([own.only(doc_ids).statistics[:, 0] for own in rows]),
+                doc_ids=doc_ids,
                 clusters=results.cluster_codes(test, doc_ids),
                 right_or_wrong=METRICS[results.tests[test].metrics[0]].is_proportion,
             )
@@ -117,9 +119,7 @@ def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
     equal.
     """
     if not (part.right_or_wrong and _of_one_sign(part.weights)):
-        full_change = float(np.maximum(part.weights, 0).sum())  # of a document all of whose answers change together
-        full_change = max(full_change, -float(np.minimum(part.weights, 0).sum()))
-        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, full_change)
+        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, _full_change(part.weights))
         error = max(sqrt(change.variance[0]), ROUNDING)
         return float(change.centre[0]), error, error, change.df
     weight, p = float(part.weights.sum()), float(part.values.mean() / part.weights.sum())
@@ -128,6 +128,11 @@ def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
     interval, t = wilson(n * p, n), half_width([Level(1.0, df)])
     below, above = sorted([weight * (interval.low - p) / t, weight * (interval.high - p) / t])
     return weight * p, -below, above, df
+
+
+def _full_change(weights: Array) -> float:
+    """How far a document moves if all its answers change together."""
+    return max(float(np.maximum(weights, 0).sum()), -float(np.minimum(weights, 0).sum()))
 
 
 def _of_one_sign(weights: Array) -> bool:
@@ -160,6 +165,7 @@ class Training:
 
     `variance`, of a single training, is known with `df` degrees of freedom from all recipes on the same training set;
     None if none has two seeds. `by_rows` is the share of the arm's variance by seeds that rows show already.
+    `least` is the level of the difference of two trainings if each row changes for itself.
     """
 
     train_dataset: str | None
@@ -167,6 +173,7 @@ class Training:
     variance: float | None
     df: int
     by_rows: float
+    least: Level
 
 
 def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
@@ -196,7 +203,43 @@ def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Varian
             if None not in values:
                 squares += len(values) * float(np.var(np.array(values, dtype=np.float64)))
                 df += len(values) - 1
-    return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, by_rows)
+    alike = [s for s in results.recipes.values() if len(s) > 1 and s[0].train_dataset == seeds[0].train_dataset]
+    least = _least_difference(results, parts, alike, of_arm)
+    return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, by_rows, least)
+
+
+def _least_difference(
+    results: Results, parts: Sequence[SetPart], alike: Sequence[Sequence[Variant]], of_arm: Mapping[Condition, float]
+) -> Level:
+    """How two trainings of an arm differ by their rows: as the seeds of recipes `alike` do, and by what may go unseen.
+
+    Trainings with equal scores, even with equal answers, may differ on other rows (`stats.levels.mean_change`).
+    """
+    variance = df = 0.0
+    for part in parts:
+        weights = {place: weight for place, weight in of_arm.items() if place.test == part.test}
+        if weights:
+            none = np.zeros((len(part.values), 1))
+            unseen = mean_change(none, part.clusters, True, _full_change(np.array(list(weights.values()))))
+            seen = [_variance_by_rows(results, part, siblings, weights) for siblings in alike]
+            variance += float(unseen.variance[0]) + 2 * fmean([one for one in seen if one is not None] or [0.0])
+            df += unseen.df
+    return Level(variance, df)
+
+
+def _variance_by_rows(
+    results: Results, part: SetPart, siblings: Sequence[Variant], weights: Mapping[Condition, float]
+) -> float | None:
+    """How much of the variance of a training is that of its single rows; None if cells or rows are missing."""
+    found = []
+    for sibling in siblings:
+        rows = [results.first_metric.get(results.places.get((sibling.key, place)) or "") for place in weights]
+        whole = [one for one in rows if one is not None and np.isin(part.doc_ids, one.doc_ids).all()]
+        if len(whole) < len(rows):
+            return None
+        scores = np.column_stack([one.only(part.doc_ids).statistics[:, 0] for one in whole])
+        found.append(part.by_cluster(scores @ np.array(list(weights.values()))))
+    return unit_variance(np.array(found), part.by_cluster(np.ones(len(part.scores))))[1] / len(found)
 
 
 def _as_arm(results: Results, variant: Variant, weights: Mapping[Condition, float]) -> float | None:
@@ -217,9 +260,16 @@ def seed_levels(trained: Sequence[Training]) -> list[Level]:
 
 
 def noise_floor_of(trained: Sequence[Training]) -> float | None:
-    """What two trainings of one recipe differ by; None if no recipe has two."""
-    known = [(t.variance, t.df) for t in trained if t.variance is not None]
-    return noise_floor([variance for variance, _ in known], min(df for _, df in known)) if known else None
+    """What two trainings of one recipe differ by; None if no recipe has two.
+
+    Few trainings may agree by chance: never less than what their rows show.
+    """
+    known = [(t.variance, t.df, t.least) for t in trained if t.variance is not None]
+    if not known:
+        return None
+    by_seeds = Level(2 * fmean(variance for variance, _, _ in known), min(df for _, df, _ in known))
+    by_rows = Level(fmean(least.variance for _, _, least in known), min(least.df for _, _, least in known))
+    return max(floor(by_seeds), floor(by_rows))
 
 
 def rounding_floor_of(results: Results, parts: Sequence[SetPart]) -> float | None:
@@ -237,4 +287,4 @@ def rounding_floor_of(results: Results, parts: Sequence[SetPart]) -> float | Non
                 return None
             tests.add(part.test)
             variance += float((part.weights[rounded] ** 2).sum()) * squares / known / len(part.values)
-    return rounding_floor(variance, sum(results.rounded_rows[test][0] for test in tests)) if tests else 0.0
+    return floor(Level(variance, sum(results.rounded_rows[test][0] for test in tests))) if tests else 0.0

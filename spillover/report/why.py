@@ -155,7 +155,8 @@ def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
                 by_role.setdefault(roles.get((name, test)), []).extend(one.passages)
             nats = {role: f"{Divergence(tuple(passages)).nats:.2f}" for role, passages in by_role.items()}
             answers = {f"Answers, {ROLE_TITLES[role]}": nats.get(role, "") for role in ROLES}
-            known = {"Plain text": f"{seen.neutral.nats:.4f}", "95 % interval": f"[{ends.low:.4f}, {ends.high:.4f}]"}
+            interval = f"[{ends.low:.4f}, {ends.high:.4f}]" if ends else "none: all passages alike"
+            known = {"Plain text": f"{seen.neutral.nats:.4f}", "95 % interval": interval}
             rows.append({"Variant": name, **known, **answers})
     if not rows:
         return None

@@ -82,6 +82,20 @@ def percentiles(values: Array, n: int, confidence: float = CONFIDENCE) -> Array:
     return np.asarray(np.quantile(values, [outside, 1 - outside], axis=0))
 
 
+def with_unseen(ends: Array, values: Array, of_rows: Array, lowest: float = 0.0) -> Array:
+    """Bootstrap `ends`, (2, m), of `values`, (m,), between `lowest` and 1, that take rows into account that never came.
+
+    `of_rows`, (rows, m), is each row's own value. If more than half of the rows have the same one, the draws vary
+    little or not at all, and other rows may still have any. So the interval holds what comes out if as many rows as may
+    have gone unseen (Wilson's upper end for 0 of n) were all at one bound. If all rows score 1, it is Wilson's.
+    """
+    n = len(of_rows)
+    alike = 2 * (np.abs(of_rows - np.median(of_rows, axis=0)) <= ROUNDING).sum(axis=0) > n
+    unseen = wilson(0, n).high
+    low, high = values - unseen * (values - lowest), values + unseen * (1 - values)
+    return np.where(alike, [np.minimum(ends[0], low), np.maximum(ends[1], high)], ends)
+
+
 def percentile_interval(values: Array, n: int) -> Interval:
     """`percentiles` of one score, as an interval."""
     return Interval(*map(float, percentiles(values, n)))

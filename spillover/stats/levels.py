@@ -90,26 +90,28 @@ def mean_change(
     gained and one that lost. A row may hold the mean of answers to one document in several settings, and these may
     change together by up to `full_change`, though only single ones were seen to change. So if answers are
     `right_or_wrong`, the two rows have the root mean square of the changes seen and of `FULL_CHANGES` full ones. With
-    one answer a row this is the interval of Bonett and Price (2012) with t for z. Other differences get two rows of the
-    root mean square of what was seen, and only if less than half of the rows changed; if none changed, of one full
-    change.
+    one answer a row this is the interval of Bonett and Price (2012) with t for z.
+
+    Other differences get the two rows only if more than half of the rows have the same difference, zero or another one.
+    The two differ from it by the root mean square of what the other rows do, or by one full change if there are none.
     """
-    moved = (np.abs(values) > ROUNDING).sum(axis=0)
-    seen, full = (values**2).sum(axis=0), full_change**2
+    common = np.zeros(values.shape[1]) if right_or_wrong else np.median(values, axis=0)
+    moved = (np.abs(values - common) > ROUNDING).sum(axis=0)
+    seen, full = ((values - common) ** 2).sum(axis=0), full_change**2
     if right_or_wrong:
-        return _padded(values, clusters, np.sqrt((seen + FULL_CHANGES * full) / (moved + FULL_CHANGES)))
+        return _padded(values, clusters, common, np.sqrt((seen + FULL_CHANGES * full) / (moved + FULL_CHANGES)))
     plain = _mean(values, clusters)
-    padded = _padded(values, clusters, np.sqrt(np.where(moved > 0, seen / np.maximum(moved, 1), full)))
+    padded = _padded(values, clusters, common, np.sqrt(np.where(moved > 0, seen / np.maximum(moved, 1), full)))
     few = 2 * moved < len(values)
     centre, variance = (np.where(few, getattr(padded, name), getattr(plain, name)) for name in ("centre", "variance"))
     return MeanChange(centre, variance, plain.df)
 
 
-def _padded(values: Array, clusters: Codes | None, size: Array) -> MeanChange:
-    """The mean of `values` and of two more rows, each a cluster of its own, that gained and lost `size`, (m,)."""
+def _padded(values: Array, clusters: Codes | None, common: Array, size: Array) -> MeanChange:
+    """The mean of `values` and of two more rows, each a cluster of its own: `common`, (m,), plus and minus `size`."""
     if clusters is not None:
         clusters = np.append(clusters, clusters.max() + np.array([1, 2]))
-    return _mean(np.vstack([values, size, -size]), clusters)
+    return _mean(np.vstack([values, common + size, common - size]), clusters)
 
 
 def _mean(values: Array, clusters: Codes | None) -> MeanChange:
@@ -158,14 +160,9 @@ def unit_variance(parts: Array, sizes: Array) -> tuple[float, float]:
     return by_units, units * n / ((units - 1) * max(n - 1, 1)) * float((left**2).sum())
 
 
-def noise_floor(variances: Sequence[float], df: float, confidence: float = CONFIDENCE) -> float:
-    """What two trainings of one recipe differ by, at most, in 95 % of cases; `variances` are those of one training."""
-    return float(special.stdtrit(df, (1 + confidence) / 2)) * sqrt(2 * float(np.mean(variances)))
-
-
-def rounding_floor(variance: float, rows: float, confidence: float = CONFIDENCE) -> float:
-    """What rounding alone changes, at most, in 95 % of cases; its variance is known from so many rows."""
-    return float(special.stdtrit(rows, (1 + confidence) / 2)) * sqrt(variance)
+def floor(level: Level, confidence: float = CONFIDENCE) -> float:
+    """What a difference is at most, in 95 % of cases, if noise alone makes it: other seeds, or rounding."""
+    return half_width([level], confidence)
 
 
 def slope_weights(x: Sequence[float]) -> Array:

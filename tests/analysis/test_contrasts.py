@@ -33,6 +33,7 @@ from spillover.stats.levels import Level, mean_change
 from spillover.stats.permutation import mcnemar
 
 BASE = Variant("base", "base", "base")
+STEADY = 0.4 + np.linspace(-1e-6, 1e-6, 50)  # rows that vary, but so little that other levels decide
 ROLES = {"in": "in_domain", "in2": "in_domain", "out": "out_of_domain", "out2": "out_of_domain", "far": "cross_task"}
 
 Scores = Mapping[tuple[str, str, int, str, int], Sequence[float]]
@@ -241,9 +242,10 @@ def test_documents_that_hang_together_are_one() -> None:
 
 
 def by_seed(**means: float) -> Results:
-    """Every document changes by the same: all uncertainty is that of the training."""
-    cells = {(name, "in", 0, "p1", 0): np.full(50, 0.4 + mean) for name, mean in means.items()}
-    return results_of({**cells, ("base", "in", 0, "p1", 0): np.full(50, 0.4)})
+    """Every document changes by nearly the same: all uncertainty is that of the training."""
+    shaken = {name: 0.4 + 3 * i * (STEADY - 0.4) for i, name in enumerate(means)}
+    cells = {(name, "in", 0, "p1", 0): shaken[name] + mean for name, mean in means.items()}
+    return results_of({**cells, ("base", "in", 0, "p1", 0): STEADY})
 
 
 def test_two_seeds_say_little_however_many_documents() -> None:
@@ -252,12 +254,46 @@ def test_two_seeds_say_little_however_many_documents() -> None:
     one = difference(results, of(results, "ft"), of(results, "base"))
     both = difference(results, of(results, "ft", "ft1"), of(results, "base"))
     assert one is not None and both is not None
-    assert one.interval.half_width < 1e-8 and one.is_clear and one.seeds == 1
+    assert one.interval.half_width < 1e-6 and one.is_clear and one.seeds == 1
     assert both.value == pytest.approx(0.3) and both.seeds == 2
     assert both.p == pytest.approx(2 * t.sf(3, 1)) and not both.is_clear
     assert both.interval.low == pytest.approx(0.3 - 1.2706, abs=1e-4)
     assert both.interval.high == 1.0  # no further than scores go
     assert [one.noise_floor, both.noise_floor] == pytest.approx([12.706 * sqrt(2 * 0.02)] * 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("swapped", [0, 10])
+def test_seeds_with_equal_scores_are_not_without_noise(swapped: int) -> None:
+    """Two trainings with the same score may differ by what rows can go unseen, and by the rows on which they differ."""
+    right = np.repeat([1.0, 0.0], [30, 20])
+    other = np.concatenate([right[:swapped][::-1] * 0, right[swapped:30], np.ones(swapped), right[30 + swapped :]])
+    assert right.mean() == other.mean() and (right != other).sum() == 2 * swapped
+    cells = {("ft", "in", 0, "p1", 0): right, ("ft1", "in", 0, "p1", 0): other, ("base", "in", 0, "p1", 0): right * 0}
+    results = results_of(cells, "accuracy")
+    change = difference(results, of(results, "ft", "ft1"), of(results, "base"))
+    assert change is not None and change.noise_floor is not None
+    unseen = 2 / (52 * 51)  # the variance of two changed rows among 50 + 2
+    seen = 2 * swapped / 50**2 * 50 / 49
+    assert change.noise_floor == pytest.approx(t.ppf(0.975, 51) * sqrt(unseen + seen), rel=1e-3)
+    once = difference(results, of(results, "ft"), of(results, "base"))
+    assert once is not None and once.noise_floor == pytest.approx(change.noise_floor)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rougeL"])
+@pytest.mark.parametrize(("ours", "theirs"), [(1.0, 0.0), (1.0, 1.0), (0.5, 0.25), (0.0, 0.0)])
+def test_rows_that_all_score_the_same_do_not_make_an_interval_of_no_width(
+    metric: str, ours: float, theirs: float
+) -> None:
+    if metric == "accuracy" and {ours, theirs} - {0.0, 1.0}:
+        return
+    cells = {("ft", "in", 0, "p1", 0): np.full(24, ours), ("base", "in", 0, "p1", 0): np.full(24, theirs)}
+    results = results_of(cells, metric)
+    change = difference(results, of(results, "ft"), of(results, "base"))
+    alone = effect(results, [Term(1.0, tuple(of(results, "ft")))])
+    for found in (change, alone):
+        assert found is not None and found.value in (ours, ours - theirs)
+        assert 0.05 < found.interval.half_width < 0.2 and found.mde > 0.05
+        assert found.interval.low - 0.03 <= found.value <= found.interval.high + 0.03
 
 
 def test_recipes_on_the_same_training_set_tell_each_other_how_far_seeds_vary() -> None:
@@ -344,13 +380,13 @@ def test_an_effect_within_rounding_is_not_called_a_change() -> None:
 def test_draws_are_a_level_where_there_are_several() -> None:
     """Changes of 0.1, 0.2, 0.3 with three lists of demonstrations: variance 0.01 / 3, t 4.303. Zero shots have none."""
     cells = {("ft", "in", 2, "p1", draw): np.full(50, 0.5 + draw / 10) for draw in range(3)}
-    base = {("base", "in", 2, "p1", draw): np.full(50, 0.4) for draw in range(3)}
+    base = {("base", "in", 2, "p1", draw): STEADY for draw in range(3)}
     results = results_of({**cells, **base})
     change = difference(results, of(results, "ft"), of(results, "base"))
     assert change is not None and change.draws == 3
     assert change.interval.half_width == pytest.approx(4.303 * sqrt(0.01 / 3), abs=1e-4)
     one_list = difference(results, of(results, "ft")[:1], of(results, "base"))
-    assert one_list is not None and one_list.draws == 1 and one_list.interval.half_width < 1e-8
+    assert one_list is not None and one_list.draws == 1 and one_list.interval.half_width < 1e-6
 
 
 def test_draws_of_one_set_say_nothing_of_how_much_those_of_another_matter() -> None:
@@ -359,9 +395,7 @@ def test_draws_of_one_set_say_nothing_of_how_much_those_of_another_matter() -> N
     tests = ("in", "in2", "out", "out2", "far")
     gains = {test: (0.1, 0.2, 0.3) if test == "in" else (0.2, 0.2, 0.2) for test in tests}
     cells = {("ft", test, 2, "p1", d): np.full(50, 0.4 + g) for test in tests for d, g in enumerate(gains[test])}
-    results = results_of(
-        {**cells, **{("base", test, 2, "p1", d): np.full(50, 0.4) for test in tests for d in range(3)}}
-    )
+    results = results_of({**cells, **{("base", test, 2, "p1", d): STEADY for test in tests for d in range(3)}})
     change = difference(results, of(results, "ft"), of(results, "base"))
     assert change is not None and change.draws == 3
     assert change.interval.half_width == pytest.approx(4.303 * sqrt(0.01 / 3) / 5, abs=1e-4)
@@ -370,10 +404,10 @@ def test_draws_of_one_set_say_nothing_of_how_much_those_of_another_matter() -> N
 def test_sets_are_a_level_where_a_term_has_several() -> None:
     """Changes of 0.1 and 0.2 on two sets: variance 0.005 / 2, t 12.706, so 0.635 to either side."""
     cells = {("ft", name, 0, "p1", 0): np.full(50, 0.4 + gain) for name, gain in (("in", 0.1), ("in2", 0.2))}
-    base = {("base", name, 0, "p1", 0): np.full(50, 0.4) for name in ("in", "in2")}
+    base = {("base", name, 0, "p1", 0): STEADY for name in ("in", "in2")}
     results = results_of({**cells, **base})
     change = difference(results, of(results, "ft"), of(results, "base"))
-    assert change is not None and change.interval.half_width < 1e-8
+    assert change is not None and change.interval.half_width < 1e-6
     over_sets = change.interval_over_sets
     assert over_sets is not None
     assert (over_sets.low, over_sets.high) == pytest.approx((0.15 - 0.6353, 0.15 + 0.6353), abs=1e-4)

@@ -137,6 +137,7 @@ EFFECT = Effect(
 def test_an_effect_is_written_with_its_interval_and_the_noise_floor() -> None:
     assert numbers.written(EFFECT) == "▲ +4.1 [+1.0, +7.2; seeds ±2.0]"
     assert numbers.written(replace(EFFECT, noise_floor=None)) == "▲ +4.1 [+1.0, +7.2]"
+    assert numbers.noise(replace(EFFECT, noise_floor=0.0004)) == "seeds under ±0.1"
     assert numbers.written(replace(EFFECT, rounding_floor=0.01)) == "▲ +4.1 [+1.0, +7.2; seeds ±2.0; rounding ±1.0]"
     assert numbers.written(replace(EFFECT, p_adjusted=0.2)) == "+4.1 [+1.0, +7.2; seeds ±2.0]"
 

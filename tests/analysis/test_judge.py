@@ -146,6 +146,8 @@ def test_over_seeds_by_hand() -> None:
     assert over_seeds(pairs, numbers, null=0.1).p == pytest.approx(0.2254033)  # 2 P(t(2) < -1.7321)
     once = over_seeds(pairs[:1], numbers)
     assert once.value == pytest.approx(0.1) and not np.isfinite(once.interval.low) and once.p == 1
+    alike = over_seeds(pairs, {**numbers, "fticl1": 2.1, "fticl2": 3.1})  # 0.1 three times: no size of the noise
+    assert alike.value == pytest.approx(0.1) and not np.isfinite(alike.interval.low) and alike.p == 1
 
 
 def test_off_format_rates_by_hand() -> None:

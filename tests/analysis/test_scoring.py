@@ -1,4 +1,4 @@
-"""Intervals of scores of whole sets (macro-F1, BLEU, chrF), of which few rows or none changed."""
+"""Intervals of scores of which few rows vary: alike rows, and sets (macro-F1, BLEU, chrF) that hardly changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 
 from spillover.analysis.metrics import METRICS, Metric
 from spillover.analysis.rows import RowStatistics
-from spillover.analysis.scoring import Score, score
+from spillover.analysis.scoring import Score, pooled_interval, score
+from spillover.stats.intervals import Interval, percentiles, replicates, wilson
 
 LABELS = ("it is so, yes", "it is not so, no")
 WHOLE = [metric for metric in METRICS.values() if not metric.is_mean]
@@ -66,3 +67,42 @@ def test_intervals_of_macro_f1_hold_the_truth_where_few_answers_change() -> None
         found = change(metric, drawn(24))
         held += found["delta_ci_low"] <= after - before <= found["delta_ci_high"]
     assert held >= 0.93 * runs
+
+
+EVERY = list(METRICS.values())
+
+
+@pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("others", [0, 1])
+def test_answers_that_score_alike_leave_room_for_others(metric: Metric, others: int) -> None:
+    """Of 24 answers all are right, or all but one nearly: the next one may be wrong, and the other way round."""
+    targets = [*LABELS] * 12
+    nearly = [f"{target} indeed" for target in targets]
+    right, wrong = [*nearly[:others], *targets[others:]], [*nearly[:others], *[""] * (24 - others)]
+    rows = sides(metric, (wrong, right, targets))
+    for found, cell in zip(score(metric, rows, {}, has_base=True), rows, strict=True):
+        pooled = pooled_interval(metric, cell, {})
+        for low, high in ((found["ci_low"], found["ci_high"]), (pooled.low, pooled.high)):
+            assert 0 <= low <= found["value"] <= high <= 1
+            assert high - low > 0.1
+            assert low == pytest.approx(0) if found["value"] < 1e-6 else True
+    if metric.name != "off_format":
+        gained = change(metric, (wrong, right, targets))
+        assert gained["delta"] > 0.8 and gained["delta_ci_high"] - gained["delta_ci_low"] > 0.08
+
+
+def test_where_all_rows_score_one_any_interval_is_wilsons() -> None:
+    targets = [*LABELS] * 12
+    ends = [
+        (found["ci_low"], found["ci_high"])
+        for metric in (METRICS["accuracy"], METRICS["rougeL"], METRICS["bleu"], METRICS["chrf"])
+        for found in score(metric, sides(metric, (targets, targets, targets))[:1], {}, has_base=False)
+    ]
+    assert ends == [pytest.approx((wilson(24, 24).low, 1.0))] * 4
+
+
+def test_rows_that_vary_have_the_bootstrap_alone() -> None:
+    metric = METRICS["rougeL"]
+    rows = RowStatistics(np.arange(24), np.column_stack([np.linspace(0, 1, 24), np.ones(24)]))
+    low, high = percentiles(replicates(rows.statistics, metric.score), 24)
+    assert pooled_interval(metric, rows, {}) == Interval(float(low), float(high))

@@ -252,6 +252,13 @@ def test_no_change_among_few_rows_is_not_certainty(right_or_wrong: bool) -> None
     assert change.variance == pytest.approx([2 / (26 * 25)])
 
 
+def test_the_same_change_of_all_rows_is_not_certainty() -> None:
+    """As no change at all: two more rows, a full change above and below what is common to the others."""
+    change = levels.mean_change(np.full((24, 1), 0.2))
+    assert change.centre == pytest.approx([0.2])
+    assert change.variance == pytest.approx([2 / (26 * 25)])
+
+
 def test_rows_that_hang_together_are_one() -> None:
     """Two clusters of two, mean 0.5: they deviate by 1 and -1, so 2 / 4^2 * 2 / 1. As single rows: 1 / 4^2 * 4 / 3."""
     values = np.array([1, 1, 0, 0.0])[:, None]
@@ -313,8 +320,7 @@ def test_seeds_that_are_alike_on_every_row_leave_nothing_to_the_rows() -> None:
 
 
 def test_the_noise_floor() -> None:
-    assert levels.noise_floor([2.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
-    assert levels.noise_floor([1.0, 3.0], 3) == pytest.approx(t.ppf(0.975, 3) * 2)
+    assert levels.floor(levels.Level(4.0, 3)) == pytest.approx(t.ppf(0.975, 3) * 2)
 
 
 def test_slope_weights_by_hand() -> None:
