@@ -58,7 +58,7 @@ def compare(
 @app.command(cls=Command)
 def export(
     folder: Folder,
-    format: Annotated[Literal["lm-eval-tasks"], typer.Option("--format", help="What is written.")],
+    format: Annotated[Literal["lm-eval-tasks", "lm-eval-results"], typer.Option("--format", help="What is written.")],
     output: Annotated[
         Path | None, typer.Option(*OUTPUT, help="Where the files go. Default: DIR/export/FORMAT.", show_default=False)
     ] = None,

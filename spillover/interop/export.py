@@ -12,12 +12,13 @@ from types import MappingProxyType
 
 from ..disk import disk_errors
 from ..errors import StoreError
-from . import lm_eval_tasks
+from . import lm_eval_results, lm_eval_tasks
 from .wanted import Wanted
 
 WRITERS: Mapping[str, Callable[[Wanted], list[str]]] = MappingProxyType(
     {
         "lm-eval-tasks": lm_eval_tasks.write,
+        "lm-eval-results": lm_eval_results.write,
     }
 )
 

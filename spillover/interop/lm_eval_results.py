@@ -1,0 +1,142 @@
+"""Writes a run's answers as lm-evaluation-harness writes its own: a results file, and a sample file for each task.
+
+The layout is that of `lm_eval --log_samples --output_path OUTPUT/N-shot`: a folder for each variant, in which a task is
+a test set in a prompt format and draw, as in `lm_eval_tasks`. Accuracy is called `acc`, as there. Whether a label is
+what the model would have written is not stored, so the second value of a response is `None`. Two sample files give
+`spillover compare` the numbers that the two runs give it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..disk import file_name, text_sha256, write_whole
+from .scored import Scored, scored
+from .wanted import Wanted, task_name
+
+Json = dict[str, Any]
+
+NAMES = {"accuracy": "acc"}
+"""Metrics that have another name there."""
+
+
+def write(wanted: Wanted) -> list[str]:
+    """Write the files of every finished cell; each run of lm_eval would have one number of shots."""
+    now = datetime.now(UTC)
+    date = now.replace(tzinfo=None).isoformat().replace(":", "-")
+    runs: dict[tuple[int, str], list[Scored]] = defaultdict(list)
+    for cell in scored(wanted):
+        runs[cell.cell.shots, cell.variant.name].append(cell)
+    samples: list[Path] = []
+    for (shots, variant), cells in runs.items():
+        place = wanted.place / f"{shots}-shot" / file_name(variant)
+        for cell in cells:
+            path = place / f"samples_{task_name(cell.cell.condition)}_{date}.jsonl"
+            lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in _samples(cell))
+            samples.append(write_whole(path, "".join(lines)))
+        results = json.dumps(_results(wanted, cells, now.timestamp()), indent=2, ensure_ascii=False)
+        write_whole(place / f"results_{date}.json", results + "\n")
+    first = samples[0]
+    others = [path for path in samples[1:] if (path.name, path.parent.parent) == (first.name, first.parent.parent)]
+    pair = [str(first), str((others or [first])[0])]
+    return [
+        f"Wrote {len(runs)} results files and {len(samples)} sample files to {wanted.place}",
+        f"Next: spillover compare {shlex.join(pair)}",
+    ]
+
+
+def _name(metric: str) -> str:
+    return NAMES.get(metric, metric)
+
+
+def _samples(cell: Scored) -> Iterator[Json]:
+    by_metric = {metric.name: cell.row_scores(metric) for metric in cell.metrics}
+    values = {_name(name): scores for name, scores in by_metric.items() if scores is not None}
+    for number, row in enumerate(cell.rows):
+        asked = (cell.prompts or {}).get(row["prompt_hash"], "")
+        if "logprobs" in row:
+            options = list(row["logprobs"])
+            target = str(options.index(row["target"])) if row["target"] in options else row["target"]
+            arguments: list[list[Any]] = [[asked, option] for option in options]
+            answers: list[Any] = [[str(logprob), "None"] for logprob in row["logprobs"].values()]
+        else:
+            target, arguments, answers = row["target"], [[asked, {}]], [row["response"]]
+        named = [{f"arg_{j}": part for j, part in enumerate(argument)} for argument in arguments]
+        yield {
+            "doc_id": row["doc_id"],
+            "doc": row["doc"],
+            "target": target,
+            "arguments": {f"gen_args_{i}": argument for i, argument in enumerate(named)},
+            "resps": [[answer] for answer in answers],
+            "filtered_resps": answers,
+            "filter": "none",
+            "metrics": list(values),
+            "doc_hash": text_sha256(json.dumps(row["doc"], indent=2, ensure_ascii=False)),
+            "prompt_hash": text_sha256(asked),
+            "target_hash": text_sha256(target),
+            **{name: scores[number] for name, scores in values.items()},
+        }
+
+
+def _results(wanted: Wanted, cells: list[Scored], date: float) -> Json:
+    names = [task_name(cell.cell.condition) for cell in cells]
+    of_task = dict(zip(names, cells, strict=True))
+    variant, receipt = cells[0].variant, cells[0].receipt
+    pretrained = wanted.store.checkpoint(variant.key) or (wanted.grid.model if variant.kind == "base" else variant.name)
+    versions = receipt.get("versions", {})
+    return {
+        "results": {name: _scores(name, cell) for name, cell in of_task.items()},
+        "group_subtasks": {},
+        "configs": {name: _config(name, cell) for name, cell in of_task.items()},
+        "versions": dict.fromkeys(names, 1),
+        "n-shot": {name: cell.cell.shots for name, cell in of_task.items()},
+        "higher_is_better": {
+            name: {_name(metric.name): metric.name != "off_format" for metric in cell.metrics}
+            for name, cell in of_task.items()
+        },
+        "n-samples": {name: {"original": len(c.rows), "effective": len(c.rows)} for name, c in of_task.items()},
+        "config": {
+            "model": "spillover",
+            "model_args": {"pretrained": pretrained, "dtype": receipt.get("precision")},
+            "model_dtype": receipt.get("precision"),
+            "device": receipt.get("device"),
+            "limit": None,
+            "bootstrap_iters": 0,
+            "gen_kwargs": {},
+        },
+        "date": date,
+        "transformers_version": versions.get("transformers"),
+        "spillover_version": versions.get("spillover", __version__),
+        "model_source": "spillover",
+        "model_name": variant.name,
+        "model_name_sanitized": file_name(variant.name),
+        "task_hashes": {name: cell.receipt["sha256"] for name, cell in of_task.items()},
+    }
+
+
+def _scores(name: str, cell: Scored) -> Json:
+    found: Json = {"name": name, "alias": name, "sample_len": len(cell.rows)}
+    for metric in cell.metrics:
+        of_rows = cell.row_scores(metric)
+        error = float(np.std(of_rows, ddof=1) / len(of_rows) ** 0.5) if of_rows and len(of_rows) > 1 else "N/A"
+        found |= {f"{_name(metric.name)},none": cell.score(metric), f"{_name(metric.name)}_stderr,none": error}
+    return found
+
+
+def _config(name: str, cell: Scored) -> Json:
+    return {
+        "task": name,
+        "output_type": "multiple_choice" if cell.test.labels else "generate_until",
+        "num_fewshot": cell.cell.shots,
+        "metric_list": [{"metric": _name(metric.name)} for metric in cell.metrics],
+        "metadata": {"version": 1, "source": cell.test.source, "prompt": cell.cell.prompt, "draw": cell.cell.draw},
+    }
