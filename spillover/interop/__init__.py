@@ -1,7 +1,8 @@
-"""Results of other tools become tables that can be compared with ours.
+"""Results of other tools become tables that can be compared with ours, and ours become files for other tools.
 
 Comes in: an output folder, or the per-sample files of lm-evaluation-harness. Goes out: pairs of answers to the same
-documents, with the difference and its test (`spillover compare`).
+documents, with the difference and its test (`spillover compare`); and what a folder holds, in other tools' formats
+(`spillover export`).
 
-To read another tool's format, go to `answers.py`.
+To read another tool's format, go to `answers.py`; to write one, go to `export.py`.
 """

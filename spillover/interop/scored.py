@@ -1,4 +1,7 @@
-"""The finished cells of an export with their answers and what each answer adds to each metric."""
+"""The finished cells of an export with their answers and what each answer adds to each metric.
+
+Every format that writes results starts from here, so that all of them write the numbers of the report.
+"""
 
 from __future__ import annotations
 
