@@ -12,6 +12,8 @@ Published figures differ by these choices:
   scripts without spaces are tokens of their own, as in sacrebleu's `zh`.
 - chrF is sacrebleu's corpus chrF with its defaults (n-grams of 1 to 6 characters, beta 2), divided by 100. It needs no
   words, so it fits every script.
+- If a row has several references, ROUGE-L and exact match are those of the best one, BLEU counts n-grams of all, and
+  chrF takes the one that fits the answer best, as sacrebleu does.
 - An answer is an exact match if it is the reference, but for white space and for two ways to write one character (NFC).
   Case and signs count.
 - An answer is off-format in classification if its own words begin with no label. In free text it is off-format if it is
@@ -34,7 +36,7 @@ import numpy.typing as npt
 from ..text.words import begins_with_label, plain, with_spaces, words
 
 Prediction = Mapping[str, Any]
-"""One line of predictions.jsonl; `response`, `target` and, in classification, `free` are read here."""
+"""One line of predictions.jsonl; `response`, `target`, `references` and, in classification, `free` are read here."""
 
 Array = npt.NDArray[np.float64]
 Labels = Sequence[str] | None
@@ -75,6 +77,11 @@ def rescored(predictions: Sequence[Prediction], label_scoring: str) -> list[Pred
     ]
 
 
+def right(prediction: Prediction) -> tuple[str, ...]:
+    """Every right answer to the row of a prediction."""
+    return tuple(prediction.get("references") or [prediction["target"]])
+
+
 def _with_ones(values: Sequence[float]) -> Array:
     return np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
 
@@ -90,7 +97,7 @@ def _accuracy_statistics(predictions: Sequence[Prediction], labels: Labels) -> A
 
 def _off_format_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
     known = labels or ()
-    strange = {"", *map(_bare, known)} - {_bare(p["target"]) for p in predictions}
+    strange = {"", *map(_bare, known)} - {_bare(text) for p in predictions for text in right(p)}
     return _with_ones([_left_format(p, known) if "free" in p else _bare(p["response"]) in strange for p in predictions])
 
 
@@ -104,11 +111,11 @@ def _bare(text: str) -> str:
 
 
 def _exact_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
-    return _with_ones([plain(p["response"]) == plain(p["target"]) for p in predictions])
+    return _with_ones([plain(p["response"]) in map(plain, right(p)) for p in predictions])
 
 
 def _rouge_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
-    return _with_ones([rouge_l(p["response"], p["target"]) for p in predictions])
+    return _with_ones([max(rouge_l(p["response"], text) for text in right(p)) for p in predictions])
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
@@ -165,21 +172,21 @@ def _sacrebleu() -> Any:
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
-def _bleu_counts(response: str, target: str) -> tuple[float, ...]:
-    """Lengths of response and target, then matched and all n-grams of orders 1 to 4."""
+def _bleu_counts(response: str, references: tuple[str, ...]) -> tuple[float, ...]:
+    """Lengths of response and closest reference, then matched and all n-grams of orders 1 to 4."""
     metric = _sacrebleu()
     answer = metric._preprocess_segment(with_spaces(response))
-    return tuple(metric._compute_segment_statistics(answer, _bleu_reference(target)))
+    return tuple(metric._compute_segment_statistics(answer, _bleu_references(references)))
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
-def _bleu_reference(target: str) -> Any:
+def _bleu_references(references: tuple[str, ...]) -> Any:
     metric = _sacrebleu()
-    return metric._extract_reference_info([metric._preprocess_segment(with_spaces(target))])
+    return metric._extract_reference_info([metric._preprocess_segment(with_spaces(text)) for text in references])
 
 
 def _bleu_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
-    return np.array([_bleu_counts(p["response"], p["target"]) for p in predictions], dtype=np.float64)
+    return np.array([_bleu_counts(p["response"], right(p)) for p in predictions], dtype=np.float64)
 
 
 def _bleu_score(sums: Array) -> Array:
@@ -200,18 +207,18 @@ def _sacrechrf() -> Any:
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
-def _chrf_counts(response: str, target: str) -> tuple[float, ...]:
-    """For each order the n-grams of the answer, those of the reference, and those in both."""
-    return tuple(_sacrechrf()._compute_segment_statistics(plain(response), _chrf_reference(target)))
+def _chrf_counts(response: str, references: tuple[str, ...]) -> tuple[float, ...]:
+    """For each order the n-grams of the answer, those of the reference that fits best, and those in both."""
+    return tuple(_sacrechrf()._compute_segment_statistics(plain(response), _chrf_references(references)))
 
 
 @lru_cache(maxsize=CACHED_PAIRS)
-def _chrf_reference(target: str) -> Any:
-    return _sacrechrf()._extract_reference_info([plain(target)])
+def _chrf_references(references: tuple[str, ...]) -> Any:
+    return _sacrechrf()._extract_reference_info([plain(text) for text in references])
 
 
 def _chrf_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
-    return np.array([_chrf_counts(p["response"], p["target"]) for p in predictions], dtype=np.float64)
+    return np.array([_chrf_counts(p["response"], right(p)) for p in predictions], dtype=np.float64)
 
 
 def _chrf_score(sums: Array) -> Array:

@@ -156,7 +156,7 @@ def empty(rows: Sequence[Example]) -> Iterator[Defect]:
     """Rows with an input or a target that is empty or white space."""
     bad = [(row, names) for row in rows if (names := [name for name, text in _texts(row) if not text.strip()])]
     if bad:
-        counts = dict(Counter(name for _, names in bad for name in names))
+        counts = dict(Counter(name for _, names in bad for name in dict.fromkeys(names)))
         what = f"have an empty field: {_listed(counts)}"
         yield Defect("empty", what, len(rows), _ids([row for row, _ in bad]), figures={"fields": counts})
 
@@ -165,11 +165,11 @@ def unseen(rows: Sequence[Example]) -> Iterator[Defect]:
     """References of free text that a metric cannot see: those without a word, and lists that are too short for BLEU."""
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-    if wordless := [row for row in rows if not words(row.target)]:
+    if wordless := [row for row in rows if not any(map(words, row.right))]:
         what = "have a reference without a word: for ROUGE-L an equal answer counts, and no other"
         yield Defect("no_word", what, len(rows), _ids(wordless), example=excerpt(wordless[0], wordless[0].target))
     tokens = Tokenizer13a()
-    if not any(len(tokens(with_spaces(row.target)).split()) >= BLEU_ORDER for row in rows):
+    if not any(len(tokens(with_spaces(text)).split()) >= BLEU_ORDER for row in rows for text in row.right):
         what = f"no reference has {BLEU_ORDER} tokens: BLEU is 0 or nearly so, whatever is answered"
         yield Defect("short_references", f"{what}; exact_match and chrf are not", len(rows))
 
@@ -192,7 +192,7 @@ def damage(rows: Sequence[Example]) -> Iterator[Defect]:
 
 def _texts(row: Example) -> Iterator[tuple[str, str]]:
     yield from () if row.whole else row.fields.items()
-    yield "target", row.target
+    yield from (("target", text) for text in row.right)
 
 
 def _name(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ What "the same" means, and which rows leak, is in `data.alike`. Every count is g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -30,7 +30,7 @@ def within(one: RowSet, near: Mapping[int, int]) -> Iterator[Defect]:
     by = {how: sum(map(len, found)) for how, found in groups.items()}
     same = _partners(groups["words"])
     if same:
-        conflicting = sum(len(g) for g in groups["words"] if len({one.rows[row].target for row in g}) > 1)
+        conflicting = sum(len(g) for g in groups["words"] if not _one_answer(one.rows[row] for row in g))
         what = f"stand there more than once{_by(by)}"
         what += f"; {conflicting} of them with different targets" if conflicting else ""
         yield _defect("duplicate", what, one, one, same, by=by, conflicting=conflicting)
@@ -69,6 +69,11 @@ def between(one: RowSet, other: RowSet, near: Mapping[int, int]) -> Iterator[Def
         what = f"have one of the {different['words']:,} different targets of {noun(other)}{_by(by['shared_target'])}"
         figures = {"by": by["shared_target"], "distinct_targets": different}
         yield _defect("shared_target", what, one, other, targets, **figures)
+
+
+def _one_answer(rows: Iterable[Example]) -> bool:
+    """Whether one answer is right for all of them."""
+    return bool(set.intersection(*(set(row.right) for row in rows)))
 
 
 def _partners(groups: Sequence[Sequence[int]]) -> dict[int, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..errors import Finding, PromptError
@@ -95,8 +96,8 @@ class Joint:
 
 @dataclass(frozen=True)
 class Cut:
-    """Reference answers of a test set that cannot be generated: longer than `limit` tokens, with a blank line, which
-    ends generation, or with special tokens, which are left out of generated answers. Rows by doc_id.
+    """Rows of a test set to which no right answer can be generated: all are longer than `limit` tokens, or hold a blank
+    line, which ends generation, or hold special tokens, which are left out of generated answers. Rows by doc_id.
     """
 
     test: str
@@ -321,14 +322,24 @@ def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
     added = encoder.tokenizer.get_added_tokens_decoder().values()
     special = [token.content for token in added if token.special and token.content.strip()]
     examples = [row.example for row in sheet.questions]
-    lengths = zip(examples, answer_tokens(encoder, [example.target for example in examples]), strict=True)
+    lengths = iter(answer_tokens(encoder, [text for example in examples for text in example.right]))
+    shortest = [min(islice(lengths, len(example.right))) for example in examples]
     return Cut(
         test=sheet.test,
         of=len(examples),
         limit=sheet.max_new_tokens,
-        too_long=tuple(example.doc_id for example, tokens in lengths if tokens > sheet.max_new_tokens),
-        blank_line=tuple(example.doc_id for example in examples if BLANK_LINE in example.target.strip()),
-        special=tuple(example.doc_id for example in examples if any(one in example.target for one in special)),
+        too_long=tuple(e.doc_id for e, n in zip(examples, shortest, strict=True) if n > sheet.max_new_tokens),
+        blank_line=_with_any([BLANK_LINE], examples),
+        special=_with_any(special, examples),
+    )
+
+
+def _with_any(texts: Sequence[str], examples: Sequence[Example]) -> tuple[int, ...]:
+    """The rows of which every right answer holds one of the texts."""
+    return tuple(
+        example.doc_id
+        for example in examples
+        if all(any(text in answer.strip() for text in texts) for answer in example.right)
     )
 
 

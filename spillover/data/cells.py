@@ -45,7 +45,8 @@ def as_text(value: Any, column: str, where: str) -> str:
         raise DataError(f"column {column!r} holds an infinite number, or one beyond 64 bits", where=where)
     if isinstance(value, (list, dict, bytes)):
         kind = {list: "a list", dict: "an object", bytes: "bytes"}[type(value)]
-        inside = {list: f"{column}.0 is its first item", dict: f"{column}.NAME is one of its values"}.get(type(value))
+        first = f"{column}.0 is its first item; for an answer, references: {column} takes all of them"
+        inside = {list: first, dict: f"{column}.NAME is one of its values"}.get(type(value))
         raise DataError(f"column {column!r} holds {kind} where text is expected", where=where, allowed=inside)
     text = str(value)
     try:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from ..errors import DataError, did_you_mean
 from ..experiment.suite import Source
@@ -26,8 +27,8 @@ ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
 
 
 def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str], where: str) -> str:
-    if source.target:
-        return source.target
+    if named := source.target or source.references:
+        return named
     found = [column for column in ANSWER_COLUMNS if column in columns and column not in fields]
     if len(found) == 1:
         return found[0]
@@ -46,21 +47,35 @@ def _by_name(column_of: dict[str, str], fields: Sequence[str], source: Source, a
                 allowed = did_you_mean(key, choice.of)
                 raise DataError(f"{choice.by!r} is {key!r}, which chooses no column", where=where, allowed=allowed)
             values[name] = as_text(cell(row, choice.of[key], where), choice.of[key], where)
-        return Parts({name: values[name] for name in fields}, cell(row, answer, where), answer)
+        right = _references(row, source.references, where) if source.references else ()
+        target = right[0] if right and not source.target else cell(row, answer, where)
+        return Parts({name: values[name] for name in fields}, target, answer, references=right)
 
     return take_apart
+
+
+def _references(row: Row, column: str, where: str) -> list[Any]:
+    """All right answers of a row: the items of a list, or one text."""
+    value = cell(row, column, where)
+    if is_empty(value):
+        allowed = f"require: [{column}] leaves such rows out"
+        raise DataError(f"column {column!r} holds no answer", where=where, allowed=allowed)
+    return value if isinstance(value, list) else [value]
 
 
 def _take_apart(task: Task, source: Source, first: Row, where: str) -> tuple[TakeApart, str, str]:
     """The function that takes rows like the first apart into fields; what rows are read as; what a reader must know."""
     if source.reads_whole_texts:
         return _whole_texts(task, source, where)
+    if source.references and task.kind != "generation":
+        what = "references (several right answers to one question) are for free text, and the task has labels"
+        raise DataError(what, where=where, allowed="target, the column of the label")
     fields = task.fields
     given = {*source.fields, *source.choose}
     if unknown := sorted(given - set(fields)):
         allowed = did_you_mean(unknown[0], fields)
         raise DataError(f"the task has no field {unknown[0]!r}", where=where, allowed=allowed)
-    by_shape = not given and not source.target and tuple(fields) == PROMPT
+    by_shape = not given and not source.target and not source.references and tuple(fields) == PROMPT
     shape = known_shape(first, where) if by_shape else None
     if shape:
         more = unread(shape, first, where)
@@ -101,6 +116,7 @@ class RowReader:
     left_out: Counter[str] = field(default_factory=Counter)
     unanswerable: Counter[str] = field(default_factory=Counter)
     respelled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    references: Counter[int] = field(default_factory=Counter)  # by number in a row
     unescaped: int = 0
     several_times: int = 0
 
@@ -137,6 +153,7 @@ class RowReader:
         after = self.source.answer_after
         self.several_times += after is not None and parts.fields["prompt"].count(after) > 1
         example = self._written(doc_id, parts, target, where)
+        self.references[len(example.right)] += 1
         return self._unescaped(example) if self.source.unescape else example
 
     def untouched(self, doc_id: int, row: Row, where: str) -> Example | None:
@@ -160,13 +177,21 @@ class RowReader:
             more = ", …" if len(self.respelled) > SPELLINGS else ""
             read = f"{', '.join(spellings)}{more}"
             yield f"{_rows(self.respelled.total())} with a label in another spelling, read as the label: {read}"
+        if several := [count for count in self.references if count > 1]:
+            n, most = sum(self.references[count] for count in several), max(several)
+            best = "the best of them counts, and training and demonstrations use the first"
+            yield f"{_rows(n)} with several right answers, up to {most}: {best}"
         if self.several_times:
             yield f"{_rows(self.several_times)} with {self.source.answer_after!r} more than once: cut at the last"
         if self.unescaped:
             yield rf"{_rows(self.unescaped)} with a literal \n: made a line break"
 
     def _written(self, doc_id: int, parts: Parts, target: str, where: str) -> Example:
-        example = Example(doc_id, parts.fields, target, parts.turns, self.source.loss == "all", parts.raw)
+        column = self.source.references or parts.column
+        texts = (as_text(value, f"{column}.{n}", where) for n, value in enumerate(parts.references))
+        right = tuple(dict.fromkeys([target, *(self._label(text, where) for text in texts)]))
+        right = right if len(right) > 1 else ()
+        example = Example(doc_id, parts.fields, target, parts.turns, self.source.loss == "all", parts.raw, right)
         return written(example, self.chat, where) if parts.raw and self.chat else example
 
     def _label(self, raw: str, where: str) -> str:

@@ -8,7 +8,7 @@
     conversations                      ShareGPT: from/value              the same
     instruction, input, output         Alpaca; input may be left out     instruction and input; output
     instruction, context, response     Dolly; context may be left out    instruction and context; response
-    context, question, answers         SQuAD                             context and question; the first answer
+    context, question, answers         SQuAD                             context and question; each of the answers
     question, choices, answer          MMLU, ARC: options in each row    question and options; the right option's text
 
 All of them have one field, `prompt`. Rows that are one whole text are no shape: the source says where the answer begins
@@ -36,13 +36,17 @@ WHOLE_TEXT = 'answer_after: "### Response:" (the words before the answer), or lo
 
 
 class Parts(NamedTuple):
-    """The parts of one row. `target` is the answer as column `column` has it. `raw`: of a row that calls tools."""
+    """The parts of one row. `target` is the answer as column `column` has it. `raw`: of a row that calls tools.
+
+    `references` are all right answers as their column has them, if that column may hold several.
+    """
 
     fields: dict[str, str]
     target: Any
     column: str
     turns: tuple[tuple[str, str], ...] = ()
     raw: str = ""
+    references: Sequence[Any] = ()
 
 
 class LeftOut(NamedTuple):
@@ -170,7 +174,7 @@ def _from_squad(row: Row, where: str) -> Parts | LeftOut:
     if not given:
         return LeftOut("without an answer")
     parts = [as_text(cell(row, column, where), column, where) for column in ("context", "question")]
-    return Parts({"prompt": "\n\n".join(parts)}, given[0], "answers")
+    return Parts({"prompt": "\n\n".join(parts)}, given[0], "answers", references=given)
 
 
 _OPTIONS = ("choices", "options", "endings")
@@ -294,7 +298,7 @@ _UNREADABLE: tuple[tuple[tuple[str, ...], type | None, str, str], ...] = (
         ("completions",),
         list,
         "each row has several answers",
-        "one answer for each row; target: completions.0 is the first",
+        "references: completions if each of them is right; target: completions.0 for the first alone",
     ),
 )
 

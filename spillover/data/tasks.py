@@ -159,7 +159,7 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
     """
     prompts = _templates(name, spec)
     fields = tuple(dict.fromkeys(f for fmt in prompts.values() for f in template_fields(fmt.template, name))) or PROMPT
-    mapped = bool(source.fields or source.choose or source.target or source.reads_whole_texts)
+    mapped = bool(source.fields or source.choose or source.target or source.references or source.reads_whole_texts)
     shape = None if mapped or fields != PROMPT else known_shape(first, where)
     if not prompts:
         if not shape and not (mapped and (source.reads_whole_texts or "prompt" in {*first, *source.fields})):

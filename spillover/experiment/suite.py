@@ -81,7 +81,8 @@ class Source(Strict):
     """One place rows can come from: exactly one of `file`, `release`, `hub`, `builtin`, `archive`, `first_of`.
 
     `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out where the
-    columns have the task's names (`output` for the answer) or a known shape. Rows that are one whole text need
+    columns have the task's names (`output` for the answer) or a known shape. `references` names a column with a list
+    of right answers. Rows that are one whole text need
     `answer_after` or `loss: all`; `target` then names the column of the text.
     """
 
@@ -106,6 +107,9 @@ class Source(Strict):
     )
     choose: dict[str, Choice] = Field({}, description="field -> the column that another column names")
     target: str | None = None
+    references: str | None = Field(
+        None, description="column with a list of right answers to free text; the first is the target if none is given"
+    )
     answer_after: str | None = Field(
         None, min_length=1, description="rows are one whole text: the answer is what follows the last of these words"
     )
@@ -152,6 +156,8 @@ class Source(Strict):
         if self.reads_whole_texts and (self.fields or self.choose):
             key = "answer_after" if self.answer_after else "loss: all"
             raise ValueError(f"with {key} a row is one text, without fields; target names its column")
+        if self.reads_whole_texts and self.references:
+            raise ValueError("references: a row that is one whole text has one answer")
         return self
 
     @property

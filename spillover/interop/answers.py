@@ -60,7 +60,8 @@ class Side:
 
 def document(row: Mapping[str, Any]) -> str:
     """What identifies the document of a row of either kind."""
-    return SPACE.sub(" ", json.dumps([row["doc_id"], row.get("doc"), str(row.get("target"))], sort_keys=True))
+    right = [str(row.get("target")), *row.get("references", ())]
+    return SPACE.sub(" ", json.dumps([row["doc_id"], row.get("doc"), *right], sort_keys=True))
 
 
 def prompt(row: Mapping[str, Any]) -> Any:

@@ -101,7 +101,7 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
 
 
 def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:
-    rows = [[q.prompt_hash, q.example.doc_id, q.example.target] for q in sheet.questions]
+    rows = [[q.prompt_hash, q.example.doc_id, *q.example.right] for q in sheet.questions]
     role: Role | None = None
     if variant.train_dataset:
         role = role_of(sheet.test, spec, sheet.task.name, variant.train_dataset, str(variant.factors["train_task"]))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..analysis.metrics import METRICS, Prediction, rescored
+from ..analysis.metrics import METRICS, Prediction, rescored, right
 from ..analysis.results import Results
 from ..analysis.rows import METRICS_VERSION
 from ..disk import remove, text_sha256, write_whole
@@ -34,7 +34,7 @@ from ..text.words import begins_with_label
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD, BETWEEN = "spillover(", ")\n//"  # in a file: the page's function before the pack, and a comment after it
 SEAL = "\n//"  # before the hash of all that stands before it, the last line
-PACK_VERSION = 3  # raise it when the same answers are packed or counted differently
+PACK_VERSION = 4  # raise it when the same answers are packed or counted differently
 
 Pack = dict[str, Any]
 
@@ -117,6 +117,7 @@ def pack(asked: Asked) -> Pack:
         "labels": asked.test.labels,
         "ids": ids,
         "targets": [rows[i]["target"] for i in ids],
+        "others": others if any(others := [list(right(rows[i])[1:]) for i in ids]) else None,
         "texts": [after[rows[i]["prompt_hash"]] if exact else _fields(rows[i]) for i in ids],
         "answers": {n: _answers(asked.test, ids, some, asked.scores[n]) for n, some in asked.answers.items()},
     }
@@ -169,13 +170,14 @@ def count(results: Results, asked: Asked) -> dict[str, Tally]:
 class Written:
     """Packs in the page (`embedded`, JSON by number in `index`), and what else the answers show.
 
-    `first_rows` has a text and its target by test set, `formats` the templates by task and prompt format.
+    `first_rows` has a text, its target and the number of its right answers by test set, `formats` the templates by task
+    and prompt format.
     """
 
     index: list[dict[str, Any]]
     embedded: dict[int, str]
     tallies: dict[tuple[str, str], Tally]
-    first_rows: dict[str, dict[str, str]]
+    first_rows: dict[str, dict[str, Any]]
     formats: list[dict[str, str]]
 
 
@@ -236,7 +238,8 @@ def _make(results: Results, asked: Asked) -> str:
     packed = pack(asked)
     text = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
     counts = {name: [[*key, n] for key, n in tally.items()] for name, tally in count(results, asked).items()}
-    first_row = {"text": packed["texts"][0], "target": packed["targets"][0]}
+    others = packed["others"][0] if packed["others"] else []
+    first_row = {"text": packed["texts"][0], "target": packed["targets"][0], "of": 1 + len(others)}
     # The comment is in ASCII, since it would end at U+2028.
     notes = json.dumps([counts, first_row, asked.prompts["template"] if asked.prompts else None])
     return f"{HEAD}{text}{BETWEEN}{notes}"
@@ -247,7 +250,7 @@ def _note(
     test: TestInfo,
     prompt: str,
     counts: Mapping[str, Any],
-    first_row: dict[str, str],
+    first_row: dict[str, Any],
     template: str | None,
 ) -> None:
     for variant, rows in counts.items():

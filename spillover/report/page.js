@@ -200,13 +200,19 @@
         all: () => true,
       };
       const sought = words.value.toLowerCase();
-      const texts = ({ id, i }) => [pack.texts[i], pack.targets[i], `#${id}`, ...[ours, theirs].flatMap((x) => [said(pack, x, i), x.free?.[i]])];
+      const texts = ({ id, i }) => [pack.texts[i], pack.targets[i], ...(pack.others?.[i] ?? []), `#${id}`, ...[ours, theirs].flatMap((x) => [said(pack, x, i), x.free?.[i]])];
       const found = both.filter(keep[which.value]).filter((row) => texts(row).some((one) => (one ?? "").toLowerCase().includes(sought)));
       found.sort((x, y) => Math.abs(y.by) - Math.abs(x.by) || x.i - y.i);
       const measure = pack.labels ? "right or wrong" : `by ${MOVED} points of ${data.metrics[data.first[test.value]]} or more`;
       const [lost, gained] = [keep.lost, keep.gained].map((kind) => both.filter(kind).length);
       show(`${lost} lost and ${gained} gained ${measure} from ${names().join(" to ")}, of ${some(both.length, "row")}; ${found.length} found.`,
         found.slice(0, limit).map((row) => item(pack, row, theirs, ours)), found.length > limit);
+    }
+
+    // The other right answers to a row, folded.
+    function others(texts) {
+      return texts.length === 0 ? null : h("details", {}, h("summary", {}, `1 of ${texts.length + 1}`),
+        h("ul", {}, texts.map((text) => h("li", {}, h("q", {}, text)))));
     }
 
     function item(pack, { id, i, by }, theirs, ours) {
@@ -221,7 +227,7 @@
         h("summary", {}, h("span", { class: `flip ${way}` }, { gained: "▲ gained", lost: "▼ lost", same: "· same" }[way]),
           quiet(` #${id} `), h("span", { class: "from-to", dir: "auto" }, fromTo),
           h("span", { class: "gist", dir: "auto" }, pack.texts[i].slice(pack.common).replace(/\s+/g, " ").slice(0, 160))),
-        h("dl", { class: "answers" }, line("reference", pack.targets[i]), [theirs, ours].map((answers, k) => answer(names()[k], answers))));
+        h("dl", { class: "answers" }, line("reference", pack.targets[i], others(pack.others?.[i] ?? [])), [theirs, ours].map((answers, k) => answer(names()[k], answers))));
       const prompt = (words) => h("pre", { dir: "auto", tabindex: "0" }, words);
       // The prompt may be long, so it is written when the row is first opened.
       details.addEventListener("toggle", () => details.append(...[

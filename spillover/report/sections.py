@@ -195,7 +195,7 @@ def label_table(grid: Grid) -> Table:
     return table("Labels, as Table 4 of the study", rows)
 
 
-def data_examples(results: Results, answers: Written) -> list[dict[str, str]]:
+def data_examples(results: Results, answers: Written) -> list[dict[str, Any]]:
     """Tables 2 and 3 of the study: a source and an example for each data set."""
     return [
         {"title": test.title or test.name, "source": test.source, **answers.first_rows[test.name]}

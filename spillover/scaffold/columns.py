@@ -51,9 +51,11 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
     template = "".join(f"### {_title(name)}:\n{{{name}}}\n" for name in fields) + f"### {_title(_field(answer))}:"
     unused = ", ".join(column for column in columns if column not in (*inputs, answer))
     line = f"{where}. {', '.join(inputs)}: the question; {answer}: the answer"
-    alone = answer in ANSWER_COLUMNS and sum(column in ANSWER_COLUMNS for column in columns) == 1
+    several = any(isinstance(row.get(answer), list) for row in rows)
+    alone = not several and answer in ANSWER_COLUMNS and sum(column in ANSWER_COLUMNS for column in columns) == 1
     renamed = {name: column for name, column in fields.items() if name != column}
-    source = _source(path, fields=renamed, target=None if alone else answer)
+    given = {"references": answer} if several else {"target": None if alone else answer}
+    source = _source(path, fields=renamed, **given)
     return Described(template, source, line + (f"; not used: {unused}." if unused else "."))
 
 
@@ -85,6 +87,7 @@ def _answer_column(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> s
 _ANSWERS = (
     *ANSWER_COLUMNS,
     *("response", "answers", "chosen", "solution", "expected_output", "ideal", "correct_answer", "best_answer"),
+    *("references", "targets"),
     *("summary", "highlights", "abstract", "title", "simplified", "category", "class", "intent", "sentiment"),
 )
 """Names of the column with the answer, the surest first."""

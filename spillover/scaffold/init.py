@@ -106,7 +106,7 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
     targets = {part: [example.target for example in examples] for part, examples in own.rows().items()}
-    own = _with_answers(own, targets, may_be_labels=found.shape != OPTIONS)
+    own = _with_answers(own, targets, may_be_labels=found.shape != OPTIONS and not found.source.references)
     if [*files] == ["train"]:
         own = _holding_out(own, rows, len(targets["train"]))
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels

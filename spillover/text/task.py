@@ -22,7 +22,8 @@ class Example:
     `doc_id` is the row's number in its source (0-based), `fields` the task's inputs by name, `target` the reference
     answer, `turns` earlier (role, text) turns of a conversation. `whole`: the row is one text without a question, all
     of which is learnt; its fields are empty, and the text is the target. `raw`: the conversation of a row that calls
-    tools, for the chat template (`text.tools`).
+    tools, for the chat template (`text.tools`). `references` are all right answers, the target first, if there are
+    several.
     """
 
     doc_id: int
@@ -31,6 +32,12 @@ class Example:
     turns: tuple[tuple[str, str], ...] = ()
     whole: bool = False
     raw: str = ""
+    references: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """Every right answer."""
+        return self.references or (self.target,)
 
     @property
     def parts(self) -> list[str]:

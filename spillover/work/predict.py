@@ -21,6 +21,7 @@ from ..engine.port import Answer, Engine
 from ..plan.questions import Question, Sheet, requests_for
 from ..text.encode import Encoder, cut
 from ..text.request import Request
+from ..text.task import Example
 from .rounding import Rounding, in_both
 
 Prediction = dict[str, Any]
@@ -73,16 +74,22 @@ def predict(
     return predictions, settled.thresholds
 
 
+def of_row(example: Example) -> Prediction:
+    """What a prediction holds of its row. `references` are all right answers, where there are several."""
+    several = {"references": [*example.references]} if example.references else {}
+    return {"doc_id": example.doc_id, "doc": dict(example.fields), "target": example.target, **several}
+
+
+def of_answer(stored: Prediction) -> Prediction:
+    """What a prediction holds of the answer alone."""
+    return {name: value for name, value in stored.items() if name not in ("doc_id", "doc", "target", "references")}
+
+
 def prediction(
     sheet: Sheet, row: Question, request: Request, answer: Answer, decode: Callable[[Sequence[int]], str]
 ) -> Prediction:
     """One answered row as it is stored."""
-    common = {
-        "doc_id": row.example.doc_id,
-        "doc": dict(row.example.fields),
-        "target": row.example.target,
-        "prompt_hash": row.prompt_hash,
-    }
+    common = {**of_row(row.example), "prompt_hash": row.prompt_hash}
     said = None
     if answer.generated is not None:
         text = decode(answer.generated)

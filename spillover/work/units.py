@@ -17,7 +17,7 @@ from ..plan.jobs import Job
 from ..plan.questions import Question, Sheet
 from ..plan.rules import RULES
 from ..store.store import Json
-from .predict import Prediction, predict
+from .predict import Prediction, of_answer, of_row, predict
 from .rounding import Rounding, as_recorded
 from .run import Run
 
@@ -105,10 +105,7 @@ class Respondent:
         """
         run, work = self.run, {name: value * characters(sheet) for name, value in spent.items()}
         # Two rows with one prompt share the answer, not the target: a stored answer goes under the row that asks now.
-        rows = [
-            {**answers[question.prompt_hash], "doc_id": question.example.doc_id, "target": question.example.target}
-            for question in sheet.questions
-        ]
+        rows = [{**of_row(row.example), **of_answer(answers[row.prompt_hash])} for row in sheet.questions]
         receipt = run.receipt(
             cell=cell.key,
             variant=cell.variant,

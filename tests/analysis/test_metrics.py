@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from itertools import zip_longest
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sacrebleu.metrics.chrf import CHRF
 from spillover.analysis import metrics
 from spillover.analysis.metrics import METRICS
 from spillover.text.task import GENERATION_METRICS
-from spillover.text.words import words
+from spillover.text.words import plain, words
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat,", "The", "dogs", "ran", "far", "away", "café", "don't", "3.5", "it"]
 
@@ -196,6 +197,43 @@ def test_chrf_agrees_with_sacrebleu(seed: int) -> None:
     said = [t if rng.random() < 0.2 else sentence(rng) for t in targets]
     expected = CHRF().corpus_score(said, [targets]).score / 100
     assert METRICS["chrf"](rows(*zip(said, targets, strict=True))) == pytest.approx(expected, abs=1e-12)
+
+
+# --- several references ---
+
+
+def several(rng: random.Random) -> tuple[list[str], list[list[str]]]:
+    """Answers to some rows, and the references of each, of which one row may have more than another."""
+    references = [[f"It {sentence(rng)}" for _ in range(rng.randint(1, 4))] for _ in range(rng.randint(1, 6))]
+    return [rng.choice(own) if rng.random() < 0.3 else sentence(rng) for own in references], references
+
+
+def with_references(said: list[str], references: list[list[str]]) -> list[metrics.Prediction]:
+    """As predictions are stored: a row with one reference has no list."""
+    return [
+        {"response": answer, "target": own[0], **({"references": own} if len(own) > 1 else {})}
+        for answer, own in zip(said, references, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_several_references_are_those_of_sacrebleu_and_rouge_score(seed: int) -> None:
+    said, references = several(random.Random(seed))
+    columns = [list(column) for column in zip_longest(*references)]  # sacrebleu's form, None where a row has fewer
+    answered = with_references(said, references)
+    bleu = BLEU(force=True).corpus_score(said, columns).score / 100
+    assert METRICS["bleu"](answered) == pytest.approx(bleu, abs=1e-9)
+    assert METRICS["chrf"](answered) == pytest.approx(CHRF().corpus_score(said, columns).score / 100, abs=1e-12)
+    scorer = RougeScorer(["rougeL"])
+    rouge = [scorer.score_multi(own, one)["rougeL"].fmeasure for one, own in zip(said, references, strict=True)]
+    assert METRICS["rougeL"](answered) == pytest.approx(np.mean(rouge))
+    exact = [plain(one) in map(plain, own) for one, own in zip(said, references, strict=True)]
+    assert METRICS["exact_match"](answered) == pytest.approx(np.mean(exact))
+
+
+def test_a_label_that_is_one_of_several_right_answers_is_not_off_format() -> None:
+    said = [{"response": "yes", "target": "It is.", "references": ["It is.", "Yes"]}]
+    assert METRICS["off_format"](said, ("yes", "no")) == 0
 
 
 def test_chrf_of_silence_and_of_nothing_is_zero() -> None:

@@ -303,6 +303,16 @@ def test_answers_that_are_cut_are_named(tmp_path: Path) -> None:
     said(checked.findings, ("1 of 10", "special tokens"), "warning", "mine")
 
 
+def test_of_several_right_answers_one_that_can_be_generated_is_enough(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Tell me of {topic}:", "answers": [" a short one", " a" * 30]} for topic in TOPICS]
+    rows[1]["answers"] = [" a" * 30, " one\n\n two" + " b" * 30]
+    source = {"file": write(tmp_path / "test.jsonl", rows), "references": "answers"}
+    checked = check(plan_of(tmp_path, {"test": source, "max_new_tokens": 20}, shots=[0]), tmp_path)
+    (cut,) = checked.preflight.prompts[0].cut
+    assert (cut.too_long, cut.blank_line) == ((1,), ())
+    said(checked.findings, ("10 rows", "several right answers", "first"), "note", "mine")
+
+
 def test_protocols_that_begin_and_cut_texts_otherwise_are_told(tmp_path: Path) -> None:
     """`bos: mixed` puts the mark before some texts; a prompt that is encoded alone keeps a space of its own."""
     mine = labelled(tmp_path, template="{text}\nThe label is ")

@@ -190,6 +190,7 @@ def test_questions_without_an_answer_are_left_out_and_counted(tmp_path: Path) ->
     )
     first = train.examples[0]
     assert (first.doc_id, first.fields["prompt"], first.target) == (1, "C 1.\n\nQ 1?", "A 1")
+    assert first.references == ("A 1", "other")
     assert len(train.examples) == 30 and any(tells(note, "10 rows", "without an answer") for note in train.notes)
 
 

@@ -55,6 +55,61 @@ def one_line(call: Any, *args: Any) -> str:
     return str(caught.value)
 
 
+# --- several right answers ---
+
+ASKED = "{input} ->"
+
+
+def test_a_column_with_a_list_of_right_answers() -> None:
+    answers: list[Any] = [["a", "b", "a"], ["c"], "d"]
+    write("t.jsonl", [{"input": f"text {n}", "targets": right} for n, right in enumerate(answers)])
+    given = spec(train={"file": "t.jsonl", "references": "targets"}, test="t.jsonl", template=ASKED)
+    task = dataset_task("mine", spec(train=given.train, template=ASKED), {}, Places())
+    train = load_train("mine", given, task, None, Places())
+    assert [example.target for example in train.examples] == ["a", "c", "d"]
+    assert [example.references for example in train.examples] == [("a", "b"), (), ()]
+    assert [example.right for example in train.examples] == [("a", "b"), ("c",), ("d",)]
+    assert [note for note in train.notes if note.startswith("1 row with several right answers, up to 2")]
+
+
+def test_a_target_beside_the_list_is_the_first_of_the_right_answers() -> None:
+    write("t.jsonl", [{"input": "x", "answer": "b", "aliases": ["a", "b", "c"]}])
+    given = spec(train={"file": "t.jsonl", "target": "answer", "references": "aliases"}, template=ASKED)
+    task = dataset_task("mine", given, {}, Places())
+    (example,) = load_train("mine", given, task, None, Places()).examples
+    assert (example.target, example.references) == ("b", ("b", "a", "c"))
+
+
+def test_rows_without_a_right_answer_are_named_or_left_out() -> None:
+    write("t.jsonl", [{"input": "x", "targets": ["a"]}, {"input": "y", "targets": []}])
+    source = {"file": "t.jsonl", "references": "targets"}
+    task = dataset_task("mine", given := spec(train=source, template=ASKED), {}, Places())
+    assert "t.jsonl:2" in (said := one_line(load_train, "mine", given, task, None, Places())) and "require" in said
+    given = spec(train={**source, "require": ["targets"]}, template=ASKED)
+    assert len(load_train("mine", given, task, None, Places()).examples) == 1
+
+
+@pytest.mark.parametrize("wrong", [["a", None], ["a", {"b": 1}]])
+def test_a_right_answer_that_is_no_text_is_named(wrong: list[Any]) -> None:
+    write("t.jsonl", [{"input": "x", "targets": ["a"]}, {"input": "y", "targets": wrong}])
+    task = dataset_task(
+        "mine", given := spec(train={"file": "t.jsonl", "references": "targets"}, template=ASKED), {}, Places()
+    )
+    assert "'targets.1'" in one_line(load_train, "mine", given, task, None, Places())
+
+
+def test_labels_have_one_right_answer_and_a_list_is_no_target() -> None:
+    write("t.jsonl", [{"input": "x", "targets": ["yes"]}])
+    source = {"file": "t.jsonl", "references": "targets"}
+    labelled = spec(train=source, template=ASKED, labels=["yes", "no"])
+    assert "labels" in one_line(dataset_task, "mine", labelled, {}, Places())
+    given = spec(train={"file": "t.jsonl", "target": "targets"}, template=ASKED)
+    task = dataset_task("mine", given, {}, Places())
+    assert "references: targets" in one_line(load_train, "mine", given, task, None, Places())
+    with pytest.raises(ValueError, match="references"):
+        Source.model_validate({"file": "t.jsonl", "loss": "all", "references": "targets"})
+
+
 RELEASE = {"release": "s/x_{size}.json", "sizes": [4, 8]}
 PLACES = Places(data_dir=Path("paper"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_prompts_that_were_not_kept_are_shown_by_their_fields(asked: list[exampl
     one = asked[0]
     packed = examples.pack(examples.Asked(one.test, one.condition, one.answers, one.scores, None))
     assert not packed["exact"] and packed["texts"][0].startswith("input: ")
+
+
+def test_all_right_answers_are_packed_the_first_as_the_target(asked: list[examples.Asked]) -> None:
+    one = next(one for one in asked if one.test.kind == "generation")
+    assert examples.pack(one)["others"] is None
+    answers = {
+        number: [row | {"references": [row["target"], "b", "c"]} if i == 0 else row for i, row in enumerate(rows)]
+        for number, rows in one.answers.items()
+    }
+    packed = examples.pack(replace(one, answers=answers))
+    assert packed["others"][0] == ["b", "c"] and not any(packed["others"][1:])
+    assert packed["targets"] == examples.pack(one)["targets"]
 
 
 def test_counts(asked: list[examples.Asked], results: Results, folder: Path) -> None:

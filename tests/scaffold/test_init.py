@@ -54,6 +54,16 @@ def written(out: Path, train: Path | None = None, test: Path | None = None) -> t
     return text, make_plan(load_experiment(out), out.parent), lines
 
 
+def test_a_column_with_lists_holds_several_right_answers(tmp_path: Path) -> None:
+    rows = [{"fact": f"Fact {i}.", "targets": [f"What {i}?", f"Which {i}?"]} for i in range(60)]
+    text, plan, _ = written(tmp_path / "facts.yaml", jsonl(tmp_path / "facts-train.jsonl", rows))
+    assert "references: targets" in text and "target:" not in text
+    (job,) = [job for job in plan.trainings if job.variant.name.endswith("-ft")]
+    assert all(
+        example.references == (example.target, example.target.replace("What", "Which")) for example in job.rows.examples
+    )
+
+
 def test_named_columns_with_few_short_answers_are_classification(tmp_path: Path) -> None:
     train, test = jsonl(tmp_path / "tickets-train.jsonl", TICKETS), jsonl(tmp_path / "tickets-test.jsonl", TICKETS[:30])
     text, plan, lines = written(tmp_path / "tickets.yaml", train, test)

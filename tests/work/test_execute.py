@@ -13,6 +13,7 @@ from plans import contents, plan_of
 from prose import tells
 
 from spillover.errors import StoreBusy, StoreError
+from spillover.plan.plan import Plan
 from spillover.store.store import Store
 from spillover.work import units
 from spillover.work.execute import execute
@@ -322,6 +323,28 @@ def test_predictions_and_receipts_say_what_the_readme_says(tmp_path: Path) -> No
         "tokens",
     } <= set(receipt)
     assert not list((tmp_path / "partial").iterdir())
+
+
+def test_every_right_answer_is_stored_with_the_row_that_asks(tmp_path: Path) -> None:
+    """Two rows with one question share the answer, not what is right. A cell is another one if that changes."""
+    rows = [{"prompt": "Say it:", "targets": ["a", "b"]}, {"prompt": "Say it:", "targets": ["c"]}]
+    path = tmp_path / "test.jsonl"
+
+    def asked(rows: list[dict[str, Any]]) -> Plan:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = {"file": str(path), "references": "targets"}
+        mine = {"test": source, "template": "{prompt}"}
+        return plan_of(datasets={"mine": mine}, train={}, test={"datasets": ["mine"], "shots": [0]})
+
+    plan = asked(rows)
+    execute(plan, store := Store(tmp_path / "out"), backend=Executed().backend())
+    (cell,) = plan.grid.cells
+    stored = sorted(store.predictions(cell.key), key=lambda row: row["doc_id"])
+    assert [row.get("references") for row in stored] == [["a", "b"], None]
+    assert [row["target"] for row in stored] == ["a", "c"]
+    assert stored[0]["prompt_hash"] == stored[1]["prompt_hash"]
+    (other,) = asked([rows[0] | {"targets": ["a", "d"]}, rows[1]]).grid.cells
+    assert other.key != cell.key
 
 
 def test_two_runs_on_one_folder_the_second_is_told(tmp_path: Path) -> None:

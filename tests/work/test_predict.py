@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from spillover.plan.questions import Question, Sheet, requests_for
 from spillover.text.encode import Encoder
 from spillover.text.request import Request
 from spillover.text.task import FIVE, Example
-from spillover.work.predict import prediction
+from spillover.work.predict import of_answer, of_row, prediction
 
 ASKED = Request((1, 2), ((5, 6), (7,)))  # two labels, of two tokens and of one
 
@@ -75,6 +76,14 @@ def test_generation_keeps_the_text_up_to_the_blank_line() -> None:
     answer = Answer((), 7, generated=(1,))
     row = prediction(one, one.questions[0], Request((1,)), answer, lambda ids: " A short line.\n\n### Input:")
     assert row["response"] == "A short line." and "off_format" not in row  # which is for metrics to decide
+
+
+def test_references_are_stored_where_there_are_several_and_belong_to_the_row_that_asks() -> None:
+    one = sheet("summarisation", input="x")
+    several = replace(one.questions[0].example, target="a", references=("a", "b"))
+    row = prediction(one, replace(one.questions[0], example=several), Request((1,)), Answer((), 7, (1,)), lambda _: "b")
+    assert (row["target"], row["references"], row["response"]) == ("a", ["a", "b"], "b")
+    assert "references" not in {**of_row(one.questions[0].example), **of_answer(row)}
 
 
 def test_a_prompt_longer_than_the_model_is_refused_with_its_row(smollm2: Path) -> None:
