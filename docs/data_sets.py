@@ -14,6 +14,7 @@ from spillover.experiment.suite import load_suite
 
 KINDS = {  # of a defect -> words in the table
     "empty": "empty field",
+    "no_answer": "empty answer",
     "mojibake": "broken characters",
     "markup": "markup",
     "entity": "HTML entities",

@@ -125,6 +125,7 @@ def plan(
     ] = None,
 ) -> None:
     """List variants and cells, which of them are done, and what the missing ones will cost."""
+    from .checks.check import beforehand
     from .plan.cost import estimate
     from .report.plan import render
     from .work.execute import write_plan
@@ -134,7 +135,10 @@ def plan(
     made, store = _prepare(given if write is None else given._replace(output_path=write))
     with working("counting"):
         estimated = estimate(made, store.done(made.grid), (receipt for _, receipt in store.cell_receipts()))
+        findings = beforehand(made)
     out().print(render(estimated, store.folder))
+    for finding in findings:
+        say(f"{finding.level}: {finding}")
     if write is None:
         say(_next(context, "run"))
         return
@@ -310,6 +314,7 @@ def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
 
 def _run_and_show(given: Given, next_step: str | None = None) -> None:
     from .api import Result
+    from .checks.check import beforehand
     from .report.terminal import show
     from .work.execute import execute
     from .work.progress import LiveReporter
@@ -319,8 +324,8 @@ def _run_and_show(given: Given, next_step: str | None = None) -> None:
     grid = plan.grid
     size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {len(grid.cells)} cells"
     console.print(f"spillover {grid.model}: {size}", style="bold")
-    for warning in grid.warnings:
-        say(f"  {warning}", style="dim")
+    for finding in beforehand(plan):
+        say(f"  {finding.level}: {finding}", style="dim")
     with LiveReporter(console) as reporter:
         failures = execute(plan, store, reporter)
     with working("scoring and writing the report"):

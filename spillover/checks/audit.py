@@ -141,6 +141,7 @@ def _short(one: RowSet) -> Iterator[Defect]:
 
 
 def _alone(one: RowSet) -> Iterator[Defect]:
+    yield from defects.unanswered(one.rows)
     yield from defects.empty(one.rows)
     yield from defects.damage(one.rows)
     if labels := one.task.labels:

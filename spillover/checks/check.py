@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import free_space
-from ..errors import Finding, Level, StoreError
+from ..errors import DataError, Finding, Level, StoreError
 from ..plan.cost import (
     CHECKPOINT_WEIGHTS,
     CHECKPOINTS,
@@ -35,10 +35,11 @@ from ..plan.cost import (
 )
 from ..plan.plan import Plan
 from .audit import Audited
-from .defects import as_counts, uneven
+from .defects import as_counts, unanswered, uneven
+from .overlap import NOUNS
 from .prompts import Preflight, preflight
-from .rows import Progress, audit_sources, clean_split
-from .training import count, warmup
+from .rows import Progress, audit_sources, clean_split, scored_rows, trained_rows
+from .training import check_training, count, largest, warmup
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,23 @@ def check(
     of_rows = [finding for one in audited for finding in one.findings()]
     lines = sorted([*of_rows, *_merged(others)], key=lambda finding: finding.level != "warning")
     return Checked(plan, audited, prompts, tuple(lines))
+
+
+def beforehand(plan: Plan) -> list[Finding]:
+    """What `plan` and `run` say of a plan, from the rows that it uses: the quick part of `check`.
+
+    That is what the plan itself has found, rows without an answer, and training samples that are too long.
+    """
+    found = [*plan.grid.warnings, *warmup(plan)]
+    for rows in (*scored_rows(plan), *trained_rows(plan)):
+        found += [Finding(one.level, one.line(NOUNS[rows.part]), rows.name) for one in unanswered(rows.rows)]
+    for job in largest(plan.trainings, lambda job: (job.rows.name, len(job.demos))):
+        try:
+            lines = check_training(plan, job).findings(plan.encoder.max_context)
+            found += [finding for finding in lines if finding.level == "warning"]
+        except DataError as error:  # this training will fail; what else is planned can be done
+            found.append(Finding("warning", error.what, error.where or job.variant.name))
+    return _merged(found)
 
 
 def _merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -152,9 +152,21 @@ def as_counts(counts: Mapping[str, int]) -> str:
 # --- text -----------------------------------------------------------------------------------------
 
 
+def unanswered(rows: Sequence[Example]) -> Iterator[Defect]:
+    """Rows whose answer is empty or white space, as an assistant's last message may be."""
+    if bad := _ids([row for row in rows if not row.target.strip()]):
+        such = ", ".join(map(str, bad[:LISTED])) + (", …" if len(bad) > LISTED else "")
+        what = f"have an empty answer ({'row' if len(bad) == 1 else 'rows'} {such}): saying nothing is right there"
+        yield Defect("no_answer", what, len(rows), bad, level="warning")
+
+
 def empty(rows: Sequence[Example]) -> Iterator[Defect]:
-    """Rows with an input or a target that is empty or white space."""
-    bad = [(row, names) for row in rows if (names := [name for name, text in _texts(row) if not text.strip()])]
+    """Rows with an input that is empty or white space."""
+    bad = [
+        (row, names)
+        for row in rows
+        if (names := [name for name, text in row.fields.items() if not row.whole and not text.strip()])
+    ]
     if bad:
         counts = dict(Counter(name for _, names in bad for name in dict.fromkeys(names)))
         what = f"have an empty field: {_listed(counts)}"

@@ -280,9 +280,11 @@ def test_damage_is_counted_by_row_and_sequence() -> None:
 
 def test_empty_fields_and_targets() -> None:
     rows = [question(3, " \n", "a", "b"), question(4, "x", "", ""), question(5, "x", "y", "z")]
-    found = one(audit_of(test_set(rows, QUESTIONS)), "mine test", "empty")
-    assert found.rows == (3, 4)
-    assert found.figures == {"fields": {"input": 1, "answer": 1, "target": 1}}
+    found = audit_of(test_set(rows, QUESTIONS))
+    fields = one(found, "mine test", "empty")
+    assert (fields.rows, fields.figures) == ((3, 4), {"fields": {"input": 1, "answer": 1}})
+    answer = one(found, "mine test", "no_answer")
+    assert (answer.rows, answer.level) == ((4,), "warning") and tells(answer.what, "row 4", "empty answer")
 
 
 def test_references_that_a_metric_cannot_see() -> None:
