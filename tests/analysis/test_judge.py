@@ -473,7 +473,7 @@ def test_over_an_empty_grid_all_are_missing_and_say_what_would_fill_them() -> No
     assert {one.ruling for one in found.values()} == {"missing"}
     for one in found.values():
         experiment = parse_experiment({"model": "m", **dialect.read(one.fill, "fill")})
-        assert experiment.suite == "paper" and experiment.train.strategies
+        assert experiment.suite == ("paper",) and experiment.train.strategies
     assert found["C20"].fill.splitlines() == [
         "suite: paper",
         "train: {datasets: [amazon, paws, multinli], sizes: [2000], strategies: [fticl, ft]}",

@@ -203,3 +203,22 @@ def test_a_data_set_name_that_the_suite_has_is_refused() -> None:
         parse_experiment(
             {"model": "m", "suite": "builtin", "datasets": {"reviews": {"test": "x.jsonl"}}}
         ).all_datasets()
+
+
+def test_several_suites_are_put_together() -> None:
+    experiment = parse_experiment({"model": "m", "suite": ["bigbench", "builtin"], "datasets": {"mine": {"test": "t"}}})
+    assert {"hotels", "reviews", "mine"} <= experiment.all_datasets().keys()
+    assert parse_experiment({"model": "m", "suite": "builtin"}).suite == ("builtin",)
+    with pytest.raises(ExperimentError) as caught:
+        parse_experiment({"model": "m", "suite": ["builtin", "nowhere"]}).all_datasets()
+    assert tells(str(caught.value), "nowhere", "bigbench")
+
+
+def test_a_name_that_stands_twice_is_refused_with_both_places() -> None:
+    raw: dict[str, Any] = {"model": "m", "suite": ["bigbench", "builtin"], "datasets": {"hotels": {"test": "t"}}}
+    with pytest.raises(ExperimentError) as caught:
+        parse_experiment(raw).all_datasets()
+    assert tells(str(caught.value), "datasets.hotels", "'hotels'", "'bigbench'", "another name")
+    with pytest.raises(ExperimentError) as caught:  # the two suites of the package that hold one name
+        parse_experiment({"model": "m", "suite": ["paper", "bigbench"]}).all_datasets()
+    assert tells(str(caught.value), "suite", "'xsum'", "'paper'", "one of the two suites")

