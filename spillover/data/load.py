@@ -14,14 +14,14 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..errors import DataError, SourceUnavailable
-from ..experiment.suite import DatasetSpec, Source
+from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
 from ..text.task import Example, Task
 from .cells import as_text, cell
 from .files import Row
 from .reader import RowReader
 from .rows import Part, TestSet, TrainSet
-from .sources import Places, Read, read_source, sources_of
+from .sources import Places, Read, read_part, sources_of
 
 
 class _Found(NamedTuple):
@@ -78,7 +78,7 @@ def load_untouched(
     for source in getattr(spec, part):
         if kept == size:
             break
-        read = _read_one(name, part, source, None if size is None else size - kept, places)
+        read = read_part(name, part, source, None if size is None else size - kept, places)
         reader = _reader(task, read, places)
         for number, row in read.raw:
             if kept == size:
@@ -112,7 +112,7 @@ def _read(
             passed_over.append(f"no row of {source} is among the {size}, which come from the sources before it")
             continue
         room = None if size is None else size - len(examples)
-        read = _read_one(name, part, source, room, places)
+        read = read_part(name, part, source, room, places)
         reader = _reader(task, read, places, keep_unanswerable)
         own = ((first + number, row, read.raw.where(number)) for number, row in read.raw if belongs(first + number))
         kept = (reader.example(*one) for one in own)
@@ -148,7 +148,7 @@ def _held(name: str, spec: DatasetSpec, task: Task, places: Places) -> frozenset
     from .held_out import held_out  # loads numpy
 
     assert spec.hold_out is not None
-    reads = [_read_one(name, "train", source, None, places) for source in spec.train]
+    reads = [read_part(name, "train", source, None, places) for source in spec.train]
     rows = [read.raw.rows for read in reads]
     asked = spec.hold_out.model_dump(), [source.model_dump(mode="json") for source in spec.train]
     # The rows are kept with the split, so that no other rows can have their ids.
@@ -218,14 +218,6 @@ def _notes(used: Sequence[_Used]) -> Iterator[str]:
     for one in used:
         for note in one.reader.notes():
             yield f"{one.label}: {note}" if len(used) > 1 else note
-
-
-def _read_one(name: str, part: Part, source: Source, size: int | None, places: Places) -> Read:
-    try:
-        return read_source(source, part, size, places)
-    except SourceUnavailable as error:
-        what = str(error) if source.first_of else f"no source is available: {error}"
-        raise SourceUnavailable(what, where=f"datasets.{name}.{part}") from None
 
 
 def _reader(task: Task, read: Read, places: Places, keep_unanswerable: bool = False) -> RowReader:

@@ -95,6 +95,15 @@ def read_source(source: Source, part: Part, size: int | None, places: Places) ->
     raise SourceUnavailable("no source is available: " + "; ".join(reasons))
 
 
+def read_part(name: str, part: Part, source: Source, size: int | None, places: Places) -> Read:
+    """`read_source` for a part of the data set `name`, which the error names."""
+    try:
+        return read_source(source, part, size, places)
+    except SourceUnavailable as error:
+        what = str(error) if source.first_of else f"no source is available: {error}"
+        raise SourceUnavailable(what, where=f"datasets.{name}.{part}") from None
+
+
 def _matched(raw: RawRows, patterns: Mapping[str, str]) -> RawRows:
     """The rows with a column for each named group. Raises DataError for a row that does not match."""
     if not patterns:

@@ -33,7 +33,7 @@ from .shapes import (
     known_shape,
     refuse_unreadable,
 )
-from .sources import Places, read_source, sources_of
+from .sources import Places, read_part, sources_of
 
 
 def dataset_task(name: str, spec: DatasetSpec, specs: Mapping[str, DatasetSpec], places: Places) -> Task:
@@ -75,10 +75,10 @@ def _first_row_task(name: str, spec: DatasetSpec, sets: Sequence[tuple[str, Data
         for part in dict.fromkeys((main, *get_args(Part))) if one == name else get_args(Part):
             for source in getattr(its, part):
                 try:
-                    read = read_source(source, part, None, places)
-                except SourceUnavailable as error:
+                    read = read_part(one, part, source, None, places)
+                except SourceUnavailable:
                     if (one, part) == (name, main):
-                        raise SourceUnavailable(str(error), where=f"datasets.{name}.{part}") from None
+                        raise
                     continue  # it is said where the rows are read
                 where = read.raw.where(0)
                 tasks.append((own_task(name, spec, read.source, read.raw.rows[0], where), where))

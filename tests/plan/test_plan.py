@@ -254,7 +254,7 @@ def test_sets_that_cannot_be_had_for_one_reason_are_one_line(monkeypatch: pytest
     grid = make_plan(parse_experiment(raw | asked), tmp_path).grid
     assert [info.name for info in grid.tests] == ["mine"]
     (line,) = [finding for finding in grid.warnings if finding.level == "warning"]
-    assert tells(str(line), "hotels, ", "asset", "left out", "cannot be downloaded", "check the connection")
+    assert tells(str(line), "hotels", "asset", "left out", "cannot be downloaded", "check the connection")
 
 
 def test_every_suite_is_tested() -> None:
