@@ -1,4 +1,5 @@
-"""Scores of predictions: accuracy, macro-F1, ROUGE-L, BLEU, chrF, exact match and the off-format rate, from 0 to 1.
+"""Scores of predictions, from 0 to 1: accuracy, also per character, macro-F1, ROUGE-L, BLEU, chrF, exact match and the
+off-format rate.
 
 Every metric has two steps. Each row gives a few numbers that may be added up over rows (its `statistics`), and a small
 function turns the sums into a score. The bootstrap weights rows, so it needs the sums only, for a corpus metric as for
@@ -16,8 +17,11 @@ Published figures differ by these choices:
   chrF takes the one that fits the answer best, as sacrebleu does.
 - An answer is an exact match if it is the reference, but for white space and for two ways to write one character (NFC).
   Case and signs count.
-- An answer is off-format in classification if its own words begin with no label. In free text it is off-format if it is
-  empty, or a label of a classification task of the experiment that is no right answer in this test set.
+- Accuracy per character divides the log-probability of an option by its number of characters, as `acc_norm` of
+  lm-evaluation-harness. Accuracy divides by nothing, as its `acc`. Of equal scores the first counts.
+- An answer is off-format in classification and multiple choice if its own words begin with no label or option. In free
+  text it is off-format if it is empty, or a label of a classification task of the experiment that is no right answer in
+  this test set.
 - Macro-F1 averages over all labels of the task, as scikit-learn's `f1_score(labels=..., zero_division=0)`: a label that
   never occurs counts 0, so that all variants share one scale.
 """
@@ -33,7 +37,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..text.words import begins_with_label, plain, with_spaces, words
+from ..text.words import begins_with_label, may_begin_label, plain, with_spaces, words
 
 Prediction = Mapping[str, Any]
 """One line of predictions.jsonl; `response`, `target`, `references` and, in classification, `free` are read here."""
@@ -67,14 +71,26 @@ class Metric:
 def rescored(predictions: Sequence[Prediction], label_scoring: str) -> list[Prediction]:
     """Predictions with the answer that a protocol's `label_scoring` gives them: `whole` is as they are stored.
 
-    `first_token` takes the label with the likeliest first token; of labels that share it, the first. Free text stays.
+    `first_token` takes the label with the likeliest first token; of labels that share it, the first. The rules per
+    token, character and byte divide a label's log-probability by its length. Free text stays.
     """
     if label_scoring == "whole":
         return list(predictions)
-    return [
-        {**p, "response": max(p["logprobs_first"], key=p["logprobs_first"].__getitem__)} if "logprobs_first" in p else p
-        for p in predictions
-    ]
+    return [{**p, "response": likeliest(p, label_scoring)} if "logprobs" in p else p for p in predictions]
+
+
+def likeliest(prediction: Prediction, label_scoring: str) -> str:
+    """The label or option that scores best by a rule; of those that score the same, the first."""
+    if label_scoring in STORED:
+        scores = prediction[STORED[label_scoring]]
+    else:  # as lm-evaluation-harness: the length of the option alone, without what stands before it
+        size = {"per_character": len, "per_byte": lambda text: len(text.encode())}[label_scoring]
+        scores = {text: logprob / size(text) for text, logprob in prediction["logprobs"].items()}
+    return str(max(scores, key=scores.__getitem__))
+
+
+STORED = {"whole": "logprobs", "first_token": "logprobs_first", "per_token": "logprobs_norm"}
+"""The rules of `label_scoring` whose scores are stored, and under which name. The others follow from them."""
 
 
 def right(prediction: Prediction) -> tuple[str, ...]:
@@ -96,14 +112,24 @@ def _accuracy_statistics(predictions: Sequence[Prediction], labels: Labels) -> A
 
 
 def _off_format_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
-    known = labels or ()
-    strange = {"", *map(_bare, known)} - {_bare(text) for p in predictions for text in right(p)}
-    return _with_ones([_left_format(p, known) if "free" in p else _bare(p["response"]) in strange for p in predictions])
+    strange = {"", *map(_bare, labels or ())} - {_bare(text) for p in predictions for text in right(p)}
+    left = (
+        _left_format(p, labels or tuple(p["logprobs"])) if "free" in p else _bare(p["response"]) in strange
+        for p in predictions
+    )
+    return _with_ones([*left])
 
 
-def _left_format(classified: Prediction, labels: Sequence[str]) -> bool:
-    """`free` is None where the model's own first token began a label."""
-    return classified["free"] is not None and not begins_with_label(classified["free"], labels)
+def _left_format(scored: Prediction, options: Sequence[str]) -> bool:
+    """`free` is None where the model's own first token began a label. A cut text may be the beginning of an option."""
+    free = scored["free"]
+    if free is None or begins_with_label(free, options):
+        return False
+    return scored.get("finished", True) or not (free and may_begin_label(free, options))
+
+
+def _accuracy_norm_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:
+    return _with_ones([likeliest(p, "per_character") == p["target"] for p in predictions])
 
 
 def _bare(text: str) -> str:
@@ -233,6 +259,7 @@ def _chrf_score(sums: Array) -> Array:
 
 _EVERY = (  # to add a metric, add an entry
     Metric("accuracy", "accuracy", _accuracy_statistics, _ratio, is_proportion=True),
+    Metric("accuracy_norm", "accuracy per character", _accuracy_norm_statistics, _ratio, is_proportion=True),
     Metric("macro_f1", "macro-F1", _f1_statistics, _f1_score, is_mean=False),
     Metric("rougeL", "ROUGE-L", _rouge_statistics, _ratio),
     Metric("bleu", "BLEU", _bleu_statistics, _bleu_score, is_mean=False),

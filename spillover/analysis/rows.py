@@ -20,7 +20,7 @@ from ..fingerprint import fingerprint
 from ..store.store import Store
 from .metrics import Array, Metric, Prediction, rescored
 
-METRICS_VERSION = 3  # raise it when a metric gives other statistics for the same answers
+METRICS_VERSION = 4  # raise it when a metric gives other statistics for the same answers
 
 
 ROUNDING = "rounding"

@@ -229,7 +229,7 @@ def preflight(plan: Plan) -> Preflight:
         ends=tuple(str(encoder.tokenizer.id_to_token(token)) for token in _first(encoder.eos_id, encoder.eos_ids)),
         adds_bos=bool(encoder.prefix),
         context=encoder.max_context,
-        whole_labels=plan.experiment.protocol.label_scoring == "whole",
+        whole_labels=plan.experiment.protocol.label_scoring != "first_token",
         prompts=tuple(_check_prompt(plan, group, longest, trainings) for group in groups.values()),
         training=tuple(trainings.values()),
     )
@@ -282,7 +282,7 @@ def _check_prompt(
             *(_joint_in_test(sheet, encoder) for sheet in by_test.values()),
             *(_joint_in_training(plan, job) for job in trained),
         ),
-        cut=tuple(_cut(sheet, encoder) for sheet in by_test.values() if not task.is_classification),
+        cut=tuple(_cut(sheet, encoder) for sheet in by_test.values() if not task.is_scored),
     )
 
 
@@ -308,14 +308,14 @@ def _joint(
     """Compares the tokens before the answer in a sample with the prompt of a request."""
     texts = [text for text, _ in rows]
     samples = in_training.samples(encoder, texts, [example.target for _, example in rows], fmt.chat)
-    prompts = in_test.options(encoder, texts, task.labels or (), fmt.chat)
+    prompts = in_test.options(encoder, texts, [task.options_of(example) for _, example in rows], fmt.chat)
     differ = [
         example.doc_id
         for (_, example), (ids, start), (prompt, _) in zip(rows, samples, prompts, strict=True)
         if without_bos(ids[:start], encoder) != without_bos(prompt, encoder)
     ]
     apart = in_test.answer_apart or in_training.answer_apart
-    return Joint(where, len(rows), tuple(differ), not task.is_classification, apart, fmt.chat)
+    return Joint(where, len(rows), tuple(differ), not task.is_scored, apart, fmt.chat)
 
 
 def _cut(sheet: Sheet, encoder: Encoder) -> Cut:

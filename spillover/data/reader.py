@@ -20,10 +20,12 @@ from ..text.task import Example, Task
 from ..text.tools import written
 from .cells import as_text, cell, is_empty
 from .files import Row
+from .options import options_columns, options_of, right_option
 from .shapes import PROMPT, TEXT, LeftOut, Parts, TakeApart, column_names, from_whole_text, known_shape, unread
 
 SPELLINGS = 5  # other spellings of labels that a note names
-ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion")
+ANSWER_COLUMNS = ("output", "label", "answer", "target", "completion", "answerKey")
+LISTED = "options"  # the field of a template that lists a row's options
 
 
 def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str], where: str) -> str:
@@ -36,10 +38,16 @@ def _answer_column(source: Source, fields: Sequence[str], columns: Sequence[str]
     raise DataError(what, where=where, allowed=f"say which with target: one of {column_names(columns)}")
 
 
-def _by_name(column_of: dict[str, str], fields: Sequence[str], source: Source, answer: str) -> TakeApart:
-    """For rows with one column a field. A column is called as its field is, or as the source says."""
+def _by_name(
+    column_of: dict[str, str], fields: Sequence[str], source: Source, answer: str, options_in: Sequence[str]
+) -> TakeApart:
+    """For rows with one column a field. A column is called as its field is, or as the source says.
+
+    The field `options` of a multiple choice is all its options, a line each.
+    """
 
     def take_apart(row: Row, where: str) -> Parts:
+        options = options_of(row, options_in, where) if options_in else None
         values = {name: as_text(cell(row, column, where), column, where) for name, column in column_of.items()}
         for name, choice in source.choose.items():
             key = as_text(cell(row, choice.by, where), choice.by, where)
@@ -47,9 +55,11 @@ def _by_name(column_of: dict[str, str], fields: Sequence[str], source: Source, a
                 allowed = did_you_mean(key, choice.of)
                 raise DataError(f"{choice.by!r} is {key!r}, which chooses no column", where=where, allowed=allowed)
             values[name] = as_text(cell(row, choice.of[key], where), choice.of[key], where)
+        if options and LISTED in fields:
+            values.setdefault(LISTED, options.lettered)
         right = _references(row, source.references, where) if source.references else ()
         target = right[0] if right and not source.target else cell(row, answer, where)
-        return Parts({name: values[name] for name in fields}, target, answer, references=right)
+        return Parts({name: values[name] for name in fields}, target, answer, references=right, options=options)
 
     return take_apart
 
@@ -70,20 +80,27 @@ def _take_apart(task: Task, source: Source, first: Row, where: str) -> tuple[Tak
     if source.references and task.kind != "generation":
         what = "references (several right answers to one question) are for free text, and the task has labels"
         raise DataError(what, where=where, allowed="target, the column of the label")
+    if source.options and not task.own_options:
+        what = f"the options of each row are named, but the answers of task {task.name!r} are "
+        what += "its labels" if task.is_classification else "free text"
+        raise DataError(what, where=where, allowed="leave out options, or the task and the labels")
     fields = task.fields
     given = {*source.fields, *source.choose}
     if unknown := sorted(given - set(fields)):
         allowed = did_you_mean(unknown[0], fields)
         raise DataError(f"the task has no field {unknown[0]!r}", where=where, allowed=allowed)
-    by_shape = not given and not source.target and not source.references and tuple(fields) == PROMPT
+    named = source.target or source.references or source.options
+    by_shape = not given and not named and tuple(fields) == PROMPT
     shape = known_shape(first, where) if by_shape else None
     if shape:
         more = unread(shape, first, where)
         unused = f"columns that are not read: {column_names(more)}" if more else ""
         return shape.take_apart, f"the shape {shape.name}", "; ".join(filter(None, (shape.note, unused)))
-    column_of = {name: source.fields.get(name, name) for name in fields if name not in source.choose}
-    answer = _answer_column(source, [*column_of.values()], list(first), where)
-    return _by_name(column_of, fields, source, answer), f"the answer in {answer!r}", ""
+    options_in = options_columns(source, first, task.labels is not None)
+    made = {*source.choose, *({LISTED} - {*source.fields} if options_in else ())}
+    column_of = {name: source.fields.get(name, name) for name in fields if name not in made}
+    answer = _answer_column(source, [*column_of.values(), *options_in], list(first), where)
+    return _by_name(column_of, fields, source, answer, options_in), f"the answer in {answer!r}", ""
 
 
 def _whole_texts(task: Task, source: Source, where: str) -> tuple[TakeApart, str, str]:
@@ -119,6 +136,8 @@ class RowReader:
     references: Counter[int] = field(default_factory=Counter)  # by number in a row
     unescaped: int = 0
     several_times: int = 0
+    options_twice: int = 0
+    named_two: int = 0
 
     def __post_init__(self) -> None:
         self._labels, self._mapped = Labels(self.task.labels or ()), Labels(tuple(self.source.target_map))
@@ -142,7 +161,7 @@ class RowReader:
             self.left_out[parts.why] += 1
             return None
         raw = as_text(parts.target, parts.column, where)
-        target = self._label(raw, where)
+        target = self._right(parts, self._label(raw, where), where)
         if self._dropped.find(raw) is not None or self._dropped.find(target) is not None:
             if not self.keep_unanswerable:
                 self.left_out[f"with label {raw!r}"] += 1
@@ -162,7 +181,8 @@ class RowReader:
         parts = self.take_apart({**row, **missing}, where)
         if isinstance(parts, LeftOut):
             return None
-        return self._written(doc_id, parts, self._label(as_text(parts.target, parts.column, where), where), where)
+        target = self._label(as_text(parts.target, parts.column, where), where)
+        return self._written(doc_id, parts, self._right(parts, target, where), where)
 
     def notes(self) -> Iterator[str]:
         """How rows are read where a reader must know it, and what was left out or changed."""
@@ -183,6 +203,10 @@ class RowReader:
             yield f"{_rows(n)} with several right answers, up to {most}: {best}"
         if self.several_times:
             yield f"{_rows(self.several_times)} with {self.source.answer_after!r} more than once: cut at the last"
+        if self.options_twice:
+            yield f"{_rows(self.options_twice)} with an option twice: it counts once"
+        if self.named_two:
+            yield f"{_rows(self.named_two)} whose answer names one option in one way and another one in another way"
         if self.unescaped:
             yield rf"{_rows(self.unescaped)} with a literal \n: made a line break"
 
@@ -191,8 +215,20 @@ class RowReader:
         texts = (as_text(value, f"{column}.{n}", where) for n, value in enumerate(parts.references))
         right = tuple(dict.fromkeys([target, *(self._label(text, where) for text in texts)]))
         right = right if len(right) > 1 else ()
-        example = Example(doc_id, parts.fields, target, parts.turns, self.source.loss == "all", parts.raw, right)
+        options = parts.options.distinct if parts.options and self.task.own_options else ()
+        whole = self.source.loss == "all"
+        example = Example(doc_id, parts.fields, target, parts.turns, whole, parts.raw, right, options)
         return written(example, self.chat, where) if parts.raw and self.chat else example
+
+    def _right(self, parts: Parts, named: str, where: str) -> str:
+        """The option that the answer names; without options the answer itself."""
+        if parts.options is None or self._dropped.find(named) is not None:
+            return named
+        self.options_twice += len(parts.options.distinct) < len(parts.options.texts)
+        value = parts.target if named == str(parts.target) else named  # a number is one as long as nothing maps it
+        right, could_be_another = right_option(value, parts.options, parts.column, where)
+        self.named_two += could_be_another
+        return right
 
     def _label(self, raw: str, where: str) -> str:
         threshold = self.source.target_above

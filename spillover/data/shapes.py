@@ -9,7 +9,7 @@
     instruction, input, output         Alpaca; input may be left out     instruction and input; output
     instruction, context, response     Dolly; context may be left out    instruction and context; response
     context, question, answers         SQuAD                             context and question; each of the answers
-    question, choices, answer          MMLU, ARC: options in each row    question and options; the right option's text
+    question, choices, answer          MMLU, ARC: options in each row    the question; the right option (`options.py`)
 
 All of them have one field, `prompt`. Rows that are one whole text are no shape: the source says where the answer begins
 (`answer_after`), or that all of it is learnt (`loss: all`). Other layouts that look like one of these are refused by
@@ -27,6 +27,7 @@ from ..errors import DataError
 from ..text.tools import Conversation
 from .cells import as_text, cell, is_empty
 from .files import Row
+from .options import ABOUT, ASKED, OPTIONS, RIGHT, Options, first_of, has_options, options_of
 from .turns import Turns, answered, as_turns, asked, messages, system_of, tools_of, turns
 
 PROMPT = ("prompt",)
@@ -38,7 +39,8 @@ WHOLE_TEXT = 'answer_after: "### Response:" (the words before the answer), or lo
 class Parts(NamedTuple):
     """The parts of one row. `target` is the answer as column `column` has it. `raw`: of a row that calls tools.
 
-    `references` are all right answers as their column has them, if that column may hold several.
+    `references` are all right answers as their column has them, if that column may hold several. `options` are those of
+    a multiple choice, whose right one the answer names.
     """
 
     fields: dict[str, str]
@@ -47,6 +49,7 @@ class Parts(NamedTuple):
     turns: tuple[tuple[str, str], ...] = ()
     raw: str = ""
     references: Sequence[Any] = ()
+    options: Options | None = None
 
 
 class LeftOut(NamedTuple):
@@ -148,7 +151,7 @@ def _from_preference(row: Row, where: str) -> Parts:
 
 def _question_of(row: Row, where: str) -> tuple[Turns, str]:
     """The turns before the answer of a preference row, and their column. Empty where the answer's column has them."""
-    column = _column(row, ("prompt", "messages", "conversations", "question", "query", "instruction"))
+    column = first_of(row, ("prompt", "messages", "conversations", "question", "query", "instruction"))
     if column is None:
         return [], ""
     if isinstance(row[column], list):
@@ -177,59 +180,12 @@ def _from_squad(row: Row, where: str) -> Parts | LeftOut:
     return Parts({"prompt": "\n\n".join(parts)}, given[0], "answers", references=given)
 
 
-_OPTIONS = ("choices", "options", "endings")
-_ASKED = ("question", "question_stem", "query", "problem", "ctx")
-_RIGHT = ("answer", "answerKey", "label")
-_ABOUT = ("article", "passage", "context")
-
-
-def _column(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in row), None)
-
-
-def _has_options(row: Row) -> bool:
-    options = _column(row, _OPTIONS)
-    asked_in, right = _column(row, _ASKED), _column(row, _RIGHT)
-    return bool(options and asked_in and right) and isinstance(row[str(options)], (list, dict))
-
-
 def _from_options(row: Row, where: str) -> Parts:
-    column, asked_in, right = (_column(row, names) or names[0] for names in (_OPTIONS, _ASKED, _RIGHT))
-    names, texts = _options(cell(row, column, where), column, where)
-    answer = _right(cell(row, right, where), names, texts, right, where)
-    about = [as_text(row[name], name, where) for name in _ABOUT if name in row and not is_empty(row[name])]
+    options, asked_in, right = (first_of(row, names) or "" for names in (OPTIONS, ASKED, RIGHT))
+    about = [as_text(row[name], name, where) for name in ABOUT if name in row and not is_empty(row[name])]
     question = as_text(cell(row, asked_in, where), asked_in, where)
-    if column != "endings":  # an ending continues its text, and is not chosen from a list
-        question = "\n".join([question, *(f"- {text}" for text in texts)])
-    return Parts({"prompt": "\n\n".join([*about, question])}, answer, right)
-
-
-def _options(value: Any, column: str, where: str) -> tuple[list[str], list[str]]:
-    """The names and the texts of the options: {label: [...], text: [...]}, a list of such objects, or a list."""
-    if isinstance(value, dict):
-        names, texts = value.get("label"), value.get("text")
-    elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
-        names, texts = [one.get("label") for one in value], [one.get("text") for one in value]
-    else:
-        names, texts = [], value
-    if not isinstance(texts, list) or not isinstance(names, list) or (names and len(names) != len(texts)) or not texts:
-        raise DataError(f"column {column!r} must hold a list of options", where=where)
-    return [as_text(one, column, where) for one in names], [as_text(one, column, where) for one in texts]
-
-
-def _right(value: Any, names: list[str], texts: list[str], column: str, where: str) -> str:
-    """The text of the right option: named by its label, number (from 0), letter or own text. Never two of them."""
-    word = as_text(value, column, where).strip()
-    number = int(word) if word.isdecimal() and len(word) < 4 else -1
-    letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(word) if len(word) == 1 else -1
-    meant = [texts[names.index(word)]] if word in names else []
-    if not names:
-        meant = [texts[place] for place in (number, letter) if 0 <= place < len(texts)]
-        meant += [word] if word in texts and not isinstance(value, int) else []
-    if len(set(meant)) != 1:
-        how = "chooses none of the" if not meant else "may be the number or the text of one of the"
-        raise DataError(f"column {column!r} holds {word[:40]!r}, which {how} {len(texts)} options", where=where)
-    return meant[0]
+    prompt = {"prompt": "\n\n".join([*about, question])}
+    return Parts(prompt, cell(row, right, where), right, options=options_of(row, (options,), where))
 
 
 # --- one whole text -------------------------------------------------------------------------------
@@ -250,9 +206,9 @@ def from_whole_text(column: str, after: str | None, row: Row, where: str) -> Par
 
 PREFERENCE = "preference rows: `chosen` is the answer, `rejected` is not used"
 KTO = "rows with a completion that `label` calls good or bad: the good ones are the answers"
-CHOICES = "rows with options: the answer is the text of the right one, which is generated, not chosen"
+CHOICES = "multiple choice: the options stand in each row"
 
-OPTIONS = Shape("options", (), _from_options, CHOICES, fits=_has_options)
+MULTIPLE_CHOICE = Shape("multiple choice", (), _from_options, CHOICES, fits=has_options)
 SHAPES = (
     Shape("preference", ("chosen", "rejected"), _from_preference, PREFERENCE, special=True),
     Shape(
@@ -277,7 +233,7 @@ SHAPES = (
     Shape("alpaca", ("instruction", "output"), partial(_from_instruction, "input", "output")),
     Shape("dolly", ("instruction", "response"), partial(_from_instruction, "context", "response")),
     Shape("squad", ("context", "question", "answers"), _from_squad),
-    OPTIONS,
+    MULTIPLE_CHOICE,
 )
 
 _UNREADABLE: tuple[tuple[tuple[str, ...], type | None, str, str], ...] = (

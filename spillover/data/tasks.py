@@ -15,8 +15,16 @@ from typing import get_args
 from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
 from ..experiment.suite import DatasetSpec, Source
 from ..text.labels import Labels
-from ..text.task import CLASSIFICATION_METRICS, FIVE, GENERATION_METRICS, PromptFormat, Task
+from ..text.task import (
+    CLASSIFICATION_METRICS,
+    FIVE,
+    GENERATION_METRICS,
+    MULTIPLE_CHOICE_METRICS,
+    PromptFormat,
+    Task,
+)
 from .files import Row
+from .options import options_columns
 from .reader import RowReader
 from .rows import Part
 from .shapes import (
@@ -24,7 +32,6 @@ from .shapes import (
     SHAPES,
     TEXT,
     WHOLE_TEXT,
-    Shape,
     calls_tools,
     column_names,
     has_turns,
@@ -84,6 +91,9 @@ def _first_row_task(name: str, spec: DatasetSpec, sets: Sequence[tuple[str, Data
                 tasks.append((own_task(name, spec, read.source, read.raw.rows[0], where), where))
     (first, of_first), formats = tasks[0], dict(tasks[0][0].prompts)
     for task, where in tasks[1:]:
+        if task.own_options != first.own_options:
+            what = f"of its rows and those of {of_first}, only the ones have options"
+            raise DataError(what, where=where, allowed="options in all sources of a data set, or in none")
         for key, fmt in task.prompts.items():
             if formats.setdefault(key, fmt) != fmt:
                 what = f"its rows are joined to their answers otherwise than those of {of_first}"
@@ -159,27 +169,32 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
     """
     prompts = _templates(name, spec)
     fields = tuple(dict.fromkeys(f for fmt in prompts.values() for f in template_fields(fmt.template, name))) or PROMPT
-    mapped = bool(source.fields or source.choose or source.target or source.references or source.reads_whole_texts)
+    labels = _labels(name, spec)
+    options_in = options_columns(source, first, bool(labels))
+    named = source.fields or source.choose or source.target or source.references or source.options
+    mapped = bool(named or source.reads_whole_texts)
     shape = None if mapped or fields != PROMPT else known_shape(first, where)
     if not prompts:
         if not shape and not (mapped and (source.reads_whole_texts or "prompt" in {*first, *source.fields})):
             raise _no_shape(first, where)
-        prompts = {"p1": PromptFormat("p1", "{prompt}", _own_delimiter(spec, shape, first))}
+        verbatim = not options_in and is_verbatim(shape, first)  # an option brings no space of its own
+        delimiter = "" if spec.answer_delimiter is None and verbatim else spec.answer_delimiter
+        prompts = {"p1": PromptFormat("p1", "{prompt}", delimiter)}
     if has_turns(shape, first) and "chat" not in prompts:
         prompts["chat"] = PromptFormat("chat", "{prompt}", chat=True)
     if shape and calls_tools(shape, first, where):  # no other format can write them
         prompts = {"chat": prompts["chat"]}
-    labels = _labels(name, spec)
     task = Task(
         name=name,
         title=spec.title or name,
         fields=fields,
         labels=labels or None,
         prompts=MappingProxyType(prompts),
-        metrics=CLASSIFICATION_METRICS if labels else GENERATION_METRICS,
+        metrics=CLASSIFICATION_METRICS if labels else MULTIPLE_CHOICE_METRICS if options_in else GENERATION_METRICS,
         shots=spec.shots if spec.shots is not None else ((0, 2, 4) if labels else (0, 1, 2)),
         fticl_shots=(2,),
         max_new_tokens=spec.max_new_tokens or 60,
+        own_options=bool(options_in),
     )
     # Reads the first row, so that a template with a name that is no column fails here and not later.
     RowReader.of(task, source, first, where).take_apart(first, where)
@@ -195,10 +210,6 @@ def _no_shape(first: Row, where: str) -> DataError:
     shapes = ", ".join("+".join(known.columns) for known in SHAPES if known.columns and not known.special)
     allowed = f"give a template over these columns, or a task, or {shapes}"
     return DataError(f"the columns {column_names(first)} are no known shape", where=where, allowed=allowed)
-
-
-def _own_delimiter(spec: DatasetSpec, shape: Shape | None, first: Row) -> str | None:
-    return "" if spec.answer_delimiter is None and is_verbatim(shape, first) else spec.answer_delimiter
 
 
 def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import get_args
+
+from .suite import Kind
 
 Value = str | int | float
 
@@ -38,7 +41,7 @@ FACTORS: Mapping[str, Factor] = {
         Factor("strategy", str, "{}"),
         Factor("train_dataset", str, "on {}", of_rows=True),
         Factor("train_task", str, "task {}", of_rows=True, about="task of the training set"),
-        Factor("train_kind", str, "{}", of_rows=True, choices=("classification", "generation")),
+        Factor("train_kind", str, "{}", of_rows=True, choices=get_args(Kind)),
         Factor("train_size", int, "{:,} samples", "{:,}", of_rows=True),
         Factor("train_shots", int, "{} demonstrations each", about="demonstrations in each training sample"),
         Factor("learning_rate", float, "learning rate {:g}", "lr {:g}"),

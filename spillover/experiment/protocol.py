@@ -40,8 +40,8 @@ class Protocol(Strict):
     bos: Literal["alike", "mixed"] = Field(
         "alike", description="as the tokenizer does for plain text; or one in training, none to two in tests"
     )
-    label_scoring: Literal["whole", "first_token"] = Field(
-        "whole", description="a label's log-probability, or that of its first token"
+    label_scoring: Literal["whole", "first_token", "per_token", "per_character", "per_byte"] = Field(
+        "whole", description="the log-probability of a label or option, or of its first token, or divided by its length"
     )
     unanswerable: Literal["left_out", "wrong"] = Field(
         "left_out", description="test rows whose gold label no answer can be (drop_labels)"

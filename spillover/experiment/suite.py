@@ -21,8 +21,8 @@ from . import dialect
 from .fields import Count, Counts, Listed, Name, Names, Real, Seed, Shots, Strict, as_list
 
 Role = Literal["in_domain", "out_of_domain", "cross_task"]
-Kind = Literal["classification", "generation"]
-"""The two kinds of task. `text.task.Task.kind` decides which one a task is."""
+Kind = Literal["classification", "generation", "multiple_choice"]
+"""The kinds of task. `text.task.Task.kind` decides which one a task is."""
 
 
 class Threshold(Strict):
@@ -82,8 +82,8 @@ class Source(Strict):
 
     `fields` maps the task's fields to columns, `target` names the answer's column; both may be left out where the
     columns have the task's names (`output` for the answer) or a known shape. `references` names a column with a list
-    of right answers. Rows that are one whole text need
-    `answer_after` or `loss: all`; `target` then names the column of the text.
+    of right answers. With `options`, the answer is the text, the letter or the number of one of the row's own options.
+    Rows that are one whole text need `answer_after` or `loss: all`; `target` then names the column of the text.
     """
 
     file: str | None = Field(None, description="a data file, or a folder that datasets' save_to_disk wrote")
@@ -106,6 +106,10 @@ class Source(Strict):
         {}, description="column -> regular expression that its texts match; the named groups are columns too"
     )
     choose: dict[str, Choice] = Field({}, description="field -> the column that another column names")
+    options: Names = Field(
+        (),
+        description="multiple choice: the column with a row's options (a list, or {text, label}), or one column each",
+    )
     target: str | None = None
     references: str | None = Field(
         None, description="column with a list of right answers to free text; the first is the target if none is given"
@@ -153,11 +157,11 @@ class Source(Strict):
     def _one_text(self) -> Source:
         if self.loss == "all" and self.answer_after is not None:
             raise ValueError("answer_after and loss: all exclude each other: loss is on the answer or on all of it")
-        if self.reads_whole_texts and (self.fields or self.choose):
+        if self.reads_whole_texts and (self.fields or self.choose or self.options):
             key = "answer_after" if self.answer_after else "loss: all"
-            raise ValueError(f"with {key} a row is one text, without fields; target names its column")
-        if self.reads_whole_texts and self.references:
-            raise ValueError("references: a row that is one whole text has one answer")
+            raise ValueError(f"with {key} a row is one text, without fields and options; target names its column")
+        if self.references and (self.reads_whole_texts or self.options):
+            raise ValueError("references: a row that is one whole text, or that has options, has one answer")
         return self
 
     @property

@@ -25,7 +25,7 @@ from .wanted import Wanted, task_name
 
 Json = dict[str, Any]
 
-NAMES = {"accuracy": "acc"}
+NAMES = {"accuracy": "acc", "accuracy_norm": "acc_norm"}
 """Metrics that have another name there."""
 
 
@@ -135,7 +135,7 @@ def _scores(name: str, cell: Scored) -> Json:
 def _config(name: str, cell: Scored) -> Json:
     return {
         "task": name,
-        "output_type": "multiple_choice" if cell.test.labels else "generate_until",
+        "output_type": "generate_until" if cell.test.kind == "generation" else "multiple_choice",
         "num_fewshot": cell.cell.shots,
         "metric_list": [{"metric": _name(metric.name)} for metric in cell.metrics],
         "metadata": {"version": 1, "source": cell.test.source, "prompt": cell.cell.prompt, "draw": cell.cell.draw},

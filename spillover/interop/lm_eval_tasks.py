@@ -52,7 +52,7 @@ def write(wanted: Wanted) -> list[str]:
         docs = [_document(sheet, row.example, row.text) for row in sheet.questions]
         write_whole(rows, "".join(json.dumps(doc, ensure_ascii=False) + "\n" for doc in docs))
         write_whole(wanted.place / f"{name}.yaml", "\n".join(_yaml(name, sheet, str(rows.absolute()))) + "\n")
-    if any(not sheet.task.is_classification for sheet in sheets.values()):
+    if any(not sheet.task.is_scored for sheet in sheets.values()):
         write_whole(wanted.place / "utils.py", utils())
     most = max((sheet.shots for sheet in sheets.values() if not sheet.fmt.chat), default=0)
     model = f"pretrained={_loadable(plan.experiment.model, plan.base)},dtype=float32"
@@ -94,7 +94,7 @@ def _document(sheet: Sheet, example: Example, text: str) -> Json:
 
 
 def _answer(sheet: Sheet, example: Example) -> Json:
-    labels = list(sheet.task.labels or ())
+    labels = list(sheet.task.options_of(example))
     if not labels:
         return {"target": example.target}
     return {"options": labels, "gold": labels.index(example.target) if example.target in labels else -1}
@@ -129,7 +129,7 @@ def _yaml(name: str, sheet: Sheet, rows: str) -> Iterator[str]:
     if sheet.shots and not chat:
         yield "fewshot_config:\n  sampler: first_n\n  samples:"
         yield from (f"    - {_json(_demonstration(sheet, demo))}" for demo in sheet.demos)
-    if task.is_classification:
+    if task.is_scored:
         yield from _lines({"output_type": "multiple_choice", "doc_to_choice": "options", "doc_to_target": "gold"})
         yield "metric_list:"
         for metric in ("acc", "acc_norm"):

@@ -154,7 +154,7 @@ class _Speed:
 
     def scoring(self, tokens: float, sheet: Sheet) -> float | None:
         """Seconds by the rate for a sheet's kind, else by any that there is."""
-        own = self.labels if sheet.task.is_classification else self.text
+        own = self.labels if sheet.task.is_scored else self.text
         return _seconds(tokens, own, self.older, self.labels, self.text)
 
     def train(self, tokens: float) -> float | None:
@@ -171,7 +171,7 @@ def _speed(plan: Plan, done: Done, older: Iterable[Json], a_token: float) -> _Sp
         for there, _ in units(plan, done, job):
             receipts = [done.cells[cell.key] for cell, _ in there]
             if there and all(_is_comparable(r, plan.experiment) for r in receipts):
-                rate = speed.labels if there[0][1].task.is_classification else speed.text
+                rate = speed.labels if there[0][1].task.is_scored else speed.text
                 rate.add(sum(r["seconds"] for r in receipts), unit_work(there, a_token))
     if not speed.labels.known and not speed.text.known:
         variants = {job.variant.key for job in plan.jobs}  # the same model at the same place, whichever the cells

@@ -27,9 +27,11 @@ from .grid import Condition, TestInfo
 from .rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
 
 # Decoded where a classification model's own first token begins no label: a few words to look at, and always room for
-# the longest label with what may stand around it, such as asterisks.
+# the longest label with what may stand around it, such as asterisks. Of the options of a row, which may be sentences,
+# the beginning is enough.
 FREE_TOKENS = 5
 AROUND_LABEL = 2
+FREE_TOKENS_OF_OPTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Question:
 class Sheet:
     """The rows of one test set at one shot count in one prompt format and draw, for every variant alike.
 
-    `demos` are the demonstrations before each row, `max_new_tokens` the limit of a generated answer, and for a
-    classification task of what is decoded where the model begins no label. `joints` say how the rows become ids, and
-    `stops` whether a blank line ends what is generated.
+    `demos` are the demonstrations before each row, `max_new_tokens` the limit of a generated answer, and for a task
+    that is scored of what is decoded where the model begins no label or option. `joints` say how the rows become ids,
+    and `stops` whether a blank line ends what is generated.
     """
 
     test: str
@@ -73,9 +75,20 @@ class Sheet:
 def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) -> list[Request]:
     """One request a question. Raises PromptError for a prompt that does not fit the model's context."""
     texts = [question.text for question in questions]
-    split = sheet.joints.options(encoder, texts, sheet.task.labels or (), chat=sheet.fmt.chat)
-    beginnings = encoder.beginnings(sheet.task.labels) if sheet.task.labels else ()
-    requests = [Request(ids, options, sheet.max_new_tokens, beginnings) for ids, options in split]
+    labels_of = [sheet.task.options_of(question.example) for question in questions]
+    try:
+        split = sheet.joints.options(encoder, texts, labels_of, chat=sheet.fmt.chat)
+    except PromptError as error:
+        if sheet.task.own_options and len(questions) > 1:  # the row by itself, so that the error can name it
+            for question in questions:
+                requests_for(sheet, [question], encoder)
+        row = f"row {questions[0].example.doc_id}: " if sheet.task.own_options else ""
+        raise PromptError(f"{row}{error.what}", where=error.where, allowed=error.allowed) from None
+    requests = []
+    for labels, (ids, options) in zip(labels_of, split, strict=True):
+        longest = AROUND_LABEL + max(map(len, options), default=0)
+        limit = min(sheet.max_new_tokens, max(FREE_TOKENS, longest)) if sheet.task.own_options else sheet.max_new_tokens
+        requests.append(Request(ids, options, limit, encoder.beginnings(labels) if labels else ()))
     for question, request in zip(questions, requests, strict=True):
         encoder.refuse_beyond(chain(request.prompt, *request.options), f"row {question.example.doc_id}")
         if request.reach > encoder.max_context:
@@ -163,12 +176,15 @@ class SheetMaker:
         with placed(f"{test}, {fmt.name}"):
             texts = render_all(fmt, demos, rows, self.encoder.chat_template)
             head = len(texts[0]) - len(render(fmt, (), rows[0], self.encoder.chat_template))
-        joints = Joints.under(protocol, self.encoder, fmt, head, bos=not task.is_classification)
-        stops = protocol.stop == "blank_line" or task.is_classification
+        joints = Joints.under(protocol, self.encoder, fmt, head, bos=not task.is_scored)
+        stops = protocol.stop == "blank_line" or task.is_scored
         rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
         common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
-        keys = (fingerprint([common, text]) for text in texts)
+        keys = (
+            fingerprint([common, text, *([row.options] if row.options else [])])
+            for row, text in zip(rows, texts, strict=True)
+        )
         written = tuple(map(Question, rows, texts, keys))
         return Sheet(test, task, fmt, shots, draw, written, demos, limit, joints, stops)
 
@@ -184,8 +200,10 @@ class SheetMaker:
                 find("warning", f"{sheet.task.name}, {sheet.fmt.name}", what)
 
     def _max_new_tokens(self, task: Task) -> int:
-        if not task.is_classification:
+        if not task.is_scored:
             return task.max_new_tokens
+        if task.own_options:
+            return FREE_TOKENS_OF_OPTIONS
         return max(FREE_TOKENS, AROUND_LABEL + max(answer_tokens(self.encoder, task.labels or ())))
 
 
@@ -209,7 +227,7 @@ def shared_first_tokens(sheet: Sheet, encoder: Encoder) -> list[tuple[str, ...]]
     """Labels that begin with one token after the sheet's first row, which it alone cannot tell apart."""
     if not sheet.task.labels:
         return []
-    [(_, options)] = sheet.joints.options(encoder, [sheet.questions[0].text], sheet.task.labels, sheet.fmt.chat)
+    [(_, options)] = sheet.joints.options(encoder, [sheet.questions[0].text], [sheet.task.labels], sheet.fmt.chat)
     by_first: dict[int, list[str]] = {}
     for label, option in zip(sheet.task.labels, options, strict=True):
         by_first.setdefault(option[0], []).append(label.strip())

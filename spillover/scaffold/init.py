@@ -22,7 +22,7 @@ from jinja2 import Environment
 
 from ..data.files import Row, open_table, stem
 from ..data.load import load_test, load_train
-from ..data.shapes import OPTIONS, has_turns
+from ..data.shapes import MULTIPLE_CHOICE, has_turns
 from ..data.sources import Places
 from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError, visible
@@ -106,7 +106,8 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
     targets = {part: [example.target for example in examples] for part, examples in own.rows().items()}
-    own = _with_answers(own, targets, may_be_labels=found.shape != OPTIONS and not found.source.references)
+    may_be_labels = found.shape != MULTIPLE_CHOICE and not found.source.references
+    own = _with_answers(own, targets, may_be_labels)
     if [*files] == ["train"]:
         own = _holding_out(own, rows, len(targets["train"]))
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels

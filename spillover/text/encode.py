@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +30,7 @@ from ..fingerprint import fingerprint
 from .chat import ChatTemplate
 from .request import StopRule
 from .settings import NO_LIMIT, Ids, Settings, read_tokenizer
-from .words import may_begin_label
+from .words import Beginnings
 
 BLANK_LINE = "\n\n"
 BATCH_CHARACTERS = 4_000_000  # encoded at a time: an Encoding takes about 100 bytes a token
@@ -170,24 +170,24 @@ class Encoder:
         return [self._ids(one, chat)[0] for one in self.encodings([prompt.rstrip(" ") for prompt in prompts])]
 
     def options(
-        self, prompts: Sequence[str], labels: Sequence[str], chat: bool = False
+        self, prompts: Sequence[str], labels_of: Sequence[Sequence[str]], chat: bool = False
     ) -> list[tuple[Ids, tuple[Ids, ...]]]:
-        """For each prompt, the ids that prompt + label share for all labels, and what each label adds to them.
+        """For each prompt, the ids that prompt + label share for all its labels, and what each label adds to them.
 
         The shared part ends before the first token of any label. So an option may begin with the prompt's last token
         if another label is joined to it. Raises PromptError where two labels have the same ids, where a label has none,
         or where nothing comes before the labels.
         """
-        texts = [prompt for prompt in prompts for _ in labels]
-        rows = self.continuation(texts, list(labels) * len(prompts), chat)
-        return [_split(rows[at : at + len(labels)], labels) for at in range(0, len(rows), len(labels))]
+        texts = [prompt for prompt, labels in zip(prompts, labels_of, strict=True) for _ in labels]
+        rows = iter(self.continuation(texts, [label for labels in labels_of for label in labels], chat))
+        return [_split([*islice(rows, len(labels))], labels) for labels in labels_of]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def beginnings(self, labels: Sequence[str]) -> Ids:
-        """The tokens that may begin a text that spells a label: see `words.may_begin_label`."""
+        """The tokens that may begin a text that spells a label: see `words.Beginnings`."""
         return _beginnings(self, tuple(labels))
 
     def stop_rule(self) -> StopRule:
@@ -208,12 +208,17 @@ class Encoder:
         return self.prefix + ids, len(self.prefix)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=20_000)  # options of rows, which each shot count and each variant asks for again
 def _beginnings(encoder: Encoder, labels: tuple[str, ...]) -> Ids:
+    return _vocabulary(encoder).begin(labels)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(encoder: Encoder) -> Beginnings:
     ids = range(encoder.tokenizer.get_vocab_size())
     texts = encoder.tokenizer.decode_batch([[number] for number in ids], skip_special_tokens=True)
-    begins = (number for number, text in zip(ids, texts, strict=True) if may_begin_label(text, labels))
-    return tuple(number for number in begins if number not in encoder.eos_ids and BLANK_LINE not in texts[number])
+    may = ((number, text) for number, text in zip(ids, texts, strict=True) if BLANK_LINE not in text)
+    return Beginnings((number, text) for number, text in may if number not in encoder.eos_ids)
 
 
 def _bare(tokenizer: Tokenizer) -> Tokenizer:

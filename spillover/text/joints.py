@@ -59,21 +59,24 @@ class Joints:
         return [head + ids for ids in found]
 
     def options(
-        self, encoder: Encoder, texts: Sequence[str], labels: Sequence[str], chat: bool = False
+        self, encoder: Encoder, texts: Sequence[str], labels_of: Sequence[Sequence[str]], chat: bool = False
     ) -> list[tuple[Ids, tuple[Ids, ...]]]:
-        """(prompt ids, ids of each label) for each text; without labels, its `prompts` and no options.
+        """(prompt ids, ids of each of its labels) for each text; without labels, its `prompts` and no options.
 
         Apart, a label's ids are those behind a colon. Raises PromptError where two labels have the same ids.
         """
-        if not labels:
+        if not any(labels_of):
             return [(ids, ()) for ids in self.prompts(encoder, texts, chat)]
         head, rest, encoder = self._parts(encoder, texts, chat)
         if not self.answer_apart:
-            return [(head + ids, options) for ids, options in encoder.options(rest, labels, chat)]
-        behind = encoder.continuation([BEFORE_A_LABEL] * len(labels), labels)
-        options = tuple(ids[start:] for ids, start in behind)
-        refuse_same(options, labels)
-        return [(head + ids, options) for ids in _alone(encoder, rest, chat)]
+            return [(head + ids, options) for ids, options in encoder.options(rest, labels_of, chat)]
+        options: dict[tuple[str, ...], tuple[Ids, ...]] = {}
+        for labels in {tuple(labels): None for labels in labels_of}:
+            behind = encoder.continuation([BEFORE_A_LABEL] * len(labels), labels)
+            options[labels] = tuple(ids[start:] for ids, start in behind)
+            refuse_same(options[labels], labels)
+        alone = zip(_alone(encoder, rest, chat), labels_of, strict=True)
+        return [(head + ids, options[tuple(labels)]) for ids, labels in alone]
 
     def samples(
         self, encoder: Encoder, texts: Sequence[str], answers: Sequence[str], chat: bool = False

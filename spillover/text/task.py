@@ -1,7 +1,8 @@
 """What a task is: the fields of a row, the labels if there are any, and how a row becomes a prompt.
 
-The five tasks of the study (`FIVE`) are in `tasks.yaml`. A user's own data becomes another task. A task with labels is
-a classification task, one without labels is a generation task (`Task.kind`).
+The five tasks of the study (`FIVE`) are in `tasks.yaml`. A user's own data becomes another task. Of the three kinds
+(`Task.kind`), two are scored: classification, whose labels are the task's, and multiple choice, whose options stand in
+each row. Their answers are chosen by log-probability. The third is generation, whose answers are free text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Example:
     answer, `turns` earlier (role, text) turns of a conversation. `whole`: the row is one text without a question, all
     of which is learnt; its fields are empty, and the text is the target. `raw`: the conversation of a row that calls
     tools, for the chat template (`text.tools`). `references` are all right answers, the target first, if there are
-    several.
+    several. `options` are those of a multiple choice, of which the target is one.
     """
 
     doc_id: int
@@ -33,6 +34,7 @@ class Example:
     whole: bool = False
     raw: str = ""
     references: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def right(self) -> tuple[str, ...]:
@@ -47,8 +49,8 @@ class Example:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """What makes two rows the same question: their parts, white space and case folded."""
-        return tuple(" ".join(part.casefold().split()) for part in self.parts)
+        """What makes two rows the same question: their parts and options, white space and case folded."""
+        return tuple(" ".join(part.casefold().split()) for part in (*self.parts, *sorted(self.options)))
 
     @property
     def as_whole(self) -> Example:
@@ -79,8 +81,9 @@ class PromptFormat:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its fields, its labels (None: free text), its prompt formats and its defaults.
+    """A task: its fields, its labels (None: it has none), its prompt formats and its defaults.
 
+    `own_options`: each row has its own options, one of which is the answer.
     `shots` are the test shot counts and `fticl_shots` the demonstrations in FTICL training samples.
     The first metric is the one that figures, matrix and verdict show.
     """
@@ -94,27 +97,41 @@ class Task:
     fticl_shots: tuple[int, ...]
     max_new_tokens: int = 60
     title: str = field(default="", compare=False)
+    own_options: bool = False
 
     @property
     def kind(self) -> Kind:
-        """A task with labels is a classification task, one without is a generation task. Decided here alone."""
+        """Whether the answers are labels of the task, options of the row, or free text. Decided here alone."""
+        if self.own_options:
+            return "multiple_choice"
         return "generation" if self.labels is None else "classification"
 
     @property
     def is_classification(self) -> bool:
+        """Whether all rows have the same labels, which can be counted, balanced and shown in a table."""
         return self.kind == "classification"
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether an answer is chosen by log-probability, and not generated."""
+        return self.kind != "generation"
+
+    def options_of(self, example: Example) -> tuple[str, ...]:
+        """What the answer to a row is chosen from: the task's labels or the row's options; nothing for free text."""
+        return example.options if self.own_options else self.labels or ()
 
     def under(self, protocol: Protocol) -> Task:
         """The task with the protocol's delimiter and its limit of generated tokens. `sound` changes nothing."""
         prompts, limit = self.prompts, self.max_new_tokens
         if protocol.answer_delimiter == "none":
             prompts = MappingProxyType({name: fmt.joined_by_nothing() for name, fmt in prompts.items()})
-        if protocol.max_new_tokens is not None and not self.is_classification:
+        if protocol.max_new_tokens is not None and not self.is_scored:
             limit = protocol.max_new_tokens
         return replace(self, prompts=prompts, max_new_tokens=limit)
 
 
 CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "off_format")
+MULTIPLE_CHOICE_METRICS = ("accuracy", "accuracy_norm", "off_format")
 GENERATION_METRICS = ("rougeL", "bleu", "chrf", "exact_match", "off_format")
 
 

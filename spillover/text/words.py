@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import regex
@@ -77,9 +78,34 @@ def begins_with_label(text: str, labels: Iterable[str]) -> bool:
 
 def may_begin_label(text: str, labels: Iterable[str]) -> bool:
     """Whether a text that has only begun spells a label, or the beginning of one, or nothing yet."""
-    folded = text.strip().casefold().lstrip(SIGNS)
+    folded = _opening(text)
     known = [label.strip().casefold() for label in labels]
     return any(folded.startswith(label) or label.startswith(folded) for label in known)
+
+
+class Beginnings:
+    """Numbered texts, to find those that `may_begin_label` for any labels without trying every one."""
+
+    def __init__(self, texts: Iterable[tuple[int, str]]) -> None:
+        self._ids: dict[str, list[int]] = {}
+        for number, text in texts:
+            self._ids.setdefault(_opening(text), []).append(number)
+        self._sorted = sorted(self._ids)
+
+    def begin(self, labels: Iterable[str]) -> tuple[int, ...]:
+        """The numbers of the texts that may begin one of the labels, in order."""
+        found: set[str] = set()
+        for label in {label.strip().casefold() for label in labels}:
+            found |= {label[:end] for end in range(len(label))} & self._ids.keys()
+            place = bisect_left(self._sorted, label)
+            while place < len(self._sorted) and self._sorted[place].startswith(label):
+                found.add(self._sorted[place])
+                place += 1
+        return tuple(sorted(number for text in found for number in self._ids[text]))
+
+
+def _opening(text: str) -> str:
+    return text.strip().casefold().lstrip(SIGNS)
 
 
 def _goes_on(text: str, end: int) -> bool:

@@ -1,7 +1,8 @@
 """From an engine's answers to predictions.
 
-Classification scores every label as a whole, by the log-probability of all its tokens given the prompt. Published
-numbers also use the first token alone, or the mean over the label's tokens, so both are kept beside it. A forced choice
+Classification scores every label as a whole, by the log-probability of all its tokens given the prompt. Multiple choice
+does the same with the options of the row. Published numbers also use the first token alone, or the mean over the
+label's tokens, so both are kept beside it. A forced choice
 hides that a model no longer answers in the format at all. So the engine also looks at the model's own first token, the
 greedy one; if it begins no label, a few tokens are decoded and kept as `free`. Generation decodes greedily up to a
 blank line. If the sheet does not stop there, it decodes up to its limit, and the answer is what stands before the first
@@ -56,11 +57,12 @@ def predict(
         return [prediction(*work[n], requests[n], answer, encoder.decode) for n, answer in enumerate(answers)], {}
     twice = {key: in_both(sheet) for key, sheet in sheets.items()}
     sampled = [number for number, (sheet, row) in enumerate(work) if row.prompt_hash in twice[id(sheet)]]
-    settled = rounding.settle(encoder, [sheet for sheet, _ in work], requests, answers, sampled, stop)
+    labels_of = [sheet.task.options_of(row.example) for sheet, row in work]
+    settled = rounding.settle(encoder, labels_of, requests, answers, sampled, stop)
     predictions = []
     for number, (sheet, row) in enumerate(work):
         kept, exact = answers[number], settled.exact.get(number)
-        made_of = exact if exact and sheet.task.is_classification else kept
+        made_of = exact if exact and sheet.task.is_scored else kept
         one = prediction(sheet, row, requests[number], made_of, encoder.decode)
         if exact:
             one["moved"] = settled.moved[number]
@@ -94,9 +96,9 @@ def prediction(
     if answer.generated is not None:
         text = decode(answer.generated)
         said = cut(text if sheet.stops else text.strip())  # what did not stop at a blank line may begin with one
-    if not sheet.task.is_classification:
+    if not sheet.task.is_scored:
         return {**common, "response": said, "finished": answer.finished}
-    labels = sheet.task.labels or ()
+    labels = sheet.task.options_of(row.example)
     whole = {label: sum(logprobs) for label, logprobs in zip(labels, answer.logprobs, strict=True)}
     # One token has one probability, though in passes of their own two labels that share it give it a last digit each.
     first: dict[int, float] = {}

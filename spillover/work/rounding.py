@@ -90,7 +90,7 @@ class Rounding:
     def settle(
         self,
         encoder: Encoder,
-        sheets: Sequence[Sheet],
+        labels_of: Sequence[Sequence[str]],
         requests: Sequence[Request],
         answers: Sequence[Answer],
         sampled: Iterable[int],
@@ -99,7 +99,7 @@ class Rounding:
         """Answer again what rounding could have decided. All arguments are by number of the request."""
         settled = Settled(thresholds=self._thresholds({}))
         numbers = [number for number, request in enumerate(requests) if request.options]
-        margins = {n: _margins(encoder, sheets[n].task.labels or (), requests[n], answers[n]) for n in numbers}
+        margins = {n: _margins(encoder, labels_of[n], requests[n], answers[n]) for n in numbers}
         todo = sorted(sampled) or self._first(margins)
         while todo and self.engine is not None:
             for at, answer in self.engine.run([requests[n] for n in todo], stop):
@@ -145,7 +145,7 @@ class Rounding:
 def in_both(sheet: Sheet) -> frozenset[str]:
     """The prompt hashes of the texts of a sheet that are generated in both precisions: one of `ONE_TEXT_OF`."""
     hashes = sorted({question.prompt_hash for question in sheet.questions})  # a hash is as good as a draw
-    return frozenset() if sheet.task.is_classification else frozenset(hashes[: math.ceil(len(hashes) / ONE_TEXT_OF)])
+    return frozenset() if sheet.task.is_scored else frozenset(hashes[: math.ceil(len(hashes) / ONE_TEXT_OF)])
 
 
 def as_recorded(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, float]) -> dict[str, Any]:

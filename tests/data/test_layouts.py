@@ -96,7 +96,7 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
     "gsm8k": (lambda n: {"question": f"How many {n}?", "answer": f"So\n#### {n}"}, "How many 1?", "So\n#### 1"),
     "mmlu": (
         lambda n: {"question": f"Q {n}?", "subject": "law", "choices": [f"a{n}", "b", "c", "d"], "answer": n % 4},
-        "Q 1?\n- a1\n- b\n- c\n- d",
+        "Q 1?",
         "b",
     ),
     "arc": (
@@ -106,7 +106,7 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
             "choices": {"text": [f"a{n}", "b", "c", "d"], "label": ["1", "2", "3", "4"]},
             "answerKey": "1234"[n % 4],
         },
-        "Q 1?\n- a1\n- b\n- c\n- d",
+        "Q 1?",
         "b",
     ),
     "hellaswag": (
@@ -121,7 +121,7 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
             "question": f"Q {n}?",
             "options": [f"a{n}", "b", "c", "d"],
         },
-        "A 1\n\nQ 1?\n- a1\n- b\n- c\n- d",
+        "A 1\n\nQ 1?",
         "b",
     ),
     "boolq": (lambda n: {"question": f"Is {n}?", "answer": n % 2 == 0, "passage": "P."}, "Is 1?\nP.", "false"),
@@ -156,7 +156,8 @@ def test_a_layout_that_is_read(tmp_path: Path, name: str) -> None:
     if "rejected" in row(0):
         assert tells(lines[0], "chosen", "rejected") and any("chosen" in note for note in train.notes)
     if name in ("mmlu", "arc", "hellaswag", "race"):
-        assert train.task.labels is None and any("options" in note for note in train.notes)
+        assert train.task.kind == "multiple_choice" and any("options" in note for note in train.notes)
+        assert example.options[1:] == ("b", "c", "d")[: len(example.options) - 1]
 
 
 def test_text_that_no_shape_reads_is_named(tmp_path: Path) -> None:
@@ -221,10 +222,6 @@ REFUSED: dict[str, tuple[Row, tuple[str, ...]]] = {
     "no key": (
         {"question": "x", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "E"},
         ("'E'", "none of the"),
-    ),
-    "two options": (
-        {"question": "x", "choices": ["2", "1", "0"], "answer": "0"},
-        ("the number or the text",),
     ),
     "kto without a word": (
         {"prompt": "x", "completion": "y", "label": True},

@@ -22,7 +22,7 @@ def test_both_engines_agree_on_smollm2(smollm2: Path) -> None:
     encoder = Encoder.load(smollm2)
     fmt = FIVE["sentiment"].prompts["p1"]
     prompts = [render(fmt, DEMOS[:k], Example(2, {"input": text}, "")) for text in TEXTS for k in (0, 2)]
-    asked = [Request(*split) for split in encoder.options(prompts, LABELS)]
+    asked = [Request(*split) for split in encoder.options(prompts, [LABELS] * len(prompts))]
     asked.append(Request(encoder.prompt_for_generation(["Once upon a time"])[0], (), 6))
     shared, reason = load_engine(smollm2, encoder, "float32")
     plain, _ = load_engine(smollm2, encoder, "float32", asked="plain")

@@ -74,7 +74,7 @@ def test_every_label_of_the_study_can_be_scored(real: Encoder, task_name: str, p
     assert task.labels
     row = Example(0, dict.fromkeys(task.fields, "A dog ran."), task.labels[0])
     prompt = render(task.prompts[prompt_name], [row, row], row)
-    ids, options = real.options([prompt], task.labels)[0]
+    ids, options = real.options([prompt], [task.labels or ()])[0]
     assert real.decode(ids) == prompt.rstrip(" ")
     assert [real.decode(option).strip() for option in options] == list(task.labels)
     assert all(real.decode(ids + option) == prompt + label for option, label in zip(options, task.labels, strict=True))
@@ -88,7 +88,7 @@ def test_chat_text_is_as_transformers_writes_it(real: Encoder) -> None:
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"
     )
-    ids, options = real.options([text], ["yes", "no"], chat=True)[0]
+    ids, options = real.options([text], [["yes", "no"]], chat=True)[0]
     assert ids == real.text_ids(text, chat=True)
     assert ids.count(real.bos_id) == 3  # one for each turn, each a single token
     assert tokens(real, options[0]) == ["yes"]
@@ -206,7 +206,7 @@ def test_bos_stands_once_in_front_and_eos_not_behind(tmp_path: Path) -> None:
         encoder.text_ids("<s>the film", chat=True),
         encoder.continuation(["the "], ["film"])[0][0],
         encoder.prompt_for_generation(["the "])[0],
-        encoder.options(["the "], ["film", "café"])[0][0],
+        encoder.options(["the "], [["film", "café"]])[0][0],
     ):
         assert ids[0] == 1
         assert ids.count(1) == 1
@@ -261,19 +261,19 @@ def test_the_identity_covers_all_that_decides_the_ids(tmp_path: Path) -> None:
 
 
 def test_labels_with_a_common_beginning_are_scored_whole(real: Encoder) -> None:
-    ids, options = real.options(["It is "], ["not good", "not bad"])[0]
+    ids, options = real.options(["It is "], [["not good", "not bad"]])[0]
     assert tokens(real, ids) == ["It", "Ġis"]
     assert [tokens(real, option) for option in options] == [["Ġnot", "Ġgood"], ["Ġnot", "Ġbad"]]
 
 
 def test_a_label_joined_to_the_prompts_last_token_takes_it_along(real: Encoder) -> None:
-    ids, options = real.options(["x positi"], ["ve", " no"])[0]
+    ids, options = real.options(["x positi"], [["ve", " no"]])[0]
     assert tokens(real, ids) == ["x"]
     assert [tokens(real, option) for option in options] == [["Ġpositive"], ["Ġposit", "i", "Ġno"]]
 
 
 def test_a_label_that_begins_another_keeps_its_tokens(real: Encoder) -> None:
-    _, options = real.options(["It is "], ["entail", "entailment"])[0]
+    _, options = real.options(["It is "], [["entail", "entailment"]])[0]
     assert [tokens(real, option) for option in options] == [["Ġentail"], ["Ġentail", "ment"]]
 
 
@@ -282,19 +282,20 @@ def test_labels_that_cannot_be_scored_are_named(real: Encoder, tmp_path: Path) -
     tokenizer.normalizer = normalizers.Lowercase()
     folded = Encoder.load(write(tmp_path, tokenizer))
     with pytest.raises(PromptError, match="labels 'Yes' and 'yes' are the same tokens"):
-        folded.options(["Answer: "], ["Yes", "no", "yes"])
+        folded.options(["Answer: "], [["Yes", "no", "yes"]])
     with pytest.raises(PromptError, match="label '' has no tokens"):
-        real.options(["Answer:"], ["yes", ""])
+        real.options(["Answer:"], [["yes", ""]])
     with pytest.raises(PromptError, match="nothing stands before the labels"):
-        real.options([""], ["yes", "no"])
+        real.options([""], [["yes", "no"]])
 
 
 def test_a_batch_is_its_rows(real: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spillover.text.encode.BATCH_CHARACTERS", 20)
     prompts = [f"Row {i}: " for i in range(7)]
-    labels = ["yes", "no", "perhaps"]
-    assert real.options(prompts, labels) == [real.options([prompt], labels)[0] for prompt in prompts]
-    assert real.options([], labels) == []
+    labels = [["yes", "no", "perhaps"], ["yes", "no"], ["a", "b", "c"], *[["no", "yes"]] * 4]
+    alone = [real.options([prompt], [own])[0] for prompt, own in zip(prompts, labels, strict=True)]
+    assert real.options(prompts, labels) == alone
+    assert real.options([], []) == []
 
 
 # --- Chat templates -------------------------------------------------------------------------------

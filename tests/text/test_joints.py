@@ -13,6 +13,7 @@ from spillover.text.joints import AS_ONE, Joints
 
 APART = Joints(answer_apart=True)
 LABELS = ("entailment", "neutral", "contradiction")
+ALIKE = [LABELS] * 3
 PROMPTS = ["The relation is ", "The film was fine. Inference:", "one fish"]
 
 
@@ -33,7 +34,7 @@ def tokens(encoder: Encoder, ids: Ids) -> list[str | None]:
 def test_by_default_they_are_the_encoders_own(small: Encoder) -> None:
     assert AS_ONE.departures() == {}
     assert AS_ONE.prompts(small, PROMPTS) == small.prompt_for_generation(PROMPTS)
-    assert AS_ONE.options(small, PROMPTS, LABELS) == small.options(PROMPTS, LABELS)
+    assert AS_ONE.options(small, PROMPTS, ALIKE) == small.options(PROMPTS, ALIKE)
     assert AS_ONE.samples(small, PROMPTS, LABELS) == small.continuation(PROMPTS, LABELS)
 
 
@@ -44,8 +45,8 @@ def test_a_prompt_that_ends_in_a_space_keeps_it_and_the_label_does_not_follow_it
     real: Encoder,
 ) -> None:
     """The second format of inference. In one text the space is the label's; apart it is a token of its own."""
-    [(together, whole)] = AS_ONE.options(real, ["The relation is "], LABELS)
-    [(alone, pieces)] = APART.options(real, ["The relation is "], LABELS)
+    [(together, whole)] = AS_ONE.options(real, ["The relation is "], [LABELS])
+    [(alone, pieces)] = APART.options(real, ["The relation is "], [LABELS])
     assert tokens(real, together) == ["The", "Ġrelation", "Ġis"]
     assert [tokens(real, one)[0] for one in whole] == ["Ġentail", "Ġneutral", "Ġcontradiction"]
     assert tokens(real, alone) == ["The", "Ġrelation", "Ġis", "Ġ"]
@@ -55,7 +56,8 @@ def test_a_prompt_that_ends_in_a_space_keeps_it_and_the_label_does_not_follow_it
 def test_behind_a_colon_apart_and_together_are_the_same(real: Encoder) -> None:
     """The study's own case: p1 ends in a colon, and its hard-coded ids are those of a label right behind one."""
     prompts = ["### Input:\nA joy.\n### Sentiment:"]
-    assert APART.options(real, prompts, ("positive", "negative")) == real.options(prompts, ("positive", "negative"))
+    labels = [("positive", "negative")]
+    assert APART.options(real, prompts, labels) == real.options(prompts, labels)
 
 
 def test_generation_starts_behind_the_space(real: Encoder) -> None:
@@ -75,16 +77,16 @@ def test_the_loss_begins_where_the_prompt_alone_would_end(real: Encoder) -> None
 
 def test_labels_are_not_looked_at_with_the_prompt(small: Encoder) -> None:
     """So every prompt has the same ids for them, and those are the ids behind a colon."""
-    found = [options for _, options in APART.options(small, PROMPTS, LABELS)]
+    found = [options for _, options in APART.options(small, PROMPTS, ALIKE)]
     assert found == [found[0]] * len(PROMPTS)
     assert found[0] == tuple(ids[start:] for ids, start in small.continuation([":"] * 3, LABELS))
 
 
 def test_labels_that_are_the_same_tokens_are_refused(real: Encoder) -> None:
     with pytest.raises(PromptError, match="'yes' and 'yes' are the same tokens"):
-        APART.options(real, ["a:"], ("yes", "yes"))
+        APART.options(real, ["a:"], [("yes", "yes")])
     with pytest.raises(PromptError, match="label '' has no tokens"):
-        APART.options(real, ["a:"], ("yes", ""))
+        APART.options(real, ["a:"], [("yes", "")])
 
 
 # --- demonstrations apart -----------------------------------------------------------------------------
@@ -111,7 +113,7 @@ def test_only_what_comes_first_has_a_bos(small: Encoder) -> None:
 def test_a_sample_in_parts_bears_its_loss_on_the_answer(real: Encoder) -> None:
     [(ids, start)] = Joints(head=8).samples(real, ["Q: a b\n\nQ: c"], [" d"])
     assert (real.decode(ids[:start]), real.decode(ids[start:])) == ("Q: a b\n\nQ: c", " d")
-    [(ids, options)] = Joints(head=8).options(real, ["Q: a b\n\nQ: c"], [" d", " e"])
+    [(ids, options)] = Joints(head=8).options(real, ["Q: a b\n\nQ: c"], [[" d", " e"]])
     assert (real.decode(ids), [real.decode(one) for one in options]) == ("Q: a b\n\nQ: c", [" d", " e"])
 
 

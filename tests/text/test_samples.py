@@ -71,7 +71,7 @@ def test_with_demonstrations_loss_is_on_the_last_answer_only(encoder: Encoder) -
 def test_a_sample_is_the_test_prompt_with_its_answer(encoder: Encoder) -> None:
     """What the model is trained on is, token by token, what it is scored on."""
     for sample, row in zip(build(encoder, DEMOS).samples, ROWS, strict=True):
-        prompt, options = encoder.options([render(P1, DEMOS, row)], ("positive", "negative"))[0]
+        prompt, options = encoder.options([render(P1, DEMOS, row)], [("positive", "negative")])[0]
         assert sample.ids == (*prompt, *options[row.target == "negative"], encoder.eos_id)
         assert sample.start == len(prompt)
 

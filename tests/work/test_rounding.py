@@ -61,9 +61,8 @@ def settle(
     requests: Sequence[Request], exact: Sequence[Answer], rounded: Sequence[Answer], rounding: Rounding | None = None
 ) -> tuple[Settled, Float32]:
     engine = Float32(exact)
-    sheets: Any = [SimpleNamespace(task=SimpleNamespace(labels=LABELS))] * len(requests)
     rounding = rounding or Rounding(lambda: engine)
-    return rounding.settle(ENCODER, sheets, requests, rounded, [], lambda ids: False), engine
+    return rounding.settle(ENCODER, [LABELS] * len(requests), requests, rounded, [], lambda ids: False), engine
 
 
 def positive(answer: Answer) -> bool:
@@ -201,8 +200,7 @@ def test_near_ties_of_texts_are_counted_by_what_was_measured() -> None:
     rounded = [Answer((), 5, (5, 6), leads=(1.0, 0.02 * number)) for number in range(3)]
     exact = [replace(answer, leads=(1.01, answer.leads[1] + 0.01)) for answer in rounded]
     engine = Float32(exact)
-    sheets: Any = [SimpleNamespace(task=SimpleNamespace(labels=()))] * 3
-    settled = Rounding(lambda: engine).settle(ENCODER, sheets, requests, rounded, [1, 2], lambda ids: False)
+    settled = Rounding(lambda: engine).settle(ENCODER, [()] * 3, requests, rounded, [1, 2], lambda ids: False)
     assert sorted(engine.asked) == [1, 2]
     assert settled.thresholds[TEXT] == pytest.approx(SIGMAS * 0.01, rel=1e-3)
     assert settled.near_ties == {0: 1, 1: 1, 2: 0}
