@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..experiment.factors import FACTORS, short
 from ..experiment.suite import load_suite
-from .metrics import METRICS
+from .harness import metric_of
 from .numbers import points
 from .results import Results
 
@@ -100,7 +100,7 @@ class Averages:
         return str(self.df.loc[self.df["test_dataset"] == test, "metric"].iloc[0])
 
     def metric_title(self, test: str) -> str:
-        return METRICS[self.metric(test)].title
+        return metric_of(self.metric(test)).title
 
     def first_prompt(self) -> str:
         return next(iter(self.df["prompt"]), "p1")

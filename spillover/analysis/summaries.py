@@ -14,7 +14,8 @@ from ..experiment.suite import Role
 from ..plan.grid import TestInfo, Variant
 from ..stats.intervals import Interval
 from .contrasts import Effect, difference, together
-from .metrics import METRICS, Metric
+from .harness import metric_of
+from .metrics import Metric
 from .numbers import counted, details, documents, noise
 from .results import ROLE_TITLES, ROLES, Results, grouped
 from .rows import pool
@@ -103,7 +104,7 @@ def _entries(results: Results) -> Iterable[MatrixEntry]:
     for (variant, test), planned in cells.items():
         done = [cell for cell in planned if cell.key in results.first_metric]
         if done:
-            metric = METRICS[results.tests[test].metrics[0]]
+            metric = metric_of(results.tests[test].metrics[0])
             rows = pool([results.first_metric[cell.key] for cell in done])
             theirs = [] if variant == base else cells.get((base, test), [])
             yield MatrixEntry(

@@ -24,6 +24,7 @@ from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.store import Store
 from ..work.inspect import read as read_inside
 from .clean_split import CleanSplit
+from .harness import metric_of
 from .metrics import METRICS, Metric
 from .results import Results, grouped
 from .rows import ROUNDING, RowStatistics, read_rows
@@ -82,10 +83,11 @@ def load(folder: Path, rescore: bool = False) -> Results:
                 missing.append(cell)
             else:
                 done[cell], digests[cell.key] = found.rows, found.digest
-        first_metric |= {cell.key: rows[test.metrics[0]] for cell, rows in done.items()}
+        first_metric |= {cell.key: rows[metrics[0].name] for cell, rows in done.items()}
         rounding |= {cell.key: rows[ROUNDING] for cell, rows in done.items() if ROUNDING in rows}
         records += _records(results, done, metrics, "all")
         records += _clean_records(results, done, metrics, split)
+        records += _as_a_whole(results, done, receipts)
     order = {v.name: i for i, v in enumerate(grid.variants)}
     records.sort(key=lambda r: order[r["variant"]])  # stable: conditions keep the grid's order
     types = columns(grid)
@@ -115,10 +117,28 @@ def _no_formula(value: Any) -> Any:
 
 
 def _metrics(test: TestInfo) -> list[Metric]:
-    unknown = [name for name in test.metrics if name not in METRICS]
-    if unknown:
-        raise StoreError(f"unknown metric {unknown[0]!r}", where="grid.json", allowed=did_you_mean(unknown[0], METRICS))
-    return [METRICS[name] for name in test.metrics]
+    try:
+        return [metric_of(name) for name in test.metrics]
+    except KeyError as error:
+        unknown = str(error.args[0])
+        allowed = did_you_mean(unknown, METRICS)
+        raise StoreError(f"unknown metric {unknown!r}", where="grid.json", allowed=allowed) from None
+
+
+def _as_a_whole(
+    results: Results, done: Iterable[Cell], receipts: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Scores that only lm-evaluation-harness can compute, from all documents at once: without an interval."""
+    base = next((cell for cell in done if results.variants[cell.variant].kind == "base"), None)
+    theirs = receipts[base.key].get("as_a_whole", {}) if base else {}
+    records = []
+    for cell in done:
+        for name, value in receipts[cell.key].get("as_a_whole", {}).items():
+            own = {"metric": name, "value": value, "n": cell.n, "rows": "all"}
+            if cell is not base and value is not None and theirs.get(name) is not None:
+                own["delta"] = value - theirs[name]
+            records.append(_facts(results.grid, results.variants[cell.variant], cell) | own)
+    return records
 
 
 def _clean_records(

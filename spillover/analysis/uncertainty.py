@@ -29,7 +29,7 @@ from ..stats.levels import (
     unit_variance,
 )
 from ..stats.permutation import sign_flip
-from .metrics import METRICS
+from .harness import metric_of
 from .results import Results, grouped
 from .rows import common_documents
 
@@ -84,7 +84,7 @@ def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] 
                 scores=np.column_stack([own.only(doc_ids).statistics[:, 0] for own in rows]),
                 doc_ids=doc_ids,
                 clusters=results.cluster_codes(test, doc_ids),
-                right_or_wrong=METRICS[results.tests[test].metrics[0]].is_proportion,
+                right_or_wrong=metric_of(results.tests[test].metrics[0]).is_proportion,
             )
         )
     return parts

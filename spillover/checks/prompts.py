@@ -220,7 +220,7 @@ def preflight(plan: Plan) -> Preflight:
     jobs = largest(plan.trainings, lambda job: (job.rows.name, len(job.demos)))
     trainings = {job.variant.key: check_training(plan, job) for job in jobs}
     groups: dict[Hashable, _Group] = {}
-    for sheet in _by_shots(plan):
+    for sheet in sorted(plan.own_sheets, key=lambda sheet: sheet.shots):
         groups.setdefault(_key(sheet.task, sheet.fmt), _Group([], [])).sheets.append(sheet)
     for job in jobs:
         groups.setdefault(_key(job.rows.task, job.fmt), _Group([], [])).jobs.append(job)

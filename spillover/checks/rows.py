@@ -101,6 +101,9 @@ def _source_rows(plan: Plan, places: Places) -> Iterator[RowSet]:
     """All rows of the sources, as these have them: test sets, their demonstrations, training sets at every size."""
     specs = plan.experiment.all_datasets()
     for test in scored_rows(plan):
+        if test.dataset not in specs:  # a task of lm-evaluation-harness has no other source
+            yield test
+            continue
         name, task, spec = test.dataset, test.task, specs[test.dataset]
         size = max((size for source in spec.test for leaf in source.leaves() for size in leaf.sizes), default=None)
         yield RowSet(name, "test", task, load_untouched(name, "test", spec, task, None, places), size, test.scored)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ from .files import Row
 
 CONVERTED = "refs/convert/parquet"
 TIMEOUT_S = 5.0
+PROBE = "allenai/ai2_arc"  # any public set: whether the hub answers
 
 _out_of_reach: str | None = None
 """Why the hub cannot be reached, once that is known. It is kept until the process ends."""
@@ -57,7 +58,7 @@ class _Failed(Exception):
 
 @lru_cache(maxsize=16)
 def _read(repo: str, config: str | None, split: str, revision: str | None) -> HubSplit:
-    with _quiet():
+    with quiet():
         commit = _commit(repo, revision)
         try:
             return _load(repo, config, split, commit)
@@ -118,7 +119,26 @@ def _load(repo: str, config: str | None, split: str, commit: str | None) -> HubS
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def offline_where_out_of_reach(asks: bool) -> Iterator[None]:
+    """Within, `datasets` fails at once where the hub cannot be reached, instead of retrying for half a minute.
+
+    `asks`: whether the hub may be asked. If not, nothing changes.
+    """
+    import datasets
+
+    online = datasets.config.HF_HUB_OFFLINE
+    if asks:
+        with quiet(), suppress(_Failed):
+            _commit(PROBE, None)
+        datasets.config.HF_HUB_OFFLINE = online or bool(_offline())
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = online
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
     """No progress bars and no log lines of `datasets` and `huggingface_hub` within."""
     import datasets
     import huggingface_hub

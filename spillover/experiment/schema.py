@@ -12,7 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails
 
 from ..errors import ExperimentError, did_you_mean, shown
@@ -31,12 +32,31 @@ Pick = Literal["first", "balanced"]
 """How demonstrations are taken from their list (`text.demos`)."""
 
 
+class LmEvalTask(Strict):
+    """A task of lm-evaluation-harness, and for which training sets it is no cross-task test."""
+
+    task: Name = Field(description="a task, a group or a tag of its, or the YAML file of one")
+    in_domain: Names = Field((), description="training sets for which it is in-domain")
+    out_of_domain: Names = Field((), description="training sets for which it is out-of-domain")
+
+
+def _as_tasks(value: Any) -> Any:
+    return [{"task": item} if isinstance(item, str) else item for item in as_list(value)]
+
+
+def _name_or_task(task: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    return {"anyOf": [{"type": "string", "description": "a task"}, task]}
+
+
 class TestSpec(Strict):
     """What is tested: data sets x shots x prompt formats x demonstration draws."""
 
     __test__ = False
 
     datasets: Literal["all"] | Names = Field("all", description="data sets, and suites for all of their test sets")
+    lm_eval: Annotated[tuple[LmEvalTask, ...], Listed(_as_tasks, _name_or_task)] = Field(
+        (), description="tasks of lm-evaluation-harness, as test sets"
+    )
     shots: Literal["default"] | Annotated[Shots, Field(min_length=1)] = Field(
         "default", description="per task, or a list"
     )
@@ -78,8 +98,8 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Experiment:
-        if not self.suite and not self.datasets:
-            raise ValueError(f"give a suite ({', '.join(SUITES)}) or datasets, or both")
+        if not self.suite and not self.datasets and not self.test.lm_eval:
+            raise ValueError(f"give a suite ({', '.join(SUITES)}), datasets or test.lm_eval")
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis.clean_split import CleanSplit
+from ..analysis.harness import metric_of
 from ..analysis.metrics import METRICS, Array, Metric, rescored
 from ..analysis.scoring import Clusters
 from ..data.files import Table, open_table
@@ -95,7 +96,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
         test, name = tests[cell.test], names[cell.variant]
         chosen = metric or test.metrics[0]
         if variant in (None, name) and chosen in test.metrics and cell.key in receipts:
-            scored_by = METRICS[chosen], grid.labels_for(test), clusters.get(test.name, {})
+            scored_by = metric_of(chosen), grid.labels_for(test), clusters.get(test.name, {})
             setting = _setting(cell) if variant else (("variant", name), *_setting(cell))
             answers[setting] = partial(_cell, store, cell.key, label_scoring, *scored_by)
     # Close answers depend on the last digits, which differ between machines and precisions.

@@ -58,7 +58,10 @@ def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTER
 
 def characters(sheet: Sheet, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """The text of a sheet's own rows, with what is to be generated counted as text."""
-    rows = sum(sum(map(len, row.example.fields.values())) + 40 for row in sheet.questions)
+    if sheet.is_of_harness:  # demonstrations are drawn anew for each document
+        rows = sum(len(row.text) for row in sheet.questions)
+    else:
+        rows = sum(sum(map(len, row.example.fields.values())) + 40 for row in sheet.questions)
     return rows + len(sheet.questions) * sheet.max_new_tokens * a_token
 
 

@@ -24,6 +24,7 @@ from ..fingerprint import fingerprint
 from ..text.encode import Encoder
 from . import texts
 from .grid import Cell, Condition, Grid, TestInfo, Variant
+from .harness import harness_tests
 from .jobs import Job, JobMaker, TrainJob
 from .questions import Sheet, SheetMaker, refuse_unknown_prompts
 from .vocabularies import unlearnt
@@ -40,6 +41,11 @@ class Plan:
     jobs: tuple[Job, ...]
     sheets: dict[Condition, Sheet] = field(repr=False)
     data_dir: Path | None = None
+
+    @property
+    def own_sheets(self) -> list[Sheet]:
+        """The sheets whose prompts are made here, not by lm-evaluation-harness."""
+        return [sheet for sheet in self.sheets.values() if not sheet.is_of_harness]
 
     @property
     def trainings(self) -> list[TrainJob]:
@@ -70,8 +76,10 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     texts.refuse_unknown_kwargs(encoder, kwargs)
     catalogue = Catalogue(experiment, Places(base, data_dir, encoder.chat_template))
     tests = [test for name in catalogue.test_names() if (test := catalogue.test(name)) is not None]
+    theirs = harness_tests(experiment, base, encoder, catalogue.find)
     prompts = experiment.test.prompts
-    refuse_unknown_prompts(() if prompts == "default" else prompts, [test.task for test in tests])
+    tasks = [*(test.task for test in tests), *(test.task for test in theirs)]
+    refuse_unknown_prompts(() if prompts == "default" else prompts, tasks)
     jobs = JobMaker(experiment, base, catalogue, encoder, identity).jobs()
     infos: list[TestInfo] = []
     sheets: dict[Condition, Sheet] = {}
@@ -81,12 +89,15 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
         if made is not None:
             infos.append(made[0])
             sheets |= {sheet.condition: sheet for sheet in made[1]}
+    specs = {**catalogue.specs, **{test.info.name: test.spec for test in theirs}}
+    for one in theirs:
+        infos.append(one.info)
+        sheets |= {sheet.condition: sheet for sheet in one.sheets}
     if not sheets:
         why = "; ".join(map(str, catalogue.findings))
         raise DataError("no test set can be had", allowed=why or "give test.datasets")
     for finding in texts.look(encoder, jobs, sheets.values()):
         catalogue.find(finding.level, finding.where, finding.what)
-    specs = catalogue.specs
     trainings = [job for job in jobs if isinstance(job, TrainJob)]
     grid = Grid(
         model=experiment.model,

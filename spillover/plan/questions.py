@@ -12,11 +12,13 @@ from itertools import chain
 from typing import Any
 
 from ..data.catalogue import Catalogue
+from ..data.harness import HarnessRow
 from ..data.rows import TestSet
 from ..errors import DataError, ExperimentError, PromptError, did_you_mean, placed
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
+from ..text.asked import lay_out
 from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
 from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints, format_in_test
@@ -36,11 +38,15 @@ FREE_TOKENS_OF_OPTIONS = 16
 
 @dataclass(frozen=True)
 class Question:
-    """A test row as text: everything up to its answer. `prompt_hash` covers all that decides a model's response."""
+    """A test row as text: everything up to its answer. `prompt_hash` covers all that decides a model's response.
+
+    `of_task` is what a task of lm-evaluation-harness asks about the row, if it is one of its documents.
+    """
 
     example: Example
     text: str
     prompt_hash: str
+    of_task: HarnessRow | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,11 @@ class Sheet:
     stops: bool = True
 
     @property
+    def is_of_harness(self) -> bool:
+        """Whether these are documents of a task of lm-evaluation-harness, which are asked and scored its way."""
+        return self.questions[0].of_task is not None
+
+    @property
     def condition(self) -> Condition:
         return Condition(self.test, self.fmt.name, self.shots, self.draw)
 
@@ -73,7 +84,11 @@ class Sheet:
 
 
 def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) -> list[Request]:
-    """One request a question. Raises PromptError for a prompt that does not fit the model's context."""
+    """One request a question, or more for lm-evaluation-harness. Raises PromptError for a prompt that does not fit the
+    model's context."""
+    if sheet.is_of_harness:
+        laid = lay_out([question.of_task.asked for question in questions if question.of_task], encoder)
+        return [request for one in laid for request in one.requests]
     texts = [question.text for question in questions]
     labels_of = [sheet.task.options_of(question.example) for question in questions]
     try:

@@ -38,7 +38,8 @@ def look(encoder: Encoder, jobs: Sequence[Job], sheets: Iterable[Sheet]) -> Iter
     """What is odd about tests, trainings and existing checkpoints. Raises SpilloverError for what cannot be."""
     yield from _of_ends("tokenizer", encoder, encoder.eos_ids - {encoder.eos_id})
     by_shots = sorted(sheets, key=lambda sheet: sheet.shots)
-    fewest = {(sheet.test, sheet.fmt.name): sheet for sheet in reversed(by_shots)}
+    own = [sheet for sheet in by_shots if not sheet.is_of_harness]
+    fewest = {(sheet.test, sheet.fmt.name): sheet for sheet in reversed(own)}
     for sheet in fewest.values():
         asked, texts = [row.example for row in sheet.questions], [row.text for row in sheet.questions]
         yield from _of_chat(f"{sheet.test}, {sheet.fmt.name}", encoder, sheet.fmt, sheet.demos, asked, texts)
@@ -124,7 +125,7 @@ def _of_existing(job: ExistingJob, encoder: Encoder, sheets: Sequence[Sheet]) ->
         listed = ", ".join(repr(own.tokenizer.id_to_token(one)) for one in sorted(more))
         yield Finding("note", f"its answers also end at {listed}, by its own files", name)
         yield from _of_ends(name, own, more)
-    for sheet in sheets:
+    for sheet in [sheet for sheet in sheets if not sheet.is_of_harness]:
         if not sheet.fmt.chat or own.chat_template is None or own.chat_template == encoder.chat_template:
             continue
         conversation, text = messages(sheet.fmt, sheet.demos, sheet.questions[0].example), sheet.questions[0].text

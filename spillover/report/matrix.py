@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..analysis.contrasts import ALPHA
-from ..analysis.metrics import METRICS
+from ..analysis.harness import metric_of
 from ..analysis.numbers import points
 from ..analysis.results import ROLE_TITLES, Results
 from ..analysis.summaries import MatrixEntry, groups, matrix
@@ -30,7 +30,7 @@ class Row:
 
     @property
     def metric(self) -> str:
-        return METRICS[self.test.metrics[0]].title
+        return metric_of(self.test.metrics[0]).title
 
     @property
     def n(self) -> str:

@@ -26,6 +26,7 @@ import pandas as pd
 
 from .. import __version__
 from ..analysis.averages import Pair, titles_of
+from ..analysis.harness import metric_of
 from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
@@ -132,27 +133,32 @@ def payload(results: Results, answers: Written) -> dict[str, Any]:
 
     Names are places in lists, and scores are integers in tenths of a point, so that 30,000 rows take two megabytes.
     """
-    grid, metrics = results.grid, list(METRICS)
+    grid, first = results.grid, [metric_of(test.metrics[0]).name for test in results.grid.tests]
+    metrics = list(dict.fromkeys([*METRICS, *first, *map(str, results.df["metric"])]))
     prompts = list(dict.fromkeys(cell.prompt for cell in grid.cells))
     variants, tests = [variant.name for variant in grid.variants], [test.name for test in grid.tests]
     named = {"variant": ("variant", variants), "test": ("test_dataset", tests), "prompt": ("prompt", prompts)}
     named |= {"metric": ("metric", metrics), "rows": ("rows", ["all", "clean"])}
     df = results.df[results.df["value"].notna()]  # rows without a clean score have none
+    numbers = df[list(NUMBERS.values())].astype("Float64")
+    of_100 = df["value"].groupby(df["metric"]).transform("max") < 1 + 1e-9  # a perplexity is not, and stays as it is
+    scores = [column for column in NUMBERS.values() if column != "p_value"]
+    numbers.loc[~of_100, scores] = (numbers.loc[~of_100, scores] / 100).clip(*WITHIN)
     rows = pd.DataFrame(
         {
             **{name: pd.Categorical(df[column], categories=names).codes for name, (column, names) in named.items()},
             "role": pd.Categorical(df["role"], categories=list(ROLES)).codes + 1,  # 0 is that of the base
             **{name: df[name].to_numpy() for name in ("shots", "draw", "n")},
-            **{name: (1000 * df[column]).round().astype("Int64").to_numpy() for name, column in NUMBERS.items()},
+            **{name: (1000 * numbers[column]).round().astype("Int64").to_numpy() for name, column in NUMBERS.items()},
         }
     ).sort_values(["test", "shots", "prompt", "draw", "variant"], kind="stable")
     return {
         "variants": variants,
         "tests": [test.title or test.name for test in grid.tests],
-        "first": [metrics.index(test.metrics[0]) for test in grid.tests],  # by test set
+        "first": [metrics.index(name) for name in first],  # by test set
         "prompts": prompts,
         "roles": [ROLE_TITLES[role] for role in (None, *ROLES)],
-        "metrics": [METRICS[name].title for name in metrics],
+        "metrics": [metric_of(name).title for name in metrics],
         "base": grid.variants.index(results.base) if results.base else None,
         "least": MIN_ROWS,
         "columns": list(rows),
@@ -165,6 +171,7 @@ def payload(results: Results, answers: Written) -> dict[str, Any]:
     }
 
 
+WITHIN = (-1e12, 1e12)  # a perplexity may be any number
 NUMBERS = {"value": "value", "low": "ci_low", "high": "ci_high", "p": "p_value"}
 NUMBERS |= {"change": "delta", "change_low": "delta_ci_low", "change_high": "delta_ci_high"}
 

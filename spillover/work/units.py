@@ -17,6 +17,7 @@ from ..plan.jobs import Job
 from ..plan.questions import Question, Sheet
 from ..plan.rules import RULES
 from ..store.store import Json
+from .harness import as_a_whole
 from .predict import Prediction, of_answer, of_row, predict
 from .rounding import Rounding, as_recorded
 from .run import Run
@@ -117,6 +118,7 @@ class Respondent:
             why_plain=self.why_plain,
             **{name: value if name.startswith("seconds") else round(value) for name, value in work.items()},
             **({"rounding": as_recorded(rows, thresholds)} if self.rounding else {}),
+            **({"as_a_whole": as_a_whole(sheet, rows)} if sheet.is_of_harness else {}),
         )
         run.store.write_cell(cell.key, rows, receipt)
         run.reporter.cell()

@@ -1,0 +1,396 @@
+"""Tasks of lm-evaluation-harness: its documents, demonstrations and prompts, and its own scores of the answers.
+
+`Harness.load` builds a task by name, or from a YAML file of the user's, by lm-evaluation-harness's own `TaskManager`.
+`HarnessTask.rows` are its documents with what is asked about each, and `HarnessTask.scores` runs its filters and its
+`process_results`. Nothing of this is written a second time here.
+
+What cannot be had is refused in one line: a task whose data are on a hub that is out of reach, one that draws answers
+at random, one with pictures, one that runs code which the model wrote.
+
+The library is imported when the first task is loaded. It is an extra: `pip install 'spillover[lm-eval]'`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import getsourcefile
+from pathlib import Path
+from typing import Any
+
+from ..disk import file_sha256
+from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
+from ..fingerprint import fingerprint
+from ..text.asked import Asked, Way
+from ..text.task import Example
+from .hub import offline_where_out_of_reach, quiet
+
+MISSING = "tasks of lm-evaluation-harness need it: pip install 'spillover[lm-eval]'"
+SEED = 1234  # of the demonstrations, as in lm-evaluation-harness; another draw adds its number
+MAX_NEW_TOKENS = 256  # where a task states no limit, as in lm-evaluation-harness
+PROBABILITY = "byte_probability,none"
+OF_A_TASK = 1_000_000  # the rows of a group's second task begin with this number
+
+# What it may say of a generation. Every limit is one of the first; all others must leave the answer greedy.
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+GREEDY = {"num_beams": (1,), "repetition_penalty": (1,), "num_return_sequences": (1,)}
+OF_SAMPLING = {"do_sample", "temperature", "top_p", "top_k", "min_p", "seed"}
+
+# Of its configuration: what decides a score, beside the document and the texts.
+SCORING = ("output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "process_results", "metric_list")
+SCORING += ("filter_list", "repeats")
+KNOWN = {"mean", "nanmean", "perplexity", "weighted_perplexity", "bits_per_byte", "f1_score"}
+OF_TEXTS = {"bleu", "chrf", "chrfpp"}  # from 0 to 100
+RIGHT_OR_WRONG = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One of a task's scores, as lm-evaluation-harness calls it: metric and filter.
+
+    `way` is how the scores of documents become one: `share` is the mean of zeros and ones, and `other` is known to
+    lm-evaluation-harness alone.
+    """
+
+    name: str
+    way: str
+    higher_is_better: bool = True
+
+    @property
+    def key(self) -> str:
+        """What `analysis.harness` makes a metric of."""
+        return f"{self.name}|{self.way}"
+
+
+@dataclass(frozen=True)
+class HarnessRow:
+    """A document of a task: the row for the reader, what is asked, and what the task needs for its score."""
+
+    example: Example
+    asked: Asked
+    task: HarnessTask
+    document: Any
+    instances: Sequence[Any]
+
+    @property
+    def content(self) -> str:
+        """The document as text, for keys."""
+        return json.dumps(self.document, sort_keys=True, default=str)
+
+
+class HarnessTask:
+    """One task. `task` is lm-evaluation-harness's own object."""
+
+    def __init__(self, name: str, task: Any) -> None:
+        self.name, self._task = name, task
+        self.shots: int | None = task.get_config("num_fewshot")
+        self.version = str(getattr(task, "VERSION", ""))
+        _refuse(name, task)
+        listed = getattr(task, "_metric_fn_list", None)
+        if task.OUTPUT_TYPE == "multiple_choice" and listed is not None and not RIGHT_OR_WRONG.intersection(listed):
+            listed["acc"] = None  # it has only scores of all documents together
+
+    @cached_property
+    def identity(self) -> str:
+        """A fingerprint of all that decides a score, beside the document, the texts and the answer."""
+        import lm_eval
+
+        config = {key: _plain(self._task.get_config(key)) for key in SCORING}
+        files = sorted({file_sha256(Path(file)) for file in _sources(self._task)})
+        return fingerprint([self.name, self.version, config, files, getattr(lm_eval, "__version__", "")])
+
+    @cached_property
+    def separator(self) -> str:
+        """What stands between its demonstrations."""
+        return str(self._task.get_config("fewshot_delimiter") or "\n\n")
+
+    def rows(
+        self, shots: int, limit: int | None, draw: int = 0, chat: Callable[..., str] | None = None, first: int = 0
+    ) -> list[HarnessRow]:
+        """The first `limit` documents, with `shots` demonstrations before each. `chat` writes messages as a text.
+
+        Raises DataError for what its configuration or its functions refuse.
+        """
+        task = self._task
+        task.set_config(key="num_fewshot", value=shots)
+        task.set_fewshot_seed(seed=SEED + draw)
+        with _as_theirs(f"task {self.name}"):
+            asking: dict[str, Any] = {}
+            if chat is not None:
+                asking = {"apply_chat_template": True, "fewshot_as_multiturn": True, "chat_template": chat}
+            task.build_all_requests(limit=limit, **asking)
+            by_document: dict[int, list[Any]] = {}
+            for instance in task.instances:
+                by_document.setdefault(instance.doc_id, []).append(instance)
+            documents = dict(task.doc_iterator(limit=limit))
+            found = []
+            for number, instances in by_document.items():
+                instances.sort(key=lambda instance: instance.idx)
+                asked = _asked(self.name, instances)
+                example = self._example(first + number, documents[number], asked)
+                found.append(HarnessRow(example, asked, self, documents[number], tuple(instances)))
+        return found
+
+    def scores(self, rows: Sequence[HarnessRow], responses: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+        """What its filters and its `process_results` make of the responses to each document, by metric and filter."""
+        with _as_theirs(f"task {self.name}"):
+            instances = []
+            for row, own in zip(rows, responses, strict=True):
+                for instance, response in zip(row.instances, own, strict=True):
+                    instance.resps = [response] * (instance.repeats or 1)
+                    instance.filtered_resps = {}
+                    instances.append(instance)
+            for ensemble in self._task._filters:
+                ensemble.apply(instances)
+            return [self._scored(row) for row in rows]
+
+    def _scored(self, row: HarnessRow) -> dict[str, Any]:
+        found = {}
+        for name in row.instances[0].filtered_resps:
+            filtered = [instance.filtered_resps[name] for instance in row.instances]
+            made = self._task.process_results(row.document, filtered)
+            found |= {f"{metric},{name}": _plain(value) for metric, value in made.items()}
+        return found | self._added(row, found)
+
+    def _added(self, row: HarnessRow, found: Mapping[str, Any]) -> dict[str, float]:
+        """Scores of the document alone, for tasks whose own are of all documents together.
+
+        Of a text it is the probability of a byte, as a geometric mean; of an answer BLEU and chrF, from 0 to 1.
+        """
+        way, length = row.asked.way, len(row.asked.texts[0][1].encode())
+        if way == "generate_until":
+            names = [name for name in found if self._aggregation(_metric(name)).__name__ in OF_TEXTS]
+            return {_alone(name): self.together(name, [found[name]]) / 100 for name in names}
+        if len(row.instances) > 1 or type(self._task).__module__ != "lm_eval.api.task":
+            return {}
+        response = next(iter(row.instances[0].filtered_resps.values()))
+        log = response if way == "loglikelihood_rolling" else response[0]
+        return {PROBABILITY: math.exp(log / max(1, length))}
+
+    def together(self, name: str, values: Sequence[Any]) -> float:
+        """The score of all documents, by its own aggregation."""
+        return float(self._aggregation(_metric(name))(list(values)))
+
+    def kinds(self, row: HarnessRow) -> list[Score]:
+        """Its scores. One that is better the higher it is and a mean over documents comes first."""
+        from lm_eval.api import metrics as theirs
+
+        better = self._task.higher_is_better()
+        is_plain = not callable(self._task.get_config("process_results")) and hasattr(self._task, "_metric_fn_list")
+        found = []
+        for name in self._names(row):
+            metric = _metric(name)
+            function = self._aggregation(metric)
+            known = function.__name__ if function is getattr(theirs, function.__name__, None) else ""
+            way = known if known in KNOWN else "other"
+            if way == "mean" and is_plain and metric in RIGHT_OR_WRONG:
+                way = "share"
+            if metric != "bypass":
+                found.append(Score(name, way, bool(better.get(metric, True))))
+        return sorted(found, key=lambda score: (score.way not in ("share", "mean"), not score.higher_is_better))
+
+    def _names(self, row: HarnessRow) -> list[str]:
+        """The names of its scores, from how it scores a made-up answer, or else from its configuration."""
+        made: Mapping[Way, Any] = {"generate_until": "", "loglikelihood_rolling": -1.0, "loglikelihood": (-1.0, False)}
+        with contextlib.suppress(DataError):
+            return list(self.scores([row], [[made[row.asked.way]] * len(row.instances)])[0])
+        return [f"{metric},{one.name}" for one in self._task._filters for metric in self._task.aggregation()]
+
+    def _aggregation(self, metric: str) -> Callable[[list[Any]], Any]:
+        from lm_eval.api.metrics import mean
+
+        found: Callable[[list[Any]], Any] = self._task.aggregation().get(metric, mean)
+        return found
+
+    def _example(self, number: int, document: Any, asked: Asked) -> Example:
+        text = target = ""
+        with contextlib.suppress(Exception):  # only for the reader: what a task's functions may raise is open
+            text = self._task.doc_to_text(document)
+        with contextlib.suppress(Exception):
+            target = self._task.doc_to_target(document)
+            if isinstance(target, int) and self._task.get_config("doc_to_choice") is not None:
+                target = self._task.doc_to_choice(document)[target]
+        shown = text if isinstance(text, str) and text else asked.shown
+        listed = " | ".join(map(str, target)) if isinstance(target, list) else str(target)
+        return Example(number, {"task": self.name, "text": shown}, listed.strip())
+
+
+@dataclass(frozen=True)
+class HarnessSet:
+    """A test set: one task, or all tasks of a group whose score is the mean over all their documents."""
+
+    name: str
+    tasks: tuple[HarnessTask, ...]
+    scores: tuple[str, ...] = ()
+    """Of a group: the names of its scores."""
+
+
+class Harness:
+    """Loads tasks. `folder` is where paths start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._managers: dict[bool, Any] = {}
+
+    def load(self, name: str, where: str) -> list[HarnessSet]:
+        """The test sets of a name: a task, a group, a tag, or a YAML file of one.
+
+        Raises SourceUnavailable for what cannot be had here, and ExperimentError for an unknown name.
+        """
+        try:
+            import lm_eval  # noqa: F401
+        except ImportError:
+            raise ExperimentError(MISSING, where=where) from None
+        path = self._path(name)
+        if path is not None and not path.is_file():
+            raise ExperimentError("no such file", where=f"{where}: {path}", allowed="a task's YAML file, or its name")
+        with offline_where_out_of_reach(path is None), _as_theirs(f"{where}: {name}", SourceUnavailable):
+            manager = self._manager(defaults=path is None)
+            if path is None and name not in manager.task_index:
+                raise ExperimentError(f"unknown task {name!r}", where=where, allowed=_nearest(name, manager.all_tasks))
+            try:
+                made = manager._load_spec(str(path) if path else name)
+            except KeyError:
+                if path is None:
+                    raise
+                made = self._manager(defaults=True)._load_spec(str(path))  # a group of tasks that it brings
+        return _sets(made)
+
+    def _path(self, name: str) -> Path | None:
+        is_file = name.endswith((".yaml", ".yml")) or "/" in name
+        return self.folder / Path(name).expanduser() if is_file else None
+
+    def _manager(self, defaults: bool) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        if defaults not in self._managers:
+            self._managers[defaults] = TaskManager(include_defaults=defaults)
+        return self._managers[defaults]
+
+
+def _metric(name: str) -> str:
+    return name.rpartition(",")[0]
+
+
+def _alone(name: str) -> str:
+    """The name of a score of all documents, where it is taken of each."""
+    metric, _, of_filter = name.rpartition(",")
+    return f"{metric} of each answer,{of_filter}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Its thousands of names are not listed."""
+    found = did_you_mean(name, known).partition("allowed:")[0].strip()
+    return f"{found} `lm_eval ls tasks` lists all".strip()
+
+
+def _sets(made: Any) -> list[HarnessSet]:
+    """A task, a list of tasks or a group as test sets."""
+    if isinstance(made, list):
+        return [one for item in made for one in _sets(item)]
+    if not hasattr(made, "get_all_tasks"):
+        return [HarnessSet(str(made.task_name), (HarnessTask(str(made.task_name), made),))]
+    listed = made.aggregate_metric_list or []
+    if listed and all(one.weight_by_size and one.aggregation == "mean" for one in listed):
+        tasks = tuple(HarnessTask(str(task.task_name), task) for task in made.get_all_tasks())
+        names = tuple(f"{one.metric},{name}" for one in listed for name in one.filter_list or ["none"])
+        return [HarnessSet(str(made.name), tasks, names)]
+    return [one for child in made for one in _sets(child)]
+
+
+def _refuse(name: str, task: Any) -> None:
+    """Raises SourceUnavailable for a task that cannot be asked here."""
+    why = None
+    if getattr(task, "UNSAFE_CODE", False):
+        why = "it runs code that the model wrote"
+    elif getattr(task, "MULTIMODAL", False):
+        why = "it has pictures or sound"
+    if why:
+        raise SourceUnavailable(why, where=f"test.lm_eval: {name}", allowed="ask it with lm_eval itself")
+
+
+def _asked(name: str, instances: Sequence[Any]) -> Asked:
+    """What the instances of one document ask. Raises SourceUnavailable for answers that are drawn at random."""
+    way: Way = instances[0].request_type
+    if way == "loglikelihood":
+        return Asked(way, tuple((str(one.args[0]), str(one.args[1])) for one in instances))
+    if way == "loglikelihood_rolling":
+        return Asked(way, tuple(("", str(one.args[0])) for one in instances))
+    context, asked = instances[0].args
+    for key, value in asked.items():
+        if key not in {*LIMITS, *OF_SAMPLING, "until"} and value not in GREEDY.get(key, ()):
+            raise _not_greedy(name, f"{key}: {value}")
+    drawn = asked.get("do_sample", float(asked.get("temperature") or 0) > 0)
+    if drawn and float(asked.get("temperature", 1.0) or 0) > 0:
+        raise _not_greedy(name, "do_sample")
+    until = asked.get("until") or []
+    limit = next((int(asked[key]) for key in LIMITS if asked.get(key) is not None), MAX_NEW_TOKENS)
+    return Asked(way, ((str(context), ""),), tuple([until] if isinstance(until, str) else map(str, until)), limit)
+
+
+def _not_greedy(name: str, what: str) -> SourceUnavailable:
+    why = f"its generation_kwargs have {what}, and answers are only decoded greedily here"
+    return SourceUnavailable(why, where=f"test.lm_eval: {name}", allowed="ask it with lm_eval itself")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it: numpy's numbers as numbers, functions as their names."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    return getattr(value, "__qualname__", str(value))
+
+
+def _sources(task: Any) -> Iterator[str]:
+    """The files of the functions that its configuration names, and of its class if that is its own."""
+    functions = [task.get_config(key) for key in SCORING]
+    for one in task.get_config("metric_list") or []:
+        functions += one.values() if isinstance(one, dict) else []
+    own = [function for function in functions if callable(function)]
+    if not type(task).__module__.startswith("lm_eval.api"):
+        own.append(type(task))
+    for function in own:
+        with contextlib.suppress(TypeError):
+            if file := getsourcefile(getattr(function, "func", function)):
+                yield file
+
+
+@contextlib.contextmanager
+def _as_theirs(where: str, error_of: type[DataError] = DataError) -> Iterator[None]:
+    """Run code of lm-evaluation-harness: silently, with its seeds, its errors as one line of ours."""
+    import lm_eval.api.task as module
+    import numpy as np
+
+    logger, shows = logging.getLogger("lm_eval"), module.tqdm
+    level, states = logger.level, (random.getstate(), np.random.get_state())
+    random.seed(0)  # as lm_eval.simple_evaluate does it
+    np.random.seed(SEED)
+    logger.setLevel(logging.CRITICAL)
+    module.tqdm = lambda items, **_: items
+    try:
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except (DataError, ExperimentError):
+        raise
+    except Exception as error:  # code of any task, with errors of any kind
+        lines = str(error).strip().splitlines() or [""]
+        raise error_of(f"{type(error).__name__}: {lines[0]}", where=where) from error
+    finally:
+        logger.setLevel(level)
+        module.tqdm = shows
+        random.setstate(states[0])
+        np.random.set_state(states[1])

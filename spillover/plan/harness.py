@@ -1,0 +1,179 @@
+"""Tasks of lm-evaluation-harness as test sets: their documents as sheets, at every shot count, format and draw.
+
+A task that cannot be had is left out with a warning, like a data set without a source. What it asks and how it scores
+is its own (`data.harness`); the key of a question covers both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..data.harness import OF_A_TASK, Harness, HarnessRow, HarnessSet, Score
+from ..errors import DataError, ExperimentError, Level, PromptError, SourceUnavailable
+from ..experiment.schema import Experiment
+from ..experiment.suite import DatasetSpec
+from ..fingerprint import fingerprint
+from ..text.asked import cut_otherwise
+from ..text.encode import Encoder
+from ..text.task import PromptFormat, Task
+from .grid import TestInfo
+from .questions import Question, Sheet, requested
+from .rules import ENGINE_RULES, LM_EVAL_VERSION
+
+FORMAT = "lm_eval"
+"""The prompt format of such a test set: the task's own."""
+
+Find = Callable[[Level, str, str], None]
+
+
+@dataclass(frozen=True)
+class HarnessTest:
+    """A test set with its sheets. `spec` has its roles."""
+
+    info: TestInfo
+    spec: DatasetSpec
+    task: Task
+    sheets: tuple[Sheet, ...]
+
+
+def harness_tests(experiment: Experiment, base: Path, encoder: Encoder, find: Find) -> list[HarnessTest]:
+    """The test sets of `test.lm_eval`. What is odd goes to `find`.
+
+    Raises ExperimentError for an unknown task, and for a name that stands twice.
+    """
+    maker = _Maker(experiment, encoder, find)
+    harness, tests = Harness(base), list[HarnessTest]()
+    names = set(experiment.all_datasets())
+    for number, asked in enumerate(experiment.test.lm_eval):
+        where = f"test.lm_eval.{number}"
+        try:
+            for one in harness.load(asked.task, where):
+                if one.name in names:
+                    what = f"{asked.task}: a test set {one.name!r} is there already"
+                    raise ExperimentError(what, where=where, allowed="each name once")
+                names.add(one.name)
+                spec = DatasetSpec(in_domain=asked.in_domain, out_of_domain=asked.out_of_domain)
+                tests.append(maker.test(one, spec))
+        except SourceUnavailable as error:
+            allowed = f" ({error.allowed})" if error.allowed else ""
+            find("warning", error.where or where, f"test set left out: {error.what}{allowed}")
+    return tests
+
+
+@dataclass(frozen=True)
+class _Maker:
+    experiment: Experiment
+    encoder: Encoder
+    find: Find
+
+    def test(self, one: HarnessSet, spec: DatasetSpec) -> HarnessTest:
+        """A test set at every shot count, format and draw."""
+        test, sheets = self.experiment.test, list[Sheet]()
+        task: Task | None = None
+        shot_counts = self._shots(one)
+        for fmt in self._formats(one):
+            for shots in shot_counts:
+                for draw in test.draws if shots else test.draws[:1]:
+                    rows = self._rows(one, fmt, shots, draw)
+                    task = task or self._task(one, rows[0], shot_counts)
+                    sheets.append(self._sheet(one.name, task, fmt, shots, draw, rows))
+        assert task is not None
+        of_first = [row.of_task.asked for row in sheets[0].questions if row.of_task]
+        if differ := cut_otherwise(of_first, self.encoder):
+            what = f"{differ} of {len(of_first)} documents have other tokens than our own rule would make of them"
+            self.find("note", one.name, f"{what}: they are cut as lm-evaluation-harness cuts them")
+        versions = ", ".join(dict.fromkeys(task.version for task in one.tasks))
+        info = TestInfo(
+            name=one.name,
+            title=one.name,
+            task=one.name,
+            kind=task.kind,
+            labels=None,
+            metrics=task.metrics,
+            source=f"lm-evaluation-harness, {one.name}, version {versions}",
+            n=len(sheets[0].questions),
+        )
+        return HarnessTest(info, spec, task, tuple(sheets))
+
+    def _shots(self, one: HarnessSet) -> Sequence[int]:
+        """The shot counts: those asked for, else the task's own. A task that sets 0 keeps 0, as in `lm_eval`."""
+        asked, own = self.experiment.test.shots, one.tasks[0].shots
+        if asked == "default":
+            return [own or 0]
+        if own == 0 and list(asked) != [0]:
+            self.find("warning", one.name, "is asked at 0 shots alone: its configuration sets num_fewshot: 0")
+            return [0]
+        return asked
+
+    def _formats(self, one: HarnessSet) -> list[PromptFormat]:
+        asked = self.experiment.test.prompts
+        names = [FORMAT] if asked == "default" else [name for name in asked if name in (FORMAT, "chat")] or [FORMAT]
+        if "chat" in names and self.encoder.chat_template is None:
+            raise PromptError("the tokenizer has no chat template", where="test.prompts: chat")
+        separator = one.tasks[0].separator
+        return [PromptFormat(name, "{text}", demo_separator=separator, chat=name == "chat") for name in names]
+
+    def _rows(self, one: HarnessSet, fmt: PromptFormat, shots: int, draw: int) -> list[HarnessRow]:
+        limit = self.experiment.test.limit
+        if limit is not None and len(one.tasks) > 1:
+            limit = max(1, limit // len(one.tasks))
+            what = f"{len(one.tasks)} tasks with at most {limit} documents each, by test.limit"
+            self.find("note", one.name, what)
+        chat = self._chat if fmt.chat else None
+        made = [task.rows(shots, limit, draw, chat, n * OF_A_TASK) for n, task in enumerate(one.tasks)]
+        return [row for rows in made for row in rows]
+
+    def _chat(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
+        """Messages as the chat template writes them; the last one of the assistant is gone on with."""
+        template = self.encoder.chat_template
+        assert template is not None
+        [text] = template.texts([messages], answered=not add_generation_prompt)
+        if add_generation_prompt:
+            return text
+        last = str(messages[-1]["content"]).strip()
+        return text[: text.rindex(last) + len(last)]
+
+    def _task(self, one: HarnessSet, first: HarnessRow, shot_counts: Sequence[int]) -> Task:
+        scores = first.task.kinds(first)
+        if one.scores:
+            scores = [score for score in scores if score.name in one.scores] or scores
+        shown = [score for score in scores if score.way != "other"]
+        if not shown:
+            raise DataError("has no score that can be taken from each document", where=f"test.lm_eval: {one.name}")
+        self._note_odd(one.name, scores, shown[0])
+        return Task(
+            name=one.name,
+            fields=("text",),
+            labels=None,
+            prompts=MappingProxyType({FORMAT: PromptFormat(FORMAT, "{text}")}),
+            metrics=tuple(score.key for score in shown),
+            shots=tuple(shot_counts),
+            fticl_shots=(),
+            max_new_tokens=first.asked.max_new_tokens,
+            title=one.name,
+        )
+
+    def _note_odd(self, name: str, scores: Sequence[Score], first: Score) -> None:
+        if not first.higher_is_better:
+            self.find("warning", name, f"{first.name} is better the lower it is: a change below zero is a gain")
+        if whole := [score.name for score in scores if score.way == "other"]:
+            what = f"{', '.join(whole)}: lm-evaluation-harness alone can compute it, so it has no interval"
+            self.find("note", name, what)
+
+    def _sheet(
+        self, test: str, task: Task, fmt: PromptFormat, shots: int, draw: int, rows: Sequence[HarnessRow]
+    ) -> Sheet:
+        rules = [LM_EVAL_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]
+        common = fingerprint(rules)
+        questions = tuple(Question(row.example, row.asked.shown, _key(common, row), row) for row in rows)
+        return Sheet(test, task, fmt, shots, draw, questions, (), task.max_new_tokens, stops=False)
+
+
+def _key(common: str, row: HarnessRow) -> str:
+    asked = row.asked
+    content = [asked.way, asked.texts, asked.until, asked.max_new_tokens]
+    return fingerprint([common, row.task.identity, row.content, content])

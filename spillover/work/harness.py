@@ -1,0 +1,122 @@
+"""Answers to documents of a task of lm-evaluation-harness, scored by the task.
+
+Several requests may belong to a document, so a unit is answered document by document, not request by request. A
+prediction holds the raw responses as lm-evaluation-harness would get them, and what the task's own `process_results`
+makes of them (`scores`), so that a report needs no model and no lm-evaluation-harness.
+
+In bfloat16, a document is answered again in float32 if rounding could have made one of its decisions: which choice is
+the likeliest (as a whole, for a character, for a byte), or whether a continuation is what the model would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..data.harness import HarnessRow
+from ..engine.port import Answer, Engine
+from ..plan.questions import Question, Sheet
+from ..text.asked import Asked, Laid, lay_out, responses
+from ..text.encode import Encoder
+from .rounding import Rounding
+
+Prediction = dict[str, Any]
+Work = Sequence[tuple[Sheet, Question]]
+
+
+def answer_documents(
+    engine: Engine,
+    encoder: Encoder,
+    work: Work,
+    rounding: Rounding | None,
+    progress: Callable[[], None],
+    asked_by: Encoder | None,
+) -> tuple[list[Prediction], dict[str, float]]:
+    """Predictions for documents of one test set, as `predict` makes them of rows."""
+    rows = [question.of_task for _, question in work if question.of_task]
+    laid = lay_out([row.asked for row in rows], asked_by or encoder)
+    found = _answers(engine, encoder, rows, laid, progress)
+    predictions = [
+        _prediction(question, answers, given) for (_, question), (given, answers) in zip(work, found, strict=True)
+    ]
+    _score(rows, predictions)
+    return predictions, {}
+
+
+def as_a_whole(sheet: Sheet, rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The scores of all documents that only the task itself can compute, by name."""
+    task = sheet.questions[0].of_task
+    assert task is not None
+    shown = {key.partition("|")[0] for key in sheet.task.metrics}
+    names = [score.name for score in task.task.kinds(task) if score.way == "other" and score.name not in shown]
+    values = {name: [row["scores"].get(name) for row in rows] for name in names}
+    return {name: task.task.together(name, own) if None not in own else None for name, own in values.items()}
+
+
+def _answers(
+    engine: Engine, encoder: Encoder, rows: Sequence[HarnessRow], laid: Sequence[Laid], progress: Callable[[], None]
+) -> list[tuple[list[Any], list[Answer]]]:
+    """The responses to each document, with the answers that they come from."""
+    found: dict[int, dict[int, Answer]] = {number: {} for number in range(len(rows))}
+    by_end: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for number, (row, one) in enumerate(zip(rows, laid, strict=True)):
+        by_end.setdefault(row.asked.until, []).extend((number, place) for place in range(len(one.requests)))
+    for until, places in by_end.items():
+        requests = [laid[number].requests[place] for number, place in places]
+        for at, answer in engine.run(requests, _stop(encoder, until)):
+            number, place = places[at]
+            found[number][place] = answer
+            if len(found[number]) == len(laid[number].requests):
+                progress()
+    whole = [[found[number][place] for place in range(len(one.requests))] for number, one in enumerate(laid)]
+    return [
+        (responses(row.asked, one, answers, encoder.decode(answers[0].generated or ())), answers)
+        for row, one, answers in zip(rows, laid, whole, strict=True)
+    ]
+
+
+def _stop(encoder: Encoder, until: Iterable[str]) -> Callable[[Sequence[int]], bool]:
+    ends = [end for end in until if end]
+    return lambda ids: any(end in text for end in ends) if (text := encoder.decode(ids)) else False
+
+
+def _prediction(question: Question, answers: Sequence[Answer], given: Sequence[Any]) -> Prediction:
+    assert question.of_task is not None
+    return {
+        "doc_id": question.example.doc_id,
+        "doc": dict(question.example.fields),
+        "target": question.example.target,
+        "prompt_hash": question.prompt_hash,
+        "response": _said(question.of_task.asked, given),
+        "responses": [list(one) if isinstance(one, tuple) else one for one in given],
+        "finished": all(answer.finished for answer in answers),
+    }
+
+
+def _said(asked: Asked, given: Sequence[Any]) -> str:
+    """The answer as a reader sees it: the text, or the likeliest choice, or how probable the text is."""
+    if asked.way == "generate_until":
+        return str(given[0])
+    if asked.way == "loglikelihood_rolling":
+        return f"log-probability {sum(given):.3f}"
+    if len(given) == 1:
+        return f"log-probability {given[0][0]:.3f}" + (", its own words" if given[0][1] else "")
+    score = dict(zip(asked.texts, given, strict=True))
+    context, continuation = max(asked.choices, key=lambda text: score[text][0])
+    differ = len({one for _, one in asked.choices}) > 1
+    return (continuation if differ else context + continuation).strip()
+
+
+def _score(rows: Sequence[HarnessRow], predictions: Sequence[Prediction]) -> None:
+    """Add to each prediction its scores, a task at a time."""
+    by_task: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        by_task.setdefault(id(row.task), []).append(number)
+    for numbers in by_task.values():
+        some = [rows[number] for number in numbers]
+        given = [
+            [tuple(one) if isinstance(one, list) else one for one in predictions[number]["responses"]]
+            for number in numbers
+        ]
+        for number, scores in zip(numbers, some[0].task.scores(some, given), strict=True):
+            predictions[number]["scores"] = scores
