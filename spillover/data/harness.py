@@ -44,8 +44,8 @@ GREEDY = {"num_beams": (1,), "repetition_penalty": (1,), "num_return_sequences":
 OF_SAMPLING = {"do_sample", "temperature", "top_p", "top_k", "min_p", "seed"}
 
 # Of its configuration: what decides a score, beside the document and the texts.
-SCORING = ("output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "process_results", "metric_list")
-SCORING += ("filter_list", "repeats")
+SCORING = ["output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "process_results", "metric_list"]
+SCORING += ["filter_list", "repeats"]
 KNOWN = {"mean", "nanmean", "perplexity", "weighted_perplexity", "bits_per_byte", "f1_score"}
 OF_TEXTS = {"bleu", "chrf", "chrfpp"}  # from 0 to 100
 RIGHT_OR_WRONG = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"}
@@ -152,7 +152,7 @@ class HarnessTask:
             return [self._scored(row) for row in rows]
 
     def _scored(self, row: HarnessRow) -> dict[str, Any]:
-        found = {}
+        found: dict[str, Any] = {}
         for name in row.instances[0].filtered_resps:
             filtered = [instance.filtered_resps[name] for instance in row.instances]
             made = self._task.process_results(row.document, filtered)
@@ -344,7 +344,7 @@ def _plain(value: Any) -> Any:
     """A value as JSON holds it: numpy's numbers as numbers, functions as their names."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0)):
+    if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and value.ndim):
         return [_plain(one) for one in value]
     if hasattr(value, "item"):
         return _plain(value.item())

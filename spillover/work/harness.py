@@ -4,8 +4,8 @@ Several requests may belong to a document, so a unit is answered document by doc
 prediction holds the raw responses as lm-evaluation-harness would get them, and what the task's own `process_results`
 makes of them (`scores`), so that a report needs no model and no lm-evaluation-harness.
 
-In bfloat16, a document is answered again in float32 if rounding could have made one of its decisions: which choice is
-the likeliest (as a whole, for a character, for a byte), or whether a continuation is what the model would write.
+In bfloat16, documents are answered by the same model in float32, so that scores are those of lm-evaluation-harness in
+float32. Where that does not fit into memory they are answered in bfloat16, and said to be undecided by rounding.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ def answer_documents(
     """Predictions for documents of one test set, as `predict` makes them of rows."""
     rows = [question.of_task for _, question in work if question.of_task]
     laid = lay_out([row.asked for row in rows], asked_by or encoder)
-    found = _answers(engine, encoder, rows, laid, progress)
+    exact = rounding.engine if rounding else engine
+    found = _answers(exact or engine, encoder, rows, laid, progress)
+    undecided = {} if exact else {"undecided": True}
     predictions = [
-        _prediction(question, answers, given) for (_, question), (given, answers) in zip(work, found, strict=True)
+        _prediction(question, answers, given) | undecided
+        for (_, question), (given, answers) in zip(work, found, strict=True)
     ]
     _score(rows, predictions)
     return predictions, {}
