@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import chattemplates
-import usertasks
 import pytest
 import smalltokenizers
 import tinymodels
+import usertasks
 
 import spillover
 from spillover.engine import attention
