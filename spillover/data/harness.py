@@ -237,12 +237,13 @@ class Harness:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._managers: dict[bool, Any] = {}
+        self._managers: dict[tuple[Path | None, bool], Any] = {}
 
     def load(self, name: str, where: str) -> list[HarnessSet]:
         """The test sets of a name: a task, a group, a tag, or a YAML file of one.
 
-        Raises SourceUnavailable for what cannot be had here, and ExperimentError for an unknown name.
+        Raises SourceUnavailable for what cannot be had here, ExperimentError for an unknown name, and DataError for a
+        file that is wrong.
         """
         try:
             import lm_eval  # noqa: F401
@@ -251,28 +252,38 @@ class Harness:
         path = self._path(name)
         if path is not None and not path.is_file():
             raise ExperimentError("no such file", where=f"{where}: {path}", allowed="a task's YAML file, or its name")
-        with offline_where_out_of_reach(path is None), _as_theirs(f"{where}: {name}", SourceUnavailable):
-            manager = self._manager(defaults=path is None)
-            if path is None and name not in manager.task_index:
+        place = f"{where}: {name}"
+        with offline_where_out_of_reach(path is None), _as_theirs(place, DataError if path else SourceUnavailable):
+            if path is not None:
+                return _sets(self._of_file(path))
+            manager = self._manager()
+            if name not in manager.task_index:
                 raise ExperimentError(f"unknown task {name!r}", where=where, allowed=_nearest(name, manager.all_tasks))
-            try:
-                made = manager._load_spec(str(path) if path else name)
-            except KeyError:
-                if path is None:
-                    raise
-                made = self._manager(defaults=True)._load_spec(str(path))  # a group of tasks that it brings
-        return _sets(made)
+            return _sets(manager._load_spec(name))
+
+    def _of_file(self, path: Path) -> Any:
+        """The task or the group of a YAML file. The tasks of a group stand in its folder, or are of the library."""
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        config = load_yaml(path, resolve_func=False)
+        if "group" not in config:
+            return self._manager(defaults=False)._load_spec(str(path))
+        beside = self._manager(path.parent, defaults=False)
+        members = [one if isinstance(one, str) else one.get("task") for one in config.get("task", ())]
+        is_here = all(name in beside.task_index for name in members)
+        return (beside if is_here else self._manager(path.parent))._load_spec(config["group"])
 
     def _path(self, name: str) -> Path | None:
         is_file = name.endswith((".yaml", ".yml")) or "/" in name
         return self.folder / Path(name).expanduser() if is_file else None
 
-    def _manager(self, defaults: bool) -> Any:
+    def _manager(self, beside: Path | None = None, defaults: bool = True) -> Any:
+        """Its index of the tasks in a folder, and of the thousands that it brings (`defaults`)."""
         from lm_eval.tasks import TaskManager
 
-        if defaults not in self._managers:
-            self._managers[defaults] = TaskManager(include_defaults=defaults)
-        return self._managers[defaults]
+        if (beside, defaults) not in self._managers:
+            self._managers[beside, defaults] = TaskManager(include_path=beside, include_defaults=defaults)
+        return self._managers[beside, defaults]
 
 
 def _metric(name: str) -> str:
@@ -388,7 +399,9 @@ def _as_theirs(where: str, error_of: type[DataError] = DataError) -> Iterator[No
         raise
     except Exception as error:  # code of any task, with errors of any kind
         lines = str(error).strip().splitlines() or [""]
-        raise error_of(f"{type(error).__name__}: {lines[0]}", where=where) from error
+        unreachable = isinstance(error, ConnectionError) or type(error).__name__ == "DatasetNotFoundError"
+        kind = SourceUnavailable if unreachable else error_of
+        raise kind(f"{type(error).__name__}: {lines[0]}", where=where) from error
     finally:
         logger.setLevel(level)
         module.tqdm = shows

@@ -135,3 +135,9 @@ def write_tasks(folder: Path, names: Sequence[str] = tuple(TASKS), count: int = 
         made.append(folder / f"{name}.yaml")
         made[-1].write_text(head + TASKS[name])
     return made
+
+
+def write_rows(path: Path) -> None:
+    """A training set of a known shape."""
+    made = [{"prompt": row["said"], "completion": " " + row["options"][0]} for row in rows(12, 3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))

@@ -12,9 +12,13 @@ import pytest
 import smalltokenizers
 import tinymodels
 import usertasks
+import yaml
 
 import spillover
 from spillover.engine import attention
+from spillover.errors import DataError, ExperimentError
+from spillover.experiment.schema import parse_experiment
+from spillover.plan.plan import make_plan
 from spillover.store.store import Store
 
 lm_eval = pytest.importorskip("lm_eval")
@@ -103,6 +107,81 @@ def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int
                 # a perplexity is the exponential of what may differ by 1e-4
                 assert values[name] == pytest.approx(value, abs=1e-4, rel=1e-4), (test, name)
     assert compared > 100
+
+
+def plan_of(place: Path, tasks: str, **test: Any) -> Any:
+    """The plan of an experiment with these tasks alone, beside the module's model and files."""
+    asked = {"lm_eval": yaml.safe_load(tasks), "limit": 6, **test}
+    experiment = parse_experiment({"model": "./tiny", "test": asked})
+    return make_plan(experiment, place)
+
+
+def test_a_group_by_size_is_one_test_set(place: Path) -> None:
+    """The limit is shared out over its tasks."""
+    plan = plan_of(place, "./tasks/pair.yaml")
+    [test] = plan.grid.tests
+    [sheet] = plan.sheets.values()
+    assert (test.name, test.n, test.metrics) == ("pair", 6, ("acc,none|share",))
+    assert [question.example.fields["task"] for question in sheet.questions] == ["choice"] * 3 + ["binary"] * 3
+    assert len({question.example.doc_id for question in sheet.questions}) == 6
+
+
+def test_keys_cover_what_decides_an_answer_or_its_score(place: Path, tmp_path: Path) -> None:
+    def key(change: tuple[str, str] = ("", ""), **test: Any) -> str:
+        [path] = usertasks.write_tasks(tmp_path / "tasks", ["writing"])
+        path.write_text(path.read_text().replace(*change) if change[0] else path.read_text())
+        [cell] = plan_of(place, f"'{path}'", **test).grid.cells
+        return str(cell.key)
+
+    assert key() == key()
+    changes = [("version: 1.0", "version: 2.0"), ('" two"', '" six"'), ("max_gen_toks: 12", "max_gen_toks: 9")]
+    changes += [("ignore_case: true", "ignore_case: false"), ("as-it-is", "other")]
+    keys = [key(), *map(key, changes), key(shots=[2]), key(limit=5)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_cannot_be_had_is_left_out_with_a_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place / "tasks" / "drawn.yaml"
+    drawn = usertasks.TASKS["writing"].replace("do_sample: false", "do_sample: true, temperature: 0.7")
+    monkeypatch.setitem(usertasks.TASKS, "drawn", drawn)
+    usertasks.write_tasks(place / "tasks", ["drawn"])
+    far = place / "tasks" / "far.yaml"
+    text = path.read_text().replace("task: drawn", "task: far").replace("dataset_path: json", "dataset_path: no/where")
+    far.write_text("".join(line for line in text.splitlines(True) if "data_files" not in line))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    plan = plan_of(place, "[./tasks/drawn.yaml, ./tasks/far.yaml, ./tasks/choice.yaml]")
+    assert [test.name for test in plan.grid.tests] == ["choice"]
+    [sampled, unreachable] = [finding for finding in plan.grid.warnings if finding.level == "warning"]
+    assert "do_sample" in sampled.what and "left out" in sampled.what
+    assert "far.yaml" in unreachable.where and "left out" in unreachable.what
+
+
+@pytest.mark.parametrize(
+    ("tasks", "error", "words"),
+    [
+        ("./tasks/none.yaml", ExperimentError, "no such file"),
+        ("[./tasks/choice.yaml, ./tasks/choice.yaml]", ExperimentError, "already"),
+        ("./tasks/broken.yaml", DataError, "broken.yaml"),
+    ],
+)
+def test_a_slip_is_one_line(place: Path, tasks: str, error: type[Exception], words: str) -> None:
+    (place / "tasks" / "broken.yaml").write_text("task: broken\noutput_type: nothing\ndataset_path: json\n")
+    with pytest.raises(error, match=words):
+        plan_of(place, tasks)
+
+
+def test_roles_are_those_of_the_mapping(place: Path) -> None:
+    usertasks.write_rows(place / "mine.jsonl")
+    raw = {
+        "model": "./tiny",
+        "datasets": {"mine": {"train": "mine.jsonl"}},
+        "train": {"strategies": "ft"},
+        "test": {"lm_eval": ["./tasks/whole.yaml", {"task": "./tasks/choice.yaml", "in_domain": "mine"}], "limit": 4},
+    }
+    plan = make_plan(parse_experiment(raw), place)
+    trained = plan.trainings[0].variant.key
+    roles = {cell.test: cell.role for cell in plan.grid.cells if cell.variant == trained}
+    assert roles == {"whole": "cross_task", "choice": "in_domain"}
 
 
 def assert_alike(ours: Any, theirs: Any) -> None:
