@@ -322,7 +322,7 @@ def _run_and_show(given: Given, next_step: str | None = None) -> None:
     console = out()
     plan, store = _prepare(given)
     grid = plan.grid
-    size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {len(grid.cells)} cells"
+    size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {grid.size} cells"
     console.print(f"spillover {grid.model}: {size}", style="bold")
     for finding in beforehand(plan):
         say(f"  {finding.level}: {finding}", style="dim")

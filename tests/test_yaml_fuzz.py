@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 import tinyruns
 
-from spillover.errors import CONTROL, ExperimentError
+from spillover.errors import CONTROL, ExperimentError, shown
 from spillover.experiment import dialect
-from spillover.experiment.schema import load_experiment
+from spillover.experiment.schema import load_experiment, parse_experiment
 
 MUTANTS, CHECKED = 60, 5  # of each kind; of those that can be read
-LONGEST = 800  # characters of an error
+LONGEST = 600  # characters of an error
+FOREIGN = re.compile(r"Input|should|instance|dictionar|tuple|[Ss]tring|integer|discriminator|literal\[|function-")
 
 EVERYTHING = """
 model: ./tiny
@@ -134,6 +136,59 @@ def test_a_mutated_yaml_is_read_or_refused_in_a_line(place: Path, mutate: Any, c
             assert code in (0, 1, 2), text
             assert code != 2 or (said.count("\n") == 1 and len(said) <= LONGEST and not CONTROL.search(said[:-1])), text
     assert 0 < readable < MUTANTS
+
+
+def test_no_line_has_words_of_the_library_that_checks() -> None:
+    """Each value in each place once or more: the path, what stands there, and what must."""
+    rng, refused = random.Random(7), 0
+    raw = dialect.read(EVERYTHING, "x") | {
+        "variants": [{"name": "v", "path": "p"}],
+        "chat_template_kwargs": {"a": True},
+    }
+    for way in [way for way in paths(raw) if way] * 5:
+        changed = copy.deepcopy(raw)
+        parent: Any = changed
+        for step in way[:-1]:
+            parent = parent[step]
+        parent[way[-1]] = value = copy.deepcopy(rng.choice(VALUES))
+        try:
+            parse_experiment(changed)
+        except ExperimentError as error:
+            refused += 1
+            line = str(error).replace(shown(value), "")
+            assert len(line) < 400 and not FOREIGN.search(line), line
+            assert way[0] in line or "the key" in line, line
+    assert refused > 300
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"trust": "maybe"}, ("trust", "'maybe'", "true or false")),
+        ({"trust": None}, ("trust", "empty")),
+        ({"test": {"limit": "ten"}}, ("test.limit", "'ten'", "a whole number")),
+        ({"test": {"limit": 0}}, ("test.limit", "0", "1 or more")),
+        ({"train": {"learning_rate": "fast"}}, ("train.learning_rate", "'fast'", "a number")),
+        ({"train": {"learning_rate": 0}}, ("train.learning_rate", "0", "more than 0")),
+        ({"train": {"num_train_epochs": float("inf")}}, ("train.num_train_epochs", "finite")),
+        ({"train": {"seeds": []}}, ("train.seeds", "a list", "empty")),
+        ({"train": {"strategies": [{"name": "x", "weights": 3}]}}, ("weights", "3", "a mapping of keys")),
+        ({"train": {"strategies": [{"name": "x", "weights": {"kind": "y"}}]}}, ("weights.kind", "'y'", "all", "lora")),
+        ({"train": {"strategies": [{"name": "x", "weights": {"kind": "lora", "lora_r": "y"}}]}}, ("weights.lora_r",)),
+        ({"datasets": {"": {}}}, ("datasets", "the key", "''", "empty")),
+        ({"datasets": {"a": {"test": {"file": "x", "fields": {1: "y"}}}}}, ("the key 1", "quotes")),
+        ({None: 1}, ("the key null", "quotes")),
+        ({"datasets": {"a": {"test": "x", "template": 3}}}, ("datasets.a.template", "3", "a text or a mapping")),
+        (
+            {"chat_template_kwargs": {"a": [1]}},
+            ("chat_template_kwargs.a", "[1]", "true or false", "a number or a text"),
+        ),
+    ],
+)
+def test_each_kind_of_error_is_worded_for_people(changed: dict[Any, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(ExperimentError) as error:
+        parse_experiment({"model": "m", "suite": "builtin", **changed})
+    assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_a_mutated_override_is_read_or_refused_in_a_line(place: Path) -> None:

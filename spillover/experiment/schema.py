@@ -6,20 +6,19 @@ YAML path and the nearest valid word. Nothing here looks at data or models.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, FiniteFloat, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import ErrorDetails
 
-from ..errors import ExperimentError, did_you_mean, shown
+from ..errors import ExperimentError, shown
 from . import dialect
 from .claims import Claim, ClaimFile, Claims
 from .fields import Count, Listed, Name, Names, Seeds, Shots, Strict, as_list
+from .problems import Place, first_problem
 from .protocol import SOUND, Protocol
 from .recipe import TrainSpec
 from .suite import SUITES, DatasetSpec, load_suite
@@ -163,15 +162,11 @@ def load_claims(path: Path) -> tuple[Claim, ...]:
     return _parse(ClaimFile, raw, lambda steps: f"{path}:{dialect.line_of(text, steps)}").claims
 
 
-Place = Callable[[Sequence[str]], str]
-"""Where the value at a YAML path was written: a file and a line, or an override."""
-
-
 def _parse(model: type[Model], raw: Mapping[str, Any], place: Place) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _first_problem(error, place, model) from None
+        raise first_problem(error, place, model) from None
 
 
 def _text_of(path: Path, advice: str | None = None) -> str:
@@ -217,57 +212,3 @@ def _override(raw: dict[str, Any], override: str) -> list[str]:
             raise ExperimentError(f"{shown(key)} is no mapping", where=f"--set {path}")
     at[steps[-1]] = dialect.read(text, f"--set {path}", lines=False)
     return steps
-
-
-def _first_problem(error: ValidationError, place: Place, model: type[BaseModel]) -> ExperimentError:
-    """One line for the first thing that is wrong: its YAML path, what is there, and what could be."""
-    problem = _meant(error.errors(include_url=False))
-    steps, given, kind = _steps(problem), problem["input"], problem["type"]
-    path, context, where = ".".join(steps), problem.get("ctx") or {}, place(steps)
-    if kind == "extra_forbidden":
-        nearest = did_you_mean(steps[-1], _keys_at(model, steps[:-1]))
-        return ExperimentError(f"unknown key {path!r}", where=where, allowed=nearest)
-    if kind == "missing":
-        return ExperimentError(f"{path!r} is missing", where=where)
-    if kind == "literal_error" and isinstance(given, str):
-        words = re.findall(r"'([^']*)'", context["expected"])  # "'shared' or 'plain'"
-        if any(_steps(other)[: len(steps)] == steps and other["type"] != kind for other in error.errors()):
-            words.append("a list")  # of numbers: a list of words would have taken the word
-        return ExperimentError(
-            f"{path}: {shown(given)} is not allowed", where=where, allowed=did_you_mean(given, words)
-        )
-    if kind in ("model_type", "dict_type"):
-        found = "empty" if given is None else shown(given)
-        return ExperimentError(f"{path}: is {found}, must be a mapping of keys", where=where)
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should", f"{shown(given)} should", 1)
-    message = message.replace("a valid tuple", "a list").replace("Tuple", "A list").replace(" after validation", "")
-    return ExperimentError(f"{path}: {message}" if path else message, where=where)
-
-
-def _meant(problems: Sequence[ErrorDetails]) -> ErrorDetails:
-    """The first problem; of a word or a list, the one with the list where a list was given."""
-    first, *others = problems
-    if first["type"] != "literal_error" or isinstance(first["input"], str):
-        return first
-    return next((other for other in others if other["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]), first)
-
-
-def _steps(problem: ErrorDetails) -> list[str]:
-    """The YAML path. In a union pydantic adds the name of the branch, which is no part of it."""
-    branches = ("literal[", "tuple[", "function-", "constrained-")
-    return [str(step) for step in problem["loc"] if step != "[key]" and not str(step).startswith(branches)]
-
-
-def _keys_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
-    """The keys that are valid at a YAML path, by walking the models."""
-    for step in steps:
-        if step in model.model_fields:
-            model = next(_models_in(model.model_fields[step].annotation), model)
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)

@@ -124,6 +124,11 @@ class Grid:
     labels_of_train_task: dict[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """The number of cells that are computed: two test sets with the same rows share theirs."""
+        return len({cell.key for cell in self.cells})
+
     def labels_for(self, test: TestInfo) -> tuple[str, ...]:
         """The labels that scores of a test set must know: its own, or for free text those of every task here.
 

@@ -52,11 +52,17 @@ class Plan:
         return [job for job in self.jobs if isinstance(job, TrainJob)]
 
     def units(self, variant: Variant) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:
-        """A variant's cells by what is batched together: test set x prompt format."""
-        by_unit: dict[tuple[str, str], list[tuple[Cell, Sheet]]] = {}
+        """A variant's cells by what is batched together: test set x prompt format.
+
+        Two test sets may have the same rows and so the same cell: it is in the unit of the first.
+        """
+        first: dict[str, Cell] = {}
         for cell in self.grid.cells:
             if cell.variant == variant.key:
-                by_unit.setdefault((cell.test, cell.prompt), []).append((cell, self.sheets[cell.condition]))
+                first.setdefault(cell.key, cell)
+        by_unit: dict[tuple[str, str], list[tuple[Cell, Sheet]]] = {}
+        for cell in first.values():
+            by_unit.setdefault((cell.test, cell.prompt), []).append((cell, self.sheets[cell.condition]))
         for (test, prompt), cells in by_unit.items():
             yield f"{variant.key}-{fingerprint([test, prompt])[:8]}", cells
 

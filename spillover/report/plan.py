@@ -83,8 +83,8 @@ def standing(grid: Grid, valid: Container[str]) -> RenderableType:
     """How many cells of each variant are there. `valid` are the keys of the cells that count."""
     table = Table("variant", "cells done", "missing", box=None, header_style="bold", pad_edge=False)
     for variant in grid.variants:
-        cells = [cell for cell in grid.cells if cell.variant == variant.key]
-        there = sum(cell.key in valid for cell in cells)
+        cells = {cell.key for cell in grid.cells if cell.variant == variant.key}
+        there = sum(key in valid for key in cells)
         table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
     return table
 

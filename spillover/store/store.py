@@ -230,7 +230,7 @@ class Store(Cells, Variants):
         why = f"{Path(error.where or '').name} {error.what}"
         are, do, them = ("is", "does", "it") if len(fresh) == 1 else ("are", "do", "them")
         said = (
-            f"{self.folder}: {len(fresh)} of {len(grid.cells)} cells {are} broken and {do} not count: "
+            f"{self.folder}: {len(fresh)} of {grid.size} cells {are} broken and {do} not count: "
             f"{'; '.join(listed)}{more} ({why}); `spillover run FILE` computes {them} again"
         )
         log.warning("%s", visible(said))

@@ -46,7 +46,7 @@ def execute(
             with suppress(StoreBusy), store.lock_variant(training.variant.key, training.variant.name):
                 store.finish_if_trained(training.variant.key)
         run = Run(plan, store, reporter, backend or Torch())
-        left, todo, total = run.left, run.left.jobs(), len(plan.grid.cells)
+        left, todo, total = run.left, run.left.jobs(), plan.grid.size
         run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
         for training in plan.trainings:
             with run.others_go_on(training.variant.name):

@@ -1,7 +1,8 @@
 """The progress of a run: what it is doing, how many cells are there, and the time left.
 
 On a terminal this is one live line, or a line for each device. In a log it is a line every `LOG_EVERY_S` seconds. The
-time left is the work left (tokens to be trained, scored and generated, as the plan estimates them) at the speed so far.
+time left is the work left (tokens to be trained, scored and generated, as the plan estimates them) at the speed so far,
+which is measured from the beginning of the first work: what is before it, such as loading a model, is no speed.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class LiveReporter(Reporter):
 
     def doing(self, what: str) -> None:
         self.what = what
+        if not self.worked_off:
+            self.began = time.monotonic()
         self._show()
 
     def worked(self, work: float) -> None:

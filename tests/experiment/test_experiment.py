@@ -128,7 +128,7 @@ def test_a_number_needs_no_dot_and_a_commit_that_reads_as_a_number_needs_quotes(
     experiment = load_experiment(written(tmp_path, text.format("'1234e5'")))
     assert experiment.train.learning_rate == (2e-5, 10.0)
     assert experiment.datasets["a"].test[0].revision == "1234e5"
-    with pytest.raises(ExperimentError, match=r"revision: .* should be a valid string"):
+    with pytest.raises(ExperimentError, match=r"revision: .* must be a text"):
         load_experiment(written(tmp_path, text.format("1234e5")))
 
 

@@ -103,14 +103,14 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ("papr", "protocol: 'papr' is not allowed (did you mean 'paper'? allowed: sound, paper)"),
-        ({"base": "papr"}, "protocol: {'base': 'papr'} should be 'sound' or 'paper'"),
-        ({"base": ["paper"]}, "should be 'sound' or 'paper'"),
+        ({"base": "papr"}, "protocol: {'base': 'papr'} must be sound or paper"),
+        ({"base": ["paper"]}, "must be sound or paper"),
         ({"lable_scoring": "whole"}, "unknown key 'protocol.lable_scoring' (did you mean 'label_scoring'?"),
         ("sound + lable_scoring=whole", "unknown key 'protocol.lable_scoring' (did you mean 'label_scoring'?"),
         ("sound + bos", "protocol.bos: '' is not allowed (allowed: alike, mixed)"),
-        ({"max_new_tokens": 0}, "protocol.max_new_tokens: 0 should be greater than or equal to 1"),
-        (3, "protocol: is 3, must be a mapping"),
-        (None, "protocol: is empty, must be a mapping"),
+        ({"max_new_tokens": 0}, "protocol.max_new_tokens: 0 must be 1 or more"),
+        (3, "protocol: 3 must be a mapping"),
+        (None, "protocol: is empty and must be a mapping"),
     ],
 )
 def test_what_is_no_protocol_is_said_in_one_line(given: Any, said: str) -> None:
