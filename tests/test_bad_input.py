@@ -48,7 +48,7 @@ def refused(call: Cli) -> Callable[..., str]:
     def run(*argv: str) -> str:
         code, out, err = call(*argv)
         assert (code, out) == (2, "")
-        assert err.count("\n") == 1 and err.startswith("error: ") and "Traceback" not in err and len(err) < 610
+        assert err.count("\n") == 1 and err.startswith("error: ") and "Traceback" not in err and len(err) < 660
         return err
 
     return run

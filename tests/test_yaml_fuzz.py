@@ -17,7 +17,7 @@ from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
 
 MUTANTS, CHECKED = 60, 5  # of each kind; of those that can be read
-LONGEST = 600  # characters of an error
+LONGEST = 650  # characters of an error
 FOREIGN = re.compile(r"Input|should|instance|dictionar|tuple|[Ss]tring|integer|discriminator|literal\[|function-")
 
 EVERYTHING = """
