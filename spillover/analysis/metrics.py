@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..text.task import SIZES
 from ..text.words import begins_with_label, may_begin_label, plain, with_spaces, words
 
 Prediction = Mapping[str, Any]
@@ -83,8 +84,8 @@ def likeliest(prediction: Prediction, label_scoring: str) -> str:
     """The label or option that scores best by a rule; of those that score the same, the first."""
     if label_scoring in STORED:
         scores = prediction[STORED[label_scoring]]
-    else:  # as lm-evaluation-harness: the length of the option alone, without what stands before it
-        size = {"per_character": len, "per_byte": lambda text: len(text.encode())}[label_scoring]
+    else:
+        size = SIZES[label_scoring]
         scores = {text: logprob / size(text) for text, logprob in prediction["logprobs"].items()}
     return str(max(scores, key=scores.__getitem__))
 

@@ -150,6 +150,8 @@ def _alone(one: RowSet) -> Iterator[Defect]:
             yield from defects.balance(one.rows, labels, one.task.shots)
         else:
             yield from defects.absent(one.rows, labels, one.scored, trained=one.part == "train")
+    elif one.task.own_options:
+        yield from defects.options(one.rows)
     elif one.part == "test":
         yield from defects.unseen(one.rows)
 

@@ -1,7 +1,7 @@
 r"""What is wrong inside one list of rows.
 
-Labels that the task does not list or that never occur; demonstrations that show one label more than another; empty
-fields; and damaged text:
+Labels that the task does not list or that never occur; right options that stand out among the others; demonstrations
+that show one label more than another; empty fields; and damaged text:
 
     mojibake   UTF-8 read as Windows-1252: `Â£` for £, `â€™` for ’, and the replacement character
     markup     tags in angle brackets: `<br />`, `<lb>`
@@ -28,6 +28,7 @@ from ..text.words import with_spaces, words
 SHOWN = 80  # characters of an example
 LISTED = 5  # sequences in a line
 BLEU_ORDER = 4  # BLEU counts sequences of up to so many tokens
+TENTH, SIGMAS = 0.1, 3.0  # right options that stand out: so many more rows than by chance, and standard deviations
 UNEVEN = 2  # labels are shown unevenly if one has so many demonstrations more than another
 
 
@@ -147,6 +148,49 @@ def uneven(targets: Sequence[str], allowed: Sequence[str]) -> dict[str, int] | N
 
 def as_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {label.strip()}" for label, n in counts.items())
+
+
+# --- options of a row -----------------------------------------------------------------------------
+
+
+def options(rows: Sequence[Example]) -> Iterator[Defect]:
+    """Rows with one option, and what gives the right option away: its place, or that it is the longest."""
+    if alone := _ids([row for row in rows if len(row.options) == 1]):
+        yield Defect("one_option", "have one option only, which is always right", len(rows), alone, level="warning")
+    choices = [row for row in rows if len(row.options) > 1 and row.target in row.options]
+    places = Counter(row.options.index(row.target) for row in choices)
+    for place, n in sorted(places.items()):
+        given = [1 / len(row.options) for row in choices if place < len(row.options)]
+        if _beyond_guessing(n, given):
+            what = (
+                f"the right option is number {place + 1} in {_share(n, given)}; random places give {_expected(given)}"
+            )
+            yield Defect("option_place", what, len(rows), figures={"places": dict(sorted(places.items()))})
+    longest = [row for row in choices if _longest(row) is not None]
+    n, given = sum(_longest(row) == row.target for row in longest), [1 / len(row.options) for row in longest]
+    if _beyond_guessing(n, given):
+        what = f"the right option is the longest in {_share(n, given)}; guessing gives {_expected(given)}"
+        yield Defect("option_length", f"{what}: a model can find it by its length", len(rows), figures={"longest": n})
+
+
+def _longest(row: Example) -> str | None:
+    """The one option that is longer than all others."""
+    *_, second, first = sorted(row.options, key=len)
+    return first if len(first) > len(second) else None
+
+
+def _beyond_guessing(n: int, given: Sequence[float]) -> bool:
+    """Whether more hits than random guesses with these probabilities have: a tenth of the rows, and beyond chance."""
+    excess, variance = n - sum(given), sum(p * (1 - p) for p in given)
+    return excess > TENTH * len(given) and excess > SIGMAS * variance**0.5
+
+
+def _share(n: int, given: Sequence[float]) -> str:
+    return f"{n:,} of {len(given):,} rows ({100 * n / len(given):.0f} %)"
+
+
+def _expected(given: Sequence[float]) -> str:
+    return f"{100 * sum(given) / len(given):.0f} %"
 
 
 # --- text -----------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ class PromptCheck:
     longest_in: str
     joints: tuple[Joint, ...]
     cut: tuple[Cut, ...]
+    own_options: bool = False
 
     def findings(self, whole_labels: bool) -> Iterator[Finding]:
         where = f"{self.task}, {self.prompt}"
@@ -283,6 +284,7 @@ def _check_prompt(
             *(_joint_in_training(plan, job) for job in trained),
         ),
         cut=tuple(_cut(sheet, encoder) for sheet in by_test.values() if not task.is_scored),
+        own_options=task.own_options,
     )
 
 

@@ -17,6 +17,7 @@ an option before it counts as its text: MMLU has options such as "0", "1", "2" a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
@@ -57,25 +58,24 @@ def first_of(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((name for name in names if name in row), None)
 
 
+def usual_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of the options by their usual names: a list, or a column for each, called A, B and so on."""
+    in_one = first_of(row, OPTIONS)
+    if in_one is not None and isinstance(row[in_one], (list, dict)):
+        return (in_one,)
+    in_many = tuple(takewhile(row.__contains__, LETTERS))
+    return in_many if len(in_many) > 1 else ()
+
+
 def has_options(row: Mapping[str, Any]) -> bool:
     """Whether a row has a question, options and an answer in columns with the usual names."""
-    options = first_of(row, OPTIONS)
-    asked, right = first_of(row, ASKED), first_of(row, RIGHT)
-    return bool(options and asked and right) and isinstance(row[str(options)], (list, dict))
+    return bool(first_of(row, ASKED) and first_of(row, RIGHT) and usual_columns(row))
 
 
 def options_columns(source: Source, first: Mapping[str, Any], labelled: bool) -> tuple[str, ...]:
-    """The columns of the options: those of the source, or the usual one if nothing says otherwise."""
-    if (
-        source.options
-        or source.target
-        or source.references
-        or source.reads_whole_texts
-        or labelled
-        or not has_options(first)
-    ):
-        return source.options
-    return (str(first_of(first, OPTIONS)),)
+    """The columns of the options: those of the source, or the usual ones if nothing says otherwise."""
+    says = source.options or source.target or source.references or source.reads_whole_texts or labelled
+    return usual_columns(first) if not says and has_options(first) else source.options
 
 
 def options_of(row: Mapping[str, Any], columns: Sequence[str], where: str) -> Options:

@@ -27,7 +27,7 @@ from ..errors import DataError
 from ..text.tools import Conversation
 from .cells import as_text, cell, is_empty
 from .files import Row
-from .options import ABOUT, ASKED, OPTIONS, RIGHT, Options, first_of, has_options, options_of
+from .options import ABOUT, ASKED, RIGHT, Options, first_of, has_options, options_of, usual_columns
 from .turns import Turns, answered, as_turns, asked, messages, system_of, tools_of, turns
 
 PROMPT = ("prompt",)
@@ -181,11 +181,11 @@ def _from_squad(row: Row, where: str) -> Parts | LeftOut:
 
 
 def _from_options(row: Row, where: str) -> Parts:
-    options, asked_in, right = (first_of(row, names) or "" for names in (OPTIONS, ASKED, RIGHT))
+    asked_in, right = (first_of(row, names) or "" for names in (ASKED, RIGHT))
     about = [as_text(row[name], name, where) for name in ABOUT if name in row and not is_empty(row[name])]
     question = as_text(cell(row, asked_in, where), asked_in, where)
     prompt = {"prompt": "\n\n".join([*about, question])}
-    return Parts(prompt, cell(row, right, where), right, options=options_of(row, (options,), where))
+    return Parts(prompt, cell(row, right, where), right, options=options_of(row, usual_columns(row), where))
 
 
 # --- one whole text -------------------------------------------------------------------------------

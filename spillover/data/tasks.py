@@ -171,6 +171,9 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
     fields = tuple(dict.fromkeys(f for fmt in prompts.values() for f in template_fields(fmt.template, name))) or PROMPT
     labels = _labels(name, spec)
     options_in = options_columns(source, first, bool(labels))
+    if labels and options_in:
+        what = "labels are the options of every row, and options are those of each row"
+        raise ExperimentError(what, where=f"datasets.{name}.labels", allowed="one of the two")
     named = source.fields or source.choose or source.target or source.references or source.options
     mapped = bool(named or source.reads_whole_texts)
     shape = None if mapped or fields != PROMPT else known_shape(first, where)

@@ -96,7 +96,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class TestInfo:
-    """What a table says of a test set. `excluded` rows are demonstrations too and are not scored."""
+    """What a table says of a test set. `excluded` rows are demonstrations too and are not scored.
+
+    `chance` is the accuracy of random guesses: the mean over rows of 1 / number of options. None for free text.
+    """
 
     __test__ = False
 
@@ -110,6 +113,7 @@ class TestInfo:
     n: int
     excluded: int = 0
     notes: tuple[str, ...] = ()
+    chance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints, format_in_test
 from ..text.prompt import query, render, render_all
 from ..text.request import Request
-from ..text.task import Example, PromptFormat, Task
+from ..text.task import SIZES, Example, PromptFormat, Task
 from .grid import Condition, TestInfo
 from .rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
 
@@ -102,8 +102,12 @@ def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) 
     requests = []
     for labels, (ids, options) in zip(labels_of, split, strict=True):
         longest = AROUND_LABEL + max(map(len, options), default=0)
-        limit = min(sheet.max_new_tokens, max(FREE_TOKENS, longest)) if sheet.task.own_options else sheet.max_new_tokens
-        requests.append(Request(ids, options, limit, encoder.beginnings(labels) if labels else ()))
+        limit = sheet.max_new_tokens
+        lengths: tuple[tuple[int, ...], ...] = ()
+        if sheet.task.own_options:
+            limit = min(limit, max(FREE_TOKENS, longest))
+            lengths = tuple(tuple(map(size, labels)) for size in SIZES.values())
+        requests.append(Request(ids, options, limit, encoder.beginnings(labels) if labels else (), lengths))
     for question, request in zip(questions, requests, strict=True):
         encoder.refuse_beyond(chain(request.prompt, *request.options), f"row {question.example.doc_id}")
         if request.reach > encoder.max_context:
@@ -161,7 +165,8 @@ class SheetMaker:
         self._warn_of(sheets)
         of_task = task.name, task.kind, task.labels, task.metrics
         notes = (*test.notes, *test.lacking)
-        return TestInfo(name, test.title, *of_task, test.source, len(rows), excluded, notes), sheets
+        info = TestInfo(name, test.title, *of_task, test.source, len(rows), excluded, notes, task.chance(rows))
+        return info, sheets
 
     def _shots(self, spec: DatasetSpec, task: Task) -> Sequence[int]:
         asked = self.experiment.test.shots

@@ -124,5 +124,5 @@ def _preflight_table(preflight: Preflight) -> Table:
 
 def _answers(one: PromptCheck) -> str:
     if one.labels is None:
-        return "text" if one.tests else "training only"
+        return ("options in each row" if one.own_options else "text") if one.tests else "training only"
     return "  ".join("|".join(tokens).replace(" ", "·") for tokens in one.labels.values())

@@ -34,7 +34,7 @@ from ..text.words import begins_with_label
 EMBEDDED = 1_000_000  # characters of packs in the page itself
 HEAD, BETWEEN = "spillover(", ")\n//"  # in a file: the page's function before the pack, and a comment after it
 SEAL = "\n//"  # before the hash of all that stands before it, the last line
-PACK_VERSION = 4  # raise it when the same answers are packed or counted differently
+PACK_VERSION = 5  # raise it when the same answers are packed or counted differently
 
 Pack = dict[str, Any]
 
@@ -115,6 +115,7 @@ def pack(asked: Asked) -> Pack:
         "exact": exact,
         "before": asked.prompts["before"] if asked.prompts and exact else "",
         "labels": asked.test.labels,
+        "options": [list(rows[i]["logprobs"]) for i in ids] if asked.test.kind == "multiple_choice" else None,
         "ids": ids,
         "targets": [rows[i]["target"] for i in ids],
         "others": others if any(others := [list(right(rows[i])[1:]) for i in ids]) else None,
@@ -140,10 +141,10 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], sco
         "said": column(lambda i: number.get(rows[i]["response"], rows[i]["response"])),
         "score": column(lambda i: round(100 * scores[rows[i]["doc_id"]])),
     }
-    if not number:
+    if test.kind == "generation":
         return packed | {"cut": column(lambda i: int(not rows[i].get("finished", True)))}
     whole, first = (
-        column(lambda i, name=name: [round(1000 * rows[i][name][label]) for label in number])  # type: ignore[misc]
+        column(lambda i, name=name: [round(1000 * rows[i][name][label]) for label in number or rows[i][name]])  # type: ignore[misc]
         for name in ("logprobs", "logprobs_first")
     )
     packed |= {"logprobs": whole, "free": column(lambda i: rows[i].get("free"))}
@@ -160,7 +161,7 @@ def count(results: Results, asked: Asked) -> dict[str, Tally]:
         trained = results.grid.labels_of_train_task.get(variant.train_dataset or "", ())
         tally = found[variant.name] = Tally()
         for row, off in zip(rows, left, strict=True):
-            text = (row["free"] if asked.test.kind == "classification" else row["response"]) or ""
+            text = (row["free"] if asked.test.kind != "generation" else row["response"]) or ""
             pair = (row["target"], row["response"]) if asked.test.kind == "classification" else ("", "")
             tally[*pair, bool(off), bool(off and begins_with_label(text, trained))] += 1
     return found

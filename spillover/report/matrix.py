@@ -30,7 +30,9 @@ class Row:
 
     @property
     def metric(self) -> str:
-        return metric_of(self.test.metrics[0]).title
+        """The metric, and beside an accuracy that of random guesses."""
+        first, chance = self.test.metrics[0], self.test.chance
+        return metric_of(first).title + (f" (chance {points(chance)})" if first == "accuracy" and chance else "")
 
     @property
     def n(self) -> str:

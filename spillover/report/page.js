@@ -160,6 +160,8 @@
     }
 
     const names = () => [a, b].map((select) => data.variants[select.value]);
+    // What the answer to a row is chosen from; null for free text.
+    const choices = (pack, i) => pack.labels ?? pack.options?.[i] ?? null;
     const said = (pack, answers, i) => (typeof answers.said[i] === "number" ? pack.labels[answers.said[i]] : answers.said[i]);
 
     function show(message, items = [], hasMore = false) {
@@ -189,7 +191,7 @@
         while (!prompt.startsWith(pack.texts[0].slice(0, length))) length -= 1;
         return length;
       }, pack.texts.length > 1 ? pack.texts[0].length : 0);
-      const least = pack.labels ? 100 : MOVED;
+      const least = choices(pack, 0) ? 100 : MOVED;
       const both = pack.ids.map((id, i) => ({ id, i, by: ours.score[i] - theirs.score[i] }))
         .filter(({ i }) => ours.score[i] != null && theirs.score[i] != null);
       const keep = {
@@ -203,7 +205,7 @@
       const texts = ({ id, i }) => [pack.texts[i], pack.targets[i], ...(pack.others?.[i] ?? []), `#${id}`, ...[ours, theirs].flatMap((x) => [said(pack, x, i), x.free?.[i]])];
       const found = both.filter(keep[which.value]).filter((row) => texts(row).some((one) => (one ?? "").toLowerCase().includes(sought)));
       found.sort((x, y) => Math.abs(y.by) - Math.abs(x.by) || x.i - y.i);
-      const measure = pack.labels ? "right or wrong" : `by ${MOVED} points of ${data.metrics[data.first[test.value]]} or more`;
+      const measure = choices(pack, 0) ? "right or wrong" : `by ${MOVED} points of ${data.metrics[data.first[test.value]]} or more`;
       const [lost, gained] = [keep.lost, keep.gained].map((kind) => both.filter(kind).length);
       show(`${lost} lost and ${gained} gained ${measure} from ${names().join(" to ")}, of ${some(both.length, "row")}; ${found.length} found.`,
         found.slice(0, limit).map((row) => item(pack, row, theirs, ours)), found.length > limit);
@@ -219,10 +221,10 @@
       const way = by > 0 ? "gained" : by < 0 ? "lost" : "same";
       const line = (name, words, ...more) => [h("dt", {}, h("bdi", {}, name)), h("dd", { dir: "auto" }, h("q", {}, words), ...more)];
       const answer = (name, answers) => line(name, said(pack, answers, i),
-        pack.labels ? null : quiet(` ${answers.score[i]}`),
+        choices(pack, i) ? null : quiet(` ${answers.score[i]}`),
         answers.free?.[i] == null ? null : quiet(" generated freely: ", h("q", {}, answers.free[i])),
         answers.cut?.[i] ? quiet(" (cut at the token limit)") : null);
-      const fromTo = [theirs, ours].map((answers) => (pack.labels ? said(pack, answers, i) : answers.score[i])).join(" → ");
+      const fromTo = [theirs, ours].map((answers) => (choices(pack, i) ? said(pack, answers, i) : answers.score[i])).join(" → ");
       const details = h("details", { class: "example" },
         h("summary", {}, h("span", { class: `flip ${way}` }, { gained: "▲ gained", lost: "▼ lost", same: "· same" }[way]),
           quiet(` #${id} `), h("span", { class: "from-to", dir: "auto" }, fromTo),
@@ -231,7 +233,7 @@
       const prompt = (words) => h("pre", { dir: "auto", tabindex: "0" }, words);
       // The prompt may be long, so it is written when the row is first opened.
       details.addEventListener("toggle", () => details.append(...[
-        pack.labels ? probabilities(pack, i, [theirs, ours]) : "",
+        choices(pack, i) ? probabilities(pack, i, [theirs, ours]) : "",
         pack.before ? h("details", {}, h("summary", {}, "Demonstrations before the row"), prompt(pack.before)) : "",
         h("p", { class: "label" }, pack.exact ? "Prompt, up to the answer" : "Fields of the row. This run kept no prompts; run it again to add them."),
         prompt(pack.texts[i])]), { once: true });
@@ -241,12 +243,12 @@
     function probabilities(pack, i, sides) {
       const nats = (x) => (x / 1000).toFixed(2).replace("-", "−");
       const withFirst = sides.some((answers) => answers.first);
-      const cell = (answers, k) => h("td", { class: answers.said[i] === k ? "num said" : "num" }, nats(answers.logprobs[i][k]),
+      const cell = (answers, k) => h("td", { class: said(pack, answers, i) === choices(pack, i)[k] ? "num said" : "num" }, nats(answers.logprobs[i][k]),
         withFirst ? ` (${nats((answers.first ?? answers.logprobs)[i][k])})` : null);
       return h("table", { class: "probabilities" },
-        h("caption", {}, "Log-probability of each label, in nats", withFirst ? "; in brackets, of its first token" : null),
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Label"), names().map((name) => h("th", { scope: "col", class: "num", dir: "auto" }, name)))),
-        h("tbody", {}, pack.labels.map((label, k) => h("tr", {},
+        h("caption", {}, `Log-probability of each ${pack.labels ? "label" : "option"}, in nats`, withFirst ? "; in brackets, of its first token" : null),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, pack.labels ? "Label" : "Option"), names().map((name) => h("th", { scope: "col", class: "num", dir: "auto" }, name)))),
+        h("tbody", {}, choices(pack, i).map((label, k) => h("tr", {},
           h("th", { scope: "row", dir: "auto" }, label, pack.targets[i] === label ? " (reference)" : null),
           sides.map((answers) => cell(answers, k))))));
     }

@@ -180,6 +180,7 @@ def data_sets(results: Results) -> Table:
                 or ROLE_TITLES["cross_task"],
                 "Rows": test.n,
                 "Left out": test.excluded or "–",
+                "Chance": "–" if test.chance is None else f"{100 * test.chance:.1f} %",
                 "Source": test.source,
                 "Notes": "; ".join(test.notes),
             }
@@ -190,7 +191,8 @@ def data_sets(results: Results) -> Table:
 
 def label_table(grid: Grid) -> Table:
     """Table 4 of the study."""
-    labels = {test.task: ", ".join(test.labels) if test.labels else "free text" for test in grid.tests}
+    own = {"multiple_choice": "options in each row", "generation": "free text"}
+    labels = {test.task: ", ".join(test.labels or ()) or own[test.kind] for test in grid.tests}
     rows = ({"Task": task_title(task), "Labels": listed} for task, listed in labels.items())
     return table("Labels, as Table 4 of the study", rows)
 

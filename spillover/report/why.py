@@ -118,8 +118,8 @@ def off_format(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Pa
     more = f"; {len(ranked) - SHOWN} more in results.csv" if len(ranked) > SHOWN else ""
     return {
         "title": "Answers that left the format",
-        "text": "When it generated freely, the model gave no label of the task; for free text, nothing or a label. "
-        "Forced choice hides this, because it scores a label that the model would not have generated.",
+        "text": "When it generated freely, the model gave no label or option; for free text, nothing or a label. "
+        "Forced choice hides this, because it scores an answer that the model would not have generated.",
         "table": table(f"Off-format rates{more}", rows),
     }
 

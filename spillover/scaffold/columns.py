@@ -11,9 +11,20 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.cells import is_empty
 from ..data.files import Row
+from ..data.options import ABOUT, ASKED, RIGHT, first_of, usual_columns
 from ..data.reader import ANSWER_COLUMNS
-from ..data.shapes import IDENTIFIER, WHOLE_TEXT, Shape, column_names, known_shape, refuse_unreadable, unread
+from ..data.shapes import (
+    IDENTIFIER,
+    MULTIPLE_CHOICE,
+    WHOLE_TEXT,
+    Shape,
+    column_names,
+    known_shape,
+    refuse_unreadable,
+    unread,
+)
 from ..errors import DataError
 from ..experiment.suite import Source
 
@@ -35,6 +46,8 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
     columns = list(rows[0])
     where = f"{path.name}: {len(rows):,} rows"
     shape = known_shape(rows[0], path.name)
+    if shape is MULTIPLE_CHOICE and (found := _multiple_choice(path, rows)):
+        return found._replace(line=f"{where}. {found.line}")
     if shape is not None:
         note = f" {shape.note[0].upper()}{shape.note[1:]}." if shape.note else ""
         unused = f"; not used: {column_names(more)}" if (more := unread(shape, rows[0], path.name)) else ""
@@ -57,6 +70,20 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
     given = {"references": answer} if several else {"target": None if alone else answer}
     source = _source(path, fields=renamed, **given)
     return Described(template, source, line + (f"; not used: {unused}." if unused else "."))
+
+
+def _multiple_choice(path: Path, rows: Sequence[Row]) -> Described | None:
+    """Rows with options in columns of the usual names, with a template. None where only some rows have a passage."""
+    first = rows[0]
+    asked, right, options = first_of(first, ASKED) or "", first_of(first, RIGHT) or "", usual_columns(first)
+    about = [name for name in ABOUT if any(not is_empty(row.get(name)) for row in rows)]
+    if any(is_empty(row.get(name)) for name in about for row in rows):
+        return None
+    continued = options == ("endings",)  # an ending goes on with its text
+    ask = f"{{{asked}}}" if continued else f"Question: {{{asked}}}\nAnswer:"
+    template = "".join(f"{{{name}}}\n" for name in about) + ask
+    line = f"{', '.join([*about, asked])}: the question; {', '.join(options)}: its options; {right}: the right one."
+    return Described(template, _source(path, options=options, target=right), line, MULTIPLE_CHOICE)
 
 
 def _source(path: Path, **how: object) -> Source:

@@ -32,6 +32,7 @@ from ..text.labels import Labels, form, listed
 from ..text.task import Example
 from .columns import are_labels, describe, group_column
 
+OWN_OPTIONS = "Each row has its own options: multiple choice, decided by the log-probability of each option."
 NO_FILES = "No files given: an experiment over the builtin suite."
 TEMPLATED = (
     "The builtin suite is added as cross-task tests. Its templated text shows the machinery;",
@@ -106,8 +107,10 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
     targets = {part: [example.target for example in examples] for part, examples in own.rows().items()}
-    may_be_labels = found.shape != MULTIPLE_CHOICE and not found.source.references
-    own = _with_answers(own, targets, may_be_labels)
+    if found.shape == MULTIPLE_CHOICE:
+        own = replace(own, lines=(*own.lines, OWN_OPTIONS))
+    else:
+        own = _with_answers(own, targets, may_be_labels=not found.source.references)
     if [*files] == ["train"]:
         own = _holding_out(own, rows, len(targets["train"]))
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
@@ -219,6 +222,8 @@ def _flow(mapping: dict[str, object]) -> str:
 
 
 def _scalar(value: object) -> str:
+    if isinstance(value, tuple):
+        return _scalar(value[0]) if len(value) == 1 else f"[{', '.join(map(_scalar, value))}]"
     return str(value) if isinstance(value, int) else quoted(str(value))
 
 

@@ -23,12 +23,15 @@ class Request:
     `beginnings` are the tokens that may begin an option in other words: with a quotation mark, a line break or another
     case before or in it. Once a greedy text has another token, it does not spell an option. Without them, every token
     counts.
+
+    `lengths`: ways to measure the options, such as their characters, by which a decision divides their log-probability.
     """
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
     max_new_tokens: int = 0
     beginnings: tuple[int, ...] = ()
+    lengths: tuple[tuple[int, ...], ...] = ()
 
     def generates(self, top: int) -> bool:
         """Whether the request generates, given the model's greedy first token."""

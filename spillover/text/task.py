@@ -7,8 +7,9 @@ each row. Their answers are chosen by log-probability. The third is generation, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from types import MappingProxyType
 
 from ..experiment import dialect
@@ -50,7 +51,9 @@ class Example:
     @property
     def content(self) -> tuple[str, ...]:
         """What makes two rows the same question: their parts and options, white space and case folded."""
-        return tuple(" ".join(part.casefold().split()) for part in (*self.parts, *sorted(self.options)))
+        return tuple(
+            " ".join(part.casefold().split()) for part in (*self.parts, *sorted(self.options, key=str.casefold))
+        )
 
     @property
     def as_whole(self) -> Example:
@@ -120,6 +123,11 @@ class Task:
         """What the answer to a row is chosen from: the task's labels or the row's options; nothing for free text."""
         return example.options if self.own_options else self.labels or ()
 
+    def chance(self, rows: Sequence[Example]) -> float | None:
+        """The accuracy of random guesses at these rows; None for free text."""
+        options = [len(self.options_of(row)) for row in rows]
+        return fmean(1 / n for n in options) if options and all(options) else None
+
     def under(self, protocol: Protocol) -> Task:
         """The task with the protocol's delimiter and its limit of generated tokens. `sound` changes nothing."""
         prompts, limit = self.prompts, self.max_new_tokens
@@ -129,6 +137,9 @@ class Task:
             limit = protocol.max_new_tokens
         return replace(self, prompts=prompts, max_new_tokens=limit)
 
+
+SIZES: Mapping[str, Callable[[str], int]] = {"per_character": len, "per_byte": lambda text: len(text.encode())}
+"""Lengths of an option by which its log-probability may be divided: its own, without what stands before it."""
 
 CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "off_format")
 MULTIPLE_CHOICE_METRICS = ("accuracy", "accuracy_norm", "off_format")

@@ -2,9 +2,9 @@
 
 Base and variant round differently, so rounding does not cancel out of their difference: a close decision of one of them
 may change while the other's stays. A decision is which label scores best (by the whole label, by its first token, per
-token) and whether the model's own greedy text spells a label. Its margin is what the chosen side leads by, in nats. A
-row with a margin below the threshold of its kind is answered again by the same model in float32, and all its scores are
-then float32's.
+token; of options, per character and per byte) and whether the model's own greedy text spells a label. Its margin is
+what the chosen side leads by, in nats. A row with a margin below the threshold of its kind is answered again by the
+same model in float32, and all its scores are then float32's.
 
 The threshold is measured, not assumed: `SIGMAS` times the error of a margin, float32 less bfloat16. The errors are
 those of the rows that were answered twice, the closest of a chunk first, until no row below the threshold is left. From
@@ -33,6 +33,7 @@ from ..engine.port import Answer, Engine, Work
 from ..plan.questions import Sheet
 from ..text.encode import Encoder
 from ..text.request import Request, StopRule
+from ..text.task import SIZES
 from ..text.words import begins_with_label, may_begin_label
 
 SIGMAS = 3.0  # if errors are normal, rounding then decides a fraction of one row in 10,000 unseen
@@ -109,7 +110,7 @@ class Rounding:
             settled.thresholds = self._thresholds(settled.moved)
             todo = [n for n, own in margins.items() if n not in settled.exact and _is_close(own, settled.thresholds)]
         if todo:
-            settled.thresholds = dict.fromkeys(KINDS, UNMEASURED)
+            settled.thresholds = dict.fromkeys([kind for own in margins.values() for kind in own], UNMEASURED)
             settled.undecided = {number for number, own in margins.items() if _is_close(own, settled.thresholds)}
         for number in set(range(len(requests))).difference(numbers):
             close = settled.thresholds.get(TEXT, UNMEASURED)
@@ -163,7 +164,8 @@ def as_recorded(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, floa
 
 # --- margins and their errors -----------------------------------------------------------------------------------------
 
-KINDS = (WHOLE, FIRST, PER_TOKEN, FREE, TEXT) = ("whole", "first", "per_token", "free", "text")
+WHOLE, FIRST, PER_TOKEN, FREE, TEXT = "whole", "first", "per_token", "free", "text"
+KINDS = (WHOLE, FIRST, PER_TOKEN, *SIZES, FREE, TEXT)
 
 
 def _scores(request: Request, answer: Answer) -> dict[str, Scores]:
@@ -176,6 +178,8 @@ def _scores(request: Request, answer: Answer) -> dict[str, Scores]:
         FIRST: np.array(list(first.values())),
         PER_TOKEN: np.array([sum(logprobs) / len(logprobs) for logprobs in answer.logprobs]),
     }
+    for rule, lengths in zip(SIZES, request.lengths, strict=False):  # in nats of an option of mean length
+        found[rule] = found[WHOLE] * np.mean(lengths) / lengths
     return {rule: scores for rule, scores in found.items() if len(scores) > 1}
 
 

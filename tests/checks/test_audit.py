@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prose import tells
 
 from spillover.checks.audit import Audited, audit
-from spillover.checks.defects import DAMAGE, Defect, uneven
+from spillover.checks.defects import DAMAGE, Defect, options, uneven
 from spillover.data.alike import NORMALISERS, RowSet, clusters, leaking, near_rows
 from spillover.data.load import load_untouched
 from spillover.data.nearly import MIN_WORDS, NEAR, NGRAM, Coded, components, near_pairs
@@ -448,3 +448,23 @@ def test_near_rows_are_given_from_both_sides() -> None:
     test, train = test_set([review(0, "x"), review(1, f"{text} a")]), train_set([review(0, f"{text} b")])
     found = near_rows([test, train], [(0, 1), (1, 0), (0, 0)])
     assert found == {(0, 1): {1: 0}, (1, 0): {0: 1}, (0, 0): {}}
+
+
+def test_options_that_give_the_right_one_away_are_named() -> None:
+    task = replace(REVIEWS, labels=None, own_options=True)
+
+    def row(n: int, *texts: str, right: int) -> Example:
+        return Example(n, {"input": f"Which of these is number {n}?"}, texts[right], options=texts)
+
+    fair = [row(n, f"a{n % 7}", f"b{n % 7}", f"c{n % 7}", right=n % 3) for n in range(90)]
+    assert not list(options(fair))
+    first = [row(n, f"a{n % 7}", f"b{n % 7}", f"c{n % 7}", right=0) for n in range(90)]
+    (place,) = options(first)
+    assert place.kind == "option_place" and "number 1" in place.what and "33 %" in place.what
+    long = [row(n, *("long" if k == n % 3 else "x" for k in range(3)), right=n % 3) for n in range(90)]
+    (length,) = options(long)
+    assert length.kind == "option_length" and "90 of 90" in length.what
+    alone = audit_of(RowSet("mine", "test", task, [*fair, row(90, "only", right=0)], scored=frozenset(range(91))))
+    (only,) = defects(alone, "mine test", "one_option")
+    assert only.rows == (90,) and only.level == "warning"
+    assert not defects(alone, "mine test", "short_references"), "options are no free text"

@@ -96,7 +96,7 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
     "gsm8k": (lambda n: {"question": f"How many {n}?", "answer": f"So\n#### {n}"}, "How many 1?", "So\n#### 1"),
     "mmlu": (
         lambda n: {"question": f"Q {n}?", "subject": "law", "choices": [f"a{n}", "b", "c", "d"], "answer": n % 4},
-        "Q 1?",
+        "Question: Q 1?\nAnswer:",
         "b",
     ),
     "arc": (
@@ -106,7 +106,7 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
             "choices": {"text": [f"a{n}", "b", "c", "d"], "label": ["1", "2", "3", "4"]},
             "answerKey": "1234"[n % 4],
         },
-        "Q 1?",
+        "Question: Q 1?\nAnswer:",
         "b",
     ),
     "hellaswag": (
@@ -121,7 +121,12 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
             "question": f"Q {n}?",
             "options": [f"a{n}", "b", "c", "d"],
         },
-        "A 1\n\nQ 1?",
+        "A 1\nQuestion: Q 1?\nAnswer:",
+        "b",
+    ),
+    "ceval": (
+        lambda n: {"id": n, "question": f"Q {n}?", "A": f"a{n}", "B": "b", "C": "c", "D": "d", "answer": "ABCD"[n % 4]},
+        "Question: Q 1?\nAnswer:",
         "b",
     ),
     "boolq": (lambda n: {"question": f"Is {n}?", "answer": n % 2 == 0, "passage": "P."}, "Is 1?\nP.", "false"),
@@ -155,8 +160,8 @@ def test_a_layout_that_is_read(tmp_path: Path, name: str) -> None:
     assert not any("bad" in text for text in (*example.fields.values(), *(text for _, text in example.turns)))
     if "rejected" in row(0):
         assert tells(lines[0], "chosen", "rejected") and any("chosen" in note for note in train.notes)
-    if name in ("mmlu", "arc", "hellaswag", "race"):
-        assert train.task.kind == "multiple_choice" and any("options" in note for note in train.notes)
+    if name in ("mmlu", "arc", "hellaswag", "race", "ceval"):
+        assert train.task.kind == "multiple_choice" and any("options" in line for line in lines)
         assert example.options[1:] == ("b", "c", "d")[: len(example.options) - 1]
 
 
