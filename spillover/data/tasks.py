@@ -141,7 +141,8 @@ def with_overrides(task: Task, name: str, spec: DatasetSpec) -> Task:
     if not prompts and spec.answer_delimiter is not None:
         prompts = {key: replace(fmt, answer_delimiter=spec.answer_delimiter) for key, fmt in task.prompts.items()}
     if spec.labels and not task.is_classification:
-        what = f"task {task.name!r} is free text and takes no labels"
+        answers = "has its options in each row" if task.own_options else "is free text"
+        what = f"task {task.name!r} {answers} and takes no labels"
         raise ExperimentError(what, where=f"datasets.{name}.labels")
     return replace(
         task,
