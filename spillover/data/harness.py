@@ -30,7 +30,7 @@ from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
 from ..fingerprint import fingerprint
 from ..text.asked import Asked, Way
 from ..text.task import Example
-from .hub import offline_where_out_of_reach, quiet
+from .hub import offline_where_out_of_reach, quiet, why_offline
 
 MISSING = "tasks of lm-evaluation-harness need it: pip install 'spillover[lm-eval]'"
 SEED = 1234  # of the demonstrations, as in lm-evaluation-harness; another draw adds its number
@@ -400,8 +400,10 @@ def _as_theirs(where: str, error_of: type[DataError] = DataError) -> Iterator[No
     except Exception as error:  # code of any task, with errors of any kind
         lines = str(error).strip().splitlines() or [""]
         unreachable = isinstance(error, ConnectionError) or type(error).__name__ == "DatasetNotFoundError"
-        kind = SourceUnavailable if unreachable else error_of
-        raise kind(f"{type(error).__name__}: {lines[0]}", where=where) from error
+        if unreachable:
+            what = f"its data set is not available: {why_offline() or lines[0]}"
+            raise SourceUnavailable(what, where=where) from error
+        raise error_of(f"{type(error).__name__}: {lines[0]}", where=where) from error
     finally:
         logger.setLevel(level)
         module.tqdm = shows

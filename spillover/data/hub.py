@@ -68,7 +68,7 @@ def _read(repo: str, config: str | None, split: str, revision: str | None) -> Hu
             return _load(repo, config, split, _commit(repo, CONVERTED))
 
 
-def _offline() -> str | None:
+def why_offline() -> str | None:
     """Why the hub is not asked, or None where it is."""
     from huggingface_hub import constants
 
@@ -84,7 +84,7 @@ def _commit(repo: str, revision: str | None) -> str | None:
     global _out_of_reach
     from huggingface_hub import HfApi, errors
 
-    if _offline():
+    if why_offline():
         return None
     try:
         return HfApi().dataset_info(repo, revision=revision, timeout=TIMEOUT_S).sha
@@ -105,14 +105,14 @@ def _commit(repo: str, revision: str | None) -> str | None:
 def _load(repo: str, config: str | None, split: str, commit: str | None) -> HubSplit:
     import datasets
 
-    why_offline = _offline()
+    why = why_offline()
     online = datasets.config.HF_HUB_OFFLINE
     try:
         # Offline, the library reads its cache at once instead of retrying for half a minute.
-        datasets.config.HF_HUB_OFFLINE = online or bool(why_offline)
+        datasets.config.HF_HUB_OFFLINE = online or bool(why)
         rows: Any = datasets.load_dataset(repo, config, split=split, revision=commit)
     except Exception as error:  # the library raises a dozen kinds; all mean that there are no rows
-        raise (_Failed(why_offline) if why_offline else _Failed.because(error)) from None
+        raise (_Failed(why) if why else _Failed.because(error)) from None
     finally:
         datasets.config.HF_HUB_OFFLINE = online
     return HubSplit(rows, commit)
@@ -130,7 +130,7 @@ def offline_where_out_of_reach(asks: bool) -> Iterator[None]:
     if asks:
         with quiet(), suppress(_Failed):
             _commit(PROBE, None)
-        datasets.config.HF_HUB_OFFLINE = online or bool(_offline())
+        datasets.config.HF_HUB_OFFLINE = online or bool(why_offline())
     try:
         yield
     finally:

@@ -82,6 +82,8 @@ class _Maker:
                     task = task or self._task(one, rows[0], shot_counts)
                     sheets.append(self._sheet(one.name, task, fmt, shots, draw, rows))
         assert task is not None
+        asked = {tuple(question.prompt_hash for question in sheet.questions): sheet for sheet in reversed(sheets)}
+        sheets = list(reversed(asked.values()))  # whole texts are the same at any shot count, in any format
         of_first = [row.of_task.asked for row in sheets[0].questions if row.of_task]
         if differ := cut_otherwise(of_first, self.encoder):
             what = f"{differ} of {len(of_first)} documents have other tokens than our own rule would make of them"

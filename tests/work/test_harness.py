@@ -88,7 +88,8 @@ def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int
     table = spillover.load(ran).to_pandas()
     compared = 0
     for test in usertasks.TASKS:
-        ours = {row["doc_id"]: row for row in rows_of(ran, test, shots, prompt)}
+        at = (0, "lm_eval") if test == "whole" else (shots, prompt)
+        ours = {row["doc_id"]: row for row in rows_of(ran, test, *at)}
         for sample in expected["samples"][test]:
             own = ours[sample["doc_id"]]
             for mine, other in zip(own["responses"], [responses[0] for responses in sample["resps"]], strict=True):
@@ -100,7 +101,7 @@ def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int
                 mine = own["scores"][f"{metric},{sample['filter']}"]
                 assert_alike(mine, sample[metric])
                 compared += 1
-        of_test = table[(table.test_dataset == test) & (table.shots == shots) & (table.prompt == prompt)]
+        of_test = table[(table.test_dataset == test) & (table.shots == at[0]) & (table.prompt == at[1])]
         values = dict(zip(of_test.metric, of_test.value, strict=True))
         for name, value in expected["results"][test].items():
             if isinstance(value, float) and "stderr" not in name:
@@ -168,6 +169,15 @@ def test_a_slip_is_one_line(place: Path, tasks: str, error: type[Exception], wor
     (place / "tasks" / "broken.yaml").write_text("task: broken\noutput_type: nothing\ndataset_path: json\n")
     with pytest.raises(error, match=words):
         plan_of(place, tasks)
+
+
+def test_what_is_the_same_at_any_shot_count_is_asked_once(place: Path) -> None:
+    """A whole text has no demonstrations and no prompt format."""
+    plan = plan_of(place, "[./tasks/whole.yaml, ./tasks/choice.yaml]", shots=[0, 2], prompts=["lm_eval", "chat"])
+    assert [(cell.test, cell.shots, cell.prompt) for cell in plan.grid.cells if cell.test == "whole"] == [
+        ("whole", 0, "lm_eval")
+    ]
+    assert len([cell for cell in plan.grid.cells if cell.test == "choice"]) == 4
 
 
 def test_roles_are_those_of_the_mapping(place: Path) -> None:
