@@ -23,6 +23,7 @@ _WHERE = {
     "Encoder": "text.encode",
     "Example": "text.task",
     "Experiment": "experiment.schema",
+    "HarnessModel": "interop.harness_model",
     "Plan": "plan.plan",
     "PromptFormat": "text.prompt",
     "Request": "text.request",
@@ -35,6 +36,7 @@ _WHERE = {
     "load": "api",
     "load_experiment": "experiment.schema",
     "make_plan": "plan.plan",
+    "register_with_lm_eval": "interop.lm_eval_command",
     "render": "text.prompt",
     "run": "api",
 }
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from .errors import SpilloverError as SpilloverError
     from .experiment.schema import Experiment as Experiment
     from .experiment.schema import load_experiment as load_experiment
+    from .interop.harness_model import HarnessModel as HarnessModel
+    from .interop.lm_eval_command import register_with_lm_eval as register_with_lm_eval
     from .plan.plan import Plan as Plan
     from .plan.plan import make_plan as make_plan
     from .report import figures as figures

@@ -57,6 +57,14 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+class HandedOn(TyperCommand):
+    """A command whose arguments are another program's: they are handed on as they are, `--help` too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.args = list(args)
+        return list(args)
+
+
 class Given(NamedTuple):
     """The options that name an experiment and change it: those of check, plan and run."""
 

@@ -12,9 +12,17 @@ from typing import Annotated, Literal
 import typer
 
 from .console import document, out, say, working
-from .options import OUTPUT, Command, Folder
+from .options import OUTPUT, Command, Folder, HandedOn
 
 app = typer.Typer(add_completion=False)
+
+
+@app.command("lm-eval", cls=HandedOn, add_help_option=False)
+def lm_eval(context: typer.Context) -> None:
+    """The command line of lm-evaluation-harness, with our engine as one more model: `run --model spillover`."""
+    from .interop.lm_eval_command import run
+
+    run(context.args)
 
 
 @app.command(cls=Command)

@@ -85,6 +85,7 @@ def test_public_names() -> None:
         "Encoder",
         "Example",
         "Experiment",
+        "HarnessModel",
         "Plan",
         "PrefixTrainer",
         "PromptFormat",
@@ -97,6 +98,7 @@ def test_public_names() -> None:
         "load",
         "load_experiment",
         "make_plan",
+        "register_with_lm_eval",
         "render",
         "run",
     ]

@@ -32,7 +32,12 @@ def test_each_script_says_what_it_compares(script: str) -> None:
 
 @pytest.mark.parametrize(
     ("script", "peer"),
-    [("score_vs_lm_eval.py", "lm_eval"), ("parity_lm_eval.py", "lm_eval"), ("train_vs_trl.py", "trl")],
+    [
+        ("score_vs_lm_eval.py", "lm_eval"),
+        ("parity_lm_eval.py", "lm_eval"),
+        ("lm_eval_command.py", "lm_eval"),
+        ("train_vs_trl.py", "trl"),
+    ],
 )
 def test_a_missing_peer_is_said_and_is_no_failure(script: str, peer: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(peer):

@@ -23,17 +23,23 @@ from .suitable import shared_engine, why_plain
 Precision = Literal["float32", "bfloat16"]
 
 
-def device() -> torch.device:
-    """The one device of this process: the first GPU that it sees, else the CPU.
+def device(named: str | None = None) -> torch.device:
+    """The one device of this process: the one that is named, else the first GPU that it sees, else the CPU.
 
     Raises ModelError if `--device` names a GPU and there is none, or if a launcher has started several processes.
     """
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         advice = "start spillover without torchrun or accelerate: it uses all GPUs by itself, one variant on each"
         raise ModelError("several processes are not supported yet", where="WORLD_SIZE", allowed=advice)
-    asked = os.environ.get("SPILLOVER_DEVICE", "")
+    asked = named or os.environ.get("SPILLOVER_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("no CUDA device here", where=f"--device {asked}", allowed="cpu, or leave it out")
+    if named:
+        number = torch.device(named).index or 0
+        if named != "cpu" and number >= torch.cuda.device_count():
+            allowed = f"cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+            raise ModelError("no such GPU here", where=f"--device {named}", allowed=allowed)
+        return torch.device(named)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -68,13 +74,18 @@ def resolve_precision(asked: str) -> Precision:
 
 
 def load_model(
-    folder: Path, precision: Precision, adapter: Path | None = None, trust: bool = False, config: Any = None
+    folder: Path,
+    precision: Precision,
+    adapter: Path | None = None,
+    trust: bool = False,
+    config: Any = None,
+    on: str | None = None,
 ) -> Any:
-    """A causal language model with all its weights, and a PEFT adapter on top if one is given.
+    """A causal language model with all its weights, and a PEFT adapter on top if one is given; `on` names a device.
 
     Raises ModelError if some are missing, unused or not numbers, or if the model is no causal one.
     """
-    model = load.load(folder, getattr(torch, precision), adapter, trust, config).to(device())
+    model = load.load(folder, getattr(torch, precision), adapter, trust, config).to(device(on))
     load.refuse_looking_ahead(model, adapter or folder)
     forget_texts(model)
     return model

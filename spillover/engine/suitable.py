@@ -80,9 +80,9 @@ def _probe(model: Any, words: Sequence[int], precision: str, longest: int | None
         take(model)
         ours = dict(shared_engine(model, frozenset()).run([*compared, *others], lambda ids: False))
     except Exception as error:  # whatever an unknown model does with a tree, the plain engine can answer
-        _give_back(model, usual)
+        give_back(model, usual)
         return f"{type(error).__name__}: {one_line(error)}"
-    _give_back(model, usual)
+    give_back(model, usual)
     theirs = dict(PlainEngine(model, frozenset()).run(compared, lambda ids: False))
     worst = max(difference(ours[number], answer) for number, answer in theirs.items())
     if not worst <= PROBE_TOLERANCE[precision]:
@@ -141,6 +141,7 @@ def take(model: Any) -> None:
     ops.take_linear_layers(model)
 
 
-def _give_back(model: Any, usual: str) -> None:
+def give_back(model: Any, usual: str) -> None:
+    """Undo `take`: the model computes with the attention implementation `usual` of transformers again."""
     model.set_attn_implementation(usual)
     ops.give_back_linear_layers(model)

@@ -4,5 +4,8 @@ Comes in: an output folder, or the per-sample files of lm-evaluation-harness. Go
 documents, with the difference and its test (`spillover compare`); and what a folder holds, in other tools' formats
 (`spillover export`).
 
+In the other direction, `lm_eval_command.py` and `harness_model.py` put our engine under the command line of
+lm-evaluation-harness.
+
 To read another tool's format, go to `answers.py`; to write one, go to `export.py`.
 """

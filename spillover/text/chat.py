@@ -36,6 +36,7 @@ Messages = Sequence[Message]
 AT_ONCE = 64  # conversations that are sent together: going to and fro between processes takes longer than rendering
 AROUND = 24  # characters that are shown before and after a difference
 ANSWER = "Paris, of course"  # tried to see what follows an answer
+CONTINUED = "END_OF_THE_LAST_MESSAGE "  # where a message that is to be continued ends; the space shows what is trimmed
 GIVEN = ("messages", "tools", "documents", "add_generation_prompt")  # values that every template gets
 
 
@@ -84,6 +85,17 @@ class ChatTemplate:
                     raise NoText(f"the tokenizer's chat template fails: {answer['error']}", len(found))
                 found.append(answer["text"])
         return found
+
+    def continued(self, messages: Messages) -> str:
+        """The text up to the end of the last message's content, as transformers' `continue_final_message` makes it.
+
+        Raises PromptError if the template does not write that content.
+        """
+        marked = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + CONTINUED}]
+        before, found, after = self.texts([marked], answered=True)[0].rpartition(CONTINUED.strip())
+        if not found or messages[-1]["content"].strip() not in before:
+            raise PromptError("the tokenizer's chat template does not write the last message, so nothing continues it")
+        return before if after.startswith(" ") else before.rstrip()  # it trims messages: so their last spaces go too
 
     @cached_property
     def variables(self) -> tuple[str, ...]:

@@ -239,3 +239,20 @@ def test_what_was_interrupted_is_no_answer_to_the_next_text(monkeypatch: pytest.
         with pytest.raises(KeyboardInterrupt):
             text_of("first")
     assert text_of("second") == "second"
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA3, WORDS_ONLY], ids=["chatml", "llama3", "words"])
+@pytest.mark.parametrize("begun", ["The answer is", "The answer is ", "  \nThe"])
+def test_a_message_is_continued_where_transformers_continues_it(template: str, begun: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    messages = [{"role": "user", "content": " Why? "}, {"role": "assistant", "content": begun}]
+    [theirs], _ = render_jinja_template(
+        [messages], chat_template=template, continue_final_message=True, bos_token="<s>"
+    )
+    assert ChatTemplate(template, {"bos_token": "<s>"}).continued(messages) == theirs
+
+
+def test_a_message_that_the_template_leaves_out_is_not_continued() -> None:
+    with pytest.raises(PromptError, match="does not write"):
+        ChatTemplate("{{ messages[0].content }}").continued([{"role": "user", "content": "a"}] * 2)

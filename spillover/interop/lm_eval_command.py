@@ -1,0 +1,43 @@
+"""lm-evaluation-harness with one more model: `spillover`.
+
+The harness finds models in its registry only, so somebody has to put ours there before it looks. `run` does that and
+then hands all arguments to the harness's own command line; in Python, `register_with_lm_eval` does it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from ..errors import SpilloverError
+
+NAME = "spillover"
+MODEL = "spillover.interop.harness_model:HarnessModel"  # imported once a run asks for it
+
+
+def register_with_lm_eval() -> None:
+    """Make the model `spillover` known to lm-evaluation-harness: `lm_eval.simple_evaluate(model="spillover", ...)`.
+
+    Raises SpilloverError if lm-evaluation-harness is not installed.
+    """
+    if find_spec("lm_eval") is None:
+        advice = "pip install 'spillover[lm-eval]'"
+        raise SpilloverError("lm-evaluation-harness is not installed", where="lm-eval", allowed=advice)
+    from lm_eval.api.registry import model_registry
+
+    if NAME not in model_registry:
+        model_registry.register(NAME, target=MODEL)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """The command line of lm-evaluation-harness with these arguments, as they are. It ends by itself."""
+    register_with_lm_eval()
+    from lm_eval.__main__ import cli_evaluate
+
+    if any(one.partition("=")[0] in ("--model", "-m") for one in arguments):  # a model is loaded into this process
+        from ..engine.memory import reuse_memory
+
+        reuse_memory()
+    sys.argv = ["lm-eval", *arguments]
+    cli_evaluate()
