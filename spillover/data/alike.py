@@ -129,6 +129,9 @@ class _Marks:
             of_rows.append(len(codes) - before)
             raw, lower, by_words = map(hash, zip(*hashes, strict=True)) if hashes else (0, 0, 0)
             in_all = (raw, lower, by_words if of_rows[-1] >= MIN_WORDS else lower)
+            if row.options:  # with other options the same words are another question
+                options = hash(tuple(sorted(map(str.casefold, row.options))))
+                in_all = (hash((raw, options)), hash((lower, options)), hash((in_all[-1], options)))
             for how, mark in zip(NORMALISERS, in_all, strict=True):
                 whole[how].append(mark)
             for how, marks in zip(NORMALISERS, zip(*hashes, strict=True), strict=False):

@@ -468,3 +468,14 @@ def test_options_that_give_the_right_one_away_are_named() -> None:
     (only,) = defects(alone, "mine test", "one_option")
     assert only.rows == (90,) and only.level == "warning"
     assert not defects(alone, "mine test", "short_references"), "options are no free text"
+
+
+def test_rows_with_other_options_are_no_duplicates() -> None:
+    task = replace(REVIEWS, labels=None, own_options=True)
+    asked = travel(0, "Oslo")
+    rows = [
+        replace(asked, doc_id=n, target=options[0], options=options)
+        for n, options in enumerate((("left", "right"), ("first", "last"), ("Right", "left")))
+    ]
+    (same,) = defects(audit_of(RowSet("mine", "test", task, rows)), "mine test", "duplicate")
+    assert same.rows == (0, 2)
