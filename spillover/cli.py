@@ -94,6 +94,7 @@ def check(
     format: Annotated[
         Literal["table", "json"], typer.Option("--format", help="json: one document with row numbers.")
     ] = "table",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every list of many data sets, with rows.")] = False,
 ) -> None:
     """Audit data, prompts, labels, lengths and disk space before a run. Nothing is trained."""
     import json
@@ -108,7 +109,7 @@ def check(
     if format == "json":
         document(json.dumps(found.to_json(), indent=1) + "\n")
     else:
-        out().print(render(found))
+        out().print(render(found, verbose))
         notes = len(found.findings) - found.warnings
         say(f"{count(found.warnings, 'warning')}, {count(notes, 'note')}. {_next(context, 'plan')}")
     if strict and found.warnings:

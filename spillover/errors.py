@@ -22,13 +22,15 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
 Level = Literal["warning", "note"]
+Say = Callable[[str], None]
+"""Called with a line of text when something takes long."""
 
 # What a terminal obeys or hides: control characters (ESC and BEL among them), line separators, changes of the writing
 # direction, and halves of surrogate pairs, which no file can hold.

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import spillover as so
 from spillover import api as result
 from spillover import cli, models, options
-from spillover.errors import SpilloverError
+from spillover.errors import Say, SpilloverError
 from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
 from spillover.options import Given
@@ -144,7 +144,7 @@ def test_the_demo_takes_a_model_and_keeps_what_was_edited(tmp_path: Path, monkey
 def test_that_the_model_is_downloaded_is_said_before_anything_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resolve(spec: str, progress: models.Progress) -> None:
+    def resolve(spec: str, progress: Say) -> None:
         progress("downloading it (93 MB, once)")
         raise KeyboardInterrupt
 

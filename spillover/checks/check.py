@@ -38,7 +38,7 @@ from .audit import Audited
 from .defects import as_counts, unanswered, uneven
 from .overlap import NOUNS
 from .prompts import Preflight, preflight
-from .rows import Progress, audit_sources, clean_split, scored_rows, trained_rows
+from .rows import Counted, audit_sources, clean_split, scored_rows, trained_rows
 from .training import check_training, count, largest, warmup
 
 
@@ -75,7 +75,7 @@ def check(
     folder: Path,
     data_dir: Path | None = None,
     done: Done = NOTHING,
-    progress: Progress = lambda done, total: None,
+    progress: Counted = lambda done, total: None,
 ) -> Checked:
     """All checks before a run into `folder`, in which `done` exists already. Raises the errors of a run.
 

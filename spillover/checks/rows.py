@@ -29,11 +29,11 @@ from ..text.task import Example
 from .audit import MARKED, PAIRED, READ, SEARCHED, Audited, audit
 from .training import largest
 
-Progress = Callable[[int, int], None]
+Counted = Callable[[int, int], None]
 """Called now and then with what is done, and with all there is to do."""
 
 
-def audit_sources(plan: Plan, data_dir: Path | None, progress: Progress = lambda done, total: None) -> list[Audited]:
+def audit_sources(plan: Plan, data_dir: Path | None, progress: Counted = lambda done, total: None) -> list[Audited]:
     """All rows of the plan's sources. `data_dir` is the study's release, as for `make_plan`."""
     lists: list[RowSet] = []
     done, planned = 0, sum(len(one.rows) for one in (*scored_rows(plan), *trained_rows(plan)))

@@ -26,10 +26,10 @@ from typing import Any
 from filelock import FileLock
 
 from ..disk import as_bytes, cache_dir, file_sha256, write_whole
-from ..errors import DataError, SourceUnavailable, did_you_mean
+from ..errors import DataError, Say, SourceUnavailable, did_you_mean
 from ..experiment import dialect
 from ..experiment.fields import Strict
-from .package_index import PackageFile, PipSettings, Progress, download
+from .package_index import PackageFile, PipSettings, download
 
 KEPT = 1  # raise this when the same member is kept in another form
 MANIFEST = "spillover.json"
@@ -70,7 +70,7 @@ _unavailable: dict[str, SourceUnavailable] = {}  # in this process: nobody waits
 
 
 def ensure(
-    package: str, members: Iterable[str], say: Progress = lambda line: None, settings: PipSettings | None = None
+    package: str, members: Iterable[str], say: Say = lambda line: None, settings: PipSettings | None = None
 ) -> None:
     """Make sure that these members are in the cache. What is missing of them is taken from one download.
 
@@ -136,7 +136,7 @@ def _is_whole(path: Path, sha256: str | None) -> bool:
         return False
 
 
-def _fetch(archive: Archive, missing: set[str], say: Progress, settings: PipSettings | None) -> None:
+def _fetch(archive: Archive, missing: set[str], say: Say, settings: PipSettings | None) -> None:
     """Download, keep the missing members, delete the archive. Only under the lock."""
     target = archive.folder / archive.file.file
     say(

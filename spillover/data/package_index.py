@@ -12,7 +12,7 @@ import ast
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,10 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from ..disk import file_sha256
-from ..errors import SourceUnavailable
+from ..errors import Say, SourceUnavailable
 
 PYPI = "https://pypi.org/simple"
 PIECE = 1 << 16  # bytes; an interrupted download loses less than this
-
-Progress = Callable[[str], None]
-"""Called with a line of text when something takes long."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def pip_settings() -> PipSettings:
     return PipSettings.of(values)
 
 
-def download(wanted: PackageFile, target: Path, say: Progress, settings: PipSettings | None = None) -> None:
+def download(wanted: PackageFile, target: Path, say: Say, settings: PipSettings | None = None) -> None:
     """Write the file to `target`, checked by size and checksum. What is there already of it is not downloaded again.
 
     Raises SourceUnavailable if no index has the file, if the connection fails, or if all copies are broken.
@@ -111,9 +108,7 @@ def download(wanted: PackageFile, target: Path, say: Progress, settings: PipSett
     )
 
 
-def _fetch(
-    url: str, wanted: PackageFile, target: Path, session: requests.Session, timeout_s: float, say: Progress
-) -> None:
+def _fetch(url: str, wanted: PackageFile, target: Path, session: requests.Session, timeout_s: float, say: Say) -> None:
     """Download what is missing of the file, or copy it from a local folder."""
     if (local := _local(url)) is not None:
         shutil.copyfile(local, target)

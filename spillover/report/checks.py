@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,22 +15,92 @@ from ..checks.audit import Audited
 from ..checks.check import Checked
 from ..checks.defects import as_counts
 from ..checks.prompts import Preflight, PromptCheck
-from ..checks.rows import Progress
+from ..checks.rows import Counted
 from ..errors import Finding, Level
 from ..work.progress import LOG_EVERY_S, duration
 
 SUCH = 4  # row numbers in a table
+FEW = 4  # data sets that are shown list by list
+KINDS = {  # of a defect, where many lists share a line
+    "empty": "an empty field",
+    "no_answer": "an empty answer",
+    "mojibake": "broken characters",
+    "markup": "markup",
+    "entity": "HTML entities",
+    "escape": "literal escapes",
+    "duplicate": "duplicates",
+    "near_duplicate": "nearly duplicates",
+    "shared_field": "share a field",
+    "shared_target": "target of a training row",
+    "length": "another length than in training",
+    "unbalanced": "labels shown unevenly",
+    "label_respelled": "labels in another spelling",
+    "label_outside": "labels that the task lacks",
+    "label_absent": "labels that no row has",
+    "no_word": "references without a word",
+    "short_references": "references too short for BLEU",
+    "short": "fewer rows than requested",
+}
 
 
-def render(checked: Checked) -> RenderableType:
-    """The audit data set by data set, the preflight, and what else was found."""
+def render(checked: Checked, verbose: bool = False) -> RenderableType:
+    """The audit, the preflight, and what else was found. Data set by data set if these are few, or if it is `verbose`.
+
+    Of many data sets, every warning has its line, and notes that differ in their numbers only share one.
+    """
     reported = {finding for one in checked.audit for finding in one.findings()}
     rest = [finding for finding in checked.findings if finding not in reported]
-    return Group(_audit_table(checked.audit), Text(), _preflight_table(checked.preflight), Text(), as_table(rest))
+    preflight = _preflight_table(checked.preflight)
+    if verbose or len({one.rows.dataset for one in checked.audit}) <= FEW:
+        return Group(_audit_table(checked.audit), Text(), preflight, Text(), as_table(rest))
+    warnings = [finding for finding in checked.findings if finding.level == "warning"]
+    notes = [*_by_kind(checked.audit), *_alike(finding for finding in rest if finding.level != "warning")]
+    more = Text("Every list with its labels, lengths and example rows: --verbose, or --format json", style="dim")
+    return Group(_counts(checked.audit), Text(), preflight, Text(), as_table([*warnings, *notes]), more)
+
+
+def _counts(audit: Sequence[Audited]) -> Table:
+    """A line for each data set: how many rows its lists have."""
+    table = Table("data", "test", "scored", "demos", "train", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    by_dataset: dict[str, dict[str, list[str]]] = {}
+    for one in audit:
+        parts = by_dataset.setdefault(one.rows.dataset, {})
+        parts.setdefault(one.rows.part, []).append(f"{len(one.rows.rows):,}")
+        if one.rows.part == "test":
+            parts["scored"] = [f"{len(one.rows.scored):,}"]
+    for name, parts in by_dataset.items():
+        table.add_row(Text(name), *(" ".join(parts.get(part, ())) for part in ("test", "scored", "demos", "train")))
+    return table
+
+
+def _by_kind(audit: Sequence[Audited]) -> Iterator[Finding]:
+    """The notes of the audit, those of one kind as one: in which lists, and in how many of their rows."""
+    places: dict[str, list[str]] = {}
+    for one in audit:
+        for defect in one.defects:
+            if defect.level != "warning":
+                number = f" {len(defect.rows):,}" if defect.rows else ""
+                other = f" (of {defect.against})" if defect.against else ""
+                places.setdefault(defect.kind, []).append(f"{one.rows.name}{number}{other}")
+    for kind, lists in places.items():
+        yield Finding("note", ", ".join(lists), f"rows: {KINDS.get(kind, kind.replace('_', ' '))}")
+
+
+def _alike(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings of one level that differ in their numbers only, as one: the first, and where the others are."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(re.sub(r"\d[\d,.]*", "#", finding.what), []).append(finding)
+    for first, *others in found.values():
+        more = " · ".join(dict.fromkeys(other.where for other in others if other.where != first.where))
+        also = f"; alike, with other numbers: {more}" if more else ""
+        yield Finding(first.level, f"{first.what}{also}", first.where)
 
 
 @contextmanager
-def counting(console: Console, what: str) -> Iterator[Progress]:
+def counting(console: Console, what: str) -> Iterator[Counted]:
     """A function that shows how much is done and the time left: on a terminal in one line, in a log now and then."""
     began = logged = time.monotonic()
 

@@ -34,7 +34,7 @@ from ..text.samples import Sample
 from .axes import let_move
 from .checkpoints import make_room, newest_whole, seal
 
-Progress = Callable[[int, int, float], None]
+Stepped = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
 
 
@@ -186,7 +186,7 @@ def train(
     gradient_checkpointing: bool = False,
     report_to: Sequence[str] = (),
     checkpoint_every_s: float = 600.0,
-    progress: Progress | None = None,
+    progress: Stepped | None = None,
     trust: bool = False,
 ) -> Trained:
     """Fine-tune the model in `model_folder` and save it, or its adapter, in `out`.
@@ -298,7 +298,7 @@ class _Checkpoints(TrainerCallback, ExportableState):
 
 
 class _Report(TrainerCallback):
-    def __init__(self, progress: Progress, totals: Totals) -> None:
+    def __init__(self, progress: Stepped, totals: Totals) -> None:
         self.progress, self.totals = progress, totals  # not the trainer, which holds this: they would keep each other
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

