@@ -41,6 +41,7 @@ class Results:
 
     By cell key, `first_metric` has the rows of each cell's first metric, and `digests` the hash of its predictions.
     `rounding` has, where answers were rounded, what that changes in some of a cell's rows (`rows.ROUNDING`).
+    `ended` has, for free text, how each answer ended (`rows.ENDED`).
     `clusters` has, by test set, the component of each document that depends on others, if an audit found some.
     `nearly_base` has, by variant key, how little those differ from the base that hardly do.
     `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
@@ -53,6 +54,7 @@ class Results:
     first_metric: Mapping[str, RowStatistics] = field(repr=False)
     digests: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
     rounding: Mapping[str, RowStatistics] = field(default_factory=dict, repr=False, kw_only=True)
+    ended: Mapping[str, RowStatistics] = field(default_factory=dict, repr=False, kw_only=True)
     nearly_base: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
     checkpoints: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)

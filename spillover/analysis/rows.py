@@ -27,6 +27,10 @@ ROUNDING = "rounding"
 """Beside the metrics, where texts were generated in bfloat16: (1 if the row was generated in float32 too, the squared
 difference of its score by the first metric). Where rounding left rows undecided, no row is known."""
 
+ENDED = "ended"
+"""Beside the metrics of free text: whether the answer ended at a stop string, at an end token, or at the limit."""
+WAYS = ("stop", "end", "limit")
+
 
 @dataclass(frozen=True)
 class RowStatistics:
@@ -111,6 +115,9 @@ def read_rows(
     rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
     if any("near_ties" in p or "undecided" in p for p in predictions):
         rows[ROUNDING] = RowStatistics(doc_ids, _changes_by_rounding(metrics[0], predictions, labels))
+    if any("free" not in p and p.get("ended") for p in predictions):
+        ways = [[p.get("ended") == way for way in WAYS] for p in predictions]
+        rows[ENDED] = RowStatistics(doc_ids, np.array(ways, dtype=np.float64))
     store.keep_statistics(key, name, _packed(name, rows))
     return Answered(digest, rows)
 

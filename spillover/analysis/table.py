@@ -27,7 +27,7 @@ from .clean_split import CleanSplit
 from .harness import metric_of
 from .metrics import METRICS, Metric
 from .results import Results, grouped
-from .rows import ROUNDING, RowStatistics, read_rows
+from .rows import ENDED, ROUNDING, WAYS, RowStatistics, read_rows
 from .scoring import score
 
 _OF_A_TYPE = {str: "string", int: "Int64", float: "Float64"}
@@ -46,6 +46,7 @@ _AFTER = {
     "n": "Int64",
     **dict.fromkeys(("ci_low", "ci_high", "delta", "delta_ci_low", "delta_ci_high", "p_value"), "float64"),
     "rows": "string",
+    **dict.fromkeys((f"{ENDED}_{way}" for way in WAYS), "Float64"),
 }
 
 
@@ -70,6 +71,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
     first_metric: dict[str, RowStatistics] = {}
     digests: dict[str, str] = {}
     rounding: dict[str, RowStatistics] = {}
+    ended: dict[str, RowStatistics] = {}
     for planned in grouped(grid.cells, lambda cell: cell.condition).values():
         cells = sorted(planned, key=lambda cell: results.variants[cell.variant].kind != "base")  # the base first
         test = results.tests[cells[0].test]
@@ -85,6 +87,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
                 done[cell], digests[cell.key] = found.rows, found.digest
         first_metric |= {cell.key: rows[metrics[0].name] for cell, rows in done.items()}
         rounding |= {cell.key: rows[ROUNDING] for cell, rows in done.items() if ROUNDING in rows}
+        ended |= {cell.key: rows[ENDED] for cell, rows in done.items() if ENDED in rows}
         records += _records(results, done, metrics, "all")
         records += _clean_records(results, done, metrics, split)
         records += _as_a_whole(results, done, receipts)
@@ -95,7 +98,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
     kept = {variant.key: place for variant in grid.variants if (place := store.checkpoint(variant.key)) is not None}
     inside = read_inside(folder)
     nearly = {key: how for key, seen in inside.items() if (how := seen.hardly_differs)}
-    of_cells = replace(results, first_metric=first_metric, digests=digests, rounding=rounding)
+    of_cells = replace(results, first_metric=first_metric, digests=digests, rounding=rounding, ended=ended)
     return replace(of_cells, df=df, missing=tuple(missing), checkpoints=kept, nearly_base=nearly)
 
 
@@ -188,6 +191,10 @@ def _records(
     variants = [results.variants[cell.variant] for cell in done]
     has_base = any(variant.kind == "base" for variant in variants)
     facts = [_facts(results.grid, variant, cell) for variant, cell in zip(variants, done, strict=True)]
+    for fact, parts in zip(facts, done.values(), strict=True):
+        if ENDED in parts:
+            shares = parts[ENDED].statistics.mean(axis=0)
+            fact |= {f"{ENDED}_{way}": share for way, share in zip(WAYS, shares.tolist(), strict=True)}
     records = []
     for metric in metrics:
         of_test = results.clusters.get(next(iter(done)).test, {}) if done else {}

@@ -25,6 +25,7 @@ from ..plan.grid import Variant
 from ..stats.intervals import MIN_ROWS
 from .clean_split import unscored
 from .contrasts import Effect, difference, together
+from .endings import told
 from .numbers import bounds, listed, points, without_arrow
 from .results import ROLE_TITLES, ROLES, Results, recipe_name
 from .summaries import Group, RoleChange, groups, recipe_changes
@@ -250,6 +251,7 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
             "Noise floor: beside each effect stands how far two trainings of one recipe with other seeds differ "
             f"(seeds ±), here up to {points(max(floors))} points."
         )
+    yield from told(results)
     without = [title for title, those in of_verdict.items() if any(effect.noise_floor is None for effect in those)]
     if without:
         yield f"One seed: no noise floor{f' ({listed(without)})' if floors else ''}."

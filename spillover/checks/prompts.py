@@ -19,10 +19,11 @@ from ..errors import Finding, PromptError
 from ..plan.jobs import ExistingJob, TrainJob
 from ..plan.plan import Plan
 from ..plan.questions import Sheet, answer_tokens, requests_for, shared_first_tokens
-from ..text.encode import BLANK_LINE, Encoder
+from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render_all
-from ..text.task import Example, PromptFormat, Task
+from ..text.stops import LINE_BREAK, holds, named
+from ..text.task import FIVE, Example, PromptFormat, Task
 from .training import LONGEST, TrainingCheck, check_training, count, count_bos, largest, without_bos
 
 JOINTS = 50  # so many rows of a set are checked for the joint of prompt and answer
@@ -96,27 +97,34 @@ class Joint:
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows of a test set to which no right answer can be generated: all are longer than `limit` tokens, or hold a blank
-    line, which ends generation, or hold special tokens, which are left out of generated answers. Rows by doc_id.
+    """Rows of a test set to which no right answer can be generated: all are longer than `limit` tokens, hold a `stop`
+    string, or hold special tokens, which are left out of generated answers. Rows by doc_id.
+
+    `runs_on`: all right answers are one line, and nothing ends a generated one there.
     """
 
     test: str
     of: int
     limit: int
     too_long: tuple[int, ...]
-    blank_line: tuple[int, ...]
+    stop: tuple[str, ...]
+    stopped: tuple[int, ...]
     special: tuple[int, ...]
+    runs_on: bool
 
     def findings(self) -> Iterator[Finding]:
         if n := len(self.too_long):
             what = f"{n:,} of {self.of:,} reference answers are longer than max_new_tokens={self.limit}"
             yield Finding("warning" if n > CUT_SHARE * self.of else "note", what, self.test)
-        if n := len(self.blank_line):
-            what = f"{n:,} of {self.of:,} reference answers hold a blank line, at which a generated answer ends"
+        if n := len(self.stopped):
+            what = f"{n:,} of {self.of:,} reference answers hold {named(self.stop)}, at which a generated answer ends"
             yield Finding("warning", what, self.test)
         if n := len(self.special):
             what = f"{n:,} of {self.of:,} reference answers hold special tokens, which generated answers never show"
             yield Finding("warning", what, self.test)
+        if self.runs_on:
+            what = "every reference answer is one line, and a model that writes more lines loses by them"
+            yield Finding("note", rf'{what}: stop: ["\n"] would end an answer there', self.test)
 
 
 @dataclass(frozen=True)
@@ -331,17 +339,19 @@ def _cut(sheet: Sheet, encoder: Encoder) -> Cut:
         of=len(examples),
         limit=sheet.max_new_tokens,
         too_long=tuple(e.doc_id for e, n in zip(examples, shortest, strict=True) if n > sheet.max_new_tokens),
-        blank_line=_with_any([BLANK_LINE], examples),
+        stop=sheet.stop,
+        stopped=_with_any(sheet.stop, examples),
         special=_with_any(special, examples),
+        runs_on=sheet.task.name not in FIVE
+        and LINE_BREAK not in sheet.stop
+        and not any(holds(text.rstrip(), [LINE_BREAK]) for example in examples for text in example.right),
     )
 
 
 def _with_any(texts: Sequence[str], examples: Sequence[Example]) -> tuple[int, ...]:
     """The rows of which every right answer holds one of the texts."""
     return tuple(
-        example.doc_id
-        for example in examples
-        if all(any(text in answer.strip() for text in texts) for answer in example.right)
+        example.doc_id for example in examples if all(holds(answer.rstrip(), texts) for answer in example.right)
     )
 
 

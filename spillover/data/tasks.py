@@ -150,6 +150,7 @@ def with_overrides(task: Task, name: str, spec: DatasetSpec) -> Task:
         labels=_labels(name, spec) or task.labels,
         shots=task.shots if spec.shots is None else spec.shots,
         max_new_tokens=spec.max_new_tokens or task.max_new_tokens,
+        stop=_stop(name, spec, task),
     )
 
 
@@ -200,6 +201,7 @@ def own_task(name: str, spec: DatasetSpec, source: Source, first: Row, where: st
         max_new_tokens=spec.max_new_tokens or 60,
         own_options=bool(options_in),
     )
+    task = replace(task, stop=_stop(name, spec, task))
     # Reads the first row, so that a template with a name that is no column fails here and not later.
     RowReader.of(task, source, first, where).take_apart(first, where)
     return task
@@ -214,6 +216,13 @@ def _no_shape(first: Row, where: str) -> DataError:
     shapes = ", ".join("+".join(known.columns) for known in SHAPES if known.columns and not known.special)
     allowed = f"give a template over these columns, or a task, or {shapes}"
     return DataError(f"the columns {column_names(first)} are no known shape", where=where, allowed=allowed)
+
+
+def _stop(name: str, spec: DatasetSpec, task: Task) -> tuple[str, ...]:
+    if spec.stop is not None and task.is_scored:
+        what = "stop ends an answer in free text, and answers of this task are chosen by log-probability"
+        raise ExperimentError(what, where=f"datasets.{name}.stop", allowed="leave it out")
+    return task.stop if spec.stop is None else spec.stop
 
 
 def _labels(name: str, spec: DatasetSpec) -> tuple[str, ...]:

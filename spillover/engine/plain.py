@@ -17,7 +17,7 @@ from torch import Tensor
 from ..text.request import Request, StopRule
 from .head import greedy, own_logits
 from .lengths import frequencies
-from .port import Answer, Work
+from .port import Answer, Ended, Work
 
 
 class PlainEngine:
@@ -55,7 +55,7 @@ class PlainEngine:
         self.work.tokens += len(ids)
         return own_logits(self.model, last, input_ids=torch.tensor([ids], device=self.device)).float()
 
-    def _generate(self, request: Request, stop: StopRule) -> tuple[tuple[int, ...], bool, tuple[float, ...]]:
+    def _generate(self, request: Request, stop: StopRule) -> tuple[tuple[int, ...], Ended, tuple[float, ...]]:
         generated: list[int] = []
         leads: list[float] = []
         text = list(request.prompt)
@@ -69,13 +69,13 @@ class PlainEngine:
             leads.append(lead)
             self.work.tokens_generated += 1
             if token in self.eos_ids:
-                return tuple(generated), True, tuple(leads)
+                return tuple(generated), "end", tuple(leads)
             generated.append(token)
             if stop(generated):
-                return tuple(generated), True, tuple(leads)
+                return tuple(generated), "stop", tuple(leads)
             cache = output.get("past_key_values")  # recurrent models keep no cache of this kind
             if frequencies(self.model.config, len(text) + 1) != frequencies(self.model.config, len(text)):
                 cache = None
             cached = 0 if cache is None else len(text)
             text.append(token)
-        return tuple(generated), False, tuple(leads)
+        return tuple(generated), "limit", tuple(leads)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..text.request import Request, StopRule
+
+Ended = Literal["stop", "end", "limit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class Answer:
     `logprobs[i][j]` is the natural-log probability, in float32, of token j of option i given all tokens before it.
     `greedy[i]` says whether each of these tokens was the most probable one, so that the model would write the option.
     `top` is the most probable id after the prompt. `generated` holds the greedily chosen ids without the
-    end-of-sequence id; it is None if nothing was generated. `finished` is False if generation stopped only because
-    it reached `max_new_tokens`.
+    end-of-sequence id; it is None if nothing was generated. `ended` says why generation ended: the stop rule, an
+    end-of-sequence id, or `max_new_tokens`.
 
     `leads` say how clear each greedy choice was: the log-probability of the chosen token less that of its rival, for
     `top` and then for each further token that was computed. The rival is the most probable token that would have led
@@ -32,7 +34,7 @@ class Answer:
     logprobs: tuple[tuple[float, ...], ...]
     top: int
     generated: tuple[int, ...] | None = None
-    finished: bool = True
+    ended: Ended | None = None
     leads: tuple[float, ...] = ()
     greedy: tuple[bool, ...] = ()
 

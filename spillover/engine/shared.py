@@ -24,7 +24,7 @@ from .decode import DecodePass
 from .head import Head, greedy, hidden_states
 from .lengths import limit
 from .memory import out_of_memory
-from .port import Answer, Work
+from .port import Answer, Ended, Work
 from .tree import Pack, Part, Tree, merge_ranges
 
 LEAST_TOKENS = 64  # a pass is not made smaller than this
@@ -46,10 +46,10 @@ class _Row:
     keys: list[Range] | None = None  # key ranges of its context, once it is clear that it will be decoded
 
     def answer(
-        self, generated: tuple[int, ...] | None = None, finished: bool = True, leads: Sequence[float] = ()
+        self, generated: tuple[int, ...] | None = None, ended: Ended | None = None, leads: Sequence[float] = ()
     ) -> Answer:
         logprobs, greedy = tuple(map(tuple, self.logprobs)), tuple(self.greedy)
-        return Answer(logprobs, self.top, generated, finished, (self.lead, *leads), greedy)
+        return Answer(logprobs, self.top, generated, ended, (self.lead, *leads), greedy)
 
 
 class SharedEngine:
@@ -178,12 +178,17 @@ class SharedEngine:
         while True:
             staying = []
             for slot, row in enumerate(live):
-                over = tokens[slot] in self.eos_ids
-                if not over:
+                ended: Ended | None = None
+                if tokens[slot] in self.eos_ids:
+                    ended = "end"
+                else:
                     generated[row].append(tokens[slot])
-                    over = stop(generated[row])
-                if over or len(generated[row]) >= limits[row]:
-                    yield waiting[row], rows[waiting[row]].answer(tuple(generated[row]), over, leads[row])
+                    if stop(generated[row]):
+                        ended = "stop"
+                    elif len(generated[row]) >= limits[row]:
+                        ended = "limit"
+                if ended:
+                    yield waiting[row], rows[waiting[row]].answer(tuple(generated[row]), ended, leads[row])
                 else:
                     staying.append(slot)
             if not staying:

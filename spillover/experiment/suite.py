@@ -216,6 +216,9 @@ class DatasetSpec(Strict):
     template: str | dict[str, str] | None = Field(None, description="prompt template, or one per prompt format")
     answer_delimiter: str | None = None
     max_new_tokens: Count | None = None
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Listed()] | None = Field(
+        None, description="texts at which a generated answer ends; default: a blank line"
+    )
     shots: Shots | None = None
 
     @model_validator(mode="before")

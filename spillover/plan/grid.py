@@ -99,6 +99,7 @@ class TestInfo:
     """What a table says of a test set. `excluded` rows are demonstrations too and are not scored.
 
     `chance` is the accuracy of random guesses: the mean over rows of 1 / number of options. None for free text.
+    `stop` are the texts at which a generated answer is cut, if answers are free text.
     """
 
     __test__ = False
@@ -114,6 +115,7 @@ class TestInfo:
     excluded: int = 0
     notes: tuple[str, ...] = ()
     chance: float | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

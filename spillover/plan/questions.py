@@ -24,6 +24,7 @@ from ..text.encode import Encoder
 from ..text.joints import AS_ONE, Joints, format_in_test
 from ..text.prompt import query, render, render_all
 from ..text.request import Request
+from ..text.stops import STOPS
 from ..text.task import SIZES, Example, PromptFormat, Task
 from .grid import Condition, TestInfo
 from .rules import ENCODE_VERSION, ENGINE_RULES, RENDER_VERSION
@@ -54,8 +55,8 @@ class Sheet:
     """The rows of one test set at one shot count in one prompt format and draw, for every variant alike.
 
     `demos` are the demonstrations before each row, `max_new_tokens` the limit of a generated answer, and for a task
-    that is scored of what is decoded where the model begins no label or option. `joints` say how the rows become ids,
-    and `stops` whether a blank line ends what is generated.
+    that is scored of what is decoded where the model begins no label or option. `joints` say how the rows become ids.
+    An answer is cut at the first `stop` string; `stops` says whether generation ends there too.
     """
 
     test: str
@@ -67,6 +68,7 @@ class Sheet:
     demos: tuple[Example, ...]
     max_new_tokens: int
     joints: Joints = AS_ONE
+    stop: tuple[str, ...] = STOPS
     stops: bool = True
 
     @property
@@ -165,7 +167,8 @@ class SheetMaker:
         self._warn_of(sheets)
         of_task = task.name, task.kind, task.labels, task.metrics
         notes = (*test.notes, *test.lacking)
-        info = TestInfo(name, test.title, *of_task, test.source, len(rows), excluded, notes, task.chance(rows))
+        stop = () if task.is_scored else task.stop
+        info = TestInfo(name, test.title, *of_task, test.source, len(rows), excluded, notes, task.chance(rows), stop)
         return info, sheets
 
     def _shots(self, spec: DatasetSpec, task: Task) -> Sequence[int]:
@@ -199,14 +202,16 @@ class SheetMaker:
         joints = Joints.under(protocol, self.encoder, fmt, head, bos=not task.is_scored)
         stops = protocol.stop == "blank_line" or task.is_scored
         rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]
+        stop = STOPS if task.is_scored else task.stop
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
+        departures |= {} if set(stop) == set(STOPS) else {"until": sorted(set(stop))}
         common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
         keys = (
             fingerprint([common, text, *([row.options] if row.options else [])])
             for row, text in zip(rows, texts, strict=True)
         )
         written = tuple(map(Question, rows, texts, keys))
-        return Sheet(test, task, fmt, shots, draw, written, demos, limit, joints, stops)
+        return Sheet(test, task, fmt, shots, draw, written, demos, limit, joints, stop, stops)
 
     def _warn_of(self, sheets: Sequence[Sheet]) -> None:
         """Where a switch of the protocol cannot do what it says, or makes two labels one."""

@@ -142,7 +142,7 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], sco
         "score": column(lambda i: round(100 * scores[rows[i]["doc_id"]])),
     }
     if test.kind == "generation":
-        return packed | {"cut": column(lambda i: int(not rows[i].get("finished", True)))}
+        return packed | {"ended": column(lambda i: rows[i].get("ended"))}
     whole, first = (
         column(lambda i, name=name: [round(1000 * rows[i][name][label]) for label in number or rows[i][name]])  # type: ignore[misc]
         for name in ("logprobs", "logprobs_first")

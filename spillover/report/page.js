@@ -223,7 +223,7 @@
       const answer = (name, answers) => line(name, said(pack, answers, i),
         choices(pack, i) ? null : quiet(` ${answers.score[i]}`),
         answers.free?.[i] == null ? null : quiet(" generated freely: ", h("q", {}, answers.free[i])),
-        answers.cut?.[i] ? quiet(" (cut at the token limit)") : null);
+        answers.ended ? quiet({ stop: " (cut by a stop)", limit: " (cut at the token limit)" }[answers.ended[i]] ?? "") : null);
       const fromTo = [theirs, ours].map((answers) => (choices(pack, i) ? said(pack, answers, i) : answers.score[i])).join(" → ");
       const details = h("details", { class: "example" },
         h("summary", {}, h("span", { class: `flip ${way}` }, { gained: "▲ gained", lost: "▼ lost", same: "· same" }[way]),

@@ -12,11 +12,13 @@ from typing import Any
 
 from ..analysis.contrasts import slope
 from ..analysis.effects import EffectRow, compared_strategies, families, family_of, formats
+from ..analysis.endings import Endings, endings
 from ..analysis.measures import divergence_interval
 from ..analysis.numbers import details, signed, signed_interval, written
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.factors import spelled
 from ..experiment.suite import Role
+from ..text.stops import named
 from ..work.inspect import Divergence, Inside
 from .examples import Tally
 from .sections import Table, table
@@ -34,6 +36,7 @@ def parts(
     found = [
         *_contrasts(results),
         off_format(results, tallies),
+        how_ended(results),
         confusion(results, tallies),
         {"figure": weights} if weights["drawing"] else None,
         divergence(results, inside),
@@ -122,6 +125,35 @@ def off_format(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Pa
         "Forced choice hides this, because it scores an answer that the model would not have generated.",
         "table": table(f"Off-format rates{more}", rows),
     }
+
+
+def how_ended(results: Results) -> Part | None:
+    """How answers in free text ended, for each test set and variant."""
+    found = endings(results)
+    rows = [
+        {
+            "Test set": test.title or test.name,
+            "Variant": variant.name,
+            **_shares(found[variant.name, test.name]),
+            "Stop": named(test.stop) if test.stop else "none",
+        }
+        for test in results.grid.tests
+        for variant in results.grid.variants
+        if (variant.name, test.name) in found
+    ]
+    if not rows:
+        return None
+    return {
+        "title": "How answers ended",
+        "text": "An answer in free text ends at a stop string, at an end token of the model, or at the limit. "
+        "A base model often runs on after its answer, and what it adds counts against it.",
+        "table": table("Share of answers, over all shots and prompts", rows),
+    }
+
+
+def _shares(ended: Endings) -> dict[str, str]:
+    titles = ("Cut by a stop", "Ended by itself", "At the limit")
+    return {title: f"{100 * share:.0f} %" for title, share in zip(titles, ended, strict=True)}
 
 
 def confusion(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Part | None:

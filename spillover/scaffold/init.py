@@ -29,6 +29,7 @@ from ..errors import DataError, ExperimentError, visible
 from ..experiment.suite import DatasetSpec, HoldOut, Source, load_suite
 from ..models import PYPI_SPEC
 from ..text.labels import Labels, form, listed
+from ..text.stops import LINE_BREAK, holds
 from ..text.task import Example
 from .columns import are_labels, describe, group_column
 
@@ -106,13 +107,13 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     found = describe(first, rows)
     spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
-    targets = {part: [example.target for example in examples] for part, examples in own.rows().items()}
+    targets = {part: [text for row in examples for text in row.right] for part, examples in own.rows().items()}
     if found.shape == MULTIPLE_CHOICE:
         own = replace(own, lines=(*own.lines, OWN_OPTIONS))
     else:
         own = _with_answers(own, targets, may_be_labels=not found.source.references)
     if [*files] == ["train"]:
-        own = _holding_out(own, rows, len(targets["train"]))
+        own = _holding_out(own, rows, len(own.rows()["train"]))
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
 
 
@@ -176,8 +177,10 @@ def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_la
     else:
         longest = sorted(map(_tokens, answered))[int(0.95 * (len(answered) - 1))]
         limit = min(256, max(10, 10 * -(-int(longest + 2) // 10)))
-        lines = [f"The answers are free text: up to {limit} tokens are generated."]
-        answers = {"max_new_tokens": limit}
+        one_line = not any(holds(text.rstrip(), [LINE_BREAK]) for text in answered)
+        ends = ", or up to a line break, since all of them are one line" if one_line else ""
+        lines = [f"The answers are free text: up to {limit} tokens are generated{ends}."]
+        answers = {"max_new_tokens": limit, **({"stop": (LINE_BREAK,)} if one_line else {})}
     return replace(own, spec=own.spec.model_copy(update=answers), source=source, lines=(*own.lines, *lines))
 
 

@@ -30,16 +30,11 @@ from ..fingerprint import fingerprint
 from .chat import ChatTemplate
 from .request import StopRule
 from .settings import NO_LIMIT, Ids, Settings, read_tokenizer
+from .stops import BLANK_LINE, STOPS, holds
 from .words import Beginnings
 
-BLANK_LINE = "\n\n"
 BATCH_CHARACTERS = 4_000_000  # encoded at a time: an Encoding takes about 100 bytes a token
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-def cut(text: str) -> str:
-    """The answer in generated text: everything before the first blank line, stripped."""
-    return text.partition(BLANK_LINE)[0].strip()
 
 
 @dataclass(frozen=True)
@@ -190,9 +185,16 @@ class Encoder:
         """The tokens that may begin a text that spells a label: see `words.Beginnings`."""
         return _beginnings(self, tuple(labels))
 
-    def stop_rule(self) -> StopRule:
-        """Stops as soon as the generated text contains a blank line, whatever its tokens are."""
-        return lambda ids: BLANK_LINE in self.decode(ids)
+    def special(self, texts: Iterable[str]) -> dict[str, int]:
+        """Those of the texts that are special tokens, which `decode` leaves out, and their ids."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        known = {token.content: number for number, token in added.items() if token.special}
+        return {text: known[text] for text in texts if text in known}
+
+    def stop_rule(self, stops: Sequence[str] = STOPS) -> StopRule:
+        """Stops as soon as the generated text holds one of these texts, whatever its tokens are."""
+        tokens = frozenset(self.special(stops).values())
+        return lambda ids: not tokens.isdisjoint(ids[-1:]) or holds(self.decode(ids), stops)
 
     def encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         """Encode many texts on all cores, some at a time."""

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from ..experiment import dialect
 from ..experiment.protocol import Protocol
 from ..experiment.suite import Kind
+from .stops import STOPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class Task:
     """A task: its fields, its labels (None: it has none), its prompt formats and its defaults.
 
     `own_options`: each row has its own options, one of which is the answer.
-    `shots` are the test shot counts and `fticl_shots` the demonstrations in FTICL training samples.
+    `shots` are the test shot counts and `fticl_shots` the demonstrations in FTICL training samples. A generated answer
+    ends at the first `stop` string, at an end token, or after `max_new_tokens`.
     The first metric is the one that figures, matrix and verdict show.
     """
 
@@ -99,6 +101,7 @@ class Task:
     shots: tuple[int, ...]
     fticl_shots: tuple[int, ...]
     max_new_tokens: int = 60
+    stop: tuple[str, ...] = STOPS
     title: str = field(default="", compare=False)
     own_options: bool = False
 

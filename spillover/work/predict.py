@@ -4,9 +4,9 @@ Classification scores every label as a whole, by the log-probability of all its 
 does the same with the options of the row. Published numbers also use the first token alone, or the mean over the
 label's tokens, so both are kept beside it. A forced choice
 hides that a model no longer answers in the format at all. So the engine also looks at the model's own first token, the
-greedy one; if it begins no label, a few tokens are decoded and kept as `free`. Generation decodes greedily up to a
-blank line. If the sheet does not stop there, it decodes up to its limit, and the answer is what stands before the first
-blank line.
+greedy one; if it begins no label, a few tokens are decoded and kept as `free`. Generation decodes greedily up to the
+sheet's stop strings. If the sheet does not stop there, it decodes up to its limit, and the answer is what stands before
+the first of them. `ended` says how an answer ended: at a `stop`, at an `end` token, or at the `limit`.
 
 A prediction is one JSON row of `predictions.jsonl`. It holds what metrics need, so that scoring again needs no model.
 It holds nothing that metrics decide, so that every experiment with the same question can use it. In bfloat16, rows
@@ -20,8 +20,9 @@ from typing import Any
 
 from ..engine.port import Answer, Engine
 from ..plan.questions import Question, Sheet, requests_for
-from ..text.encode import Encoder, cut
+from ..text.encode import Encoder
 from ..text.request import Request
+from ..text.stops import cut, holds
 from ..text.task import Example
 from .harness import answer_documents
 from .rounding import Rounding, in_both
@@ -49,8 +50,9 @@ def predict(
     rows = {key: [row for own, row in work if own is sheet] for key, sheet in sheets.items()}
     made = {key: iter(requests_for(sheet, rows[key], asked_by or encoder)) for key, sheet in sheets.items()}
     requests = [next(made[id(sheet)]) for sheet, _ in work]
-    # Sheets of one unit are of one task, so they all stop at a blank line or none does.
-    stop = encoder.stop_rule() if all(sheet.stops for sheet, _ in work) else lambda ids: False
+    [(until, stops)] = {(sheet.stop, sheet.stops) for sheet in sheets.values()}  # a unit is of one task
+    # Special tokens end generation in any case, as end tokens do: `decode` does not show them.
+    stop = encoder.stop_rule(until if stops else [*encoder.special(until)])
     found: dict[int, Answer] = {}
     for number, answer in engine.run(requests, stop):
         found[number] = answer
@@ -95,12 +97,13 @@ def prediction(
 ) -> Prediction:
     """One answered row as it is stored."""
     common = {**of_row(row.example), "prompt_hash": row.prompt_hash}
-    said = None
+    said, ended = None, answer.ended
     if answer.generated is not None:
         text = decode(answer.generated)
-        said = cut(text if sheet.stops else text.strip())  # what did not stop at a blank line may begin with one
+        text = text if sheet.stops else text.strip()  # what did not stop at a blank line may begin with one
+        said, ended = cut(text, sheet.stop), "stop" if holds(text, sheet.stop) else ended
     if not sheet.task.is_scored:
-        return {**common, "response": said, "finished": answer.finished}
+        return {**common, "response": said, "ended": ended}
     labels = sheet.task.options_of(row.example)
     whole = {label: sum(logprobs) for label, logprobs in zip(labels, answer.logprobs, strict=True)}
     # One token has one probability, though in passes of their own two labels that share it give it a last digit each.
@@ -114,5 +117,5 @@ def prediction(
         "logprobs_first": {label: first[option[0]] for label, option in zip(labels, request.options, strict=True)},
         "logprobs_norm": {label: sum(lp) / len(lp) for label, lp in zip(labels, answer.logprobs, strict=True)},
         "free": said,
-        "finished": answer.finished,
+        "ended": ended,
     }

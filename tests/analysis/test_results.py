@@ -84,7 +84,7 @@ def test_csv_round_trip(results: table.Results, tmp_path: Path) -> None:
     text = table.as_csv(results.df)
     (tmp_path / "results.csv").write_text(text, "utf-8")
     assert text.splitlines()[0] == ",".join(table.columns(results.grid))
-    assert text.splitlines()[0].endswith(",p_value,rows")
+    assert text.splitlines()[0].endswith(",p_value,rows,ended_stop,ended_end,ended_limit")
     assert ",500,2,2e-05,0," in text and "<NA>" not in text and "nan" not in text
     back = pd.read_csv(tmp_path / "results.csv")
     assert back["value"].to_numpy() == pytest.approx(results.df["value"].to_numpy())

@@ -299,7 +299,7 @@ def test_answers_that_are_cut_are_named(tmp_path: Path) -> None:
     mine = {"test": write(tmp_path / "test.jsonl", rows), "max_new_tokens": 20}
     checked = check(plan_of(tmp_path, mine, shots=[0]), tmp_path)
     (cut,) = checked.preflight.prompts[0].cut
-    assert (cut.test, cut.of, cut.limit, cut.too_long, cut.blank_line) == ("mine", 10, 20, (1,), (3,))
+    assert (cut.test, cut.of, cut.limit, cut.too_long, cut.stopped) == ("mine", 10, 20, (1,), (3,))
     assert cut.special == (4,)
     said(checked.findings, ("1 of 10", "special tokens"), "warning", "mine")
 
@@ -310,7 +310,7 @@ def test_of_several_right_answers_one_that_can_be_generated_is_enough(tmp_path: 
     source = {"file": write(tmp_path / "test.jsonl", rows), "references": "answers"}
     checked = check(plan_of(tmp_path, {"test": source, "max_new_tokens": 20}, shots=[0]), tmp_path)
     (cut,) = checked.preflight.prompts[0].cut
-    assert (cut.too_long, cut.blank_line) == ((1,), ())
+    assert (cut.too_long, cut.stopped) == ((1,), ())
     said(checked.findings, ("10 rows", "several right answers", "first"), "note", "mine")
 
 

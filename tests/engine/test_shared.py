@@ -99,7 +99,7 @@ def test_a_cell_of_two_shot_counts() -> None:
     theirs, ours = ask(PlainEngine(plain, ENDS), asked), ask(SharedEngine(model, ENDS), asked)
     assert hold_against(plain, asked, theirs, ours) == 0
     assert len({answer.top for answer in theirs.values()}) > 5
-    assert {answer.finished for answer in theirs.values()} == {True, False}
+    assert len({answer.ended for answer in theirs.values()}) > 1
 
 
 def test_what_is_computed_is_the_tree() -> None:
@@ -196,14 +196,14 @@ def test_no_requests_no_answers() -> None:
 
 
 def test_generation_ends_by_limit_by_rule_or_by_an_end_token() -> None:
-    """`finished` tells the last two from the first; the end token itself is not part of the answer."""
+    """`ended` tells which; the end token itself is not part of the answer."""
     plain, model = pair()
     prompt = classification()[0].prompt
     (said,) = dict(PlainEngine(plain, frozenset()).run([Request(prompt, (), 6)], lambda ids: False)).values()
     ids = said.generated
     assert ids is not None
     assert len(ids) == 6
-    assert not said.finished
+    assert said.ended == "limit"
     last = next(i for i in range(1, 6) if ids[i] not in ids[:i])  # the first step at which a new id appears
     for engine_of in (PlainEngine, SharedEngine):
         used = plain if engine_of is PlainEngine else model
@@ -214,9 +214,9 @@ def test_generation_ends_by_limit_by_rule_or_by_an_end_token() -> None:
         by_limit = run(frozenset(), lambda ids: False)
         by_rule = run(frozenset(), lambda so_far: len(so_far) == 2)
         by_end = run(frozenset([ids[last]]), lambda ids: False)
-        assert (by_limit.generated, by_limit.finished) == (ids, False)
-        assert (by_rule.generated, by_rule.finished) == (ids[:2], True)
-        assert (by_end.generated, by_end.finished) == (ids[:last], True)
+        assert (by_limit.generated, by_limit.ended) == (ids, "limit")
+        assert (by_rule.generated, by_rule.ended) == (ids[:2], "stop")
+        assert (by_end.generated, by_end.ended) == (ids[:last], "end")
 
 
 def test_with_options_only_a_row_that_would_say_something_else_is_decoded() -> None:

@@ -57,7 +57,7 @@ def test_a_pack_is_the_predictions(asked: list[examples.Asked], results: Results
         assert ours["logprobs"][0] == [round(1000 * rows[0]["logprobs"][label]) for label in labels]  # type: ignore[index]
         assert "first" not in ours  # the same as of the whole label, so not said twice
     else:
-        assert ours["cut"] == [int(not row["finished"]) for row in rows]
+        assert ours["ended"] == [row["ended"] for row in rows]
 
 
 def test_rows_that_one_variant_was_not_asked_are_null(asked: list[examples.Asked]) -> None:

@@ -47,7 +47,7 @@ def hold_against(model: Any, asked: list[Request], theirs: dict[int, Answer], ou
         if certain == math.inf:
             assert mine.leads == pytest.approx(other.leads, abs=LOGPROB_TOLERANCE)
             alike = (replace(answer, logprobs=(), leads=()) for answer in (mine, other))
-            assert next(alike) == next(alike), "top, generated ids, finished"
+            assert next(alike) == next(alike), "top, generated ids, how it ended"
             continue
         partly += 1
         if certain > 0:

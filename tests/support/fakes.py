@@ -49,7 +49,8 @@ class FakeEngine:
         top = request.options[0][0] if request.options else self._token(request, 0)
         if request.options or not request.max_new_tokens:
             return Answer(logprobs, top, greedy=tuple(sum(option) > -2.0 for option in logprobs))
-        return Answer(logprobs, top, tuple(self._token(request, i) for i in range(min(4, request.max_new_tokens))))
+        generated = tuple(self._token(request, i) for i in range(min(4, request.max_new_tokens)))
+        return Answer(logprobs, top, generated, "end" if len(generated) < request.max_new_tokens else "limit")
 
     def _token(self, request: Request, step: int) -> int:
         return 40 + int(self._draw(step, *request.prompt) * self.vocabulary)

@@ -236,12 +236,12 @@ def _predictions(cell: Cell, variant: Variant, seed: int, spice: str) -> list[di
             response = target if right else own.choice([x for x in labels if x != target])
             row |= {"target": target, "response": response, "free": None if not off else "the"}
             row["logprobs"] = {x: -0.4 if x == response else -1.6 for x in labels}
-            row |= {"logprobs_first": row["logprobs"], "logprobs_norm": row["logprobs"], "finished": True}
+            row |= {"logprobs_first": row["logprobs"], "logprobs_norm": row["logprobs"], "ended": None}
         else:
             words = [shared.choice(NOUNS if i % 3 != 1 else VERBS) for i in range(9)]
             keep = _chance(cell, variant) * (0.5 + 0.5 * (1 - hard))
             said = [w if own.random() < keep else own.choice(NOUNS) for w in words]
-            row |= {"target": " ".join(words) + spice, "finished": not off}
+            row |= {"target": " ".join(words) + spice, "ended": "limit" if off else "end"}
             row["response"] = "positive" if off else " ".join(said) + spice
         rows.append(row)
     return rows

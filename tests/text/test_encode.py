@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers import models as bpe
 
 from spillover.errors import ModelError, PromptError
-from spillover.text.encode import Encoder, cut
+from spillover.text.encode import Encoder
 from spillover.text.prompt import render
+from spillover.text.stops import cut
 from spillover.text.task import FIVE, Example
 
 

@@ -58,7 +58,7 @@ def test_an_adapters_answers_end_where_the_bases_do(place: Path, engine: str) ->
         assert json.loads((folder / "receipt.json").read_text())["end_tokens"] == [tinymodels.EOS, END]
         rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
         found[name] = [row["response"] for row in rows]
-        ended[name] = {row["doc_id"] for row in rows if row["finished"]}
+        ended[name] = {row["doc_id"] for row in rows if row["ended"] != "limit"}
     assert found["saved"] == found["alone"]
     assert ended["base"] == ended["saved"] == ended["alone"]
     assert {1, 3} <= ended["base"]  # they go on where only the tokenizer's end token counts
