@@ -25,7 +25,6 @@ from ..experiment.protocol import Protocol
 from ..plan.plan import make_plan
 from ..plan.questions import Sheet
 from ..text import words
-from ..text.encode import BLANK_LINE
 from ..text.prompt import delimiter, query
 from ..text.task import Example
 from .wanted import Wanted, task_name
@@ -90,7 +89,9 @@ def _departures(protocol: Protocol) -> list[str]:
 def _document(sheet: Sheet, example: Example, text: str) -> Json:
     """A row of the JSONL file. Names begin with no name of a field, which stand under `fields`."""
     asked = text if sheet.fmt.chat else _asked(sheet, example)
-    return {"query": asked, **_answer(sheet, example), "doc_id": example.doc_id, "fields": dict(example.fields)}
+    right = {} if sheet.task.is_scored else {"references": [*example.right], "stop": [*sheet.stop]}
+    answer = _answer(sheet, example) | right
+    return {"query": asked, **answer, "doc_id": example.doc_id, "fields": dict(example.fields)}
 
 
 def _answer(sheet: Sheet, example: Example) -> Json:
@@ -136,7 +137,7 @@ def _yaml(name: str, sheet: Sheet, rows: str) -> Iterator[str]:
             yield f"  - {_json({'metric': metric, 'aggregation': 'mean', 'higher_is_better': True})}"
     else:
         limits = {
-            "until": [BLANK_LINE] if sheet.stops else [],
+            "until": list(sheet.stop) if sheet.stops else [],
             "max_gen_toks": sheet.max_new_tokens,
             "do_sample": False,
         }
@@ -176,6 +177,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import regex
 from sacrebleu.metrics import BLEU, CHRF
@@ -183,25 +185,32 @@ from sacrebleu.metrics import BLEU, CHRF
 
 def process_results(doc, results):
     """What a row adds to each metric."""
-    said, target = cut(results[0]), doc["target"]
-    same = float(plain(said) == plain(target))
-    return {"rougeL": rouge_l(said, target), "exact_match": same, "bleu": (target, said), "chrf": (target, said)}
+    said, right = cut(results[0], doc["stop"]), doc["references"]
+    best, same = max(rouge_l(said, one) for one in right), float(plain(said) in map(plain, right))
+    return {"rougeL": best, "exact_match": same, "bleu": (right, said), "chrf": (right, said)}
 
 
-def cut(text):
+def cut(text, stops):
     """The answer in generated text."""
-    return text.partition("\\n\\n")[0].strip()
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text.strip()
 
 
 def bleu(pairs):
-    """Corpus BLEU of (reference, answer) pairs."""
-    said, wanted = [with_spaces(a) for _, a in pairs], [with_spaces(r) for r, _ in pairs]
-    return BLEU(force=True).corpus_score(said, [wanted]).score / 100
+    """Corpus BLEU of (references, answer) pairs."""
+    return corpus(BLEU(force=True), pairs, with_spaces)
 
 
 def chrf(pairs):
-    """Corpus chrF of (reference, answer) pairs."""
-    return CHRF().corpus_score([plain(a) for _, a in pairs], [[plain(r) for r, _ in pairs]]).score / 100
+    """Corpus chrF of (references, answer) pairs."""
+    return corpus(CHRF(), pairs, plain)
+
+
+def corpus(metric, pairs, form):
+    """The score of all pairs; rows may have different numbers of references."""
+    references = zip_longest(*([form(one) for one in right] for right, _ in pairs))
+    return metric.corpus_score([form(said) for _, said in pairs], [list(column) for column in references]).score / 100
 
 
 '''

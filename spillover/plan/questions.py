@@ -204,7 +204,7 @@ class SheetMaker:
         rules = [RENDER_VERSION, ENCODE_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]
         stop = STOPS if task.is_scored else task.stop
         departures = {**joints.departures(), **({} if stops else {"stop": protocol.stop})}
-        departures |= {} if set(stop) == set(STOPS) else {"until": sorted(set(stop))}
+        departures |= {} if stop == STOPS else {"until": stop}
         common = fingerprint([rules, task.labels, limit, fmt.chat, *([departures] if departures else [])])
         keys = (
             fingerprint([common, text, *([row.options] if row.options else [])])

@@ -15,8 +15,10 @@ STOPS = (BLANK_LINE,)
 
 
 def cut(text: str, stops: Sequence[str] = STOPS) -> str:
-    """The answer in generated text."""
-    return min((text.partition(stop)[0] for stop in stops), key=len, default=text).strip()
+    """The answer in generated text. Of two stop strings that overlap in it, the one that is named first counts."""
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text.strip()
 
 
 def holds(text: str, stops: Sequence[str]) -> bool:

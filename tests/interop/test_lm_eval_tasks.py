@@ -103,10 +103,15 @@ def test_the_metrics_beside_the_tasks_are_ours(tmp_path: Path) -> None:
         ("nothing", "", ""),
     ]
     answers = [f" {said}{rest}" for _, said, rest in pairs]
-    rows = [utils.process_results({"target": target}, [a]) for (target, _, _), a in zip(pairs, answers, strict=True)]
+    right = [
+        [target, "a cat was sitting on a mat"] if number == 0 else [target] for number, (target, *_) in enumerate(pairs)
+    ]
+    docs = [{"references": own, "stop": ["\n\n"]} for own in right]
+    rows = [utils.process_results(doc, [answer]) for doc, answer in zip(docs, answers, strict=True)]
     said = [answer.partition("\n\n")[0].strip() for answer in answers]
-    predictions = [{"response": a, "target": target} for a, (target, _, _) in zip(said, pairs, strict=True)]
-    assert [row["rougeL"] for row in rows] == [rouge_l(p["response"], p["target"]) for p in predictions]
+    predictions = [{"response": a, "target": own[0], "references": own} for a, own in zip(said, right, strict=True)]
+    best = [max(rouge_l(p["response"], one) for one in p["references"]) for p in predictions]
+    assert [row["rougeL"] for row in rows] == best
     assert [row["exact_match"] for row in rows] == [plain(p["response"]) == plain(p["target"]) for p in predictions]
     for name in ("bleu", "chrf"):
         score = getattr(utils, name)([row[name] for row in rows])

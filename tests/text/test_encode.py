@@ -336,3 +336,39 @@ def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path) -> None:
 
 def test_no_template_is_none(tmp_path: Path) -> None:
     assert Encoder.load(write(tmp_path, byte_level())).chat_template is None
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "answer"),
+    [
+        (" Paris.\nQuestion: and", ["\n"], "Paris."),
+        ("\nParis.", ["\n"], ""),  # in the white space before the answer
+        ("\n\nParis.", ["\n"], ""),  # inside the first token
+        (" one two three", [" th", "e t"], "on"),  # the first in the text, not in the list; over several tokens
+        (" one two", [" t", "e t"], "one"),  # of two that overlap, the first in the list
+        (" one two ### three\n\nfour", ["###"], "one two"),
+        (" one\n\ntwo\n", [], "one\n\ntwo"),
+        (" 日本。語", ["。"], "日本"),  # a character of several tokens
+    ],
+)
+@pytest.mark.parametrize("chat", [False, True])
+def test_generation_ends_at_the_first_stop_string(
+    real: Encoder, text: str, stops: list[str], answer: str, chat: bool
+) -> None:
+    """The answer is that of `until` in lm-evaluation-harness, whatever the tokens are, without white space around."""
+    until = text
+    for stop in stops:
+        until = until.split(stop)[0]
+    assert until.strip() == answer
+    rule, ids = real.stop_rule(stops), real.text_ids(text, chat)
+    first = next((i for i in range(len(ids) + 1) if rule(ids[:i])), len(ids))
+    assert cut(real.decode(ids[:first]), stops) == cut(real.decode(ids), stops) == answer
+
+
+def test_a_special_token_can_be_a_stop_string(real: Encoder) -> None:
+    """It is no part of the text, so the rule goes by its id."""
+    ids = real.text_ids(" one<|im_start|> two")
+    rule = real.stop_rule(["<|im_start|>"])
+    first = next(i for i in range(len(ids) + 1) if rule(ids[:i]))
+    assert real.decode(ids[:first]) == " one"
+    assert [*real.special(["<|im_start|>", "two"])] == ["<|im_start|>"]

@@ -78,6 +78,23 @@ def test_generation_keeps_the_text_up_to_the_blank_line() -> None:
     assert row["response"] == "A short line." and "off_format" not in row  # which is for metrics to decide
 
 
+@pytest.mark.parametrize(
+    ("stop", "stops", "text", "said", "ended"),
+    [
+        (("\n",), True, " one\ntwo", "one", "stop"),
+        (("\n",), True, " one", "one", "limit"),  # as the engine says
+        (("\n",), False, "\n one\ntwo", "one", "stop"),  # decoded to the limit, and cut all the same
+        ((), True, " one\n\ntwo", "one\n\ntwo", "limit"),
+    ],
+)
+def test_an_answer_is_cut_at_its_stops_and_says_how_it_ended(
+    stop: tuple[str, ...], stops: bool, text: str, said: str, ended: str
+) -> None:
+    one = replace(sheet("summarisation", input="x"), stop=stop, stops=stops)
+    row = prediction(one, one.questions[0], Request((1,)), Answer((), 7, (1,), "limit"), lambda ids: text)
+    assert (row["response"], row["ended"]) == (said, ended)
+
+
 def test_references_are_stored_where_there_are_several_and_belong_to_the_row_that_asks() -> None:
     one = sheet("summarisation", input="x")
     several = replace(one.questions[0].example, target="a", references=("a", "b"))
