@@ -69,11 +69,16 @@ def _gap(theirs: Endings, ours: Endings, test: TestInfo) -> float:
     limit, end = theirs.limit - ours.limit, ours.end - theirs.end
     if abs(limit) >= LIMIT_GAP:
         return limit
-    return end if LINE_BREAK not in test.stop and abs(end) >= END_GAP else 0.0
+    return end if _ends_late(test) and abs(end) >= END_GAP else 0.0
+
+
+def _ends_late(test: TestInfo) -> bool:
+    """Whether an answer may go on after its first line before a stop cuts it."""
+    return bool(test.stop) and LINE_BREAK not in test.stop
 
 
 def _line(test: TestInfo, variant: str, theirs: Endings, ours: Endings, gap: float) -> str:
     so = "inflates a gain" if gap > 0 else "deflates a gain"
-    mend = "" if LINE_BREAK in test.stop else r' Where answers are one line, stop: ["\n"] ends all of them alike.'
+    mend = r' Where answers are one line, stop: ["\n"] ends all of them alike.' if _ends_late(test) else ""
     what = f"How answers to {test.title or test.name} ended: base {theirs}; {variant} {ours}."
     return f"{what} What is written after an answer counts against it, so this difference {so}.{mend}"

@@ -126,7 +126,7 @@ def _left_format(scored: Prediction, options: Sequence[str]) -> bool:
     free = scored["free"]
     if free is None or begins_with_label(free, options):
         return False
-    return scored.get("finished", True) or not (free and may_begin_label(free, options))
+    return scored.get("ended") != "limit" or not (free and may_begin_label(free, options))
 
 
 def _accuracy_norm_statistics(predictions: Sequence[Prediction], labels: Labels) -> Array:

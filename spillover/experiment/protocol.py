@@ -58,7 +58,8 @@ class Protocol(Strict):
     )
     max_new_tokens: Count | None = Field(None, description="of a generated answer; null: as the data set says")
     stop: Literal["blank_line", "none"] = Field(
-        "blank_line", description="where generation ends before its limit: at a blank line or the data set's stop; it is cut there anyway"
+        "blank_line",
+        description="where generation ends before its limit (or at the data set's stop); it is cut there either way",
     )
     bars: Literal["same_shots", "best_shots"] = Field(
         "same_shots", description="what the bars of Figures 4 and 5 show of fine-tuned models"

@@ -135,7 +135,7 @@ def how_ended(results: Results) -> Part | None:
             "Test set": test.title or test.name,
             "Variant": variant.name,
             **_shares(found[variant.name, test.name]),
-            "Stop": named(test.stop) if test.stop else "none",
+            "Stop": named(test.stop) or "–",
         }
         for test in results.grid.tests
         for variant in results.grid.variants

@@ -10,7 +10,7 @@ float32. Where that does not fit into memory they are answered in bfloat16, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..data.harness import HarnessRow
@@ -66,7 +66,7 @@ def _answers(
         by_end.setdefault(row.asked.until, []).extend((number, place) for place in range(len(one.requests)))
     for until, places in by_end.items():
         requests = [laid[number].requests[place] for number, place in places]
-        for at, answer in engine.run(requests, _stop(encoder, until)):
+        for at, answer in engine.run(requests, encoder.stop_rule([end for end in until if end])):
             number, place = places[at]
             found[number][place] = answer
             if len(found[number]) == len(laid[number].requests):
@@ -78,11 +78,6 @@ def _answers(
     ]
 
 
-def _stop(encoder: Encoder, until: Iterable[str]) -> Callable[[Sequence[int]], bool]:
-    ends = [end for end in until if end]
-    return lambda ids: any(end in text for end in ends) if (text := encoder.decode(ids)) else False
-
-
 def _prediction(question: Question, answers: Sequence[Answer], given: Sequence[Any]) -> Prediction:
     assert question.of_task is not None
     return {
@@ -92,7 +87,7 @@ def _prediction(question: Question, answers: Sequence[Answer], given: Sequence[A
         "prompt_hash": question.prompt_hash,
         "response": _said(question.of_task.asked, given),
         "responses": [list(one) if isinstance(one, tuple) else one for one in given],
-        "finished": all(answer.finished for answer in answers),
+        "ended": answers[0].ended if question.of_task.asked.way == "generate_until" else None,
     }
 
 
