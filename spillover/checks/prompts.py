@@ -39,6 +39,10 @@ class LongestPrompt(NamedTuple):
     sheet: Sheet
     tokens: int
 
+    @property
+    def where(self) -> str:
+        return f"{_where(self.sheet)}, {count(self.sheet.shots, 'shot')}"
+
 
 def longest_prompts(plan: Plan) -> list[LongestPrompt]:
     """The longest prompt of every test set in every format and draw, at the most shots, which holds the others.
@@ -171,7 +175,8 @@ class PromptCheck:
 @dataclass(frozen=True)
 class Preflight:
     """All checks. `bos` is the token, if there is one. `adds_bos`: the tokenizer puts it before plain text. `ends` are
-    the tokens at which an answer ends, the one of training samples first.
+    the tokens at which an answer ends, the one of training samples first. `prompts` are those that are made here, not
+    by lm-evaluation-harness; `longest` is the longest of all, and where it is.
     """
 
     bos: str | None
@@ -179,6 +184,7 @@ class Preflight:
     adds_bos: bool
     context: int
     whole_labels: bool
+    longest: tuple[int, str]
     prompts: tuple[PromptCheck, ...]
     training: tuple[TrainingCheck, ...]
 
@@ -186,13 +192,13 @@ class Preflight:
         return asdict(self)
 
     def findings(self) -> Iterator[Finding]:
-        longest = max(self.prompts, key=lambda check: check.longest)
-        what = f"the longest prompt has {longest.longest:,} tokens with its answer; the model takes {self.context:,}"
-        yield Finding("note", what, longest.longest_in)
+        tokens, where = self.longest
+        what = f"the longest prompt has {tokens:,} tokens with its answer; the model takes {self.context:,}"
+        yield Finding("note", what, where)
         for check in self.prompts:
             yield from check.findings(self.whole_labels)
         joints = [joint for check in self.prompts for joint in check.joints]
-        if not any(joint.rows for joint in joints):
+        if joints and not any(joint.rows for joint in joints):
             what = "the same tokens stand before an answer in training, scoring and generation"
             yield Finding("note", f"{what} ({sum(joint.of for joint in joints):,} rows tried)", "joint")
         for joint in joints:
@@ -213,7 +219,8 @@ class Preflight:
             what = "chat texts begin with more than one beginning-of-sequence token (BOS)"
             yield Finding("warning", what, "tokenizer")
         if not of_text:
-            yield Finding("note", "the chat template decides how a sequence begins", "tokenizer")
+            what = "the chat template decides how a sequence begins"
+            yield from [Finding("note", what, "tokenizer")] if of_chat else []
         elif max(of_text) > 1 or len(of_text) > 1:
             what = f"plain texts begin with {min(of_text)} to {max(of_text)} beginning-of-sequence tokens (BOS)"
             yield Finding("warning", f"{what}, not with the same number {alike}", "tokenizer")
@@ -239,6 +246,7 @@ def preflight(plan: Plan) -> Preflight:
         adds_bos=bool(encoder.prefix),
         context=encoder.max_context,
         whole_labels=plan.experiment.protocol.label_scoring != "first_token",
+        longest=max((one.tokens, one.where) for one in longest),
         prompts=tuple(_check_prompt(plan, group, longest, trainings) for group in groups.values()),
         training=tuple(trainings.values()),
     )
@@ -286,7 +294,7 @@ def _check_prompt(
         trailing_space=fmt.template.endswith(" "),
         bos=bos,
         longest=longest.tokens if longest else 0,
-        longest_in=f"{_where(longest.sheet)}, {count(longest.sheet.shots, 'shot')}" if longest else "",
+        longest_in=longest.where if longest else "",
         joints=(
             *(_joint_in_test(sheet, encoder) for sheet in by_test.values()),
             *(_joint_in_training(plan, job) for job in trained),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import usertasks
 import yaml
 
 import spillover
+from spillover.checks.check import check
 from spillover.engine import attention
 from spillover.errors import DataError, ExperimentError
 from spillover.experiment.schema import parse_experiment
@@ -178,6 +181,19 @@ def test_what_is_the_same_at_any_shot_count_is_asked_once(place: Path) -> None:
         ("whole", 0, "lm_eval")
     ]
     assert len([cell for cell in plan.grid.cells if cell.test == "choice"]) == 4
+
+
+def test_check_takes_an_experiment_of_nothing_else(place: Path) -> None:
+    plan = plan_of(place, "[./tasks/whole.yaml, ./tasks/choice.yaml]")
+    found = check(plan, place / "not there")
+    assert found.preflight.longest[0] == 161, "whole texts take windows of all that the model reads"
+    assert not [finding for finding in found.findings if finding.level == "warning"]
+
+
+def test_a_report_needs_no_harness(ran: Path) -> None:
+    code = "import sys, spillover; spillover.load(sys.argv[1], rescore=True).report(); print('lm_eval' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code, str(ran)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
 
 
 def test_roles_are_those_of_the_mapping(place: Path) -> None:
