@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DataError, SourceUnavailable
-from ..experiment.suite import DatasetSpec
+from ..experiment.suite import HELD, DatasetSpec
 from ..fingerprint import fingerprint
 from ..text.task import Example, Task
 from .cells import as_text, cell
@@ -22,6 +22,9 @@ from .files import Row
 from .reader import RowReader
 from .rows import Part, TestSet, TrainSet
 from .sources import Places, Read, read_part, sources_of
+
+if TYPE_CHECKING:
+    from .held_out import Held
 
 
 class _Found(NamedTuple):
@@ -89,7 +92,7 @@ def load_untouched(
             kept += fits
             found += [example] if example else []
         first += len(read.raw.rows)
-    return tuple(found)
+    return _in_order(found, name, part, spec, task, places)
 
 
 def _read(
@@ -125,7 +128,7 @@ def _read(
         first += len(read.raw.rows)
     label = " + ".join(one.label for one in used[:MOST]) + (f" and {len(used) - MOST} more" if len(used) > MOST else "")
     notes = (*_notes(used), *_notes_on_held_out(name, part, spec, task, places))
-    return _Found(tuple(examples), label, notes), tuple(passed_over)
+    return _Found(_in_order(examples, name, part, spec, task, places), label, notes), tuple(passed_over)
 
 
 # --- rows that are held out -----------------------------------------------------------------------
@@ -133,17 +136,31 @@ def _read(
 
 def _belonging(name: str, part: Part, spec: DatasetSpec, task: Task, places: Places) -> Callable[[int], bool]:
     """Whether the row of this number belongs to a part of the data set, or is held out of it."""
-    if spec.hold_out is None or part == "demos":
+    rule = spec.hold_out
+    if rule is None or (part != "train" and getattr(rule, HELD[part]) is None):
         return lambda number: True
     held = _held(name, spec, task, places)
-    return lambda number: (number in held) == (part == "test")
+    demos = frozenset(held.demos)
+    if part == "train":
+        return lambda number: number not in held.test and number not in demos
+    return (held.test if part == "test" else demos).__contains__
 
 
-_splits: dict[str, tuple[list[Sequence[Row]], frozenset[int]]] = {}
+def _in_order(
+    examples: Sequence[Example], name: str, part: Part, spec: DatasetSpec, task: Task, places: Places
+) -> tuple[Example, ...]:
+    """The rows of a part; demonstrations that are held out in the order in which they are shown."""
+    if part != "demos" or spec.hold_out is None or spec.hold_out.demos is None:
+        return tuple(examples)
+    place = {doc_id: n for n, doc_id in enumerate(_held(name, spec, task, places).demos)}
+    return tuple(sorted(examples, key=lambda example: place[example.doc_id]))
+
+
+_splits: dict[str, tuple[list[Sequence[Row]], Held]] = {}
 SPLITS = 8  # so many data sets are kept split
 
 
-def _held(name: str, spec: DatasetSpec, task: Task, places: Places) -> frozenset[int]:
+def _held(name: str, spec: DatasetSpec, task: Task, places: Places) -> Held:
     """The numbers of the rows that are held out. Rows that have not changed since are split once."""
     from .held_out import held_out  # loads numpy
 
@@ -179,10 +196,12 @@ def _candidates(
 
 
 def _notes_on_held_out(name: str, part: Part, spec: DatasetSpec, task: Task, places: Places) -> Iterator[str]:
-    if spec.hold_out and part == "test":
-        held, by = _held(name, spec, task, places), spec.hold_out.by
-        alike = "rows with one question, or nearly one" + (f", or one {by!r}" if by else "")
-        yield f"{len(held):,} rows are held out of training; {alike}, are on one side"
+    rule = spec.hold_out
+    if rule and part == "test" and rule.rows:
+        alike = "rows with one question, or nearly one" + (f", or one {rule.by!r}" if rule.by else "")
+        yield f"{len(_held(name, spec, task, places).test):,} rows are held out of training; {alike}, are on one side"
+    if rule and part == "demos" and rule.demos:
+        yield f"{rule.demos:,} training rows, which are not trained on"
 
 
 # --- several sources ------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 A data set names its task and lists sources for its training rows, test rows and demonstrations. A list of sources is a
 union: the rows of all of them, in the order of the list. Of the sources below `first_of`, the first available one is
 read. `role_of` decides whether a test set is in-domain, out-of-domain or cross-task for a training set.
-The package ships two suites: `paper` (Table 1 of the study) and `builtin` (templated text, no download). The
-`datasets:` of an experiment have the same form.
+The package ships suites: `abilities` and `bigbench` (real data, fetched once), `builtin` (templated text, no download)
+and `paper` (Table 1 of the study). The `datasets:` of an experiment have the same form.
 """
 
 from __future__ import annotations
@@ -194,11 +194,22 @@ class Source(Strict):
 
 
 class HoldOut(Strict):
-    """Some of a data set's training rows are its test rows, and are not trained on (`data.held_out`)."""
+    """Some of a data set's training rows are test rows or demonstrations, and not trained on (`data.held_out`)."""
 
-    rows: Count = Field(description="about so many rows are held out")
+    rows: Count | None = Field(None, description="about so many rows are test rows")
+    demos: Count | None = Field(None, description="so many rows are demonstrations, each label in turn")
     seed: Seed = Field(0, description="another seed holds out other rows")
     by: str | None = Field(None, description="column of the group: rows of one group stay together")
+
+    @model_validator(mode="after")
+    def _holds_something_out(self) -> HoldOut:
+        if self.rows is None and self.demos is None:
+            raise ValueError("hold_out: give rows (test rows), demos (demonstrations), or both")
+        return self
+
+
+HELD = {"test": "rows", "demos": "demos"}
+"""The key of `hold_out` that takes a part of a data set out of its training rows."""
 
 
 class DatasetSpec(Strict):
@@ -208,7 +219,7 @@ class DatasetSpec(Strict):
     title: str = ""
     train: Sources = ()
     test: Sources = ()
-    hold_out: HoldOut | None = Field(None, description="in place of test: some training rows are held out")
+    hold_out: HoldOut | None = Field(None, description="in place of test or demos: some training rows are held out")
     demos: Sources = Field((), description="the set's own list of demonstrations; else its last test rows serve")
     in_domain: Names = Field((), description="training sets for which this test set is in-domain")
     out_of_domain: Names = Field((), description="training sets for which this test set is out-of-domain")
@@ -224,10 +235,12 @@ class DatasetSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _tested_on_what_is_held_out(cls, raw: Any) -> Any:
-        """The test rows are among the training sources' then."""
-        if not isinstance(raw, dict) or not raw.get("hold_out") or raw.get("test"):
+        """What is held out is among the training sources."""
+        held = raw.get("hold_out") if isinstance(raw, dict) else None
+        if not isinstance(held, dict):
             return raw
-        return {**raw, "test": raw.get("train")}
+        parts = [part for part, key in HELD.items() if held.get(key) and not raw.get(part)]
+        return raw | dict.fromkeys(parts, raw.get("train"))
 
     @model_validator(mode="after")
     def _holds_out_of_files(self) -> DatasetSpec:
@@ -235,8 +248,9 @@ class DatasetSpec(Strict):
             return self
         if not self.train:
             raise ValueError("hold_out: there are no training rows to hold some out of")
-        if self.test != self.train:
-            raise ValueError("hold_out takes test rows out of the training rows: give test or hold_out, not both")
+        for part, key in HELD.items():
+            if getattr(self.hold_out, key) and getattr(self, part) != self.train:
+                raise ValueError(f"hold_out.{key} takes training rows: give {part} or hold_out.{key}, not both")
         if any(not (leaf.file or leaf.hub) for source in self.train for leaf in source.leaves()):
             raise ValueError("hold_out is for sources of file or hub")
         return self
@@ -257,7 +271,7 @@ class Suite(Strict):
     datasets: dict[Name, DatasetSpec]
 
 
-SUITES = ("builtin", "bigbench", "paper")
+SUITES = ("abilities", "bigbench", "builtin", "paper")
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from spillover.data.sources import Places
 from spillover.data.tasks import dataset_task
 from spillover.errors import DataError, ExperimentError
 from spillover.experiment.schema import parse_experiment
-from spillover.experiment.suite import DatasetSpec
+from spillover.experiment.suite import DatasetSpec, HoldOut
 from spillover.text.task import Example, Task
 
 WORDS = ["harbour", "castle", "market", "tower", "bridge", "garden", "station", "river", "school", "museum", "square"]
@@ -65,6 +66,44 @@ def test_the_same_rows_each_time_and_others_with_another_seed(tmp_path: Path) ->
     assert ids(first) == ids(again) != ids(other)
     _, longer = split(tmp_path, {"rows": 20}, a=rows(105))
     assert len(set(ids(longer)) & set(ids(first))) >= 15  # rows that are added change little
+
+
+def labelled(n: int) -> list[dict[str, Any]]:
+    """Three labels in blocks, the second of which is rare."""
+    return [{"text": question(i), "label": "abc"[(i > n // 2) + (i > n // 2 + n // 8)]} for i in range(n)]
+
+
+def labels_spec(folder: Path, hold_out: dict[str, Any], **more: object) -> tuple[DatasetSpec, Task]:
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled(96)))
+    given = {"train": "a.jsonl", "template": "{text}", "labels": ["a", "b", "c"], "hold_out": hold_out, **more}
+    spec = DatasetSpec.model_validate(given)
+    return spec, dataset_task("mine", spec, {"mine": spec}, Places(folder))
+
+
+def test_demonstrations_are_training_rows_that_show_each_label_equally(tmp_path: Path) -> None:
+    """Whatever the order of the file; they are neither trained on nor tested."""
+    spec, task = labels_spec(tmp_path, {"rows": 20, "demos": 6})
+    test = load_test("mine", spec, task, Places(tmp_path))
+    train = load_train("mine", spec, task, None, Places(tmp_path))
+    demos = test.demos
+    assert [{demo.target for demo in demos[at : at + 3]} for at in (0, 3)] == [{"a", "b", "c"}] * 2
+    parts = [ids(part) for part in (train.examples, test.examples, demos)]
+    assert sorted(chain(*parts)) == list(range(96)) and len(parts[1]) == 20
+    assert ids(load_untouched("mine", "demos", spec, task, None, Places(tmp_path))) == parts[2]
+    assert any(tells(note, "demonstrations", "6", "not trained on") for note in test.notes)
+    alone, _ = labels_spec(tmp_path, {"rows": 20})
+    assert ids(load_test("mine", alone, task, Places(tmp_path)).examples) == parts[1]  # demos move no test row
+
+
+def test_demonstrations_come_from_training_rows_beside_a_test_file(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "A row of its own", "label": "b"}) + "\n")
+    spec, task = labels_spec(tmp_path, {"demos": 3}, test="t.jsonl")
+    test = load_test("mine", spec, task, Places(tmp_path))
+    train = load_train("mine", spec, task, None, Places(tmp_path))
+    assert len(test.examples) == 1 and {demo.target for demo in test.demos} == {"a", "b", "c"}
+    assert sorted(ids(train.examples) + ids(test.demos)) == list(range(96))
+    with pytest.raises(DataError, match="leave none to train on"):
+        load_train("mine", spec.model_copy(update={"hold_out": HoldOut(demos=96)}), task, None, Places(tmp_path))
 
 
 def test_rows_of_one_group_stay_together(tmp_path: Path) -> None:
@@ -134,7 +173,9 @@ def test_what_cannot_be_held_out_is_refused(tmp_path: Path) -> None:
         ({"train": {"builtin": "reviews"}}, ("hold_out", "file", "hub")),
         ({"train": []}, ("hold_out", "training rows")),
         ({"hold_out": {"rows": 0}}, ("datasets.mine.hold_out.rows", "0")),
-        ({"hold_out": {"rows": 5, "share": 0.1}}, ("datasets.mine.hold_out.share", "rows, seed, by")),
+        ({"hold_out": {"rows": 5, "share": 0.1}}, ("datasets.mine.hold_out.share", "rows, demos, seed, by")),
+        ({"hold_out": {"demos": 5}, "demos": "d.jsonl"}, ("hold_out.demos", "not both")),
+        ({"hold_out": {"seed": 5}}, ("hold_out", "rows", "demos")),
     ],
 )
 def test_a_yaml_that_means_two_things_is_refused(given: dict[str, Any], words: tuple[str, ...]) -> None:
