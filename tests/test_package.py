@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
 SUITES = """
 from spillover.experiment.suite import load_suite
-for name in ("builtin", "bigbench", "paper"):
+for name in ("abilities", "builtin", "bigbench", "paper"):
     print(len(load_suite(name).datasets))
 """
 

@@ -70,9 +70,15 @@ _unavailable: dict[str, SourceUnavailable] = {}  # in this process: nobody waits
 
 
 def ensure(
-    package: str, members: Iterable[str], say: Say = lambda line: None, settings: PipSettings | None = None
+    package: str,
+    members: Iterable[str],
+    say: Say = lambda line: None,
+    settings: PipSettings | None = None,
+    beside: Iterable[str] = (),
 ) -> None:
     """Make sure that these members are in the cache. What is missing of them is taken from one download.
+
+    Where one is needed, the members `beside` are kept too, so that they need no other.
 
     Raises SourceUnavailable if the archive cannot be downloaded, DataError if it has no such member or cannot be kept.
     """
@@ -85,7 +91,7 @@ def ensure(
         archive.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{archive.folder}.lock"):
             if missing := _missing(archive, wanted):  # another process may have fetched them meanwhile
-                _fetch(archive, missing, say, settings)
+                _fetch(archive, missing, _missing(archive, beside), say, settings)
     except SourceUnavailable as error:
         _unavailable[package] = error
         raise
@@ -136,15 +142,15 @@ def _is_whole(path: Path, sha256: str | None) -> bool:
         return False
 
 
-def _fetch(archive: Archive, missing: set[str], say: Say, settings: PipSettings | None) -> None:
-    """Download, keep the missing members, delete the archive. Only under the lock."""
+def _fetch(archive: Archive, missing: set[str], beside: set[str], say: Say, settings: PipSettings | None) -> None:
+    """Download, keep the missing members and those beside them, delete the archive. Only under the lock."""
     target = archive.folder / archive.file.file
     say(
         f"downloading {archive.name} {archive.version} from the package index ({archive.file.bytes / 1e6:.0f} MB, once)"
     )
     download(archive.file, target, say, settings)
-    say(f"reading {len(missing)} data sets of {archive.name}")
-    kept, by_path = _manifest(archive), {archive.path_of(name): name for name in missing}
+    say(f"reading {len(missing | beside)} data sets of {archive.name}")
+    kept, by_path = _manifest(archive), {archive.path_of(name): name for name in missing | beside}
     for name, content in _members(target, by_path):
         kept[name] = file_sha256(write_whole(_place(archive, name), _as_rows(content, f"{archive.name}:{name}")))
     if absent := missing - kept.keys():

@@ -102,7 +102,7 @@ def right_option(value: Any, options: Options, column: str, where: str) -> tuple
     stripped = Labels(tuple(text.strip() for text in texts))
     by_text = stripped.find(word)
     as_number = int(word) if word.isdecimal() and len(word) < 4 else -1
-    as_letter = LETTERS.find(word) if len(word) == 1 else -1
+    as_letter = LETTERS.find(word.upper()) if len(word) == 1 else -1
     found = {
         "name": options.names.index(word) if word in options.names else -1,
         "text": -1 if by_text is None else stripped.names.index(by_text),

@@ -19,12 +19,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from ..errors import DataError, ExperimentError, SourceUnavailable
-from ..experiment.suite import DatasetSpec, Source
+from ..experiment.suite import SUITES, DatasetSpec, Source, load_suite
 from ..text.chat import ChatTemplate
 from .cells import as_text, cell
 from .files import Row, open_table
@@ -145,6 +146,12 @@ def members_of(specs: Iterable[DatasetSpec]) -> dict[str, tuple[str, ...]]:
     return {package: tuple(members) for package, members in found.items()}
 
 
+@cache
+def _of_suites() -> Mapping[str, Sequence[str]]:
+    """What the packaged suites need of each archive: kept of one download, so that another suite needs no second."""
+    return members_of(spec for suite in SUITES for spec in load_suite(suite).datasets.values())
+
+
 def fetch_archives(specs: Iterable[DatasetSpec], say: Callable[[str], None]) -> None:
     """Fetch what these data sets need of archives, and say how far it is. A source that is not available is left to
     those who read it."""
@@ -152,7 +159,7 @@ def fetch_archives(specs: Iterable[DatasetSpec], say: Callable[[str], None]) -> 
         from . import archives
 
         with suppress(SourceUnavailable):
-            archives.ensure(package, members, say)
+            archives.ensure(package, members, say, beside=_of_suites().get(package, ()))
 
 
 def sources_of(name: str, part: Part, sources: Sequence[Source]) -> Sequence[Source]:
@@ -211,7 +218,7 @@ def _archive(source: Source, part: Part, size: int | None, places: Places) -> Ra
     from . import archives  # late: it imports requests
 
     package, member = source.archive or "", source.member or ""
-    archives.ensure(package, {member, *places.members.get(package, ())})
+    archives.ensure(package, {member, *places.members.get(package, ())}, beside=_of_suites().get(package, ()))
     return RawRows(str(source), archives.rows(package, member), lambda row: f"{source}, row {row}")
 
 

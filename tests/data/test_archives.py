@@ -149,6 +149,13 @@ def test_another_member_is_fetched_beside_the_first(facts: PipSettings) -> None:
     assert len(archives.rows("facts", "deep/past")) == 50 and len(archives.rows("facts", "weather")) == 2
 
 
+def test_a_download_keeps_what_else_may_be_needed(facts: PipSettings, index: Index) -> None:
+    """Members beside the wanted ones are kept if the archive has them, and are no reason to fetch it."""
+    archives.ensure("facts", ["weather"], silent, facts, beside=["deep/past", "nowhere"])
+    archives.ensure("facts", ["deep/past"], silent, facts, beside=["nowhere"])
+    assert len(index.ranges) == 1 and len(archives.rows("facts", "deep/past")) == 50
+
+
 @pytest.mark.parametrize("harm", [lambda content: b"", lambda content: content[:-9], lambda content: content + b"x"])
 def test_a_member_that_is_not_whole_is_fetched_again(facts: PipSettings, harm: Any) -> None:
     archives.ensure("facts", ["weather"], silent, facts)

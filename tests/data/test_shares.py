@@ -81,9 +81,10 @@ def test_a_file_is_shared_out_too(tmp_path: Path) -> None:
     assert sorted(seen) == sorted(f"q{n}" for n in range(100))
 
 
-def test_no_part_of_the_suite_reaches_into_another() -> None:
+@pytest.mark.parametrize("suite", ["bigbench", "abilities"])
+def test_no_part_of_the_suite_reaches_into_another(suite: str) -> None:
     """Within a data set of the suite, no two parts share a group: they name the same column, and other parts."""
-    for name, spec in load_suite("bigbench").datasets.items():
+    for name, spec in load_suite(suite).datasets.items():
         shares = [source.share for part in (spec.train, spec.test, spec.demos) for source in part]
         assert all(shares), name
         assert len({share.by for share in shares if share}) == len({share.seed for share in shares if share}) == 1, name

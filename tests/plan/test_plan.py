@@ -216,7 +216,12 @@ def test_every_experiment_plans(path: Path) -> None:
     assert plan.grid.cells
 
 
-@pytest.mark.parametrize("suite", ["builtin", "paper", pytest.param("bigbench", marks=pytest.mark.slow)])
+FETCHED = ("abilities", "bigbench")
+
+
+@pytest.mark.parametrize(
+    "suite", ["builtin", "paper", *(pytest.param(name, marks=pytest.mark.slow) for name in FETCHED)]
+)
 def test_every_suite_plans(suite: str) -> None:
     """Five trainings, each on its own data. The archive of bigbench is fetched once into the user's cache."""
     if suite == "paper" and not PAPER_DATA.is_dir():
@@ -228,10 +233,10 @@ def test_every_suite_plans(suite: str) -> None:
         "test": {"limit": 3},
     }
     plan = make_plan(parse_experiment(raw), Path(), PAPER_DATA)
-    if suite == "bigbench" and any("cannot be downloaded" in str(warning) for warning in plan.grid.warnings):
+    if suite in FETCHED and any("cannot be downloaded" in str(warning) for warning in plan.grid.warnings):
         pytest.skip("no package index is reached")
-    assert len(plan.grid.tests) == {"builtin": 20, "paper": 18, "bigbench": 19}[suite]
-    assert len(plan.grid.variants) == 1 + 5
+    assert len(plan.grid.tests) == {"builtin": 20, "paper": 18, "bigbench": 19, "abilities": 12}[suite]
+    assert len(plan.grid.variants) == (1 if suite == "abilities" else 1 + 5)
 
 
 def test_a_suite_stands_for_its_test_sets_beside_others() -> None:
@@ -244,7 +249,7 @@ def test_a_suite_stands_for_its_test_sets_beside_others() -> None:
 
 
 def test_sets_that_cannot_be_had_for_one_reason_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def no_network(*_: object) -> None:
+    def no_network(*_: object, **__: object) -> None:
         raise SourceUnavailable("cannot be downloaded", where="bigbench", allowed="check the connection")
 
     monkeypatch.setattr(archives, "ensure", no_network)
@@ -258,7 +263,7 @@ def test_sets_that_cannot_be_had_for_one_reason_are_one_line(monkeypatch: pytest
 
 
 def test_every_suite_is_tested() -> None:
-    assert set(SUITES) == {"builtin", "paper", "bigbench"}
+    assert set(SUITES) == {"builtin", "paper", "bigbench", "abilities"}
 
 
 @pytest.mark.skipif(not PAPER_DATA.is_dir(), reason="the study's release is not here")
