@@ -77,11 +77,14 @@ def init(
     test: Annotated[Path | None, typer.Option("--test", help="The file with your test rows.")] = None,
     model: Model = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The YAML to write.")] = Path("experiment.yaml"),
+    suite: Annotated[
+        Literal["abilities", "builtin", "none"], typer.Option("--suite", help="Cross-task tests that are added.")
+    ] = "abilities",
 ) -> None:
     """Write an experiment YAML for your files, with comments."""
     from .scaffold.init import write_experiment
 
-    for line in write_experiment(out, train, test, model):
+    for line in write_experiment(out, train, test, model, suite):
         say(line)
 
 

@@ -4,8 +4,8 @@ The file that it writes is the first documentation that a newcomer reads. So it 
 every line that one may want to change has a comment. Its text is `init.yaml.jinja`.
 
 What the user's files hold is found by the readers of a run (`spillover.data`). A known shape needs no description,
-other columns get a template, and few short answers that repeat are labels. Beside the user's own test rows, the builtin
-suite shows what fine-tuning does to other tasks.
+other columns get a template, and few short answers that repeat are labels. Demonstrations are held out of the training
+rows and show each label equally. Beside the user's own test rows, a suite shows what fine-tuning does to other tasks.
 """
 
 from __future__ import annotations
@@ -13,45 +13,71 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment
 
 from ..data.files import Row, open_table, stem
-from ..data.load import load_test, load_train
+from ..data.load import load_demos, load_test, load_train
 from ..data.shapes import MULTIPLE_CHOICE, has_turns
 from ..data.sources import Places
 from ..data.tasks import dataset_task
 from ..errors import DataError, ExperimentError, visible
-from ..experiment.suite import DatasetSpec, HoldOut, Source, load_suite
+from ..experiment.suite import HELD, SUITES, DatasetSpec, HoldOut, Source, load_suite
 from ..models import PYPI_SPEC
+from ..text.demos import RESERVED, pool_and_rows
 from ..text.labels import Labels, form, listed
 from ..text.stops import LINE_BREAK, holds
 from ..text.task import Example
 from .columns import are_labels, describe, group_column
 
 OWN_OPTIONS = "Each row has its own options: multiple choice, decided by the log-probability of each option."
-NO_FILES = "No files given: an experiment over the builtin suite."
-TEMPLATED = (
-    "The builtin suite is added as cross-task tests. Its templated text shows the machinery;",
-    "cross-task changes on real tasks need real test sets.",
-)
+Added = Literal["abilities", "builtin", "none"]
+"""The suite that is added as cross-task tests."""
+
+OF_SUITE: Mapping[Added, tuple[str, ...]] = {
+    "abilities": (
+        "The suite abilities is added as cross-task tests: {n} sets of real questions, which spillover check fetches",
+        "once ({mb} MB). Without a network, a run goes on with your own tests and names the sets that are missing;",
+        "--suite builtin adds generated text instead, --suite none nothing.",
+    ),
+    "builtin": (
+        "The suite builtin is added as cross-task tests. Its templated text shows the machinery;",
+        "cross-task changes on real tasks need real test sets, as --suite abilities adds.",
+    ),
+    "none": ("No suite is added: nothing shows what fine-tuning does to other tasks.",),
+}
+NO_FILES: Mapping[Added, tuple[str, ...]] = {
+    "abilities": (
+        "No files given: an experiment over the suites bigbench and abilities. spillover check fetches them, once",
+        "({mb} MB). Without a network, take --suite builtin.",
+    ),
+    "builtin": ("No files given: an experiment over the builtin suite.",),
+}
 LARGE = 2000  # a first experiment trains on so many rows at most
-SHOTS = 2
+SHOTS = 2  # of free text; of labels, as many as there are
+MOST_SHOWN = 8  # of more labels, a training sample would be mostly demonstrations: no fticl
 FEWEST = 20  # of fewer training rows, none are held out
-LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48 (16 of them serve as demonstrations)
+LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48
 LISTED = 5  # spellings of labels in a line
 CHARACTERS_A_TOKEN = 3.5  # of ASCII text; slightly less than in English, so that few answers are cut
 
 
-def write_experiment(out: Path, train: Path | None, test: Path | None, model: str | None) -> list[str]:
-    """Write a commented experiment for the user's files, or over the builtin suite. Returns lines for the user.
+def write_experiment(
+    out: Path, train: Path | None, test: Path | None, model: str | None, suite: Added = "abilities"
+) -> list[str]:
+    """Write a commented experiment for the user's files with a suite beside them, or over suites alone.
 
-    Raises ExperimentError where `out` exists already, and DataError for files that cannot be understood.
+    Returns lines for the user. Raises ExperimentError where `out` exists already or nothing is given, and DataError for
+    files that cannot be understood.
     """
+    if suite == "none" and not train and not test:
+        raise ExperimentError("neither files nor a suite", where="--suite none", allowed="give --train, --test or both")
     if out.exists():
         raise ExperimentError("is there already", where=str(out), allowed="give another --out, or move it away")
     if train and test and train.resolve() == test.resolve():
@@ -60,13 +86,17 @@ def write_experiment(out: Path, train: Path | None, test: Path | None, model: st
     if odd := next((str(path) for path in files.values() if visible(str(path)) != str(path)), None):
         raise DataError("its name has control characters, which a YAML may not have", where=odd, allowed="another name")
     own, rows = _read(files) if files else (None, {})
-    text = _yaml(own, rows, out, model_from(out.parent, model) if model else PYPI_SPEC)
+    text = _yaml(own, rows, out, model_from(out.parent, model) if model else PYPI_SPEC, suite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, "utf-8")
     except OSError as error:
         raise ExperimentError(f"cannot be written: {error.strerror or error}", where=str(out)) from None
-    lines = [*own.lines, *TEMPLATED] if own else [NO_FILES]
+    from ..data.archives import known  # loads the network library
+
+    about = OF_SUITE[suite] if own else NO_FILES[suite]
+    sizes = {"n": len(load_suite("abilities").datasets), "mb": known()["bigbench"].bytes // 1_000_000}
+    lines = [*(own.lines if own else ()), *(line.format(**sizes) for line in about)]
     return [*lines, f"Wrote {out}. Next: spillover check {out}, then spillover run {out}"]
 
 
@@ -90,12 +120,14 @@ class _OwnData:
             part: (self.source.model_copy(update={"file": str(path.expanduser().resolve())}),)
             for part, path in self.files.items()
         }
-        sources |= {"test": sources["train"]} if self.spec.hold_out else {}
+        rule = self.spec.hold_out
+        sources |= {part: sources["train"] for part, key in HELD.items() if rule and getattr(rule, key)}
         spec, places = self.spec.model_copy(update=sources), Places()
         task = dataset_task(self.name, spec, {self.name: spec}, places)
         read = {
             "train": lambda: load_train(self.name, spec, task, None, places).examples,
             "test": lambda: load_test(self.name, spec, task, places).examples,
+            "demos": lambda: load_demos(self.name, spec, task, places),
         }
         return {part: read[part]() for part in sources}
 
@@ -112,26 +144,64 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
         own = replace(own, lines=(*own.lines, OWN_OPTIONS))
     else:
         own = _with_answers(own, targets, may_be_labels=not found.source.references)
-    if [*files] == ["train"]:
+    if "train" in files:
         own = _holding_out(own, rows, len(own.rows()["train"]))
+    own = _with_shots(own, own.rows())
     return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
 
 
 def _holding_out(own: _OwnData, rows: Sequence[Row], n: int) -> _OwnData:
-    """The data set with a rule that holds out some of its `n` training rows, if these are not too few."""
+    """The data set with a rule that holds some of its `n` training rows out, if these are not too few.
+
+    Test rows where no file of them is given, and demonstrations.
+    """
+    rule: HoldOut | None = None
+    if "test" not in own.files:
+        rule, line = _test_rows(own, rows, n)
+        own = replace(own, lines=(*own.lines, line))
+    left, shots = n - (rule.rows or 0 if rule else 0), _balanced_shots(own)
+    demos = next((many for many in (2 * shots, shots) if 4 * many <= left), None)
+    if demos is None:
+        return replace(own, spec=own.spec.model_copy(update={"hold_out": rule}))
+    with_demos = HoldOut(demos=demos) if rule is None else rule.model_copy(update={"demos": demos})
+    own = replace(own, spec=own.spec.model_copy(update={"hold_out": with_demos}))
+    evenly = ", each label equally often" if own.spec.labels else ""
+    line = f"{demos} training rows serve as demonstrations{evenly}, and are not trained on."
+    return replace(own, lines=(*own.lines, line))
+
+
+def _test_rows(own: _OwnData, rows: Sequence[Row], n: int) -> tuple[HoldOut | None, str]:
+    """The rule that holds test rows out of `n` training rows, if these are not too few, and a line on it."""
     if n < FEWEST:
-        line = f"Too few rows to hold some out ({n}, at least {FEWEST}): give --test, or nothing is in-domain."
-        return replace(own, lines=(*own.lines, line))
+        return None, f"Too few rows to hold some out ({n}, at least {FEWEST}): give --test, or nothing is in-domain."
     by = group_column(rows, {*own.source.fields.values(), own.source.target})
-    wanted = min(max(n // 10, LEAST_HELD), MOST_HELD, n // 2)
-    spec = own.spec.model_copy(update={"hold_out": HoldOut(rows=wanted, by=by)})
+    rule = HoldOut(rows=min(max(n // 10, LEAST_HELD), MOST_HELD, n // 2), by=by)
     try:
-        held = len(replace(own, spec=spec).rows()["test"])
+        held = len(replace(own, spec=own.spec.model_copy(update={"hold_out": rule})).rows()["test"])
     except DataError as error:
-        return replace(own, lines=(*own.lines, f"No rows are held out: {error.what}. Give --test."))
+        return None, f"No rows are held out: {error.what}. Give --test."
     together = f"the same {by}" if by else "nearly the same question"
     line = f"{held:,} of {n:,} rows are held out for the test by a rule in the YAML; {together} stays on one side."
-    return replace(own, spec=spec, lines=(*own.lines, line))
+    return rule, line
+
+
+def _balanced_shots(own: _OwnData) -> int:
+    """A number of demonstrations that can show each label equally often."""
+    return max(SHOTS, len(own.spec.labels))
+
+
+def _with_shots(own: _OwnData, rows: Mapping[str, Sequence[Example]]) -> _OwnData:
+    """The data set with the numbers of shots that it is tested at: 0, and one at which the labels are shown equally.
+
+    Without demonstrations of its own, the last test rows would be shown; only if they are few of many.
+    """
+    shots, shown = _balanced_shots(own), rows.get("demos", ())
+    if not shown and len(rows.get("test", ())) >= 4 * RESERVED:
+        shown = pool_and_rows(rows["test"], (), None)[0]
+    counts = Counter(example.target for example in shown[:shots])
+    even = len(set(counts.values())) == 1 and len(counts) == len(own.spec.labels) if own.spec.labels else True
+    both = len(shown) >= shots and even
+    return replace(own, spec=own.spec.model_copy(update={"shots": (0, shots) if both else (0,)}))
 
 
 def _relative(path: Path, base: Path) -> str:
@@ -151,7 +221,8 @@ def _name(path: Path) -> str:
     """A name for the data set: the file's name without the words for its part."""
     words = re.split(r"[^a-z0-9]+", stem(path).lower())
     name = "_".join(word for word in words if word not in ("", "train", "training", "test"))[:60] or "mine"
-    return f"my_{name}" if name in load_suite("builtin").datasets or name[0].isdigit() else name
+    taken = {name for suite in SUITES for name in load_suite(suite).datasets}
+    return f"my_{name}" if name in taken or name[0].isdigit() else name
 
 
 def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_labels: bool) -> _OwnData:
@@ -205,7 +276,7 @@ def _unlearnt(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> list[st
 # --- the YAML -------------------------------------------------------------------------------------
 
 
-def _yaml(own: _OwnData | None, rows: Mapping[str, int], out: Path, model: str) -> str:
+def _yaml(own: _OwnData | None, rows: Mapping[str, int], out: Path, model: str, suite: Added) -> str:
     def source(path: Path, described: Source) -> str:
         name, columns = _relative(path, out.parent), described.model_dump(exclude_defaults=True, exclude={"file"})
         return _flow({"file": name, **columns}) if columns else quoted(name)
@@ -214,8 +285,11 @@ def _yaml(own: _OwnData | None, rows: Mapping[str, int], out: Path, model: str) 
     environment.filters |= {"quoted": quoted, "json": json.dumps, "source": source, "grouped": "{:,}".format}
     environment.filters["held_out"] = lambda rule: _flow(rule.model_dump(exclude_none=True))
     template = environment.from_string(resources.files(__package__).joinpath("init.yaml.jinja").read_text("utf-8"))
-    counts = {"train": 0, "test": 0, **rows}
-    return template.render(own=own, rows=counts, out=out.name, model=model, shots=SHOTS, large=LARGE)
+    counts = {"train": 0, "test": 0, "demos": 0, **rows}
+    shots = own.spec.shots[-1] if own and own.spec.shots else 0
+    few = own is not None and rows.get("train", 0) > shots > 0 and shots <= MOST_SHOWN
+    names = {"own": own, "rows": counts, "out": out.name, "model": model, "suite": suite, "large": LARGE}
+    return template.render(**names, shots=shots, fticl=few)
 
 
 def _flow(mapping: dict[str, object]) -> str:

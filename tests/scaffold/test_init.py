@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from prose import tells
 
 from spillover.checks.check import check
-from spillover.errors import DataError, ExperimentError
+from spillover.data import archives
+from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.schema import load_experiment
+from spillover.experiment.suite import load_suite
 from spillover.plan.plan import Plan, make_plan
 from spillover.scaffold.columns import describe
-from spillover.scaffold.init import write_experiment
+from spillover.scaffold.init import Added, write_experiment
 from spillover.text.task import Example
 
 pytestmark = pytest.mark.usefixtures("smollm2")
@@ -44,9 +47,11 @@ def jsonl(path: Path, rows: Rows) -> Path:
     return path
 
 
-def written(out: Path, train: Path | None = None, test: Path | None = None) -> tuple[str, Plan, list[str]]:
+def written(
+    out: Path, train: Path | None = None, test: Path | None = None, suite: Added = "builtin"
+) -> tuple[str, Plan, list[str]]:
     """(the YAML, its plan, what was said). Every YAML is short and narrow enough to read."""
-    lines = write_experiment(out, train, test, None)
+    lines = write_experiment(out, train, test, None, suite)
     text = out.read_text()
     assert len(text.splitlines()) <= 45
     assert max(map(len, text.splitlines())) <= 120
@@ -68,11 +73,13 @@ def test_named_columns_with_few_short_answers_are_classification(tmp_path: Path)
     train, test = jsonl(tmp_path / "tickets-train.jsonl", TICKETS), jsonl(tmp_path / "tickets-test.jsonl", TICKETS[:30])
     text, plan, lines = written(tmp_path / "tickets.yaml", train, test)
     assert "    train: tickets-train.jsonl  # 40 rows\n    test: tickets-test.jsonl  # 30 rows\n" in text
+    assert "    hold_out: {demos: 4, seed: 0}  # 4 are demonstrations; not trained on\n" in text
     assert "    labels: [bug, praise]  #" in text
     assert lines[0].endswith("40 rows. text: the question; label: the answer; not used: id.")
     assert lines[1] == "The answers are 2 labels (bug, praise): a classification task."
-    assert "shows the machinery" in lines[2]
-    assert "cross-task changes on real tasks need real test sets" in lines[3]
+    assert tells(lines[2], "4", "demonstrations", "equally", "not trained on")
+    assert "shows the machinery" in lines[3]
+    assert "cross-task changes on real tasks need real test sets" in lines[4]
     assert [v.name for v in plan.grid.variants] == ["base", "tickets-ft", "tickets-fticl2", "tickets-lora"]
     roles = {(cell.test, cell.role) for cell in plan.grid.cells if cell.role}
     assert roles == {("tickets", "in_domain")} | {
@@ -96,12 +103,12 @@ def test_known_shapes_need_nothing_said(tmp_path: Path, shape: str) -> None:
 
 
 def test_a_label_after_a_space_becomes_the_word_and_the_text_stays(tmp_path: Path) -> None:
-    rows = [{"prompt": f"Is {i} even?\nAnswer:", "completion": [" yes", " no"][i % 2]} for i in range(40)]
+    rows = [{"prompt": f"Is {i} even?\nAnswer:", "completion": [" yes", " no"][i % 2]} for i in range(80)]
     text, plan, _ = written(tmp_path / "x.yaml", None, jsonl(tmp_path / "even.jsonl", rows))
     assert 'labels: ["yes", "no"]' in text
     sheet = plan.sheets["even", "p1", 2, 0]
     assert sheet.task.labels == ("yes", "no")
-    assert sheet.questions[0].text.endswith("Is 25 even?\nAnswer: no\n\nIs 0 even?\nAnswer: ")
+    assert sheet.questions[0].text.endswith("Is 65 even?\nAnswer: no\n\nIs 0 even?\nAnswer: ")
     assert sheet.questions[0].example.target == "yes"
 
 
@@ -156,12 +163,13 @@ def test_training_rows_alone_are_split_by_a_rule(tmp_path: Path) -> None:
         {"text": f"Thing {i} broke in the {TOWNS[i % 7]} of {TOWNS[i // 7 % 7]}.", "label": i % 2} for i in range(600)
     ]
     text, plan, lines = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", [*rows, *rows[:30]]))
-    assert "train: train.jsonl  # 630 rows" in text and "hold_out: {rows: 63, seed: 0}  # 63 of these rows" in text
+    assert "train: train.jsonl  # 630 rows" in text
+    assert "hold_out: {rows: 63, demos: 4, seed: 0}  # 63 rows are tested, 4 are demonstrations" in text
     assert any(tells(line, "63 of 630", "held out") for line in lines)
     test = {row.example.doc_id for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.questions}
     demos = {row.doc_id for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.demos}
     trained = {row.doc_id for row in plan.trainings[0].rows.examples}
-    assert trained.isdisjoint(test | demos) and len(trained) == 630 - 63
+    assert trained.isdisjoint(test | demos) and len(trained) == 630 - 63 - 4 and len(test) == 63
     assert {cell.role for cell in plan.grid.cells} == {None, "in_domain", "cross_task"}
     assert check(plan, tmp_path).clean["leaked"]["mine"]["mine"] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "x.yaml"]  # no file is copied
@@ -170,7 +178,7 @@ def test_training_rows_alone_are_split_by_a_rule(tmp_path: Path) -> None:
 def test_rows_of_a_group_stay_together(tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}:", "completion": f" word {i}", "user_id": i // 8} for i in range(400)]
     text, plan, lines = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows))
-    assert "hold_out: {rows: 48, seed: 0, by: user_id}  # 48 of these rows" in text
+    assert "hold_out: {rows: 48, demos: 4, seed: 0, by: user_id}  # 48 rows are tested" in text
     assert any(tells(line, "48 of 400", "user_id") for line in lines)
     sides = [{row.doc_id // 8 for row in part} for part in (plan.trainings[0].rows.examples, scored(plan, "mine"))]
     assert sides[0].isdisjoint(sides[1])
@@ -187,9 +195,9 @@ def test_answers_in_any_script_are_not_cut(tmp_path: Path, answer: str) -> None:
 
 def test_few_rows_are_halved_and_very_few_are_not_held_out(tmp_path: Path) -> None:
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", TICKETS))
-    assert "hold_out: {rows: 20," in text and len(plan.trainings[0].rows.examples) == 20
+    assert "hold_out: {rows: 20, demos: 4," in text and len(plan.trainings[0].rows.examples) == 16
     text, plan, lines = written(tmp_path / "y.yaml", jsonl(tmp_path / "train.jsonl", TICKETS[:19]))
-    assert "hold_out" not in text and "# test: your-test.jsonl" in text
+    assert "rows:" not in text and "# test: your-test.jsonl" in text
     assert any(tells(line, "19", "20", "--test") for line in lines)
     assert {cell.role for cell in plan.grid.cells} == {None, "cross_task"}
 
@@ -197,7 +205,7 @@ def test_few_rows_are_halved_and_very_few_are_not_held_out(tmp_path: Path) -> No
 def test_rows_that_are_all_connected_are_not_held_out(tmp_path: Path) -> None:
     rows = [{"prompt": "Name a word that nobody would think of:", "completion": f" word {i}"} for i in range(100)]
     lines = write_experiment(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows), None, None)
-    assert "hold_out" not in (tmp_path / "x.yaml").read_text()
+    assert "hold_out: {demos: 4," in (tmp_path / "x.yaml").read_text()
     assert any(tells(line, "100 of 100", "in common", "--test") for line in lines)
 
 
@@ -216,6 +224,60 @@ def test_without_files_it_is_the_builtin_suite(tmp_path: Path) -> None:
     assert lines[0] == "No files given: an experiment over the builtin suite."
     assert "shows the machinery, not findings" in text
     assert {cell.role for cell in plan.grid.cells} == {None, "in_domain", "out_of_domain", "cross_task"}
+
+
+@pytest.mark.parametrize(("labels", "shots"), [(2, 2), (3, 3), (5, 5), (10, 10), (0, 2)])
+def test_demonstrations_show_each_label_equally_and_are_no_test_rows(tmp_path: Path, labels: int, shots: int) -> None:
+    """Also where the file is sorted by label, and where one label is rare."""
+    n, names = 160, sorted(f"c{i % max(labels, 1)}" if i % 4 else "c0" for i in range(160))
+    rows = [
+        {"text": f"{TOWNS[i % 7]} {i} {TOWNS[i // 7 % 7]}", "answer": names[i] if labels else f"number {i}"}
+        for i in range(n)
+    ]
+    train, test = jsonl(tmp_path / "train.jsonl", rows[::2]), jsonl(tmp_path / "test.jsonl", rows[1::2])
+    text, plan, _ = written(tmp_path / "x.yaml", train, test)
+    asked = {shots: sheet for (name, _, shots, _), sheet in plan.sheets.items() if name == "mine"}
+    assert asked.keys() == {0, shots}
+    shown = Counter(demo.target for demo in asked[shots].demos)
+    assert [*shown.values()] == ([1] * labels if labels else [1, 1])
+    assert len(asked[shots].questions) == len(rows[1::2])  # every test row is scored
+    assert (f"fticl: {{shots: {shots}}}" in text) == (labels <= 8)
+    for training in plan.trainings:
+        content = {row.content for row in training.rows.examples}
+        assert content.isdisjoint(demo.content for demo in asked[shots].demos)
+    assert not [f.what for f in check(plan, tmp_path).findings if "unbalanced" in f.what or "unevenly" in f.what]
+
+
+def test_test_rows_alone_show_labels_equally_or_not_at_all(tmp_path: Path) -> None:
+    alternating = [{"prompt": f"Is {i} even?", "completion": [" yes", " no"][i % 2]} for i in range(80)]
+    in_order = sorted(alternating, key=lambda row: row["completion"])
+    for name, rows, shots in (("a", alternating, "[0, 2]"), ("b", in_order, "[0]"), ("c", alternating[:40], "[0]")):
+        text, _, _ = written(tmp_path / f"{name}.yaml", None, jsonl(tmp_path / f"{name}.jsonl", rows))
+        assert f"    shots: {shots}  #" in text
+
+
+def test_the_suite_abilities_is_added_and_what_cannot_be_had_of_it_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise SourceUnavailable("cannot be downloaded", where="bigbench", allowed="check the connection")
+
+    monkeypatch.setattr(archives, "ensure", no_network)
+    train = jsonl(tmp_path / "train.jsonl", TICKETS)
+    text, plan, lines = written(tmp_path / "x.yaml", train, suite="abilities")
+    assert "suite: abilities  #" in text and "datasets: [mine, abilities]  #" in text
+    sets = str(len(load_suite("abilities").datasets))
+    assert any(tells(line, "abilities", sets) for line in lines) and any(tells(line, "358") for line in lines)
+    assert [info.name for info in plan.grid.tests] == ["mine"]
+    assert [v.name for v in plan.grid.variants] == ["base", "mine-ft", "mine-fticl2", "mine-lora"]
+    (line,) = [f for f in plan.grid.warnings if f.level == "warning"]
+    assert tells(str(line), "intents", "sentences", "cannot be downloaded")
+    text, plan, _ = written(tmp_path / "y.yaml", train, suite="none")
+    assert "abilities" in text and {cell.role for cell in plan.grid.cells} == {None, "in_domain"}
+    with pytest.raises(ExperimentError, match="--suite none"):
+        write_experiment(tmp_path / "z.yaml", None, None, None, "none")
+    write_experiment(tmp_path / "z.yaml", None, None, None)
+    assert load_experiment(tmp_path / "z.yaml").suite == ("bigbench", "abilities")
 
 
 def test_paths_start_from_the_yaml_s_folder(tmp_path: Path) -> None:
@@ -257,7 +319,7 @@ def test_odd_columns_and_labels_survive_the_yaml(tmp_path: Path) -> None:
 def test_a_large_file_is_begun_with_its_first_rows(tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}:", "completion": f" word {i}"} for i in range(2500)]
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows))
-    assert "  sizes: [2000]  # the first rows of 2,250; leave it out for all" in text
+    assert "  sizes: [2000]  # the first rows of 2,246; leave it out for all" in text
     assert plan.grid.variants[1].factors["train_size"] == 2000
 
 
@@ -267,7 +329,7 @@ def test_tiny_files_still_plan(tmp_path: Path) -> None:
         tmp_path / "x.yaml", jsonl(tmp_path / "train.jsonl", rows[:2]), jsonl(tmp_path / "test.jsonl", rows[5:6])
     )
     assert "strategies: [ft, lora]" in text
-    assert "shots: [0]  #" in text
+    assert "    shots: [0]  #" in text
     assert plan.grid.cells[0].n == 1
 
 
