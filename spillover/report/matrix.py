@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from ..analysis.contrasts import ALPHA
 from ..analysis.harness import metric_of
-from ..analysis.numbers import points
+from ..analysis.numbers import points, signed
 from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import MatrixEntry, groups, matrix
+from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes
 from ..plan.grid import TestInfo, Variant
 from ..stats.intervals import MIN_ROWS
 
+NAMED = 3  # changes that a note names
 SMALL_N = 100  # with fewer documents in a test set, a note says which changes could not have been detected
 
 
@@ -79,6 +80,12 @@ def notes(results: Results) -> Iterator[str]:
             f"and at least {MIN_ROWS} independent documents. No arrow: insufficient evidence, even where the interval "
             "of a single change excludes zero."
         )
+    if otherwise := list(_otherwise(results)):
+        many = f" and {len(otherwise) - NAMED} others" if len(otherwise) > NAMED else ""
+        yield (
+            f"The verdict corrects over its {len(recipe_changes(results))} mean changes by role, and not over single "
+            f"test sets. So the two differ here: {'; '.join(otherwise[:NAMED])}{many}."
+        )
     least = min((entry.n for entry in entries if entry.change), default=SMALL_N)
     found = sorted(change.mde for change in changes if change.clusters >= MIN_ROWS)
     if least < SMALL_N and found:
@@ -93,6 +100,17 @@ def notes(results: Results) -> Iterator[str]:
         yield "*: the mean of a part of the cells. Changes compare only cells that both variants have."
     if results.missing:
         yield f"{len(results.missing)} of {len(results.grid.cells)} cells are missing."
+
+
+def _otherwise(results: Results) -> Iterator[str]:
+    """The changes of one recipe on one test set that are beyond chance in the verdict alone, or in the matrix alone."""
+    for (recipe, _), one in recipe_changes(results).items():
+        trainings, tests = results.recipes[recipe], one.effect.tests
+        if len(trainings) == 1 and len(tests) == 1:
+            entry = matrix(results).get((trainings[0].name, tests[0]))
+            if entry is not None and entry.is_clear != one.effect.is_clear:
+                where = "no arrow" if one.effect.is_clear else "an arrow, and insufficient evidence in the verdict"
+                yield f"{trainings[0].name} on {tests[0]} ({signed(one.effect.value)}: {where})"
 
 
 def count(n: int, what: str) -> str:

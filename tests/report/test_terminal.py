@@ -11,7 +11,7 @@ from rich.console import Console
 from spillover.analysis import numbers, summaries
 from spillover.analysis.results import Results
 from spillover.analysis.verdict import verdicts
-from spillover.report import terminal
+from spillover.report import matrix, terminal
 
 
 def printed(results: Results, width: int) -> str:
@@ -69,3 +69,29 @@ def test_names_are_text_not_markup(results: Results) -> None:
     variants = tuple(replace(v, name="[red]x") if v.name == "shop-ft" else v for v in results.grid.variants)
     odd = replace(results, grid=replace(results.grid, variants=variants))
     assert "[red]x" in printed(odd, 120)
+
+
+def test_where_verdict_and_matrix_differ_a_line_says_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They correct over other families, so one of them may name a change that the other does not."""
+    alike = {
+        (results.recipes[recipe][0].name, one.effect.tests[0]): one.effect.is_clear
+        for (recipe, _), one in summaries.recipe_changes(results).items()
+        if len(one.effect.tests) == 1
+    }
+    entries = summaries.matrix(results)
+    assert alike and any(alike.values())
+
+    def shown(p: float | None) -> str:
+        changed = {
+            place: replace(entry, change=replace(entry.change, p_adjusted=entry.change.p_adjusted if p is None else p))
+            if entry.change and alike.get(place)
+            else entry
+            for place, entry in entries.items()
+        }
+        monkeypatch.setattr(matrix, "matrix", lambda _: changed)
+        return " ".join(matrix.notes(results))
+
+    (variant, test), *_ = [place for place, clear in alike.items() if clear]
+    assert f"{variant} on {test}" in shown(1.0) and "no arrow" in shown(1.0)
+    same = all(clear == entries[place].is_clear for place, clear in alike.items())
+    assert same == ("The verdict corrects" not in shown(None))
