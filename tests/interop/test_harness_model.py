@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import adapters
 import harnesstasks
 import pytest
 import tinymodels
+import transformers
 from benchscripts import BENCHMARKS
 from chattemplates import CHATML, SPECIAL
 from commandline import Cli
@@ -30,10 +32,10 @@ Told = tuple[dict[str, dict[str, float]], dict[str, list[Any]]]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that reads 160 tokens, with a chat template."""
     folder = tmp_path_factory.mktemp("model")
-    tinymodels.build(
-        gain=6.0, vocab_size=600, max_position_embeddings=160, bos_token_id=1, eos_token_id=2
-    ).save_pretrained(folder)
-    byte_level(special_tokens=SPECIAL, vocab_size=600).save(str(folder / "tokenizer.json"))
+    tokenizer = byte_level(special_tokens=SPECIAL, vocab_size=600)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    sizes = {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 160}
+    tinymodels.build(gain=6.0, **sizes, bos_token_id=1, eos_token_id=2).save_pretrained(folder)
     config = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "chat_template": CHATML}
     config |= {"tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -119,6 +121,18 @@ def test_a_text_longer_than_the_model_reads_is_shortened_as_there(model: Path, t
     names = ["local_choice", "local_rolling", "local_written", "local_last_word"]
     args = {"args": {"max_length": 16}}
     same(evaluated("spillover", model, tasks, names, **args), evaluated("hf", model, tasks, names, **args))
+
+
+def test_an_adapter_is_followed(model: Path, tasks: Path, tmp_path: Path) -> None:
+    base = transformers.AutoModelForCausalLM.from_pretrained(model)
+    adapters.save(adapters.wrap(base, adapters.lora(target_modules=["q_proj", "down_proj"])), tmp_path / "adapter")
+    names, args = ["local_choice", "local_written"], {"peft": str(tmp_path / "adapter")}
+    tuned = evaluated("spillover", model, tasks, names, args=args)
+    same(tuned, evaluated("hf", model, tasks, names, args=args))
+    untuned = evaluated("spillover", model, tasks, names)
+    assert numbers([one[2] for one in tuned[1]["local_choice"]]) != pytest.approx(
+        numbers([one[2] for one in untuned[1]["local_choice"]]), abs=0.01
+    )
 
 
 def requests(*texts: Any) -> list[Any]:

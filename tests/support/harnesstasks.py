@@ -84,7 +84,7 @@ def rows(count: int) -> list[dict[str, Any]]:
     return found
 
 
-def write(folder: Path, count: int = 7) -> list[str]:
+def write(folder: Path, count: int = 5) -> list[str]:
     """Write all tasks, as files of a folder for `--include_path`; their names."""
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(count)))
     (folder / "shots.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(count + 4)[count:]))
