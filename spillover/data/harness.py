@@ -106,6 +106,12 @@ class HarnessTask:
         files = sorted({file_sha256(Path(file)) for file in _sources(self._task)})
         return fingerprint([self.name, self.version, config, files, getattr(lm_eval, "__version__", "")])
 
+    @property
+    def template(self) -> str:
+        """How it writes a document, if that is no function."""
+        written = self._task.get_config("doc_to_text")
+        return written if isinstance(written, str) else "{text}"
+
     @cached_property
     def separator(self) -> str:
         """What stands between its demonstrations."""
@@ -363,7 +369,7 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
-    return getattr(value, "__qualname__", str(value))
+    return getattr(value, "__qualname__", type(value).__qualname__) if callable(value) else str(value)
 
 
 def _sources(task: Any) -> Iterator[str]:

@@ -116,8 +116,8 @@ class _Maker:
         names = [FORMAT] if asked == "default" else [name for name in asked if name in (FORMAT, "chat")] or [FORMAT]
         if "chat" in names and self.encoder.chat_template is None:
             raise PromptError("the tokenizer has no chat template", where="test.prompts: chat")
-        separator = one.tasks[0].separator
-        return [PromptFormat(name, "{text}", demo_separator=separator, chat=name == "chat") for name in names]
+        template, separator = one.tasks[0].template, one.tasks[0].separator
+        return [PromptFormat(name, template, demo_separator=separator, chat=name == "chat") for name in names]
 
     def _rows(self, one: HarnessSet, fmt: PromptFormat, shots: int, draw: int) -> list[HarnessRow]:
         limit = self.experiment.test.limit
