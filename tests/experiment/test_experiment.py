@@ -15,7 +15,10 @@ from spillover.experiment import dialect
 from spillover.experiment.schema import Experiment, load_experiment, parse_experiment
 from spillover.experiment.strategy import STRATEGIES, FixedDemos, Lora, NoDemos
 
-EXPERIMENTS = [*sorted((ROOT / "experiments").glob("*.yaml")), ROOT / "spillover" / "scaffold" / "demo.yaml"]
+EXPERIMENTS = [
+    *sorted((ROOT / "experiments").glob("*.yaml")),
+    *sorted((ROOT / "spillover" / "scaffold").glob("*.yaml")),
+]
 
 
 def written(folder: Path, text: str) -> Path:
