@@ -66,7 +66,9 @@ def compare(
 @app.command(cls=Command)
 def export(
     folder: Folder,
-    format: Annotated[Literal["lm-eval-tasks", "lm-eval-results"], typer.Option("--format", help="What is written.")],
+    format: Annotated[
+        Literal["lm-eval-tasks", "lm-eval-results", "scores"], typer.Option("--format", help="What is written.")
+    ],
     output: Annotated[
         Path | None, typer.Option(*OUTPUT, help="Where the files go. Default: DIR/export/FORMAT.", show_default=False)
     ] = None,
@@ -80,5 +82,19 @@ def export(
 
     with working("writing"):
         lines = write(folder, format, output, tuple(test or ()), variant)
+    for line in lines:
+        say(line)
+
+
+@app.command("import", cls=Command)
+def take(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `spillover export --format scores` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder for the cells; it may be new.")],
+) -> None:
+    """Take scores without texts into a folder, as finished cells."""
+    from .interop.scores import take as add
+
+    with working("reading"):
+        lines = add(file, folder)
     for line in lines:
         say(line)

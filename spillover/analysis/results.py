@@ -108,6 +108,11 @@ class Results:
         return {key: float(rows.statistics[:, 0].mean()) for key, rows in self.first_metric.items()}
 
     @cached_property
+    def without_texts(self) -> frozenset[str]:
+        """The keys of the finished cells that were imported as scores, without texts."""
+        return frozenset(key for key in self.first_metric if "without_texts" in self.receipts.get(key, {}))
+
+    @cached_property
     def rounded_rows(self) -> Mapping[str, tuple[float, float]]:
         """By test set with rounded answers: how many rows' changes are known, and the sum of the squares of these.
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..errors import StoreError
 from ..fingerprint import fingerprint
 from ..store.store import Store
 from .metrics import Array, Metric, Prediction, rescored
@@ -102,15 +103,24 @@ def read_rows(
     """The rows of a valid cell by metric; None if it has no predictions.
 
     `digest` is the hash of its predictions, from its receipt. `label_scoring` is the protocol's. `rescore`: compute
-    the rows again, even if they were kept. Raises StoreError for a line that is not JSON.
+    the rows again, even if they were kept. Raises StoreError for a line that is not JSON, and for a cell without texts
+    whose scores were made by other rules.
     """
     name = fingerprint([METRICS_VERSION, digest, [metric.name for metric in metrics], labels, label_scoring])
     kept = None if rescore else store.statistics(key, name)
     if kept and (rows := _unpacked(name, kept)):
         return Answered(digest, rows)
     predictions = rescored(sorted(store.predictions(key), key=lambda row: row["doc_id"]), label_scoring)
-    if not predictions:
+    rows = _of_answers(metrics, predictions, labels) if predictions else _imported(store, key, metrics, label_scoring)
+    if not rows:
         return None
+    store.keep_statistics(key, name, _packed(name, rows))
+    return Answered(digest, rows)
+
+
+def _of_answers(
+    metrics: Sequence[Metric], predictions: Sequence[Prediction], labels: Sequence[str] | None
+) -> dict[str, RowStatistics]:
     doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
     rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
     if any("near_ties" in p or "undecided" in p for p in predictions):
@@ -118,8 +128,32 @@ def read_rows(
     if any("free" not in p and p.get("ended") for p in predictions):
         ways = [[p.get("ended") == way for way in WAYS] for p in predictions]
         rows[ENDED] = RowStatistics(doc_ids, np.array(ways, dtype=np.float64))
-    store.keep_statistics(key, name, _packed(name, rows))
-    return Answered(digest, rows)
+    return rows
+
+
+def _imported(store: Store, key: str, metrics: Sequence[Metric], label_scoring: str) -> dict[str, RowStatistics]:
+    """The rows of a cell that was imported without texts; empty for any other cell.
+
+    Raises StoreError if they were scored by other rules than are asked for now.
+    """
+    scores, receipt = store.scores(key), store.cell(key)
+    if not scores or receipt is None:
+        return {}
+    doc_ids = _documents(np.array([row["doc_id"] for row in scores], dtype=np.int64).tobytes())
+    if (lacking := [m.name for m in metrics if m.name not in scores[0]]) or receipt["without_texts"] != rules(
+        label_scoring
+    ):
+        what = f"no scores by {', '.join(lacking)}" if lacking else "scored by other rules"
+        where = str(store.folder / "cells" / key)
+        advice = "without its texts it cannot be scored again; delete this folder, and run again"
+        raise StoreError(f"was imported without texts, {what}", where=where, allowed=advice)
+    names = [name for name in scores[0] if name != "doc_id"]
+    return {name: RowStatistics(doc_ids, np.array([row[name] for row in scores], dtype=np.float64)) for name in names}
+
+
+def rules(label_scoring: str) -> dict[str, object]:
+    """What decides a row's statistics beside its answer."""
+    return {"metrics_version": METRICS_VERSION, "label_scoring": label_scoring}
 
 
 def _changes_by_rounding(metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> Array:

@@ -264,6 +264,11 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     if None in rounded:
         yield "Rounding: what it alone may change was not measured here, because float32 did not fit into memory."
     yield from unscored(results.df)
+    if bare := len(results.without_texts):
+        yield (
+            f"{bare} of {len(results.first_metric)} cells were imported as scores, without texts: they have no "
+            "examples, confusion tables or counts of answers, and cannot be scored again or by other metrics."
+        )
 
 
 def _trained_once(compared: Sequence[Line]) -> Iterator[str]:

@@ -78,7 +78,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     """The valid cells of an output folder, by `metric` or else by the first metric of each test set.
 
     If a `variant` is named, only its cells, and the setting does not name it. Raises StoreError for a folder without
-    results, and for an unknown variant or metric.
+    results, for one of cells without texts, and for an unknown variant or metric.
     """
     store = Store(folder)
     if not store.has_grid():
@@ -92,10 +92,16 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     receipts, clusters = store.valid(grid), CleanSplit.of(store.audit()).clusters
     label_scoring = Protocol.named(grid.protocol).label_scoring
     answers: dict[Setting, Callable[[], Answers]] = {}
+    bare = {key for key, receipt in receipts.items() if "without_texts" in receipt}
+    if bare and bare == set(receipts):
+        what = "its cells were imported without texts, so documents cannot be paired"
+        raise StoreError(
+            what, where=str(folder), allowed=f"spillover report {folder}, which pairs variants with the base"
+        )
     for cell in grid.cells:
         test, name = tests[cell.test], names[cell.variant]
         chosen = metric or test.metrics[0]
-        if variant in (None, name) and chosen in test.metrics and cell.key in receipts:
+        if variant in (None, name) and chosen in test.metrics and cell.key in receipts.keys() - bare:
             scored_by = metric_of(chosen), grid.labels_for(test), clusters.get(test.name, {})
             setting = _setting(cell) if variant else (("variant", name), *_setting(cell))
             answers[setting] = partial(_cell, store, cell.key, label_scoring, *scored_by)

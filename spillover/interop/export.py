@@ -12,13 +12,14 @@ from types import MappingProxyType
 
 from ..disk import disk_errors
 from ..errors import StoreError
-from . import lm_eval_results, lm_eval_tasks
+from . import lm_eval_results, lm_eval_tasks, scores
 from .wanted import Wanted
 
 WRITERS: Mapping[str, Callable[[Wanted], list[str]]] = MappingProxyType(
     {
         "lm-eval-tasks": lm_eval_tasks.write,
         "lm-eval-results": lm_eval_results.write,
+        "scores": scores.write,
     }
 )
 
@@ -28,7 +29,7 @@ def export(
 ) -> list[str]:
     """Write `folder` in a format below `output` (default: DIR/export/FORMAT). Returns lines for the user."""
     place = output or folder / "export" / format
-    if place.is_file():
+    if place.is_file() and place.suffix != ".json":
         raise StoreError("is a file", where=str(place), allowed="a folder for --output")
     with disk_errors(place):
         return WRITERS[format](Wanted(folder, place, tests, variant))

@@ -34,7 +34,7 @@ def write(wanted: Wanted) -> list[str]:
     now = datetime.now(UTC)
     date = now.replace(tzinfo=None).isoformat().replace(":", "-")
     runs: dict[tuple[int, str], list[Scored]] = defaultdict(list)
-    for cell in scored(wanted):
+    for cell in scored(wanted, need_texts=True):
         runs[cell.cell.shots, cell.variant.name].append(cell)
     samples: list[Path] = []
     for (shots, variant), cells in runs.items():

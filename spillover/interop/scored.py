@@ -55,8 +55,11 @@ class Scored:
         return self.statistics[metric.name].statistics[:, 0].tolist() if metric.is_mean else None
 
 
-def scored(wanted: Wanted) -> Iterator[Scored]:
-    """The finished cells of what is wanted. Raises StoreError if there is none."""
+def scored(wanted: Wanted, need_texts: bool = False) -> Iterator[Scored]:
+    """The finished cells of what is wanted; if texts are needed, those that have some.
+
+    Raises StoreError if there is none.
+    """
     grid, store, tests = wanted.grid, wanted.store, wanted.chosen_tests
     variants = {variant.key: variant for variant in wanted.chosen_variants}
     label_scoring = Protocol.named(grid.protocol).label_scoring
@@ -66,6 +69,8 @@ def scored(wanted: Wanted) -> Iterator[Scored]:
         if cell.key not in receipts or cell.variant not in variants or cell.test not in tests:
             continue
         test, receipt = tests[cell.test], receipts[cell.key]
+        if need_texts and "without_texts" in receipt:
+            continue
         metrics = [METRICS[name] for name in test.metrics]
         answered = read_rows(store, cell.key, receipt["sha256"], metrics, grid.labels_for(test), label_scoring)
         if answered is not None:

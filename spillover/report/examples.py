@@ -85,10 +85,10 @@ class Asked:
 
 
 def conditions(results: Results) -> list[tuple[Condition, list[Cell]]]:
-    """The conditions that have cells, with these: the first prompt format and few shots first."""
+    """The conditions that have cells with texts, with these: the first prompt format and few shots first."""
     by_condition: dict[Condition, list[Cell]] = {}
     for cell in results.grid.cells:
-        if cell.key in results.first_metric:
+        if cell.key in results.first_metric and cell.key not in results.without_texts:
             by_condition.setdefault(cell.condition, []).append(cell)
     formats = list(dict.fromkeys(cell.prompt for cell in results.grid.cells))
     return sorted(by_condition.items(), key=lambda one: (formats.index(one[0].prompt), one[0].shots, one[0].draw))

@@ -2,6 +2,9 @@
 
 A cell's receipt is sealed and holds the rows, bytes and hash of the predictions beside it, so that a cell that lost a
 line or was changed is `Broken`. A chunk of answers of a unit under way is a sealed line of its own.
+
+A cell that was imported without texts has scores in place of predictions: what each row adds to each metric. Its
+receipt says so under `without_texts`, with the rules of these scores.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from ..disk import as_bytes, disk_errors, file_sha256, remove, text_sha256, with
 from ..errors import StoreError
 from .folder import Broken, Folder, Json, line, sealed, unsealed
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, SCORES = "predictions.jsonl", "scores.jsonl"
 
 
 class Cells(Folder):
@@ -35,7 +38,7 @@ class Cells(Folder):
         receipt = self._sealed(f"cells/{key}/receipt.json")
         if receipt is None:
             raise Broken("is missing", where=str(place / "receipt.json"))
-        path = place / PREDICTIONS
+        path = place / _rows_file(receipt)
         try:
             whole = path.stat().st_size == receipt["bytes"]
             if whole and hashes:
@@ -60,7 +63,7 @@ class Cells(Folder):
                     yield path.name, receipt
 
     def write_cell(self, key: str, predictions: Iterable[Json], receipt: Json) -> None:
-        """Store a cell as a whole: it is written beside its place and renamed."""
+        """Store a cell as a whole: it is written beside its place and renamed. Its rows are predictions or scores."""
         name = f"cells/{key}"
         place, beside, before = (within(self.folder, f"{name}{suffix}") for suffix in ("", ".writing", ".before"))
         rows = [line(row) for row in predictions]
@@ -69,7 +72,7 @@ class Cells(Folder):
         with disk_errors(self.folder):
             remove(beside)
             remove(before)
-            write_whole(beside / PREDICTIONS, text)
+            write_whole(beside / _rows_file(receipt), text)
             write_whole(beside / "receipt.json", sealed(f"{name}/receipt.json", {**receipt, **content}))
             with suppress(FileNotFoundError):
                 place.rename(before)  # so that nobody sees half of a cell while it is deleted
@@ -77,15 +80,25 @@ class Cells(Folder):
             remove(before)
 
     def predictions(self, key: str) -> list[Json]:
-        """The rows of a cell in the order in which they were stored. Raises StoreError for a line that is not JSON."""
+        """The rows of a cell in the order in which they were stored; none of a cell without texts.
+
+        Raises StoreError for a line that is not JSON.
+        """
+        return self._rows(key, PREDICTIONS)
+
+    def scores(self, key: str) -> list[Json]:
+        """What each row of a cell without texts adds to each metric; none of any other cell. Raises StoreError."""
+        return self._rows(key, SCORES)
+
+    def _rows(self, key: str, name: str) -> list[Json]:
         rows = []
         # Not splitlines: texts may hold U+2028 and similar characters.
-        for number, text in enumerate((self._content(f"cells/{key}/{PREDICTIONS}") or b"").split(b"\n"), 1):
+        for number, text in enumerate((self._content(f"cells/{key}/{name}") or b"").split(b"\n"), 1):
             try:
                 rows += [json.loads(text)] if text else []
             except (ValueError, RecursionError) as error:
                 what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                where = f"{self._cell(key) / PREDICTIONS}:{number}"
+                where = f"{self._cell(key) / name}:{number}"
                 advice = "delete its folder and run again"
                 raise StoreError(f"not JSON: {what}", where=where, allowed=advice) from None
         return rows
@@ -161,6 +174,10 @@ class Cells(Folder):
 
     def drop_partial(self, unit: str) -> None:
         self._remove(_partial(unit))
+
+
+def _rows_file(receipt: Json) -> str:
+    return SCORES if "without_texts" in receipt else PREDICTIONS
 
 
 def _partial(unit: str) -> str:

@@ -10,6 +10,7 @@
     DIR/precision.json                    what `precision: auto` means in this folder
     DIR/variants/<key>/                   an ordinary Hugging Face checkpoint or PEFT adapter, and receipt.json
     DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it, and statistics computed from it (rows-*)
+    DIR/cells/<key>/scores.jsonl          in place of predictions, if the cell was imported without texts
     DIR/inside/<variant key>.json         what changed inside a variant (`spillover.work.inspect`)
     DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -142,15 +141,17 @@ def lm_eval(model: Path, tasks: Path, names: str, shots: int, out: Path) -> dict
 
 def check_same_scores(result: so.Result, theirs: dict[str, dict[str, Any]], shots: int) -> None:
     """Every score of the base, and every row's right or wrong, is that of lm_eval."""
-    rows = list(csv.DictReader((result.folder / "results.csv").open()))
-    ours = {(r["test_dataset"], r["metric"]): float(r["value"]) for r in rows if r["shots"] == str(shots)}
+    df = result.table.df[(result.table.df["variant"] == "base") & (result.table.df["shots"] == shots)]
+    ours = df.set_index(["test_dataset", "metric"])["value"].to_dict()
     names = {"accuracy": "acc"}
     for (test, metric), value in ours.items():
         key = f"{names.get(metric, metric)},none"
         if key in theirs[f"{test}_p1"]:
             assert theirs[f"{test}_p1"][key] == pytest.approx(value, abs=1e-9), (test, metric)
+    base = result.table.base
+    assert base is not None
     for cell in result.table.grid.cells:
-        if cell.shots == shots:
+        if cell.shots == shots and cell.variant == base.key:
             found = {row["doc"]["doc_id"]: row for row in theirs[f"{cell.test}_p1"]["samples"]}
             for row in api.Store(result.folder).predictions(cell.key):
                 other = found[row["doc_id"]]

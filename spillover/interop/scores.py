@@ -1,0 +1,133 @@
+"""Scores without texts: a file that can be published where the data may not be, and the way back into a folder.
+
+The file holds the variants, conditions and cells of an experiment with their keys, and for each finished cell its
+receipt, the numbers of its rows and what each row adds to each metric. That is all that scores, intervals and tests
+need. It holds no text of a row: no field, target, answer, prompt or hash of a prompt. What a plan says in words about
+rows (warnings, notes, the audit's examples) may quote them, so it is left out too. Names stay: those of data sets,
+files, labels and metrics, and the experiment's YAML with its prompt templates.
+
+A folder takes the file back as finished cells (`take`). They are reported, compared with others and gone on from as any
+other cell: a run computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..analysis.rows import rules
+from ..disk import write_whole
+from ..errors import DataError
+from ..experiment.schema import parse_experiment
+from ..plan.grid import Grid
+from ..store.folder import sealed, unsealed
+from ..store.store import Store
+from .scored import Scored, scored
+from .wanted import Wanted
+
+Json = dict[str, Any]
+
+FORMAT = "spillover-scores-1"
+NAME = "scores.json"
+
+
+def write(wanted: Wanted) -> list[str]:
+    """Write the file. All of its numbers are those of the folder's report."""
+    store, cells = wanted.store, list(scored(wanted))
+    path = wanted.place if wanted.place.suffix == ".json" else wanted.place / NAME
+    variants, tests, audit = wanted.chosen_variants, wanted.chosen_tests, store.audit()
+    names = {variant.key for variant in variants}
+    bare = replace(
+        wanted.grid,
+        variants=tuple(variants),
+        cells=tuple(cell for cell in wanted.grid.cells if cell.variant in names and cell.test in tests),
+        tests=tuple(replace(test, notes=()) for test in tests.values()),
+        warnings=(),
+    )
+    trained = {v.key: receipt for v in bare.variants if (receipt := store.variant_receipt(v.key)) is not None}
+    experiment, _, _ = store.experiment()
+    content = {
+        "format": FORMAT,
+        "grid": json.loads(bare.to_json()),
+        "experiment": experiment.model_dump(mode="json", exclude_unset=True),
+        "audit": {name: audit[name] for name in ("leaked", "clusters") if name in audit},
+        "variants": trained,
+        "inside": {v.key: inside for v in bare.variants if (inside := store.inside_of(v.key)) is not None},
+        "cells": {cell.cell.key: _cell(cell) for cell in cells},
+    }
+    write_whole(path, sealed(FORMAT, content, indent=None))
+    return [
+        f"Wrote the scores of {len(cells)} cells, without texts, to {path}",
+        f"Next: spillover import {shlex.quote(str(path))} DIR (on any machine), then: spillover report DIR",
+    ]
+
+
+def _cell(cell: Scored) -> Json:
+    receipt = {name: value for name, value in cell.receipt.items() if name not in ("rows", "bytes", "sha256")}
+    answers = {name: cell.receipt[name] for name in ("rows", "bytes", "sha256")}
+    first = next(iter(cell.statistics.values()))
+    return {
+        "receipt": {"without_texts": rules(cell.label_scoring), "answers": answers, **receipt},
+        "doc_ids": first.doc_ids.tolist(),
+        "statistics": {name: rows.statistics.tolist() for name, rows in cell.statistics.items()},
+    }
+
+
+def take(file: Path, folder: Path) -> list[str]:
+    """Add the cells of a file to a folder, which may be new. Cells that are there already stay as they are.
+
+    Raises DataError for a file that is not what was written, and StoreError for what the disk refuses.
+    """
+    content = _read(file)
+    grid = Grid.read(json.dumps(content["grid"]).encode())
+    store = Store(folder)
+    store.create()
+    taken = 0
+    with store.lock():
+        if not store.has_grid():
+            _write_plan(store, grid, content)
+        there = set(store.valid(grid))
+        for key, receipt in content["variants"].items():
+            if store.variant_receipt(key) is None:
+                store.finish_variant(key, receipt)
+        for key, inside in content["inside"].items():
+            if store.inside_of(key) is None:
+                store.write_inside(key, inside)
+        for key, cell in content["cells"].items():
+            if key not in there:
+                store.write_cell(key, _rows(cell), cell["receipt"])
+                taken += 1
+    already = len(content["cells"]) - taken
+    kept = f"; {already} were there already" if already else ""
+    place = shlex.quote(str(folder))
+    return [
+        f"Took {taken} finished cells into {folder}{kept}",
+        f"Next: spillover report {place}, or go on: spillover run FILE --output {place}",
+    ]
+
+
+def _read(file: Path) -> Json:
+    try:
+        found = unsealed(FORMAT, file.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from None
+    except ValueError as error:
+        what = f"no file of scores, or not as it was written: it {error}"
+        raise DataError(what, where=str(file), allowed="what `spillover export DIR --format scores` wrote") from None
+    return found
+
+
+def _rows(cell: Json) -> list[Json]:
+    columns = cell["statistics"]
+    return [
+        {"doc_id": doc_id, **{name: values[number] for name, values in columns.items()}}
+        for number, doc_id in enumerate(cell["doc_ids"])
+    ]
+
+
+def _write_plan(store: Store, grid: Grid, content: Json) -> None:
+    experiment = parse_experiment(content["experiment"])
+    store.write_plan(grid, content["audit"], claims=experiment.claims, experiment=experiment, base=Path.cwd())

@@ -1,0 +1,122 @@
+"""Scores without texts: nothing of a row is in the file, and a folder that took it in has every number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commandline import Cli
+from fakes import Executed
+from plans import experiment
+
+import spillover as so
+from spillover.experiment import dialect
+from spillover.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def yaml(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scores") / "experiment.yaml"
+    path.write_text(dialect.write(experiment(test__limit=12)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(yaml: Path) -> Path:
+    """A run of two variants and the base, on labels and on free text."""
+    return so.run(yaml, output_path=yaml.with_name("out"), backend=Executed().backend()).folder
+
+
+@pytest.fixture
+def file(ran: Path, tmp_path: Path, call: Cli) -> Path:
+    code, said, _ = call("export", str(ran), "--format", "scores", "--output", str(tmp_path / "published.json"))
+    assert code == 0 and "without texts" in said and "Next: spillover import" in said
+    return tmp_path / "published.json"
+
+
+@pytest.fixture
+def taken(file: Path, tmp_path: Path, call: Cli) -> Path:
+    code, said, _ = call("import", str(file), str(tmp_path / "taken"))
+    assert code == 0 and "Next: spillover report" in said
+    return tmp_path / "taken"
+
+
+def texts_of(ran: Path) -> set[str]:
+    """Every text of every row: fields, targets and answers that are no label, prompts, and hashes of prompts."""
+    store, found = Store(ran), set()
+    grid = store.grid()
+    labels = {label for test in grid.tests for label in test.labels or ()}
+    for cell in grid.cells:
+        for row in store.predictions(cell.key):
+            found |= {*row["doc"].values(), row["target"], row["response"], row["prompt_hash"], row.get("free") or ""}
+        kept = store.prompts(cell.condition)
+        assert kept is not None
+        found |= {kept["before"], *kept["after"].values()}
+    return {text.strip() for text in found if len(text.strip()) > 8} - labels
+
+
+def test_no_text_of_a_row_is_in_the_file(ran: Path, file: Path) -> None:
+    texts, content = texts_of(ran), file.read_text("utf-8")
+    assert len(texts) > 150
+    assert not [text for text in texts if text in content or json.dumps(text)[1:-1] in content]
+
+
+def test_the_folder_has_every_number(ran: Path, taken: Path) -> None:
+    for name in ("results.csv", "effects.csv"):
+        so.load(ran).write(), so.load(taken).write()
+        assert (taken / name).read_text() == (ran / name).read_text()
+    assert len(so.load(taken).to_pandas()) > 30
+    so.load(taken, rescore=True).to_pandas()
+
+
+def test_the_page_says_what_scores_alone_do_not_give(taken: Path) -> None:
+    page = so.load(taken).write().read_text("utf-8")
+    cells = len(Store(taken).grid().cells)
+    assert f"{cells} of {cells} cells were imported as scores, without texts" in page
+
+
+def test_a_run_goes_on_and_computes_only_what_is_missing(yaml: Path, file: Path, taken: Path, call: Cli) -> None:
+    executed = Executed()
+    so.run(yaml, output_path=taken, backend=executed.backend())
+    assert executed.answers == 0 and not executed.trained
+    so.run(yaml, ["test.shots=[0, 2, 3]"], output_path=taken, backend=executed.backend())
+    grid = Store(taken).grid()
+    assert executed.answers == sum(cell.n for cell in grid.cells if cell.shots == 3)
+    assert "were there already" in call("import", str(file), str(taken))[1]
+
+
+def test_a_changed_file_is_refused_in_one_line(file: Path, tmp_path: Path, call: Cli) -> None:
+    file.write_text(file.read_text("utf-8").replace("1.0", "0.0", 1), "utf-8")
+    code, _, error = call("import", str(file), str(tmp_path / "new"))
+    assert code == 2 and str(file) in error and error.count("\n") == 1
+    assert not (tmp_path / "new" / "cells").exists()
+
+
+def test_a_changed_score_in_the_folder_no_longer_counts(taken: Path) -> None:
+    grid = Store(taken).grid()
+    path = taken / "cells" / grid.cells[0].key / "scores.jsonl"
+    path.write_text(path.read_text().replace("1.0", "0.0", 1))
+    assert grid.cells[0].key not in Store(taken).valid(grid)
+
+
+def test_scores_of_other_rules_are_refused(taken: Path, call: Cli) -> None:
+    store = Store(taken)
+    key = store.grid().cells[0].key
+    receipt = store.cell(key)
+    assert receipt is not None
+    store.write_cell(key, store.scores(key), receipt | {"without_texts": {"metrics_version": 0}})
+    code, _, error = call("report", str(taken))
+    assert code == 2 and "imported without texts" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("compare", "{}", "{}"), ("export", "{}", "--format", "lm-eval-results")])
+def test_what_needs_texts_says_so_in_one_line(taken: Path, call: Cli, words: tuple[str, ...]) -> None:
+    code, _, error = call(*(word.format(taken) for word in words))
+    assert code == 2 and "texts" in error and error.count("\n") == 1
+
+
+def test_scores_can_be_exported_again(file: Path, taken: Path, tmp_path: Path, call: Cli) -> None:
+    call("export", str(taken), "--format", "scores", "--output", str(tmp_path / "again.json"))
+    call("import", str(tmp_path / "again.json"), str(tmp_path / "twice"))
+    assert so.load(tmp_path / "twice").to_pandas().equals(so.load(taken).to_pandas())
