@@ -67,7 +67,8 @@ def compare(
 def export(
     folder: Folder,
     format: Annotated[
-        Literal["lm-eval-tasks", "lm-eval-results", "scores"], typer.Option("--format", help="What is written.")
+        Literal["lm-eval-tasks", "lm-eval-results", "every-eval-ever", "card", "scores"],
+        typer.Option("--format", help="What is written."),
     ],
     output: Annotated[
         Path | None, typer.Option(*OUTPUT, help="Where the files go. Default: DIR/export/FORMAT.", show_default=False)

@@ -12,13 +12,15 @@ from types import MappingProxyType
 
 from ..disk import disk_errors
 from ..errors import StoreError
-from . import lm_eval_results, lm_eval_tasks, scores
+from . import card, every_eval_ever, lm_eval_results, lm_eval_tasks, scores
 from .wanted import Wanted
 
 WRITERS: Mapping[str, Callable[[Wanted], list[str]]] = MappingProxyType(
     {
         "lm-eval-tasks": lm_eval_tasks.write,
         "lm-eval-results": lm_eval_results.write,
+        "every-eval-ever": every_eval_ever.write,
+        "card": card.write,
         "scores": scores.write,
     }
 )
