@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import __version__
-from ..analysis.metrics import Metric, right
+from ..analysis.metrics import METRICS, Metric, right
 from ..analysis.table import load
 from ..disk import as_bytes, file_name, write_whole
 from .card import base_model
@@ -119,6 +119,7 @@ def _result_id(cell: Scored, metric: Metric) -> str:
 
 def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
     name, prompt, shots, draw = cell.cell.condition
+    ours = metric.name in METRICS
     low, high = intervals[cell.variant.name, name, shots, prompt, draw, metric.name]
     return {
         "evaluation_result_id": _result_id(cell, metric),
@@ -133,11 +134,11 @@ def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
             "metric_id": metric.name,
             "metric_name": metric.title,
             "metric_kind": metric.name,
-            "metric_unit": "proportion",
+            "metric_unit": "proportion" if ours else "as lm-evaluation-harness defines it",
             "lower_is_better": metric.name == "off_format",
             "score_type": "continuous",
-            "min_score": 0.0,
-            "max_score": 1.0,
+            "min_score": 0.0 if ours else "-Infinity",
+            "max_score": 1.0 if ours else "Infinity",
         },
         "score_details": {
             "score": cell.score(metric),

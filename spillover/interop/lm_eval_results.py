@@ -55,7 +55,12 @@ def write(wanted: Wanted) -> list[str]:
 
 
 def _name(metric: str) -> str:
-    return NAMES.get(metric, metric)
+    """The metric alone. The score of one of its own tasks is called by metric and filter."""
+    return NAMES.get(metric, metric.partition(",")[0])
+
+
+def _key(metric: str, ending: str = "") -> str:
+    return f"{_name(metric)}{ending},{metric.partition(',')[2] or 'none'}"
 
 
 def _samples(cell: Scored) -> Iterator[Json]:
@@ -68,6 +73,8 @@ def _samples(cell: Scored) -> Iterator[Json]:
             target = str(options.index(row["target"])) if row["target"] in options else row["target"]
             arguments: list[list[Any]] = [[asked, option] for option in options]
             answers: list[Any] = [[str(logprob), "None"] for logprob in row["logprobs"].values()]
+        elif "responses" in row:  # of a task of lm-evaluation-harness
+            target, arguments, answers = row["target"], [[asked, {}]], row["responses"]
         else:
             target, arguments, answers = row["target"], [[asked, {}]], [row["response"]]
         named = [{f"arg_{j}": part for j, part in enumerate(argument)} for argument in arguments]
@@ -128,7 +135,7 @@ def _scores(name: str, cell: Scored) -> Json:
     for metric in cell.metrics:
         of_rows = cell.row_scores(metric)
         error = float(np.std(of_rows, ddof=1) / len(of_rows) ** 0.5) if of_rows and len(of_rows) > 1 else "N/A"
-        found |= {f"{_name(metric.name)},none": cell.score(metric), f"{_name(metric.name)}_stderr,none": error}
+        found |= {_key(metric.name): cell.score(metric), _key(metric.name, "_stderr"): error}
     return found
 
 

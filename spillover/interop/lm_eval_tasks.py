@@ -21,6 +21,7 @@ from typing import Any
 from .. import __version__, models
 from ..analysis import metrics
 from ..disk import write_whole
+from ..errors import StoreError
 from ..experiment.protocol import Protocol
 from ..plan.plan import make_plan
 from ..plan.questions import Sheet
@@ -41,8 +42,11 @@ def write(wanted: Wanted) -> list[str]:
     plan = make_plan(*wanted.store.experiment())
     groups: dict[str, list[Sheet]] = {}
     for sheet in plan.sheets.values():
-        if sheet.test in tests:
+        if sheet.test in tests and not sheet.is_of_harness:
             groups.setdefault(_name(sheet), []).append(sheet)
+    if not groups:
+        what = "these test sets are tasks of lm-evaluation-harness already"
+        raise StoreError(what, where=str(wanted.folder), allowed="--test with a test set of your own")
     sheets = {name: max(sheets, key=lambda sheet: sheet.shots) for name, sheets in groups.items()}
     drawn = {(sheet.test, sheet.fmt.name) for sheet in sheets.values() if sheet.shots}
     sheets = {name: s for name, s in sheets.items() if s.shots or (s.test, s.fmt.name) not in drawn or s.draw == 0}

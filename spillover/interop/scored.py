@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..analysis.metrics import METRICS, Metric, Prediction, rescored
+from ..analysis.harness import metric_of
+from ..analysis.metrics import Metric, Prediction, rescored
 from ..analysis.rows import RowStatistics, read_rows
 from ..errors import StoreError
 from ..experiment.protocol import Protocol
@@ -45,7 +46,7 @@ class Scored:
 
     @property
     def metrics(self) -> list[Metric]:
-        return [METRICS[name] for name in self.test.metrics]
+        return [metric_of(name) for name in self.test.metrics]
 
     def score(self, metric: Metric) -> float:
         return float(metric.score(self.statistics[metric.name].statistics.sum(axis=0)))
@@ -71,7 +72,7 @@ def scored(wanted: Wanted, need_texts: bool = False) -> Iterator[Scored]:
         test, receipt = tests[cell.test], receipts[cell.key]
         if need_texts and "without_texts" in receipt:
             continue
-        metrics = [METRICS[name] for name in test.metrics]
+        metrics = [metric_of(name) for name in test.metrics]
         answered = read_rows(store, cell.key, receipt["sha256"], metrics, grid.labels_for(test), label_scoring)
         if answered is not None:
             found = True
