@@ -110,6 +110,7 @@ def test_scores_are_those_of_lm_eval_and_chance_stands_beside_them(place: Path, 
     assert f"chance {100 * test.chance:.1f}" in said
     page = (place / "out" / "report.html").read_text()
     assert f"chance {100 * test.chance:.1f}" in page
+    assert '"options":[["' in page, "the examples show the options of each row"
 
 
 def test_of_equal_scores_the_first_option_counts() -> None:

@@ -212,3 +212,15 @@ def test_the_receipt_counts_what_rounding_did() -> None:
     assert recorded["noise"] == {WHOLE: pytest.approx(math.sqrt(0.125), abs=1e-6)}
     assert (recorded["again"], recorded["undecided"], recorded["near_ties"]) == (2, 1, 2)
     assert recorded["thresholds"] == {WHOLE: 1.234568}
+
+
+def test_options_are_decided_per_character_and_per_byte_too() -> None:
+    """The whole decides clearly here; per character the lead is small, and rounding moves it."""
+    request = Request((0,), ((8,), (9,)), lengths=((2, 4), (2, 5)))
+    exact, rounded = (Answer(((-first,), (-4.0,)), 8, leads=(1.0,)) for first in (2.01, 1.99))
+    found = moved(request, rounded, exact)
+    assert {"whole", "per_character", "per_byte"} <= found.keys()
+    assert found["per_character"] == pytest.approx(0.02 * 3 / 2)  # in nats of an option of mean length
+    engine = Float32([exact])
+    settled = Rounding(lambda: engine).settle(ENCODER, [LABELS], [request], [rounded], [], lambda ids: False)
+    assert settled.exact == {0: exact}
