@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
@@ -37,7 +38,7 @@ from ..text.chat import NoText
 from ..text.encode import Encoder
 from ..text.pairs import Pair, PairEncoder
 from ..text.request import Request, StopRule
-from ..text.settings import NO_LIMIT
+from ..text.settings import NO_LIMIT, Settings
 
 FOLLOWED = ["pretrained", "peft", "tokenizer", "revision", "dtype", "device", "max_length", "trust_remote_code"]
 FOLLOWED += ["add_bos_token", "prefix_token_id", "chat_template_args", "enable_thinking", "think_end_token", "engine"]
@@ -95,6 +96,7 @@ class HarnessModel(TemplateLM):
         self.tokenizer_name_or_path = tokenizer or self.pretrained
         folder = models.tokenizer_folder(tokenizer) if tokenizer else self.source.folder
         self.encoder = Encoder.load(folder, kwargs)
+        self.tokenizer = _special_tokens(folder, self.encoder)
         self.pairs = PairEncoder(self.encoder, add_bos_token, prefix_token_id)
         precision = _precision(dtype, self.source.folder)
         on = _device(device)
@@ -311,6 +313,17 @@ def _refuse_unknown(others: dict[str, Any]) -> None:
 def _with_revision(spec: str, revision: str | None) -> str:
     plain = revision in (None, "main") or "@" in spec or spec.startswith("pypi:")
     return spec if plain else f"{spec}@{revision}"
+
+
+def _special_tokens(folder: Path, encoder: Encoder) -> SimpleNamespace:
+    """What the harness writes into its results about a tokenizer: its special tokens, padding as it chooses it."""
+    stated = Settings(folder, encoder.tokenizer).special_tokens
+    eos = encoder.tokenizer.id_to_token(encoder.eos_id)
+    named = {"bos": stated.get("bos_token"), "eos": eos}
+    named["pad"] = stated.get("pad_token") or stated.get("unk_token") or eos
+    tokens = {f"{role}_token": token for role, token in named.items()}
+    ids = {f"{role}_token_id": token and encoder.tokenizer.token_to_id(token) for role, token in named.items()}
+    return SimpleNamespace(**tokens, **ids)
 
 
 def _precision(dtype: str, folder: Path) -> hf.Precision:

@@ -60,6 +60,7 @@ def evaluated(name: str, folder: Path, tasks: Path, names: list[str], **options:
     """The metrics of each task, and of every document the answers and what they are scored with."""
     from lm_eval.tasks import TaskManager
 
+    spillover.register_with_lm_eval()
     found = lm_eval.simple_evaluate(
         model=name,
         model_args={"pretrained": str(folder), "dtype": "float32", **options.pop("args", {})},
@@ -106,7 +107,6 @@ def same(ours: Told, theirs: Told) -> None:
 def test_every_kind_of_task_has_the_harness_models_scores(model: Path, tasks: Path, chat: bool) -> None:
     names = [f"local_{name}" for name in harnesstasks.TASKS if not (chat and name == "contexts")]
     options = {"apply_chat_template": True, "fewshot_as_multiturn": True} if chat else {}
-    spillover.register_with_lm_eval()
     ours = evaluated("spillover", model, tasks, names, **options)
     theirs = evaluated("hf", model, tasks, names, **options)
     same(ours, theirs)
@@ -229,6 +229,8 @@ def test_the_command_writes_the_harness_files(call: Cli, model: Path, tasks: Pat
     found = json.loads(results.read_text())
     assert found["config"]["model"] == "spillover" and found["config"]["model_dtype"] == "torch.float32"
     assert 0 <= found["results"]["local_letters"]["acc,none"] <= 1
+    assert (found["max_length"], found["eot_token_id"], found["tokenizer_bos_token"]) == (160, 2, ["<s>", "1"])
+    assert found["tokenizer_eos_token"] == found["tokenizer_pad_token"] == ["</s>", "2"]
     assert len(samples.read_text().splitlines()) == 3
 
 
@@ -258,7 +260,6 @@ def test_bad_input_is_one_line(call: Cli, model: Path, tasks: Path, monkeypatch:
 @pytest.mark.slow
 def test_the_real_model_has_the_same_scores(smollm2: Path, tasks: Path) -> None:
     names = [f"local_{name}" for name in harnesstasks.TASKS]
-    spillover.register_with_lm_eval()
     same(evaluated("spillover", smollm2, tasks, names), evaluated("hf", smollm2, tasks, names))
 
 
