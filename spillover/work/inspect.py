@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ..plan.plan import Plan
     from ..text.encode import Encoder
 
-INSIDE_VERSION = 3  # raise it when the same variant would be measured otherwise
+INSIDE_VERSION = 4  # raise it when the same variant would be measured otherwise
 ROWS = 4  # of each test set
 NEUTRAL_TOKENS = 256
 MOVED = 1e-3  # nats; both models go through the same passes, so a variant that is the base is 0 apart
@@ -57,8 +57,7 @@ MERGE_GAP = {"float32": 1e-4, "bfloat16": 0.1}
 # Nats a token. By Pinsker's inequality, the probability of any next token differs by 2.3 points at most, on average. So
 # scores on some hundred rows hardly show a difference.
 HARDLY = 1e-3
-ROUNDED_TWICE = 2.0  # base and variant are both rounded
-MAY_BE_ROUNDING = 0.05  # above this KL, what rounding makes is not measured
+MAY_BE_ROUNDING = 0.05  # up to this KL in another precision, it is measured in float32 too
 UNMOVED = "answers exactly as the base: the adapter was not applied, or nothing was trained"
 
 
@@ -85,8 +84,8 @@ class Inside:
     `changes` are those of its weights, `left_out` the names of weights without a counterpart. `neutral` and, by test
     set, `answers` are divergences. If one could not be computed, `why_no_changes` or `why_no_divergence` says why.
     `largest` is the largest change of any token's log-probability at all these positions, `merge_gap` the mean change
-    when an adapter is merged (None without one), both in nats. `rounding` is the KL in nats a token between the base in
-    float32 and the base as it was compared, where it was measured.
+    when an adapter is merged (None without one), both in nats. `exact` is the KL in nats a token between both
+    in float32, where it was measured: if they are close in another precision.
     `weights` and `sample` are hashes of what was compared.
     """
 
@@ -104,7 +103,7 @@ class Inside:
     largest: float | None = None
     merge_gap: float | None = None
     why_no_divergence: str | None = None
-    rounding: float | None = None
+    exact: float | None = None
 
     @property
     def nats(self) -> float | None:
@@ -115,11 +114,15 @@ class Inside:
 
     @property
     def hardly_differs(self) -> str | None:
-        """That a variant is nearly the base, if it is; its name belongs before it."""
-        if self.nats is None or self.nats > max(HARDLY, ROUNDED_TWICE * (self.rounding or 0.0)):
+        """That a variant is nearly the base, if it is; its name belongs before it.
+
+        In bfloat16 a change of any size turns other roundings. They can move predictions more than the change itself.
+        """
+        nats = self.nats if self.exact is None else self.exact
+        if nats is None or nats > HARDLY:
             return None
-        what = f"hardly differs from the base: KL {self.nats:.1g} nats a token"
-        return what if self.rounding is None else f"{what}; rounding to bfloat16 alone makes {self.rounding:.1g}"
+        what = f"hardly differs from the base: KL {nats:.1g} nats a token"
+        return what if self.exact is None else f"{what}, computed in float32"
 
     @property
     def unproven(self) -> tuple[str, ...]:
@@ -149,7 +152,7 @@ class Inspector:
         self._every: list[Passage] = list(chain.from_iterable(self._passages.values()))
         self.sample = fingerprint([INSIDE_VERSION, plan.encoder.identity, list(self._passages.items())])
         self._base: Distributions | str | None = None  # what it predicts, or why that cannot be had
-        self._rounding: float | None = None  # KL between the base in float32 and as it is, once it was measured
+        self._exact_base: Distributions | str | None = None  # the same in float32, once it was needed
 
     @property
     def longest(self) -> int:
@@ -172,11 +175,11 @@ class Inspector:
         folder: Path,
         weights: str,
         engine: Engine,
-        exact_base: Callable[[], Engine | None] | None = None,
+        exact: tuple[Callable[[], Engine | None], Callable[[], Engine | None]] | None = None,
     ) -> tuple[str, ...]:
         """Inspect a loaded variant and store the measurements; returns what a reader must know of it.
 
-        `exact_base` loads the base in float32, if the run's precision is another and memory allows it.
+        `exact` loads the base and the variant in float32, if the run's precision is another and memory allows it.
 
         Raises ModelError if it is not what it should be.
         """
@@ -191,22 +194,27 @@ class Inspector:
             if len(inside.unproven) > 1 and (variant.kind == "trained" or is_adapter(folder)):
                 what = f"not proven to differ from the base: {inside.why_no_changes}; {inside.why_no_divergence}"
                 raise ModelError(what, allowed="weights in safetensors, of the base too, show it")
-            if exact_base and inside.nats is not None and inside.nats < MAY_BE_ROUNDING:
-                inside = replace(inside, rounding=self._rounding_of_base(exact_base))
+            if exact and inside.nats is not None and inside.nats < MAY_BE_ROUNDING:
+                inside = replace(inside, exact=self._without_rounding(*exact))
             inside = replace(inside, seconds=round(time.perf_counter() - began, 2))
             self.store.write_inside(variant.key, asdict(inside))
             return (*inside.unproven, *([f"it {nearly}"] if (nearly := inside.hardly_differs) else []))
         return ()
 
-    def _rounding_of_base(self, load: Callable[[], Engine | None]) -> float | None:
-        """The KL that rounding alone makes: between the base in float32 and in the run's precision."""
+    def _without_rounding(
+        self, load_base: Callable[[], Engine | None], load: Callable[[], Engine | None]
+    ) -> float | None:
+        """KL(base || variant) in nats a token, both in float32; None if it cannot be computed."""
         from ..engine.divergence import divergence
 
-        if self._rounding is None and (engine := load()) is not None:
-            exact = self._distributions(engine)
-            if not isinstance(exact, str) and not isinstance(self._base, str) and self._base is not None:
-                self._rounding = float(divergence(exact, self._base)[0].mean())
-        return self._rounding
+        if self._exact_base is None and (base := load_base()) is not None:
+            self._exact_base = self._distributions(base)
+        theirs = self._exact_base
+        if theirs is None or isinstance(theirs, str) or (engine := load()) is None:
+            return None
+        ours = self._distributions(engine)
+        # no KL is negative; below 0 it is the arithmetic's
+        return None if isinstance(ours, str) else max(0.0, float(divergence(theirs, ours)[0].mean()))
 
     def _changes(self, folder: Path, weights: str, engine: Engine) -> dict[str, Any]:
         try:

@@ -8,6 +8,7 @@ where a run was killed: a resumed run makes the same bytes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -38,11 +39,12 @@ class Respondent:
         if self.why_plain:
             run.reporter.say(f"{name}: no shared prefixes ({self.why_plain}); the plain engine answers, slower")
         run.reporter.doing(f"{name}: what changed inside")
-        base = (lambda: run.load_exact(name, run.model.folder, run.plan.encoder)) if run.rounds else None
-        for known in run.inspector.inspect(variant, folder, weights, self.engine, base):
+        self.rounding = rounding = Rounding(lambda: run.load_exact(name, folder, self.encoder)) if run.rounds else None
+        base = partial(run.load_exact, name, run.model.folder, run.plan.encoder)
+        exact = (base, lambda: rounding.engine) if rounding else None
+        for known in run.inspector.inspect(variant, folder, weights, self.engine, exact):
             run.reporter.say(f"{name}: {known}")
         self.known = run.store.known_rows(variant.key, weights)
-        self.rounding = Rounding(lambda: run.load_exact(name, folder, self.encoder)) if run.rounds else None
 
     def answer(self, missing: Collection[str]) -> None:
         """Answer these cells, a unit at a time. If a unit fails, the others go on."""

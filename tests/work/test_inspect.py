@@ -282,20 +282,39 @@ def test_a_variant_that_hardly_moved_is_called_so(place: Path, tmp_path: Path) -
     assert replace(seen, neutral=Divergence(((5.0, 100),)), answers={}).hardly_differs is None
 
 
-def test_in_bfloat16_the_kl_is_compared_with_that_of_rounding_alone(place: Path, tmp_path: Path) -> None:
+def test_in_bfloat16_the_kl_that_counts_is_float32s(place: Path, tmp_path: Path) -> None:
     train = {"strategies": ["lora"], "learning_rate": 1e-4, "num_train_epochs": 1, "batch_size": 8}
     plan = plan_of(place, train=train, precision="bfloat16")
     assert execute(plan, Store(tmp_path)) == ()
     (seen,) = by_name(tmp_path).values()
-    base = (
-        Torch().load(place / "base", plan.encoder, p, plan.experiment, None, 64)[0] for p in ("float32", "bfloat16")
-    )
-    exact, rounded = (Distributions.of(engine.model, list(sample_of(plan))) for engine in base)  # type: ignore[attr-defined]
-    assert seen.rounding == pytest.approx(float(divergence(exact, rounded)[0].mean()))
-    assert seen.nats is not None and seen.rounding is not None and seen.rounding > 0
-    near = replace(seen, rounding=seen.nats)
-    assert tells(near.hardly_differs or "", "rounding", f"{seen.nats:.1g}")
-    assert replace(seen, neutral=Divergence(((9.0, 100),)), answers={}, rounding=0.01).hardly_differs is None
+    (job,) = plan.trainings
+    adapters = (None, Store(tmp_path).variant_folder(job.variant.key))
+    engines = (Torch().load(place / "base", plan.encoder, "float32", plan.experiment, a, 64)[0] for a in adapters)
+    base, variant = (Distributions.of(engine.model, sample_of(plan)) for engine in engines)  # type: ignore[attr-defined]
+    assert seen.exact == pytest.approx(float(divergence(base, variant)[0].mean()), rel=1e-3, abs=1e-9)
+    assert seen.nats is not None and seen.nats != seen.exact
+
+
+def test_a_change_that_only_turned_roundings_is_called_nearly_none(place: Path, tmp_path: Path) -> None:
+    """Weights in the middle between two numbers of bfloat16, as 4-bit weights often are: all move by a step."""
+    weights = {name: 2 * w for name, w in load_file(place / "base" / "model.safetensors").items()}
+    middle = {name: ((w.view(torch.int32) >> 16 << 16) | 0x8000).view(torch.float32) for name, w in weights.items()}
+    signs = {
+        name: torch.randn(w.shape, generator=torch.Generator().manual_seed(0)).sign() for name, w in middle.items()
+    }
+    for folder, share in (("base", -1e-6), ("moved", 1e-6), ("trained", 0.01)):
+        shutil.copytree(place / "base", tmp_path / folder)
+        own = {name: w * (1 + share * signs[name]) for name, w in middle.items()}
+        save_file(own, tmp_path / folder / "model.safetensors", {"format": "pt"})
+    variants = [{"name": name, "path": str(tmp_path / name)} for name in ("moved", "trained")]
+    plan = plan_of(place, trains=False, model=str(tmp_path / "base"), precision="bfloat16", variants=variants)
+    assert execute(plan, Store(tmp_path / "out")) == ()
+    seen = by_name(tmp_path / "out")
+    moved, trained = seen["moved"], seen["trained"]
+    assert moved.nats is not None and moved.nats > inside.HARDLY, "what bfloat16 makes of it"
+    assert tells(moved.hardly_differs or "", "float32", f"{moved.exact:.1g}")
+    assert trained.exact is not None and trained.exact > inside.HARDLY
+    assert trained.hardly_differs is None
 
 
 def sample_of(plan: Plan) -> list[Any]:
