@@ -4,7 +4,8 @@ Base and variant round differently, so rounding does not cancel out of their dif
 may change while the other's stays. A decision is which label scores best (by the whole label, by its first token, per
 token; of options, per character and per byte) and whether the model's own greedy text spells a label. Its margin is
 what the chosen side leads by, in nats. A row with a margin below the threshold of its kind is answered again by the
-same model in float32, and all its scores are then float32's.
+same model in float32, and all its scores are then float32's. Its own text is generated again only if that is close:
+steps of few rows are slow.
 
 The threshold is measured, not assumed: `SIGMAS` times the error of a margin, float32 less bfloat16. The errors are
 those of the rows that were answered twice, the closest of a chunk first, until no row below the threshold is left. From
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -102,13 +103,25 @@ class Rounding:
         numbers = [number for number, request in enumerate(requests) if request.options]
         margins = {n: _margins(encoder, labels_of[n], requests[n], answers[n]) for n in numbers}
         todo = sorted(sampled) or self._first(margins)
+        texts: set[int] = set()  # rows whose own text was generated again; the others' cannot decide otherwise
         while todo and self.engine is not None:
-            for at, answer in self.engine.run([requests[n] for n in todo], stop):
+            known = settled.thresholds
+            texts.update(n for n in todo if n not in margins or FREE not in known or _is_close(margins[n], known, FREE))
+            again = [requests[n] if n in texts else replace(requests[n], max_new_tokens=0) for n in todo]
+            for at, exact in self.engine.run(again, stop):
                 number = todo[at]
-                settled.exact[number] = answer
-                settled.moved[number] = moved(requests[number], answers[number], answer)
-            settled.thresholds = self._thresholds(settled.moved)
-            todo = [n for n, own in margins.items() if n not in settled.exact and _is_close(own, settled.thresholds)]
+                kept = answers[number]
+                settled.moved[number] = moved(requests[number], kept, exact)
+                if number not in texts:
+                    exact = replace(exact, generated=kept.generated, finished=kept.finished)
+                settled.exact[number] = exact
+            settled.thresholds = known = self._thresholds(settled.moved)
+            todo = [
+                number
+                for number, own in margins.items()
+                if (number not in settled.exact and _is_close(own, known))
+                or (number not in texts and _is_close(own, known, FREE))
+            ]
         if todo:
             settled.thresholds = dict.fromkeys([kind for own in margins.values() for kind in own], UNMEASURED)
             settled.undecided = {number for number, own in margins.items() if _is_close(own, settled.thresholds)}
@@ -209,8 +222,9 @@ def _margin_of_free(encoder: Encoder, labels: Sequence[str], request: Request, a
     return margin
 
 
-def _is_close(own: Moved, thresholds: Mapping[str, float]) -> bool:
-    return any(margin < thresholds.get(kind, 0.0) for kind, margin in own.items())
+def _is_close(own: Moved, thresholds: Mapping[str, float], only: str | None = None) -> bool:
+    """Whether rounding could have made a decision of a row, of any kind or of one."""
+    return any(margin < thresholds.get(kind, 0.0) for kind, margin in own.items() if only in (None, kind))
 
 
 def moved(request: Request, rounded: Answer, exact: Answer) -> Moved:

@@ -39,9 +39,11 @@ class Float32:
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self.answers, self.work, self.asked = answers, Work(), list[int]()
+        self.requests: list[Request] = []
 
     def run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer), the last first."""
+        self.requests += requests
         for number, request in reversed(list(enumerate(requests))):
             self.asked.append(request.prompt[0])
             yield number, self.answers[request.prompt[0]]
@@ -193,6 +195,21 @@ def test_a_greedy_token_that_begins_another_label_leads_for_the_same_decision() 
     assert moved(request, rounded, no_label)[FREE] == pytest.approx(1.6), "the other side leads"
     said, same = Answer(rounded.logprobs, 5, (5,), leads=(1.5,)), Answer(rounded.logprobs, 6, (6,), leads=(1.45,))
     assert moved(request, said, same)[FREE] == pytest.approx(0.05), "neither begins a label"
+
+
+def test_a_models_own_text_is_generated_again_only_where_it_is_close() -> None:
+    """The labels are close in every row; the first token begins none, clearly or hardly so."""
+    requests = [Request((n,), ((8,), (9,)), 5, beginnings=(1,)) for n in range(2 * FIRST_ROWS)]
+    answers = [Answer(((-3.0,), (-3.01,)), 5, (5, 6), leads=(0.05 if n % 2 else 1.5,)) for n in range(len(requests))]
+    exact = [replace(answer, top=4, generated=(4, 4), leads=(answer.leads[0] + 0.02,)) for answer in answers]
+    engine = Float32(exact)
+    rounding = Rounding(lambda: engine)
+    rounding.learn({"prompt_hash": str(n), "moved": {WHOLE: 0.02, FREE: 0.02}} for n in range(9))
+    settled, _ = settle(requests, exact, answers, rounding)
+    assert set(settled.exact) == set(range(len(requests)))
+    texts = {n: answer.generated for n, answer in settled.exact.items()}
+    assert texts == {n: (4, 4) if n % 2 else (5, 6) for n in texts}
+    assert all(request.max_new_tokens == (5 if request.prompt[0] % 2 else 0) for request in engine.requests)
 
 
 def test_near_ties_of_texts_are_counted_by_what_was_measured() -> None:
