@@ -113,7 +113,7 @@ class Rounding:
                 kept = answers[number]
                 settled.moved[number] = moved(requests[number], kept, exact)
                 if number not in texts:
-                    exact = replace(exact, generated=kept.generated, finished=kept.finished)
+                    exact = replace(exact, generated=kept.generated, ended=kept.ended)
                 settled.exact[number] = exact
             settled.thresholds = known = self._thresholds(settled.moved)
             todo = [
