@@ -52,7 +52,8 @@ def write(wanted: Wanted) -> list[str]:
     sheets = {name: s for name, s in sheets.items() if s.shots or (s.test, s.fmt.name) not in drawn or s.draw == 0}
     for name, sheet in sheets.items():
         rows = wanted.place / f"{name}.jsonl"
-        docs = [_document(sheet, row.example, row.text) for row in sheet.questions]
+        delim = _delimiter(sheet)
+        docs = [_document(sheet, row.example, row.text, delim) for row in sheet.questions]
         write_whole(rows, "".join(json.dumps(doc, ensure_ascii=False) + "\n" for doc in docs))
         write_whole(wanted.place / f"{name}.yaml", "\n".join(_yaml(name, sheet, str(rows.absolute()))) + "\n")
     if any(not sheet.task.is_scored for sheet in sheets.values()):
@@ -90,9 +91,9 @@ def _departures(protocol: Protocol) -> list[str]:
 # --- a task -------------------------------------------------------------------------------------------------------
 
 
-def _document(sheet: Sheet, example: Example, text: str) -> Json:
-    """A row of the JSONL file. Names begin with no name of a field, which stand under `fields`."""
-    asked = text if sheet.fmt.chat else _asked(sheet, example)
+def _document(sheet: Sheet, example: Example, text: str, delim: str | None) -> Json:
+    """A row of the JSONL file. The fields of the row stand under `fields`."""
+    asked = text if sheet.fmt.chat else _asked(sheet, example, delim)
     right = {} if sheet.task.is_scored else {"references": [*example.right], "stop": [*sheet.stop]}
     answer = _answer(sheet, example) | right
     return {"query": asked, **answer, "doc_id": example.doc_id, "fields": dict(example.fields)}
@@ -105,13 +106,10 @@ def _answer(sheet: Sheet, example: Example) -> Json:
     return {"options": labels, "gold": labels.index(example.target) if example.target in labels else -1}
 
 
-def _demonstration(sheet: Sheet, example: Example) -> Json:
-    return {"query": _asked(sheet, example), **_answer(sheet, example)}
-
-
-def _asked(sheet: Sheet, example: Example) -> str:
+def _asked(sheet: Sheet, example: Example, delim: str | None) -> str:
+    """The row without its answer. A delimiter that is not the same everywhere (None) is part of it."""
     text = query(sheet.fmt, example)
-    return text if _delimiter(sheet) is not None else text + delimiter(sheet.fmt, text)
+    return text if delim is not None else text + delimiter(sheet.fmt, text)
 
 
 def _delimiter(sheet: Sheet) -> str | None:
@@ -127,13 +125,14 @@ def _yaml(name: str, sheet: Sheet, rows: str) -> Iterator[str]:
     yield "# If the folder is moved, `data_files` has to name the new place."
     yield from _lines({"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": rows}}})
     yield from _lines({"test_split": "test", "doc_to_text": "query"})
-    delim = "" if chat else _delimiter(sheet) or ""
-    yield from _lines({"target_delimiter": delim, "fewshot_delimiter": sheet.fmt.demo_separator})
+    delim = "" if chat else _delimiter(sheet)
+    yield from _lines({"target_delimiter": delim or "", "fewshot_delimiter": sheet.fmt.demo_separator})
     if sheet.fmt.opening:
         yield from _lines({"description": sheet.fmt.opening})
     if sheet.shots and not chat:
         yield "fewshot_config:\n  sampler: first_n\n  samples:"
-        yield from (f"    - {_json(_demonstration(sheet, demo))}" for demo in sheet.demos)
+        for demo in sheet.demos:
+            yield f"    - {_json({'query': _asked(sheet, demo, delim), **_answer(sheet, demo)})}"
     if task.is_scored:
         yield from _lines({"output_type": "multiple_choice", "doc_to_choice": "options", "doc_to_target": "gold"})
         yield "metric_list:"

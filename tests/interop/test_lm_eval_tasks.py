@@ -41,7 +41,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changed = [{"prompt": row["prompt"], "completion": " nine nine One One"} for row in rows]
     changed[-1]["prompt"] += ODD
     (place / "echo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
-    path.write_text(path.read_text().split("train:\n")[0] + "test: {shots: [0, 2], prompts: [p1], limit: 12}\n")
+    options = [["four", "five"], ["five", "four", "six seven"], ["nine", "four five", "ten", "five"]]
+    asked = [{"question": row["prompt"], "choices": options[i % 3], "answer": i % 2} for i, row in enumerate(rows)]
+    (place / "choice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    own = "  choice: {test: choice.jsonl}\n"
+    path.write_text(path.read_text().split("train:\n")[0] + own + "test: {shots: [0, 2], prompts: [p1], limit: 12}\n")
     return path
 
 
@@ -143,7 +147,7 @@ def check_same_scores(result: so.Result, theirs: dict[str, dict[str, Any]], shot
     """Every score of the base, and every row's right or wrong, is that of lm_eval."""
     df = result.table.df[(result.table.df["variant"] == "base") & (result.table.df["shots"] == shots)]
     ours = df.set_index(["test_dataset", "metric"])["value"].to_dict()
-    names = {"accuracy": "acc"}
+    names = {"accuracy": "acc", "accuracy_norm": "acc_norm"}
     for (test, metric), value in ours.items():
         key = f"{names.get(metric, metric)},none"
         if key in theirs[f"{test}_p1"]:
@@ -169,7 +173,7 @@ def check_same_scores(result: so.Result, theirs: dict[str, dict[str, Any]], shot
 def test_plain_lm_eval_gives_our_scores(tiny: Path, tasks: Path, tmp_path: Path, shots: int) -> None:
     pytest.importorskip("lm_eval")
     result = so.run(tiny, ["precision=float32"], output_path=tmp_path / "run")
-    theirs = lm_eval(tiny.parent / "tiny", tasks, "parity_p1,echo_p1", shots, tmp_path / "theirs")
+    theirs = lm_eval(tiny.parent / "tiny", tasks, "parity_p1,echo_p1,choice_p1", shots, tmp_path / "theirs")
     check_same_scores(result, theirs, shots)
 
 
