@@ -262,7 +262,10 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
             f"(rounding ±), here up to {points(max(measured))} points. A smaller effect is not called a change."
         )
     if None in rounded:
-        yield "Rounding: what it alone may change was not measured here, because float32 did not fit into memory."
+        yield (
+            "Rounding: what it alone may change is not known here. No text that was generated in both precisions "
+            "differed, which shows no size, or float32 did not fit into memory."
+        )
     yield from unscored(results.df)
     if bare := len(results.without_texts):
         yield (

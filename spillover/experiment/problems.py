@@ -68,10 +68,11 @@ def first_problem(error: ValidationError, place: Place, model: type[BaseModel]) 
         return ExperimentError(f"{path}: {what}" if path else what, where=where)
     alike = [one for one in problems if _steps(one) == steps]
     if kind == "union_tag_not_found":
-        return ExperimentError(f"{path}: has no key 'kind'", where=where, allowed=f"kind: {_tags(problem)}")
+        return ExperimentError(f"{path}: has no key 'kind'", where=where, allowed="all of them: docs/reference.md")
     if kind == "union_tag_invalid":
         found = given.get("kind") if isinstance(given, dict) else getattr(given, "kind", None)
-        return ExperimentError(f"{path}.kind: {_written(found)} is not allowed", where=where, allowed=_tags(problem))
+        nearest = did_you_mean(str(found), _tags(problem))
+        return ExperimentError(f"{path}.kind: {_written(found)} is not allowed", where=where, allowed=nearest)
     if kind == "literal_error" and isinstance(given, str):
         words = _words(problem)
         if any(_steps(other)[: len(steps)] == steps and other["type"] != kind for other in problems):
@@ -105,9 +106,9 @@ def _words(problem: ErrorDetails) -> list[str]:
     return re.findall(r"'([^']*)'", problem["ctx"]["expected"])
 
 
-def _tags(problem: ErrorDetails) -> str:
+def _tags(problem: ErrorDetails) -> list[str]:
     """The values of `kind` in a union."""
-    return problem["ctx"].get("expected_tags", "one of those in docs/reference.md").replace("'", "")
+    return re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
 
 
 def _written(value: Any) -> str:
