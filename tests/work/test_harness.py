@@ -85,7 +85,14 @@ def rows_of(folder: Path, test: str, shots: int, prompt: str) -> list[dict[str, 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("shots", "prompt"), [(0, "lm_eval"), (2, "lm_eval"), (2, "chat")])
+@pytest.mark.parametrize(
+    ("shots", "prompt"),
+    [
+        (2, "lm_eval"),
+        pytest.param(0, "lm_eval", marks=pytest.mark.slow),
+        pytest.param(2, "chat", marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int, prompt: str) -> None:
     expected = theirs(place, shots, prompt == "chat")
     table = spillover.load(ran).to_pandas()
