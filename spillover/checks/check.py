@@ -35,7 +35,7 @@ from ..plan.cost import (
 )
 from ..plan.plan import Plan
 from .audit import Audited
-from .defects import as_counts, unanswered, uneven
+from .defects import as_counts, even_shots, unanswered, uneven
 from .overlap import NOUNS
 from .prompts import Preflight, preflight
 from .rows import Counted, audit_sources, clean_split, scored_rows, trained_rows
@@ -118,6 +118,7 @@ def _demonstrations(plan: Plan, audited: Sequence[Audited]) -> Iterator[Finding]
     """Demonstrations that do not show the labels evenly. The audit reports those that begin the set's own list."""
     own = {one.rows.dataset: [row.doc_id for row in one.rows.rows] for one in audited if one.rows.part == "demos"}
     found: dict[tuple[str, int], dict[int, str]] = {}
+    labels_of = {sheet.test: sheet.task.labels or () for sheet in plan.sheets.values()}
     for sheet in plan.sheets.values():
         reported = [demo.doc_id for demo in sheet.demos] == own.get(sheet.test, [])[: sheet.shots]
         labels = sheet.task.labels if sheet.demos and not reported else None
@@ -126,7 +127,7 @@ def _demonstrations(plan: Plan, audited: Sequence[Audited]) -> Iterator[Finding]
     for (test, draw), by_shots in found.items():
         listed = "; ".join(f"{listed} at {count(shots, 'shot')}" for shots, listed in sorted(by_shots.items()))
         where = f"{test}, draw {draw}" if len(plan.experiment.test.draws) > 1 else test
-        yield Finding("note", f"demonstrations are unbalanced: {listed}", where)
+        yield Finding("note", f"demonstrations are unbalanced: {listed}; {even_shots(labels_of[test])}", where)
 
 
 # --- disk -----------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def balance(demos: Sequence[Example], allowed: Sequence[str], shots: Sequence[in
     if prefixes:
         usual = [k for k in prefixes if k in shots] or list(prefixes)[:1]
         what = "labels are shown unevenly: " + "; ".join(f"{as_counts(prefixes[k])} at {k} shots" for k in usual)
+        what += f"; {even_shots(allowed)}"
         yield Defect("unbalanced", what, len(demos), figures={"prefixes": prefixes})
 
 
@@ -144,6 +145,13 @@ def uneven(targets: Sequence[str], allowed: Sequence[str]) -> dict[str, int] | N
     counts = {label: list(targets).count(label) for label in allowed}
     missing = len(targets) >= len(allowed) and not all(counts.values())
     return counts if missing or max(counts.values()) - min(counts.values()) >= UNEVEN else None
+
+
+def even_shots(labels: Sequence[str]) -> str:
+    """How to show labels equally often."""
+    n = len(labels)
+    how = f"hold_out: {{demos: {2 * n}}}, or test.demos: balanced where the list has all labels"
+    return f"{how}, shows each label equally often at {n} and {2 * n} shots"
 
 
 def as_counts(counts: Mapping[str, int]) -> str:

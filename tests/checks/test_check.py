@@ -164,6 +164,7 @@ def test_rows_and_demonstrations(tmp_path: Path) -> None:
     findings = found_in(plan_of(tmp_path, mine, train, shots=[0, 2, 4]), tmp_path)
     what = said(findings, ("demonstrations", "unbalanced"), "note", "mine").what
     assert tells(what, "2 bug, 0 praise, 0 other at 2 shots", "4 bug, 0 praise, 0 other at 4 shots")
+    assert tells(what, "hold_out: {demos: 6}", "balanced", "3 and 6 shots")
     said(findings, ("label 'other'", "macro-F1", "0.67"), "note", "mine test")
     rows = tickets(24)
     write(tmp_path / "train.jsonl", [*rows[:3], *tickets(16, at=100)])
