@@ -68,7 +68,7 @@ def first_problem(error: ValidationError, place: Place, model: type[BaseModel]) 
         return ExperimentError(f"{path}: {what}" if path else what, where=where)
     alike = [one for one in problems if _steps(one) == steps]
     if kind == "union_tag_not_found":
-        return ExperimentError(f"{path}: has no key 'kind'", where=where, allowed="all of them: docs/reference.md")
+        return ExperimentError(f"{path}: has no key 'kind'", where=where, allowed="docs/reference.md lists the kinds")
     if kind == "union_tag_invalid":
         found = given.get("kind") if isinstance(given, dict) else getattr(given, "kind", None)
         nearest = did_you_mean(str(found), _tags(problem))
