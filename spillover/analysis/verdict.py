@@ -263,8 +263,8 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
         )
     if None in rounded:
         yield (
-            "Rounding: what it alone may change is not known here. No text that was generated in both precisions "
-            "differed, which shows no size, or float32 did not fit into memory."
+            "Rounding: where no ± stands beside an effect in free text, its size is not known. None of the texts that "
+            "were generated in both precisions differed, or the model did not fit into memory in float32."
         )
     yield from unscored(results.df)
     if bare := len(results.without_texts):
