@@ -30,18 +30,13 @@ from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
 from ..fingerprint import fingerprint
 from ..text.asked import Asked, Way
 from ..text.task import Example
+from .harness_asked import asked_of
 from .hub import offline_where_out_of_reach, quiet, why_offline
 
 MISSING = "tasks of lm-evaluation-harness need it: pip install 'spillover[lm-eval]'"
 SEED = 1234  # of the demonstrations, as in lm-evaluation-harness; another draw adds its number
-MAX_NEW_TOKENS = 256  # where a task states no limit, as in lm-evaluation-harness
 PROBABILITY = "byte_probability,none"
 OF_A_TASK = 1_000_000  # the rows of a group's second task begin with this number
-
-# What it may say of a generation. Every limit is one of the first; all others must leave the answer greedy.
-LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-GREEDY = {"num_beams": (1,), "repetition_penalty": (1,), "num_return_sequences": (1,)}
-OF_SAMPLING = {"do_sample", "temperature", "top_p", "top_k", "min_p", "seed"}
 
 # Of its configuration: what decides a score, beside the document and the texts.
 SCORING = ["output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "process_results", "metric_list"]
@@ -139,7 +134,7 @@ class HarnessTask:
             found = []
             for number, instances in by_document.items():
                 instances.sort(key=lambda instance: instance.idx)
-                asked = _asked(self.name, instances)
+                asked = asked_of(self.name, instances)
                 example = self._example(first + number, documents[number], asked)
                 found.append(HarnessRow(example, asked, self, documents[number], tuple(instances)))
         return found
@@ -172,7 +167,7 @@ class HarnessTask:
         """
         way, length = row.asked.way, len(row.asked.texts[0][1].encode())
         if way == "generate_until":
-            names = [name for name in found if self._aggregation(_metric(name)).__name__ in OF_TEXTS]
+            names = [name for name in found if self._known_as(_metric(name)) in OF_TEXTS]
             return {_alone(name): self.together(name, [found[name]]) / 100 for name in names}
         if len(row.instances) > 1 or type(self._task).__module__ != "lm_eval.api.task":
             return {}
@@ -185,16 +180,20 @@ class HarnessTask:
         return float(self._aggregation(_metric(name))(list(values)))
 
     def kinds(self, row: HarnessRow) -> list[Score]:
-        """Its scores. One that is better the higher it is and a mean over documents comes first."""
-        from lm_eval.api import metrics as theirs
+        """Its scores. One that is better the higher it is and a mean over documents comes first.
 
+        Raises DataError for what its functions refuse.
+        """
+        with _as_theirs(f"task {self.name}"):
+            return self._kinds(row)
+
+    def _kinds(self, row: HarnessRow) -> list[Score]:
         better = self._task.higher_is_better()
         is_plain = not callable(self._task.get_config("process_results")) and hasattr(self._task, "_metric_fn_list")
         found = []
         for name in self._names(row):
             metric = _metric(name)
-            function = self._aggregation(metric)
-            known = function.__name__ if function is getattr(theirs, function.__name__, None) else ""
+            known = self._known_as(metric)
             way = known if known in KNOWN else "other"
             if way == "mean" and is_plain and metric in RIGHT_OR_WRONG:
                 way = "share"
@@ -214,6 +213,14 @@ class HarnessTask:
 
         found: Callable[[list[Any]], Any] = self._task.aggregation().get(metric, mean)
         return found
+
+    def _known_as(self, metric: str) -> str:
+        """The name of its aggregation, if that is one of the library's own; a partial function has no name."""
+        from lm_eval.api import metrics as theirs
+
+        function = self._aggregation(metric)
+        name = getattr(function, "__name__", "")
+        return name if name and function is getattr(theirs, name, None) else ""
 
     def _example(self, number: int, document: Any, asked: Asked) -> Example:
         text = target = ""
@@ -279,6 +286,10 @@ class Harness:
         is_here = all(name in beside.task_index for name in members)
         return (beside if is_here else self._manager(path.parent))._load_spec(config["group"])
 
+    def is_file(self, name: str) -> bool:
+        """Whether a name is that of a YAML file."""
+        return self._path(name) is not None
+
     def _path(self, name: str) -> Path | None:
         is_file = name.endswith((".yaml", ".yml")) or "/" in name
         return self.folder / Path(name).expanduser() if is_file else None
@@ -331,30 +342,6 @@ def _refuse(name: str, task: Any) -> None:
         why = "it has pictures or sound"
     if why:
         raise SourceUnavailable(why, where=f"test.lm_eval: {name}", allowed="ask it with lm_eval itself")
-
-
-def _asked(name: str, instances: Sequence[Any]) -> Asked:
-    """What the instances of one document ask. Raises SourceUnavailable for answers that are drawn at random."""
-    way: Way = instances[0].request_type
-    if way == "loglikelihood":
-        return Asked(way, tuple((str(one.args[0]), str(one.args[1])) for one in instances))
-    if way == "loglikelihood_rolling":
-        return Asked(way, tuple(("", str(one.args[0])) for one in instances))
-    context, asked = instances[0].args
-    for key, value in asked.items():
-        if key not in {*LIMITS, *OF_SAMPLING, "until"} and value not in GREEDY.get(key, ()):
-            raise _not_greedy(name, f"{key}: {value}")
-    drawn = asked.get("do_sample", float(asked.get("temperature") or 0) > 0)
-    if drawn and float(asked.get("temperature", 1.0) or 0) > 0:
-        raise _not_greedy(name, "do_sample")
-    until = asked.get("until") or []
-    limit = next((int(asked[key]) for key in LIMITS if asked.get(key) is not None), MAX_NEW_TOKENS)
-    return Asked(way, ((str(context), ""),), tuple([until] if isinstance(until, str) else map(str, until)), limit)
-
-
-def _not_greedy(name: str, what: str) -> SourceUnavailable:
-    why = f"its generation_kwargs have {what}, and answers are only decoded greedily here"
-    return SourceUnavailable(why, where=f"test.lm_eval: {name}", allowed="ask it with lm_eval itself")
 
 
 def _plain(value: Any) -> Any:

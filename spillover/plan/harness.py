@@ -17,7 +17,7 @@ from ..errors import DataError, ExperimentError, Level, PromptError, SourceUnava
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
 from ..fingerprint import fingerprint
-from ..text.asked import cut_otherwise
+from ..text.asked import cut_otherwise, room_for_prompt
 from ..text.encode import Encoder
 from ..text.task import PromptFormat, Task
 from .grid import TestInfo
@@ -51,17 +51,30 @@ def harness_tests(experiment: Experiment, base: Path, encoder: Encoder, find: Fi
     for number, asked in enumerate(experiment.test.lm_eval):
         where = f"test.lm_eval.{number}"
         try:
-            for one in harness.load(asked.task, where):
-                if one.name in names:
-                    what = f"{asked.task}: a test set {one.name!r} is there already"
-                    raise ExperimentError(what, where=where, allowed="each name once")
-                names.add(one.name)
-                spec = DatasetSpec(in_domain=asked.in_domain, out_of_domain=asked.out_of_domain)
-                tests.append(maker.test(one, spec))
+            loaded = harness.load(asked.task, where)
         except SourceUnavailable as error:
-            allowed = f" ({error.allowed})" if error.allowed else ""
-            find("warning", error.where or where, f"test set left out: {error.what}{allowed}")
+            _leave_out(find, where, error)
+            continue
+        for one in loaded:
+            if one.name in names:
+                what = f"{asked.task}: a test set {one.name!r} is there already"
+                raise ExperimentError(what, where=where, allowed="each name once")
+            names.add(one.name)
+            spec = DatasetSpec(in_domain=asked.in_domain, out_of_domain=asked.out_of_domain)
+            try:
+                tests.append(maker.test(one, spec))
+            except SourceUnavailable as error:
+                _leave_out(find, where, error)
+            except DataError as error:
+                if harness.is_file(asked.task):  # a slip in a file of the user's
+                    raise
+                _leave_out(find, where, error)
     return tests
+
+
+def _leave_out(find: Find, where: str, error: DataError) -> None:
+    allowed = f" ({error.allowed})" if error.allowed else ""
+    find("warning", error.where or where, f"test set left out: {error.what}{allowed}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ class _Maker:
             for shots in shot_counts:
                 for draw in test.draws if shots else test.draws[:1]:
                     rows = self._rows(one, fmt, shots, draw)
+                    self._refuse_odd(one.name, rows)
                     task = task or self._task(one, rows[0], shot_counts)
                     sheets.append(self._sheet(one.name, task, fmt, shots, draw, rows))
         assert task is not None
@@ -129,6 +143,21 @@ class _Maker:
         made = [task.rows(shots, limit, draw, chat, n * OF_A_TASK) for n, task in enumerate(one.tasks)]
         return [row for rows in made for row in rows]
 
+    def _refuse_odd(self, name: str, rows: Sequence[HarnessRow]) -> None:
+        """Raises SourceUnavailable for answers that leave no room for a prompt, and for a set that asks in two ways."""
+        where = f"test.lm_eval: {name}"
+        if not rows:
+            raise SourceUnavailable("it has no document", where=where)
+        if len(ways := {row.asked.way for row in rows}) > 1:
+            raise SourceUnavailable(
+                f"it asks by {' and '.join(sorted(ways))}", where=where, allowed="its tasks by name"
+            )
+        try:
+            for asked in {row.asked.max_new_tokens: row.asked for row in rows}.values():
+                room_for_prompt(asked, self.encoder.max_context)
+        except PromptError as error:
+            raise SourceUnavailable(error.what, where=where, allowed=error.allowed) from None
+
     def _chat(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
         """Messages as the chat template writes them; the last one of the assistant is gone on with."""
         template = self.encoder.chat_template
@@ -145,7 +174,8 @@ class _Maker:
             scores = [score for score in scores if score.name in one.scores] or scores
         shown = [score for score in scores if score.way != "other"]
         if not shown:
-            raise DataError("has no score that can be taken from each document", where=f"test.lm_eval: {one.name}")
+            what = "it has no score that can be taken from each document"
+            raise SourceUnavailable(what, where=f"test.lm_eval: {one.name}", allowed="ask it with lm_eval itself")
         self._note_odd(one.name, scores, shown[0])
         return Task(
             name=one.name,

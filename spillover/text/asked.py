@@ -113,10 +113,15 @@ def _grouped(texts: Sequence[Sequence[Pair]]) -> Laid:
     return Laid(tuple(Request(context, tuple(own)) for context, own in options.items()), tuple(places))
 
 
-def _prompt(asked: Asked, pairs: PairEncoder, longest: int) -> Laid:
+def room_for_prompt(asked: Asked, longest: int) -> int:
+    """How many tokens a prompt may have, so that the answer fits behind it. Raises PromptError if there is no room."""
     room = longest - asked.max_new_tokens
-    if room < 1:
+    if asked.max_new_tokens and room < 1:
         what = f"it generates up to {asked.max_new_tokens:,} tokens, and the model's context has {longest:,}"
         raise PromptError(what, allowed="a model with a longer context")
-    [ids] = pairs.prompts([asked.texts[0][0]], room)
+    return room
+
+
+def _prompt(asked: Asked, pairs: PairEncoder, longest: int) -> Laid:
+    [ids] = pairs.prompts([asked.texts[0][0]], room_for_prompt(asked, longest))
     return Laid((Request(ids, (), asked.max_new_tokens),), ())

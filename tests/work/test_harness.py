@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chattemplates
@@ -18,8 +20,9 @@ import yaml
 
 import spillover
 from spillover.checks.check import check
+from spillover.data.harness_asked import asked_of
 from spillover.engine import attention
-from spillover.errors import DataError, ExperimentError
+from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import make_plan
 from spillover.store.store import Store
@@ -165,6 +168,42 @@ def test_what_cannot_be_had_is_left_out_with_a_line(place: Path, monkeypatch: py
     [sampled, unreachable] = [finding for finding in plan.grid.warnings if finding.level == "warning"]
     assert "do_sample" in sampled.what and "left out" in sampled.what
     assert "far.yaml" in unreachable.where and "left out" in unreachable.what
+
+
+def test_an_odd_task_leaves_the_others_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No score of a document, an aggregation without a name, no room for a prompt, documents that cannot be built."""
+    odd = {"total": "total", "too_long": "writing", "unbuilt": "choice"}
+    monkeypatch.setitem(usertasks.TASKS, "total", usertasks.TASKS["own_scores"])
+    for name, of in odd.items():
+        monkeypatch.setitem(usertasks.TASKS, name, usertasks.TASKS[of])
+    paths = dict(zip(odd, usertasks.write_tasks(place / "odd", list(odd)), strict=True))
+    utils = place / "odd" / "utils.py"
+    utils.write_text(utils.read_text() + "\n\nfrom functools import partial\n\ntotal = partial(sum)\n")
+    first = json.loads((place / "odd" / "test.jsonl").read_text().splitlines()[0])["said"]
+    changes = {
+        "total": ("aggregation: mean", "aggregation: !function utils.total"),
+        "too_long": ("max_gen_toks: 12", "max_gen_toks: 5000"),
+        "unbuilt": ("{{said}} then", f"{{{{said if said == '{first}' else said.nothing.at_all}}}}"),
+    }
+    for name, change in changes.items():
+        paths[name].write_text(paths[name].read_text().replace(*change))
+    asked = [*map(str, paths.values()), "./tasks/choice.yaml"]
+    with pytest.raises(DataError, match="unbuilt"):
+        plan_of(place, yaml.safe_dump(asked))
+    monkeypatch.setattr("spillover.data.harness.Harness.is_file", lambda *_: False)  # as if they had names alone
+    plan = plan_of(place, yaml.safe_dump(asked))
+    assert [test.name for test in plan.grid.tests] == ["choice"]
+    said = [str(finding) for finding in plan.grid.warnings if "left out" in finding.what]
+    assert len(said) == 3
+    for line, words in zip(said, ["no score", "5,000 tokens", "nothing"], strict=True):
+        assert words in line and "\n" not in line
+
+
+@pytest.mark.parametrize("ways", [["generate_until", "loglikelihood"], ["generate_until"] * 2, ["unknown"]])
+def test_a_document_that_is_asked_in_several_ways_is_refused(ways: list[str]) -> None:
+    instances = [SimpleNamespace(request_type=way, args=("text", {"until": ["."]})) for way in ways]
+    with pytest.raises(SourceUnavailable, match="document"):
+        asked_of("odd", instances)
 
 
 @pytest.mark.parametrize(
