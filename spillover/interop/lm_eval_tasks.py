@@ -2,7 +2,9 @@
 
 The rows are those that the run scored. Each is written out as its prompt without demonstrations (`query`), so that the
 task has the very texts of the run. The demonstrations stand in the YAML in their order, and `--num_fewshot N` takes the
-first N, as a run with N shots does. A chat prompt is written out whole, a task for each number of shots.
+first N, as a run with N shots does. A chat prompt is written out whole, a task for each number of shots. Such a task,
+and one without demonstrations, sets `num_fewshot: 0`, which lm-evaluation-harness lets no option change: it would take
+test rows as demonstrations.
 
 lm-evaluation-harness has no ROUGE-L, and its BLEU knows no script without spaces. So free text is scored by a
 `utils.py` beside the tasks. Its functions are copied from this package, which it does not need.
@@ -58,12 +60,18 @@ def write(wanted: Wanted) -> list[str]:
         write_whole(wanted.place / f"{name}.yaml", "\n".join(_yaml(name, sheet, str(rows.absolute()))) + "\n")
     if any(not sheet.task.is_scored for sheet in sheets.values()):
         write_whole(wanted.place / "utils.py", utils())
-    most = max((sheet.shots for sheet in sheets.values() if not sheet.fmt.chat), default=0)
     model = f"pretrained={_loadable(plan.experiment.model, plan.base)},dtype=float32"
     command = ["lm_eval", "run", "--model", "hf", "--model_args", model, "--include_path", str(wanted.place)]
-    command += ["--tasks", ",".join(sheets), *(["--num_fewshot", str(most)] if most else [])]
+    by_shots: dict[int, list[str]] = {}
+    for name in sheets:
+        for shots in {0 if sheet.fmt.chat else sheet.shots for sheet in groups[name]}:
+            by_shots.setdefault(shots, []).append(name)
+    commands = [
+        shlex.join([*command, "--tasks", ",".join(names), "--num_fewshot", str(shots)])
+        for shots, names in sorted(by_shots.items())
+    ]
     notes = _departures(plan.experiment.protocol)
-    return [f"Wrote {len(sheets)} tasks to {wanted.place}", *notes, f"Next: {shlex.join(command)}"]
+    return [f"Wrote {len(sheets)} tasks to {wanted.place}", *notes, *(f"Next: {one}" for one in commands)]
 
 
 def _loadable(model: str, base: Path) -> str:
@@ -133,6 +141,8 @@ def _yaml(name: str, sheet: Sheet, rows: str) -> Iterator[str]:
         yield "fewshot_config:\n  sampler: first_n\n  samples:"
         for demo in sheet.demos:
             yield f"    - {_json({'query': _asked(sheet, demo, delim), **_answer(sheet, demo)})}"
+    else:
+        yield from _lines({"num_fewshot": 0})
     if task.is_scored:
         yield from _lines({"output_type": "multiple_choice", "doc_to_choice": "options", "doc_to_target": "gold"})
         yield "metric_list:"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import tinyruns
 import yaml
+from chattemplates import CHATML
 from commandline import Cli
 
 import spillover as so
@@ -85,6 +88,33 @@ def test_a_task_composes_the_texts_of_the_run(tasks: Path, sheets: list[Sheet]) 
         assert [composed(read, row, sheet.shots) for row in rows] == [row.text for row in sheet.questions]
         answers = [row["options"][row["gold"]] if "options" in row else row["target"] for row in rows]
         assert answers == [row.example.target for row in sheet.questions]
+
+
+def test_a_command_for_each_number_of_shots_has_only_the_tasks_with_it(tiny: Path, tmp_path: Path, call: Cli) -> None:
+    shutil.copytree(tiny.parent, tmp_path / "mixed")
+    settings = tmp_path / "mixed/tiny/tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": CHATML}))
+    mixed, own = tmp_path / "mixed" / tiny.name, tiny.read_text().replace("prompts: [p1]", "prompts: [p1, chat]")
+    for old, new in (
+        ("shots: [0, 2]", "shots: [0, 2, 4]"),
+        ("labels:", "shots: [0, 2], labels:"),
+        ("max_new_tokens: 6", "max_new_tokens: 6, shots: [4]"),
+        ("choice.jsonl", "choice.jsonl, shots: [0]"),
+    ):
+        own = own.replace(old, new)
+    mixed.write_text(own)
+    assert call("plan", str(mixed), "--write", str(tmp_path / "plan"))[0] == 0
+    code, said, _ = call("export", str(tmp_path / "plan"), "--format", "lm-eval-tasks", "-o", str(tmp_path / "tasks"))
+    commands = [shlex.split(line) for line in said.splitlines() if line.startswith("Next: ")]
+    found = {line[line.index("--num_fewshot") + 1]: line[line.index("--tasks") + 1] for line in commands}
+    whole = ["parity_chat", "parity_chat_2shot", "echo_chat_4shot", "choice_p1", "choice_chat"]
+    assert code == 0 and {shots: set(names.split(",")) for shots, names in found.items()} == {
+        "0": {"parity_p1", *whole},
+        "2": {"parity_p1"},
+        "4": {"echo_p1"},
+    }
+    # Of a task with 0, lm_eval ignores --num_fewshot; of any other it would draw test rows where samples are missing.
+    assert [task(tmp_path / "tasks", name)[0].get("num_fewshot") for name in whole] == [0] * len(whole)
 
 
 def test_odd_characters_of_a_demonstration_pass_through_yaml() -> None:
