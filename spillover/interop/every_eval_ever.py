@@ -78,7 +78,7 @@ def _intervals(wanted: Wanted) -> Intervals:
 
 def _model(wanted: Wanted, cell: Scored) -> Json:
     model, variant = wanted.grid.model, cell.variant
-    hub = base_model(model)
+    hub = base_model(model, wanted.store.base)
     is_base = variant.kind == "base"
     local = Path(model).name if is_base else f"{wanted.folder.resolve().name}-{variant.name}"
     details = {

@@ -100,6 +100,11 @@ class Store(Cells, Variants):
             where = str(self.folder / "grid.json")
             raise StoreError(f"cannot be read: {error}", where=where, allowed=AGAIN) from None
 
+    @property
+    def base(self) -> Path:
+        """The folder that the experiment's paths start from. Raises Broken."""
+        return Path(self._source()["base"])
+
     def experiment(self) -> tuple[Experiment, Path, Path | None]:
         """The experiment, the folder that its paths start from, and its data folder. Raises StoreError without them."""
         if not (self.folder / "source.json").exists():

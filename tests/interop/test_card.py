@@ -11,11 +11,14 @@ from huggingface_hub import ModelCard
 from plans import experiment
 
 import spillover as so
+from spillover import models
 from spillover.analysis.numbers import points, signed
 from spillover.analysis.summaries import matrix
 from spillover.experiment import dialect
+from spillover.interop.card import base_model
 
 VARIANT = "reviews-ft"
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def text(ran: Path, tmp_path: Path, call: Cli) -> str:
 
 def test_the_hub_reads_base_library_and_results(ran: Path, text: str) -> None:
     data = ModelCard(text).data
-    assert (data.base_model, data.library_name) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "transformers")
+    assert (data.base_model, data.library_name) == (SMOLLM2, "transformers")
     results = so.load(ran).table
     found = {(one.task_name, one.metric_name): one.metric_value for one in data.eval_results or ()}
     entries = {test: entry for (variant, test), entry in matrix(results).items() if variant == VARIANT}
@@ -67,3 +70,12 @@ def test_a_card_of_the_base_is_refused_in_one_line(ran: Path, tmp_path: Path, ca
     code, _, error = call("export", str(ran), "--format", "card", "--variant", "base", "--output", str(tmp_path))
     assert code == 2 and "fine-tuned variant" in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_local_folder_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "models/base").mkdir(parents=True)
+    hub = {"org/name": "org/name", "org/name@v1": "org/name", "gpt2/x.y-1": "gpt2/x.y-1", models.PYPI_SPEC: SMOLLM2}
+    local = ("./base", "../base", "models/base", "~/base", "org/.name", ".org/name", str(tmp_path / "models/base"))
+    expected = hub | dict.fromkeys(local)
+    assert {model: base_model(model, tmp_path) for model in expected} == expected
+    assert base_model("models/base", tmp_path / "models") == "models/base"
