@@ -120,11 +120,13 @@ def their_scores(out: Path, names: list[str]) -> dict[tuple[str, int, str], floa
 
 
 def our_scores(out: Path) -> dict[tuple[str, int, str], float]:
+    """The first metric of each test set over all its rows, by variant, shots and test set."""
     import pandas as pd
 
     table = pd.read_csv(out / "results.csv")
-    table = table[table.metric.isin(["accuracy", "rougeL"])]
-    return {(r.variant, int(r.shots), r.test_dataset): float(r.score) for r in table.itertuples()}
+    table = table[(table["rows"] == "all") & table["metric"].isin(["accuracy", "rougeL"])]
+    columns = zip(*(table[name] for name in ("variant", "shots", "test_dataset", "value")), strict=True)
+    return {(variant, int(shots), test): float(value) for variant, shots, test, value in columns}
 
 
 def main() -> None:

@@ -137,6 +137,9 @@ class SheetMaker:
             what = f"test set left out: none of the shots asked for ({_listed(asked.shots)}) is among its own"
             find("warning", f"datasets.{name}.shots", f"{what} ({_listed(self.catalogue.specs[name].shots or ())})")
             return None
+        if left_out := [shots for shots in asked.shots if shots not in shot_counts] if asked.shots != "default" else []:
+            own = _listed(self.catalogue.specs[name].shots or ())
+            find("note", f"datasets.{name}.shots", f"not asked at {_listed(left_out)} shots; it has {own}")
         # Nothing is held back where nothing is shown. Shots that are added later take rows away, and change none.
         pool, rows, shown = pool_and_rows(
             test.examples, test.demos, asked.limit, RESERVED if any(shot_counts) else 0, score_demos
