@@ -1,6 +1,7 @@
 """Prints the table of the suite abilities in docs/data.md from the results of a run of the base model over it.
 
-spillover run abilities.yaml && python docs/abilities.py runs/abilities
+    spillover run experiments/abilities.yaml --output runs/abilities
+    python docs/abilities.py runs/abilities
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def table(rows: list[dict[str, str]]) -> Iterator[str]:
     yield "| data set | member of the archive | metric | n | chance | 0 shots | with demonstrations |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for name, spec in load_suite("abilities").datasets.items():
-        own = [row for row in rows if row["test_dataset"] == name and row["metric"] in SHOWN and row["rows"] == "all"]
+        own = [row for row in rows if row["test_dataset"] == name and row["metric"] in SHOWN]
         if not own:
             continue
         scores = [_score(row) for row in sorted(own, key=lambda row: int(row["shots"]))]
@@ -51,4 +52,5 @@ def _score(row: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     with (Path(sys.argv[1]) / "results.csv").open(encoding="utf-8", newline="") as handle:
-        print("\n".join(table(list(csv.DictReader(handle)))))
+        base = [row for row in csv.DictReader(handle) if (row["variant"], row["rows"]) == ("base", "all")]
+    print("\n".join(table(base)))

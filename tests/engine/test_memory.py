@@ -75,3 +75,25 @@ def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_memory_is_told_from_a_bug() -> None:
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+FREED = f"""
+from pathlib import Path
+from spillover.engine.memory import free_memory, reuse_memory
+reuse_memory()
+import torch
+def resident():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return 1024 * int(line.split()[1])
+blocks = [torch.ones({BLOCK} // 4) for _ in range(6)]
+del blocks[:-1]  # the last one lies behind the others, as what is in use lies behind the model before
+kept = resident()
+free_memory()
+print(kept - resident())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_between_models_free_memory_goes_back_to_the_system() -> None:
+    ran = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) > 4 * BLOCK

@@ -392,6 +392,17 @@ def test_a_limit_that_leaves_the_end_alone_says_nothing(tmp_path: Path) -> None:
     assert (plan.grid.tests[0].n, plan.grid.warnings) == (10, ())
 
 
+def test_shots_that_a_test_set_does_not_have_are_a_note(tmp_path: Path) -> None:
+    test = mine(tmp_path)["test"]
+    plan = own(tmp_path, {"mine": {"test": test}, "few": {"test": test, "shots": [0, 3]}}, test={"shots": [0, 2]})
+    assert sorted({(sheet.test, sheet.shots) for sheet in plan.sheets.values()}) == [
+        ("few", 0),
+        ("mine", 0),
+        ("mine", 2),
+    ]
+    assert any(tells(line, "datasets.few.shots", "2", "0 3") for line in found(plan, "note"))
+
+
 def test_a_test_set_with_no_shot_count_left_is_left_out_with_a_warning(tmp_path: Path) -> None:
     test = mine(tmp_path)["test"]
     plan = own(tmp_path, {"mine": {"test": test}, "few": {"test": test, "shots": [0, 2]}}, test={"shots": [1]})
