@@ -4,13 +4,15 @@ A file holds one variant on one test set: every metric at every number of shots,
 interval. A second file beside it holds every answer, once for each metric that has a score for a row. Their place is
 that of the data store, `data/COLLECTION/DEVELOPER/MODEL/UUID.json`, where the collection is the test set. A model that
 is not on the hub has the developer `local`. The UUID follows from the variant and the test set, so that writing again
-replaces a file. Source: the package `every-eval-ever`, whose own command `validate` accepts these files.
+replaces a file. A result that is no finite number is left out, because JSON cannot say it. Source: the package
+`every-eval-ever`, whose own command `validate` accepts these files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 import uuid
 from collections import defaultdict
@@ -24,7 +26,7 @@ from ..analysis.metrics import METRICS, Metric, right
 from ..analysis.table import load
 from ..disk import as_bytes, file_name, write_whole
 from .card import base_model
-from .scored import Scored, scored
+from .scored import Scored, lower_is_better, scored
 from .wanted import Wanted
 
 Json = dict[str, Any]
@@ -40,15 +42,21 @@ def write(wanted: Wanted) -> list[str]:
         groups[cell.variant.key, cell.test.name].append(cell)
     now = str(int(datetime.now(UTC).timestamp()))
     intervals = _intervals(wanted)
-    written = []
+    written, left_out = [], []
     for cells in groups.values():
+        pairs = [(cell, metric) for cell in cells for metric in cell.metrics]
+        kept = [pair for pair in pairs if _is_finite(*pair, intervals)]
+        missing = [pair for pair in pairs if pair not in kept]
+        left_out += [f"{cell.variant.name} on {cell.test.name}: {_result_id(cell, one)}" for cell, one in missing]
+        if not kept:
+            continue
         name = str(uuid.UUID(bytes=hashlib.sha256(as_bytes("/".join(_identity(cells)))).digest()[:16], version=4))
         model = _model(wanted, cells[0])
         # The data store takes the developer and the model from the two parts of the model's id.
         place = PurePosixPath("data", file_name(cells[0].test.name), *model["id"].split("/"))
-        log = _log(wanted, cells, model, intervals, now)
+        log = _log(wanted, kept, model, intervals, now)
         if not any("without_texts" in cell.receipt for cell in cells):
-            rows = [json.dumps(row, ensure_ascii=False) for cell in cells for row in _rows(cell, log)]
+            rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for pair in kept for row in _rows(*pair, log)]
             text = "\n".join(rows) + "\n"
             samples = place / f"{name}_samples.jsonl"
             write_whole(wanted.place / samples, text)
@@ -62,7 +70,21 @@ def write(wanted: Wanted) -> list[str]:
         content = json.dumps(log, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         written.append(write_whole(wanted.place / place / f"{name}.json", content))
     check = f"cd {shlex.quote(str(wanted.place))} && python -m every_eval_ever validate 'data/*/*/*/*.json*'"
-    return [f"Wrote {len(written)} files of results to {wanted.place / 'data'}", f"Next: {check}"]
+    return [
+        f"Wrote {len(written)} files of results to {wanted.place / 'data'}",
+        *(f"Left out, because the score or its interval is no finite number: {name}" for name in left_out),
+        f"Next, with Python 3.12 and pip install every-eval-ever: {check}",
+    ]
+
+
+def _is_finite(cell: Scored, metric: Metric, intervals: Intervals) -> bool:
+    """Whether JSON can say the score and its interval."""
+    return all(map(math.isfinite, (cell.score(metric), *_interval(cell, metric, intervals))))
+
+
+def _interval(cell: Scored, metric: Metric, intervals: Intervals) -> tuple[float, float]:
+    name, prompt, shots, draw = cell.cell.condition
+    return intervals[cell.variant.name, name, shots, prompt, draw, metric.name]
 
 
 def _identity(cells: Sequence[Scored]) -> tuple[str, str]:
@@ -95,10 +117,10 @@ def _model(wanted: Wanted, cell: Scored) -> Json:
     }
 
 
-def _log(wanted: Wanted, cells: Sequence[Scored], model: Json, intervals: Intervals, now: str) -> Json:
+def _log(wanted: Wanted, kept: Sequence[tuple[Scored, Metric]], model: Json, intervals: Intervals, now: str) -> Json:
     return {
         "schema_version": SCHEMA,
-        "evaluation_id": f"{cells[0].test.name}/{model['id']}/{now}",
+        "evaluation_id": f"{kept[0][0].test.name}/{model['id']}/{now}",
         "retrieved_timestamp": now,
         "source_metadata": {
             "source_name": "spillover",
@@ -108,7 +130,7 @@ def _log(wanted: Wanted, cells: Sequence[Scored], model: Json, intervals: Interv
         },
         "eval_library": {"name": "spillover", "version": __version__},
         "model_info": model,
-        "evaluation_results": [_result(cell, metric, intervals) for cell in cells for metric in cell.metrics],
+        "evaluation_results": [_result(cell, metric, intervals) for cell, metric in kept],
     }
 
 
@@ -120,7 +142,7 @@ def _result_id(cell: Scored, metric: Metric) -> str:
 def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
     name, prompt, shots, draw = cell.cell.condition
     ours = metric.name in METRICS
-    low, high = intervals[cell.variant.name, name, shots, prompt, draw, metric.name]
+    low, high = _interval(cell, metric, intervals)
     return {
         "evaluation_result_id": _result_id(cell, metric),
         "evaluation_name": name,
@@ -135,7 +157,7 @@ def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
             "metric_name": metric.title,
             "metric_kind": metric.name,
             "metric_unit": "proportion" if ours else "as lm-evaluation-harness defines it",
-            "lower_is_better": metric.name == "off_format",
+            "lower_is_better": lower_is_better(metric),
             "score_type": "continuous",
             "min_score": 0.0 if ours else "-Infinity",
             "max_score": 1.0 if ours else "Infinity",
@@ -159,32 +181,32 @@ def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
     }
 
 
-def _rows(cell: Scored, log: Json) -> Iterator[Json]:
-    for metric in cell.metrics:
-        scores = cell.row_scores(metric)
-        for row, score in zip(cell.rows, scores or [], strict=bool(scores)):
-            asked = (cell.prompts or {}).get(row["prompt_hash"])
-            raw, reference = "\n".join(row["doc"].values()), list(right(row))
-            options = list(row["logprobs"]) if "logprobs" in row else None
-            yield {
-                "schema_version": SCHEMA,
-                "evaluation_id": log["evaluation_id"],
-                "model_id": log["model_info"]["id"],
-                "evaluation_name": cell.test.name,
-                "evaluation_result_id": _result_id(cell, metric),
-                "sample_id": str(row["doc_id"]),
-                "sample_hash": hashlib.sha256(as_bytes("".join([raw, *reference]))).hexdigest(),
-                "interaction_type": "single_turn",
-                "input": {"raw": raw, "formatted": asked, "reference": reference, "choices": options},
-                "output": {"raw": [row["response"]]},
-                "answer_attribution": [
-                    {
-                        "turn_idx": 0,
-                        "source": "output.raw",
-                        "extracted_value": row["response"],
-                        "extraction_method": "largest log-probability" if options else "greedy text up to its stop",
-                        "is_terminal": True,
-                    }
-                ],
-                "evaluation": {"score": score, "is_correct": row["response"] in reference},
-            }
+def _rows(cell: Scored, metric: Metric, log: Json) -> Iterator[Json]:
+    scores = cell.row_scores(metric)
+    for row, score in zip(cell.rows, scores or [], strict=bool(scores)):
+        asked = (cell.prompts or {}).get(row["prompt_hash"])
+        raw, reference = "\n".join(row["doc"].values()), list(right(row))
+        correct = score == 1 if metric.is_proportion else row["response"] in reference
+        options = list(row["logprobs"]) if "logprobs" in row else None
+        yield {
+            "schema_version": SCHEMA,
+            "evaluation_id": log["evaluation_id"],
+            "model_id": log["model_info"]["id"],
+            "evaluation_name": cell.test.name,
+            "evaluation_result_id": _result_id(cell, metric),
+            "sample_id": str(row["doc_id"]),
+            "sample_hash": hashlib.sha256(as_bytes("".join([raw, *reference]))).hexdigest(),
+            "interaction_type": "single_turn",
+            "input": {"raw": raw, "formatted": asked, "reference": reference, "choices": options},
+            "output": {"raw": [row["response"]]},
+            "answer_attribution": [
+                {
+                    "turn_idx": 0,
+                    "source": "output.raw",
+                    "extracted_value": row["response"],
+                    "extraction_method": "largest log-probability" if options else "greedy text up to its stop",
+                    "is_terminal": True,
+                }
+            ],
+            "evaluation": {"score": score, "is_correct": correct},
+        }

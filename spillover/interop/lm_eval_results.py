@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import __version__
 from ..disk import file_name, text_sha256, write_whole
-from .scored import Scored, scored
+from .scored import Scored, lower_is_better, scored
 from .wanted import Wanted, task_name
 
 Json = dict[str, Any]
@@ -59,13 +59,26 @@ def _name(metric: str) -> str:
     return NAMES.get(metric, metric.partition(",")[0])
 
 
+def _filter(metric: str) -> str:
+    return metric.partition(",")[2] or "none"
+
+
 def _key(metric: str, ending: str = "") -> str:
-    return f"{_name(metric)}{ending},{metric.partition(',')[2] or 'none'}"
+    return f"{_name(metric)}{ending},{_filter(metric)}"
 
 
 def _samples(cell: Scored) -> Iterator[Json]:
-    by_metric = {metric.name: cell.row_scores(metric) for metric in cell.metrics}
-    values = {_name(name): scores for name, scores in by_metric.items() if scores is not None}
+    filters: dict[str, dict[str, list[float]]] = {}
+    for metric in cell.metrics:
+        scores = cell.row_scores(metric)
+        if scores is not None:
+            filters.setdefault(_filter(metric.name), {})[_name(metric.name)] = scores
+    for name, values in filters.items():
+        yield from _filtered(cell, name, values)
+
+
+def _filtered(cell: Scored, name: str, values: Mapping[str, list[float]]) -> Iterator[Json]:
+    """A sample of each row for one filter, with the scores that it gives. What it made of a response is not stored."""
     for number, row in enumerate(cell.rows):
         asked = (cell.prompts or {}).get(row["prompt_hash"], "")
         if "logprobs" in row:
@@ -85,12 +98,12 @@ def _samples(cell: Scored) -> Iterator[Json]:
             "arguments": {f"gen_args_{i}": argument for i, argument in enumerate(named)},
             "resps": [[answer] for answer in answers],
             "filtered_resps": answers,
-            "filter": "none",
+            "filter": name,
             "metrics": list(values),
             "doc_hash": text_sha256(json.dumps(row["doc"], indent=2, ensure_ascii=False)),
             "prompt_hash": text_sha256(asked),
             "target_hash": text_sha256(target),
-            **{name: scores[number] for name, scores in values.items()},
+            **{metric: scores[number] for metric, scores in values.items()},
         }
 
 
@@ -104,10 +117,10 @@ def _results(wanted: Wanted, cells: list[Scored], date: float) -> Json:
         "results": {name: _scores(name, cell) for name, cell in of_task.items()},
         "group_subtasks": {},
         "configs": {name: _config(name, cell) for name, cell in of_task.items()},
-        "versions": dict.fromkeys(names, 1),
+        "versions": {name: _version(cell) for name, cell in of_task.items()},
         "n-shot": {name: cell.cell.shots for name, cell in of_task.items()},
         "higher_is_better": {
-            name: {_name(metric.name): metric.name != "off_format" for metric in cell.metrics}
+            name: {_name(metric.name): not lower_is_better(metric) for metric in cell.metrics}
             for name, cell in of_task.items()
         },
         "n-samples": {name: {"original": len(c.rows), "effective": len(c.rows)} for name, c in of_task.items()},
@@ -140,10 +153,29 @@ def _scores(name: str, cell: Scored) -> Json:
 
 
 def _config(name: str, cell: Scored) -> Json:
+    metrics = dict.fromkeys(_name(metric.name) for metric in cell.metrics)
+    metadata = {"source": cell.test.source, "prompt": cell.cell.prompt, "draw": cell.cell.draw}
     return {
         "task": name,
-        "output_type": "generate_until" if cell.test.kind == "generation" else "multiple_choice",
+        "output_type": _output_type(cell.rows[0]),
         "num_fewshot": cell.cell.shots,
-        "metric_list": [{"metric": _name(metric.name)} for metric in cell.metrics],
-        "metadata": {"version": 1, "source": cell.test.source, "prompt": cell.cell.prompt, "draw": cell.cell.draw},
+        "metric_list": [{"metric": metric} for metric in metrics],
+        "metadata": {"version": _version(cell), **metadata},
     }
+
+
+def _version(cell: Scored) -> int | str:
+    """That of the tasks which `lm_eval_tasks` writes. That of one of its own tasks is not stored."""
+    return "N/A" if "responses" in cell.rows[0] else 1
+
+
+def _output_type(row: Mapping[str, Any]) -> str:
+    """How a row was asked. The responses of one of its own tasks are texts, numbers, or pairs for each choice."""
+    if "responses" not in row:
+        return "multiple_choice" if "logprobs" in row else "generate_until"
+    first = row["responses"][0]
+    if isinstance(first, str):
+        return "generate_until"
+    if not isinstance(first, list | tuple):
+        return "loglikelihood_rolling"
+    return "multiple_choice" if len(row["responses"]) > 1 else "loglikelihood"

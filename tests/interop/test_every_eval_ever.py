@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 import zipfile
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from commandline import Cli
 
 from spillover.analysis import table
+from spillover.analysis.harness import metric_of
+from spillover.interop import every_eval_ever
+from spillover.interop.scored import Scored
 
 WHEEL = "every-eval-ever==0.3.0"  # it asks for Python 3.12 and other libraries; its validator alone needs neither
 
@@ -58,6 +63,34 @@ def test_the_rows_of_a_result_give_its_score(written: Path) -> None:
         own = [r["evaluation"]["score"] for r in rows if r["evaluation_result_id"] == result["evaluation_result_id"]]
         if result["metric_config"]["metric_id"] == "accuracy":
             assert sum(own) / len(own) == pytest.approx(result["score_details"]["score"])
+
+
+def test_a_row_is_correct_if_its_score_says_so(written: Path) -> None:
+    (log,) = (
+        one for one in logs(written) if one["model_info"]["name"] == "shop-ft" and "shop/" in one["evaluation_id"]
+    )
+    lines = (written / log["detailed_evaluation_results"]["file_path"]).read_text("utf-8").splitlines()
+    first = json.loads(lines[0])
+    said = {"doc": {"text": "1 + 1"}, "doc_id": 0, "prompt_hash": "", "target": "2", "response": "So it is 2."}
+    cell: Any = SimpleNamespace(rows=[said] * 2, prompts={}, row_scores=lambda metric: [1.0, 0.0])
+    cell.cell, cell.test = SimpleNamespace(condition=("sums", "p1", 0, 0)), SimpleNamespace(name="sums")
+    rows = list(every_eval_ever._rows(cell, metric_of("exact_match,flexible-extract|share"), log))
+    assert [row["evaluation"] for row in rows] == [
+        {"score": 1.0, "is_correct": True},
+        {"score": 0.0, "is_correct": False},
+    ]
+    assert first.keys() == rows[0].keys()
+
+
+def test_a_score_that_is_no_finite_number_is_left_out_with_a_line(
+    folder: Path, tmp_path: Path, call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scored, "score", lambda self, metric: inf if metric.name == "bleu" else 0.5)
+    words = ("--test", "news", "--output", str(tmp_path / "out"))
+    code, said, _ = call("export", str(folder), "--format", "every-eval-ever", *words)
+    lines = [line for line in said.splitlines() if "bleu/" in line]
+    found = {one["metric_config"]["metric_id"] for log in logs(tmp_path / "out") for one in log["evaluation_results"]}
+    assert code == 0 and lines and "bleu" not in found and "rougeL" in found
 
 
 @pytest.mark.slow

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from commandline import Cli
 
 from spillover.analysis import table
+from spillover.analysis.harness import metric_of
+from spillover.interop import lm_eval_results
 from spillover.interop.compare import compare
+from spillover.interop.scored import lower_is_better
 
 BASE, OTHER = "base", "shop-ft"
 
@@ -64,3 +69,30 @@ def test_nothing_but_the_output_changes(folder: Path, tmp_path: Path, call: Cli)
 def test_an_unknown_variant_is_one_line(folder: Path, call: Cli) -> None:
     code, _, error = call("export", str(folder), "--format", "lm-eval-results", "--variant", "shop")
     assert code == 2 and "no variant 'shop'" in error and error.count("\n") == 1
+
+
+def test_each_filter_of_a_task_has_its_own_rows(tmp_path: Path) -> None:
+    metrics = [metric_of(f"exact_match,{name}|share") for name in ("strict-match", "flexible-extract")]
+    scores = dict(zip([metric.name for metric in metrics], ([0.0, 1.0, 0.0], [1.0, 1.0, 0.0]), strict=True))
+    rows = [
+        {"doc_id": i, "doc": {"q": f"{i} + 1"}, "target": f"{i + 1}", "prompt_hash": "", "responses": ["1"]}
+        for i in range(3)
+    ]
+    cell: Any = SimpleNamespace(metrics=metrics, rows=rows, prompts={}, row_scores=lambda metric: scores[metric.name])
+    samples = list(lm_eval_results._samples(cell))
+    path = tmp_path / "samples_gsm8k.jsonl"
+    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    found = {dict(row.setting)["filter"]: row.value_a for row in compare(str(path), str(path), "exact_match").rows}
+    assert found == pytest.approx({"strict-match": 1 / 3, "flexible-extract": 2 / 3})
+
+
+def test_type_and_direction_are_those_of_the_task() -> None:
+    responses = {
+        "generate_until": [" 4"],
+        "loglikelihood_rolling": [-3.5],
+        "loglikelihood": [[-3.5, True]],
+        "multiple_choice": [[-3.5, True], [-2.5, False]],
+    }
+    assert all(lm_eval_results._output_type({"responses": given}) == name for name, given in responses.items())
+    lower = {"word_perplexity,none|weighted_perplexity": True, "acc,none|share": False, "off_format": True}
+    assert {name: lower_is_better(metric_of(name)) for name in lower} == lower
