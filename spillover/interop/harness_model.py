@@ -42,7 +42,7 @@ from ..text.settings import NO_LIMIT, Settings
 
 FOLLOWED = ["pretrained", "peft", "tokenizer", "revision", "dtype", "device", "max_length", "trust_remote_code"]
 FOLLOWED += ["add_bos_token", "prefix_token_id", "chat_template_args", "enable_thinking", "think_end_token", "engine"]
-SPEED = ["batch_size", "max_batch_size", "logits_cache", "use_fast_tokenizer", "parallelize", "softmax_dtype"]
+SPEED = ["batch_size", "max_batch_size", "logits_cache", "use_fast_tokenizer", "parallelize"]
 GREEDY = {"do_sample": (False,), "num_beams": (1,), "repetition_penalty": (1.0,), "no_repeat_ngram_size": (0,)}
 """Settings of generation that change an answer, and the values with which they do not."""
 WITHOUT_EFFECT = ("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "use_cache")  # of a greedy answer

@@ -274,3 +274,9 @@ def test_the_benchmark_compares_both_commands(model: Path, tasks: Path, tmp_path
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["apart"] < 1e-4
     assert told["ratio"] == told["seconds"]["lm_eval"] / told["seconds"]["spillover"]
+
+
+def test_an_argument_that_changes_numbers_is_refused(model: Path) -> None:
+    with pytest.raises(SpilloverError, match="softmax_dtype"):
+        spillover.HarnessModel(str(model), softmax_dtype="float64")
+    spillover.HarnessModel(str(model), dtype="float32", logits_cache=False, parallelize=True)
