@@ -79,7 +79,8 @@ def _cell(cell: Scored) -> Json:
 def take(file: Path, folder: Path) -> list[str]:
     """Add the cells of a file to a folder, which may be new. Cells that are there already stay as they are.
 
-    Raises DataError for a file that is not what was written, and StoreError for what the disk refuses.
+    A folder with a plan shows only cells of that plan. Raises DataError for a file that is not what was written or has
+    no cell of the plan, and StoreError for what the disk refuses.
     """
     content = _read(file)
     grid = Grid.read(json.dumps(content["grid"]).encode())
@@ -89,6 +90,11 @@ def take(file: Path, folder: Path) -> list[str]:
     with store.lock():
         if not store.has_grid():
             _write_plan(store, grid, content)
+        planned = {cell.key for cell in store.grid().cells}
+        foreign = len(content["cells"].keys() - planned)
+        if foreign and foreign == len(content["cells"]):
+            what = f"none of its {foreign} cells is in the plan of {folder}, so no report would show them"
+            raise DataError(what, where=str(file), allowed="a new folder, or one of the same experiment")
         there = set(store.valid(grid))
         for key, receipt in content["variants"].items():
             if store.variant_receipt(key) is None:
@@ -99,12 +105,14 @@ def take(file: Path, folder: Path) -> list[str]:
         for key, cell in content["cells"].items():
             if key not in there:
                 store.write_cell(key, _rows(cell), cell["receipt"])
-                taken += 1
-    already = len(content["cells"]) - taken
+                taken += key in planned
+    already = len(content["cells"]) - foreign - taken
     kept = f"; {already} were there already" if already else ""
+    others = [f"{foreign} more cells are not in the plan of {folder}: its report does not show them"] if foreign else []
     place = shlex.quote(str(folder))
     return [
         f"Took {taken} finished cells into {folder}{kept}",
+        *others,
         f"Next: spillover report {place}, or go on: spillover run FILE --output {place}",
     ]
 

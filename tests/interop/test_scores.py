@@ -120,3 +120,21 @@ def test_scores_can_be_exported_again(file: Path, taken: Path, tmp_path: Path, c
     call("export", str(taken), "--format", "scores", "--output", str(tmp_path / "again.json"))
     call("import", str(tmp_path / "again.json"), str(tmp_path / "twice"))
     assert so.load(tmp_path / "twice").to_pandas().equals(so.load(taken).to_pandas())
+
+
+def test_cells_that_the_folder_has_not_planned_do_not_count_as_taken(
+    ran: Path, file: Path, yaml: Path, tmp_path: Path, call: Cli
+) -> None:
+    grid = Store(ran).grid()
+    some = sum(cell.shots == grid.cells[0].shots for cell in grid.cells)
+    assert 0 < some < len(grid.cells)
+    fewer = ("--set", f"test.shots=[{grid.cells[0].shots}]")
+    assert call("plan", str(yaml), *fewer, "--write", str(tmp_path / "fewer"))[0] == 0
+    code, said, _ = call("import", str(file), str(tmp_path / "fewer"))
+    assert code == 0 and f"Took {some} finished" in said
+    assert f"{len(grid.cells) - some} more cells are not in the plan" in said
+    other = ("--set", "test.datasets=[quiz]", "--set", "test.limit=5")
+    assert call("plan", str(yaml), *other, "--write", str(tmp_path / "other"))[0] == 0
+    code, _, error = call("import", str(file), str(tmp_path / "other"))
+    assert code == 2 and "in the plan" in error and error.count("\n") == 1
+    assert not list((tmp_path / "other").glob("cells/*"))
