@@ -262,16 +262,16 @@ def test_the_off_format_rate_is_the_share_of_answers_that_begin_with_no_label() 
 
 
 @pytest.mark.parametrize(
-    ("free", "finished", "off"),
+    ("free", "ended", "off"),
     [
-        (None, True, 0),  # the model's own first token begins an option
-        ("The Alps, of course", True, 0),
-        ("Lyon", True, 1),  # an option of another row
-        ("the", True, 1),  # it ends before it is an option
-        ("the al", False, 0),  # it was cut within an option
-        ("", False, 1),
+        (None, "end", 0),  # the model's own first token begins an option
+        ("The Alps, of course", "end", 0),
+        ("Lyon", "end", 1),  # an option of another row
+        ("the", "end", 1),  # it ends before it is an option
+        ("the al", "limit", 0),  # it was cut within an option
+        ("", "limit", 1),
     ],
 )
-def test_the_format_of_a_multiple_choice_are_the_options_of_the_row(free: str | None, finished: bool, off: int) -> None:
-    row = {"doc_id": 0, "response": "the Alps", "target": "the Alps", "free": free, "finished": finished}
+def test_the_format_of_a_multiple_choice_are_the_options_of_the_row(free: str | None, ended: str, off: int) -> None:
+    row = {"doc_id": 0, "response": "the Alps", "target": "the Alps", "free": free, "ended": ended}
     assert METRICS["off_format"]([{**row, "logprobs": {"the Alps": -1.0, "Paris": -2.0}}], ()) == off

@@ -44,7 +44,7 @@ def read(tmp_path: Path, row: Callable[[int], Row], name: str = "data") -> tuple
     lines = write_experiment(out, path, None, None)
     experiment = load_experiment(out)
     [(own, spec)] = experiment.datasets.items()
-    every_row = spec.model_copy(update={"hold_out": None, "test": ()})
+    every_row = spec.model_copy(update={"hold_out": None, "test": (), "demos": ()})
     experiment = experiment.model_copy(update={"datasets": {own: every_row}})
     train = Catalogue(experiment, Places(tmp_path)).train(own, None)
     assert train is not None

@@ -180,7 +180,7 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
         ("model: [", ("x.yaml:1", "YAML")),
         ("- a", ("mapping",)),
         ("suite: builtin", ("'model'", "missing")),
-        ("model: m", ("suite", "builtin, bigbench, paper", "datasets")),
+        ("model: m", ("suite", "abilities, bigbench, builtin, paper", "datasets")),
         ("model: m\nsuite: builtin\ntest: {limit: 0}", ("test.limit", "0", "1")),
         (
             "model: m\ndatasets: {a: {train: [{file: x, hub: y}]}}",
