@@ -5,7 +5,8 @@ What is left is to make one number of many, as its aggregations do it. Those tha
 written here, so that they have intervals and a report needs no lm-evaluation-harness. Other aggregations are computed
 by itself when a cell is answered, and have no interval (`table`).
 
-A metric of `plan` is its name and how it is aggregated: "acc,none|share".
+A metric of `plan` is its name and how it is aggregated, and "lower" if less of it is better: "acc,none|share",
+"perplexity,none|perplexity|lower".
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class _Way:
     score: Callable[[Array], Array]
     is_mean: bool = False
     is_proportion: bool = False
+    of_100: bool = False
     width: int = 2
 
 
@@ -53,13 +55,14 @@ def _right(value: Any) -> tuple[float, ...]:
 
 _WAYS: Mapping[str, _Way] = MappingProxyType(
     {
-        "share": _Way(lambda value: (float(value), 1.0), _divided, is_mean=True, is_proportion=True),
+        "share": _Way(lambda value: (float(value), 1.0), _divided, is_mean=True, is_proportion=True, of_100=True),
+        "fraction": _Way(lambda value: (float(value), 1.0), _divided, is_mean=True, of_100=True),
         "mean": _Way(lambda value: (float(value), 1.0), _divided, is_mean=True),
         "nanmean": _Way(lambda value: (float(value), 1.0), _divided),
         "perplexity": _Way(lambda value: (float(value), 1.0), lambda sums: np.exp(-_divided(sums))),
         "weighted_perplexity": _Way(lambda value: (value[0], value[1]), lambda sums: np.exp(-_divided(sums))),
         "bits_per_byte": _Way(lambda value: (value[0], value[1]), lambda sums: -_divided(sums) / np.log(2)),
-        "f1_score": _Way(_right, _f1, width=3),
+        "f1_score": _Way(_right, _f1, of_100=True, width=3),
     }
 )
 
@@ -67,14 +70,16 @@ _WAYS: Mapping[str, _Way] = MappingProxyType(
 @lru_cache(maxsize=1000)
 def metric_of(key: str) -> Metric:
     """A metric by its name in a grid: one of ours, or a score of lm-evaluation-harness. Raises KeyError."""
-    name, separator, way = key.partition("|")
+    name, _, rest = key.partition("|")
+    way, _, lower = rest.partition("|")
     if key in METRICS:
         return METRICS[key]
     if "," not in name:
         raise KeyError(key)
-    own = _WAYS[way] if separator else _WAYS["mean"]
+    own = _WAYS[way or "mean"]
     rows = partial(_statistics, name, own)
-    return Metric(name, name.removesuffix(",none"), rows, own.score, own.is_mean, own.is_proportion)
+    title = name.removesuffix(",none")
+    return Metric(name, title, rows, own.score, own.is_mean, own.is_proportion, not lower, own.of_100)
 
 
 def _statistics(name: str, way: _Way, predictions: Sequence[Prediction], labels: Labels) -> Array:

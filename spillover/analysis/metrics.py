@@ -55,6 +55,7 @@ class Metric:
     """A score as additive row statistics, (rows, k), and a function from their sums, (..., k) to (...).
 
     `is_mean`: the score is a mean over rows. `is_proportion`: of zeros and ones, so that Wilson's interval applies.
+    `of_100`: it is from 0 to 1, and written as points of a hundred; any other is written as it is.
     """
 
     name: str
@@ -63,6 +64,8 @@ class Metric:
     score: Callable[[Array], Array]
     is_mean: bool = True
     is_proportion: bool = False
+    higher_is_better: bool = True
+    of_100: bool = True
 
     def __call__(self, predictions: Sequence[Prediction], labels: Labels = None) -> float:
         """The score of `predictions`; nan where there are none."""
@@ -266,6 +269,6 @@ _EVERY = (  # to add a metric, add an entry
     Metric("bleu", "BLEU", _bleu_statistics, _bleu_score, is_mean=False),
     Metric("chrf", "chrF", _chrf_statistics, _chrf_score, is_mean=False),
     Metric("exact_match", "exact match", _exact_statistics, _ratio, is_proportion=True),
-    Metric("off_format", "off-format rate", _off_format_statistics, _ratio, is_proportion=True),
+    Metric("off_format", "off-format rate", _off_format_statistics, _ratio, is_proportion=True, higher_is_better=False),
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _EVERY})

@@ -28,9 +28,10 @@ from typing import Any
 from ..disk import file_sha256
 from ..errors import DataError, ExperimentError, SourceUnavailable, did_you_mean
 from ..fingerprint import fingerprint
-from ..text.asked import Asked, Way
+from ..text.asked import Asked
 from ..text.task import Example
 from .harness_asked import asked_of
+from .harness_scores import MADE_UP, Score, is_fraction, texts_of
 from .hub import offline_where_out_of_reach, quiet, why_offline
 
 MISSING = "tasks of lm-evaluation-harness need it: pip install 'spillover[lm-eval]'"
@@ -44,24 +45,6 @@ SCORING += ["filter_list", "repeats"]
 KNOWN = {"mean", "nanmean", "perplexity", "weighted_perplexity", "bits_per_byte", "f1_score"}
 OF_TEXTS = {"bleu", "chrf", "chrfpp"}  # from 0 to 100
 RIGHT_OR_WRONG = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"}
-
-
-@dataclass(frozen=True)
-class Score:
-    """One of a task's scores, as lm-evaluation-harness calls it: metric and filter.
-
-    `way` is how the scores of documents become one: `share` is the mean of zeros and ones, and `other` is known to
-    lm-evaluation-harness alone.
-    """
-
-    name: str
-    way: str
-    higher_is_better: bool = True
-
-    @property
-    def key(self) -> str:
-        """What `analysis.harness` makes a metric of."""
-        return f"{self.name}|{self.way}"
 
 
 @dataclass(frozen=True)
@@ -180,7 +163,7 @@ class HarnessTask:
         return float(self._aggregation(_metric(name))(list(values)))
 
     def kinds(self, row: HarnessRow) -> list[Score]:
-        """Its scores. One that is better the higher it is and a mean over documents comes first.
+        """Its scores. Those come first that verdict and matrix may show.
 
         Raises DataError for what its functions refuse.
         """
@@ -190,23 +173,40 @@ class HarnessTask:
     def _kinds(self, row: HarnessRow) -> list[Score]:
         better = self._task.higher_is_better()
         is_plain = not callable(self._task.get_config("process_results")) and hasattr(self._task, "_metric_fn_list")
-        found = []
-        for name in self._names(row):
+        found, made = [], self._made_up(row)
+        names = (
+            list(made[0])
+            if made
+            else [f"{m},{one.name}" for one in self._task._filters for m in self._task.aggregation()]
+        )
+        for name in names:
             metric = _metric(name)
             known = self._known_as(metric)
             way = known if known in KNOWN else "other"
             if way == "mean" and is_plain and metric in RIGHT_OR_WRONG:
                 way = "share"
+            elif way == "mean" and is_fraction([scores.get(name) for scores in made]):
+                way = "fraction"
             if metric != "bypass":
                 found.append(Score(name, way, bool(better.get(metric, True))))
-        return sorted(found, key=lambda score: (score.way not in ("share", "mean"), not score.higher_is_better))
+        return sorted(found, key=lambda score: not score.may_be_first)
 
-    def _names(self, row: HarnessRow) -> list[str]:
-        """The names of its scores, from how it scores a made-up answer, or else from its configuration."""
-        made: Mapping[Way, Any] = {"generate_until": "", "loglikelihood_rolling": -1.0, "loglikelihood": (-1.0, False)}
-        with contextlib.suppress(DataError):
-            return list(self.scores([row], [[made[row.asked.way]] * len(row.instances)])[0])
-        return [f"{metric},{one.name}" for one in self._task._filters for metric in self._task.aggregation()]
+    def _made_up(self, row: HarnessRow) -> list[dict[str, Any]]:
+        """How it scores made-up answers, wrong and right ones: their scale shows. Empty if it refuses them all."""
+        many = len(row.instances)
+        tried: list[list[Any]]
+        if row.asked.way == "generate_until":
+            tried = [[text] for text in ["", row.example.target, *texts_of(row.document)[:MADE_UP]]]
+        elif row.asked.way == "loglikelihood_rolling":
+            tried = [[-1.0] * many, [-1000.0] * many]
+        else:
+            falling = [(-1.0 - 20 * place, place == 0) for place in range(many)]
+            tried = [[(-1.0, False)] * many, falling, falling[::-1], [(-1000.0, True)] * many]
+        found = []
+        for responses in tried:
+            with contextlib.suppress(DataError):
+                found += self.scores([row], [responses])
+        return found
 
     def _aggregation(self, metric: str) -> Callable[[list[Any]], Any]:
         from lm_eval.api.metrics import mean

@@ -165,7 +165,7 @@ def _changes(results: Results, variant: Variant, entries: list[tuple[TestInfo, M
 def _outcome(entry: MatrixEntry) -> str:
     if not entry.is_clear or entry.change is None:
         return "insufficient evidence"
-    return "gained" if entry.change.value > 0 else "lost"
+    return "gained" if (entry.change.value > 0) == entry.metric.higher_is_better else "lost"
 
 
 def _training(variant: Variant, receipt: Json) -> Iterator[str]:

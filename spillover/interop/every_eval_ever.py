@@ -22,11 +22,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import __version__
-from ..analysis.metrics import METRICS, Metric, right
+from ..analysis.metrics import Metric, right
 from ..analysis.table import load
 from ..disk import as_bytes, file_name, write_whole
 from .card import base_model
-from .scored import Scored, lower_is_better, scored
+from .scored import Scored, scored
 from .wanted import Wanted
 
 Json = dict[str, Any]
@@ -141,7 +141,6 @@ def _result_id(cell: Scored, metric: Metric) -> str:
 
 def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
     name, prompt, shots, draw = cell.cell.condition
-    ours = metric.name in METRICS
     low, high = _interval(cell, metric, intervals)
     return {
         "evaluation_result_id": _result_id(cell, metric),
@@ -156,11 +155,11 @@ def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
             "metric_id": metric.name,
             "metric_name": metric.title,
             "metric_kind": metric.name,
-            "metric_unit": "proportion" if ours else "as lm-evaluation-harness defines it",
-            "lower_is_better": lower_is_better(metric),
+            "metric_unit": "proportion" if metric.of_100 else "as lm-evaluation-harness defines it",
+            "lower_is_better": not metric.higher_is_better,
             "score_type": "continuous",
-            "min_score": 0.0 if ours else "-Infinity",
-            "max_score": 1.0 if ours else "Infinity",
+            "min_score": 0.0 if metric.of_100 else "-Infinity",
+            "max_score": 1.0 if metric.of_100 else "Infinity",
         },
         "score_details": {
             "score": cell.score(metric),

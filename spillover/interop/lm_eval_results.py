@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import __version__
 from ..disk import file_name, text_sha256, write_whole
-from .scored import Scored, lower_is_better, scored
+from .scored import Scored, scored
 from .wanted import Wanted, task_name
 
 Json = dict[str, Any]
@@ -120,7 +120,7 @@ def _results(wanted: Wanted, cells: list[Scored], date: float) -> Json:
         "versions": {name: _version(cell) for name, cell in of_task.items()},
         "n-shot": {name: cell.cell.shots for name, cell in of_task.items()},
         "higher_is_better": {
-            name: {_name(metric.name): not lower_is_better(metric) for metric in cell.metrics}
+            name: {_name(metric.name): metric.higher_is_better for metric in cell.metrics}
             for name, cell in of_task.items()
         },
         "n-samples": {name: {"original": len(c.rows), "effective": len(c.rows)} for name, c in of_task.items()},

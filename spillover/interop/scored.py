@@ -18,14 +18,6 @@ from ..plan.grid import Cell, TestInfo, Variant
 from ..store.store import Json, Store
 from .wanted import Wanted
 
-LOWER = {"off_format", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"}
-"""Metrics that are better the lower they are."""
-
-
-def lower_is_better(metric: Metric) -> bool:
-    """Whether a lower score is better. The name of a score of lm-evaluation-harness has its filter after a comma."""
-    return metric.name.partition(",")[0] in LOWER
-
 
 @dataclass(frozen=True)
 class Scored:

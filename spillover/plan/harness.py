@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..data.harness import OF_A_TASK, Harness, HarnessRow, HarnessSet, Score
+from ..data.harness import OF_A_TASK, Harness, HarnessRow, HarnessSet
+from ..data.harness_scores import Score
 from ..errors import DataError, ExperimentError, Level, PromptError, SourceUnavailable
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
@@ -173,10 +174,10 @@ class _Maker:
         if one.scores:
             scores = [score for score in scores if score.name in one.scores] or scores
         shown = [score for score in scores if score.way != "other"]
-        if not shown:
-            what = "it has no score that can be taken from each document"
+        if not shown or not shown[0].may_be_first:
+            what = "it has no score of each document that is from 0 to 1, and better the higher it is"
             raise SourceUnavailable(what, where=f"test.lm_eval: {one.name}", allowed="ask it with lm_eval itself")
-        self._note_odd(one.name, scores, shown[0])
+        self._note_odd(one.name, scores)
         return Task(
             name=one.name,
             fields=("text",),
@@ -189,9 +190,7 @@ class _Maker:
             title=one.name,
         )
 
-    def _note_odd(self, name: str, scores: Sequence[Score], first: Score) -> None:
-        if not first.higher_is_better:
-            self.find("warning", name, f"{first.name} is better the lower it is: a change below zero is a gain")
+    def _note_odd(self, name: str, scores: Sequence[Score]) -> None:
         if whole := [score.name for score in scores if score.way == "other"]:
             what = f"{', '.join(whole)}: lm-evaluation-harness alone can compute it, so it has no interval"
             self.find("note", name, what)

@@ -22,6 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import __version__
@@ -141,7 +142,10 @@ def payload(results: Results, answers: Written) -> dict[str, Any]:
     named |= {"metric": ("metric", metrics), "rows": ("rows", ["all", "clean"])}
     df = results.df[results.df["value"].notna()]  # rows without a clean score have none
     numbers = df[list(NUMBERS.values())].astype("Float64")
-    of_100 = df["value"].groupby(df["metric"]).transform("max") < 1 + 1e-9  # a perplexity is not, and stays as it is
+    units = {
+        (test.name, metric.name) for test in grid.tests for metric in map(metric_of, test.metrics) if metric.of_100
+    }
+    of_100 = np.array([key in units for key in zip(df["test_dataset"], df["metric"], strict=True)], dtype=bool)
     scores = [column for column in NUMBERS.values() if column != "p_value"]
     numbers.loc[~of_100, scores] = (numbers.loc[~of_100, scores] / 100).clip(*WITHIN)
     rows = pd.DataFrame(

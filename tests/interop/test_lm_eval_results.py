@@ -14,7 +14,6 @@ from spillover.analysis import table
 from spillover.analysis.harness import metric_of
 from spillover.interop import lm_eval_results
 from spillover.interop.compare import compare
-from spillover.interop.scored import lower_is_better
 
 BASE, OTHER = "base", "shop-ft"
 
@@ -94,5 +93,5 @@ def test_type_and_direction_are_those_of_the_task() -> None:
         "multiple_choice": [[-3.5, True], [-2.5, False]],
     }
     assert all(lm_eval_results._output_type({"responses": given}) == name for name, given in responses.items())
-    lower = {"word_perplexity,none|weighted_perplexity": True, "acc,none|share": False, "off_format": True}
-    assert {name: lower_is_better(metric_of(name)) for name in lower} == lower
+    higher = {"word_perplexity,none|weighted_perplexity|lower": False, "acc,none|share": True, "off_format": False}
+    assert {name: metric_of(name).higher_is_better for name in higher} == higher

@@ -19,11 +19,13 @@ import usertasks
 import yaml
 
 import spillover
+from spillover.analysis.harness import metric_of
 from spillover.checks.check import check
 from spillover.data.harness_asked import asked_of
 from spillover.engine import attention
 from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.schema import parse_experiment
+from spillover.interop import card
 from spillover.plan.plan import make_plan
 from spillover.store.store import Store
 
@@ -195,8 +197,35 @@ def test_an_odd_task_leaves_the_others_alone(place: Path, monkeypatch: pytest.Mo
     assert [test.name for test in plan.grid.tests] == ["choice"]
     said = [str(finding) for finding in plan.grid.warnings if "left out" in finding.what]
     assert len(said) == 3
-    for line, words in zip(said, ["no score", "5,000 tokens", "nothing"], strict=True):
+    for line, words in zip(said, ["no score of each document", "5,000 tokens", "nothing"], strict=True):
         assert words in line and "\n" not in line
+
+
+def test_verdicts_show_a_score_from_0_to_1_that_is_better_the_higher_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first score of a task may be on another scale, or better the lower it is."""
+    before = "{metric: points, aggregation: mean, higher_is_better: true}\n  - {metric: has_word"
+    points = usertasks.TASKS["own_scores"].replace("{metric: has_word", before)
+    monkeypatch.setitem(usertasks.TASKS, "points", points)
+    paths = usertasks.write_tasks(place / "scales", ["points"])
+    utils = place / "scales" / "utils.py"
+    utils.write_text(
+        utils.read_text().replace('return {"has_word"', 'return {"points": 100.0 * bool(text), "has_word"')
+    )
+    plan = plan_of(place, f"['{paths[0]}', ./tasks/last_word.yaml]")
+    first, second = (test.metrics for test in plan.grid.tests)
+    assert first == ("has_word,none|fraction", "points,none|mean", "length,none|mean|lower")
+    assert second == ("acc,none|share", "byte_probability,none|fraction", "perplexity,none|perplexity|lower")
+    metrics = [metric_of(key) for key in (*first, *second)]
+    assert [metric.of_100 for metric in metrics] == [True, False, False, True, True, False]
+    assert [metric.higher_is_better for metric in metrics] == [True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize(("key", "outcome"), [("acc,none|share", "gained"), ("ter,none|mean|lower", "lost")])
+def test_more_of_what_is_better_lower_is_a_loss(key: str, outcome: str) -> None:
+    entry: Any = SimpleNamespace(is_clear=True, change=SimpleNamespace(value=0.2), metric=metric_of(key))
+    assert card._outcome(entry) == outcome
 
 
 @pytest.mark.parametrize("ways", [["generate_until", "loglikelihood"], ["generate_until"] * 2, ["unknown"]])
