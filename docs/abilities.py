@@ -1,7 +1,7 @@
 """Prints the table of the suite abilities in docs/data.md from the results of a run of the base model over it.
 
-    spillover run experiments/abilities.yaml --output runs/abilities
-    python docs/abilities.py runs/abilities
+spillover run experiments/abilities.yaml --output runs/abilities
+python docs/abilities.py runs/abilities
 """
 
 from __future__ import annotations
