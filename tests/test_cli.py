@@ -163,6 +163,9 @@ def test_the_demo_goes_on_with_generated_text_where_real_data_cannot_be_had(
     assert "no package index can be reached" in line
     assert written.suite == ("builtin",)
     assert written.train.datasets == ("reviews", "quiz")
+    write_demo(tmp_path, None, said.append)
+    assert "generated text" in said[-1]
+    assert len(said) == 2
 
 
 def test_the_demo_on_real_data_trains_on_two_tasks_and_tests_its_own_others_and_cross_task() -> None:

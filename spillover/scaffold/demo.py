@@ -18,6 +18,7 @@ from ..experiment.schema import Experiment, parse_experiment
 from .init import model_from, quoted
 
 REAL, GENERATED = "demo.yaml", "demo-generated.yaml"
+ON_GENERATED = "\nsuite: builtin"  # a line of the second that the first does not have
 
 
 def write_demo(folder: Path, model: str | None, say: Say) -> Path:
@@ -28,6 +29,8 @@ def write_demo(folder: Path, model: str | None, say: Say) -> Path:
     path = folder / "demo.yaml"
     there = path.exists()
     text = path.read_text("utf-8") if there else _text(_available(say))
+    if there and ON_GENERATED in text:
+        say(f"{path} is the demo on generated text. Without that file, the demo tries real data again.")
     if model:
         line = f"model: {quoted(model_from(folder, model))}"
         text = re.sub(r"^model:.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
