@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 # direction, and halves of surrogate pairs, which no file can hold.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 NAMED = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
-MOST_WHAT, MOST_WHERE, MOST_ALLOWED = 210, 130, 300  # characters of an error: 650 in all
+MOST_WHAT, MOST_WHERE, MOST_ALLOWED = 250, 120, 270  # characters of an error: about 650 in all
 
 
 def visible(text: str, keep: str = "") -> str:

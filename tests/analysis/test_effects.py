@@ -178,6 +178,7 @@ def test_the_page_has_a_table_for_each_contrast(results: table.Results) -> None:
         "What is left of in-context learning",
         "FTICL minus FT",
         "How much the prompt format matters",
+        "How answers ended",
     ]
     by_shots = parts["FTICL minus FT"]["table"]
     assert by_shots["columns"] == ["Variant", "0 shots", "2 shots"]
@@ -214,5 +215,5 @@ def test_recipes_of_one_name_have_a_line_each(tmp_path: Path) -> None:
     )
     grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,), prompts=("p1",), rows=12)
     results = table.load(fakestore.write_store(tmp_path, grid))
-    (part,) = why.parts(results, {}, {}, {"drawing": ""})
+    part = why.parts(results, {}, {}, {"drawing": ""})[0]
     assert [line[0] for line in part["table"]["rows"]] == ["news-ft", "news-ft"]

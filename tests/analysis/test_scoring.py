@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,11 +19,16 @@ WHOLE = [metric for metric in METRICS.values() if not metric.is_mean]
 Answers = tuple[list[str], list[str], list[str]]
 
 
+def answered(doc_id: int, response: str, target: str) -> dict[str, Any]:
+    """A row whose response has the highest log-probability, also per character."""
+    return {"doc_id": doc_id, "response": response, "target": target, "logprobs": {response or " ": 0.0}}
+
+
 def sides(metric: Metric, answers: Answers) -> list[RowStatistics]:
     """Of the base and of ours: `answers` are the base's, ours, and those that are right."""
     base, ours, targets = answers
     return [
-        RowStatistics.of(metric, [{"doc_id": i, "response": r, "target": t} for i, (r, t) in enumerate(rows)], LABELS)
+        RowStatistics.of(metric, [answered(number, *pair) for number, pair in enumerate(rows)], LABELS)
         for rows in (zip(base, targets, strict=True), zip(ours, targets, strict=True))
     ]
 
