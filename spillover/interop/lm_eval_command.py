@@ -24,6 +24,7 @@ def register_with_lm_eval() -> None:
     if find_spec("lm_eval") is None:
         advice = "pip install 'spillover[lm-eval]'"
         raise SpilloverError("lm-evaluation-harness is not installed", where="lm-eval", allowed=advice)
+    import lm_eval.models  # noqa: F401  # registers its own models, which it does not once it knows another
     from lm_eval.api.registry import model_registry
 
     if NAME not in model_registry:
