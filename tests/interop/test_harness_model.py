@@ -285,5 +285,6 @@ def test_an_argument_that_changes_numbers_is_refused(model: Path) -> None:
 
 
 def test_the_harness_knows_its_own_models_too() -> None:
-    ask = "import spillover; spillover.register_with_lm_eval()\nfrom lm_eval.api.registry import get_model; get_model('hf')"
-    subprocess.run([sys.executable, "-c", ask], check=True)
+    ours = "import spillover; spillover.register_with_lm_eval()"
+    theirs = "from lm_eval.api.registry import get_model; get_model('hf')"
+    subprocess.run([sys.executable, "-c", f"{ours}\n{theirs}"], check=True)
