@@ -56,6 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_lm_eval(place: Path, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     """What lm-evaluation-harness makes of our log-probabilities, row by row."""
+    pytest.importorskip("lm_eval")
     from lm_eval.api.task import ConfigurableTask
 
     metrics = ("acc", "acc_norm", "acc_bytes")
