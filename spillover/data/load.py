@@ -19,6 +19,7 @@ from ..fingerprint import fingerprint
 from ..text.task import Example, Task
 from .cells import as_text, cell
 from .files import Row
+from .once import OncePerRows
 from .reader import RowReader
 from .rows import Part, TestSet, TrainSet
 from .sources import Places, Read, read_part, sources_of
@@ -156,28 +157,20 @@ def _in_order(
     return tuple(sorted(examples, key=lambda example: place[example.doc_id]))
 
 
-_splits: dict[str, tuple[list[Sequence[Row]], Held]] = {}
-SPLITS = 8  # so many data sets are kept split
+_splits: OncePerRows[Held] = OncePerRows(8)
 
 
 def _held(name: str, spec: DatasetSpec, task: Task, places: Places) -> Held:
     """The numbers of the rows that are held out. Rows that have not changed since are split once."""
     from .held_out import held_out  # loads numpy
 
-    assert spec.hold_out is not None
+    rule = spec.hold_out
+    assert rule is not None
     reads = [read_part(name, "train", source, None, places) for source in spec.train]
-    rows = [read.raw.rows for read in reads]
-    asked = spec.hold_out.model_dump(), [source.model_dump(mode="json") for source in spec.train]
-    # The rows are kept with the split, so that no other rows can have their ids.
-    key = fingerprint([name, asked, task.fields, task.labels, places.chat is None, [id(one) for one in rows]])
-    if key not in _splits:
-        while len(_splits) >= SPLITS:
-            del _splits[next(iter(_splits))]
-        _splits[key] = (
-            rows,
-            held_out(name, list(_candidates(reads, spec.hold_out.by, task, places)), spec.hold_out, task),
-        )
-    return _splits[key][1]
+    asked = rule.model_dump(), [source.model_dump(mode="json") for source in spec.train]
+    how = fingerprint([name, asked, task.fields, task.labels, places.chat is None])
+    lists = tuple(read.raw.rows for read in reads)
+    return _splits.get(lists, how, lambda: held_out(name, [*_candidates(reads, rule.by, task, places)], rule, task))
 
 
 def _candidates(

@@ -28,7 +28,7 @@ def order_of(rows: Sequence[Row], share: Share, answer: str | None, where: str) 
     `answer` names the column that `balanced` goes by. Raises DataError if no row is left.
     """
     how = share.by, share.seed
-    parts_of = _parts.get(rows, how, lambda: [part_of(_group(row, share, where), share.seed) for row in rows])
+    parts_of = _parts.get((rows,), how, lambda: [part_of(_group(row, share, where), share.seed) for row in rows])
     own = [number for number, part in enumerate(parts_of) if part in share.part]
     if not own:
         parts = " and ".join(share.part)

@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from ..errors import DataError, ExperimentError, SourceUnavailable
+from ..errors import DataError, ExperimentError, Say, SourceUnavailable
 from ..experiment.suite import SUITES, DatasetSpec, Source, load_suite
 from ..text.chat import ChatTemplate
 from .cells import as_text, cell
@@ -109,7 +109,7 @@ def _matched(raw: RawRows, patterns: Mapping[str, str]) -> RawRows:
     """The rows with a column for each named group. Raises DataError for a row that does not match."""
     if not patterns:
         return raw
-    return replace(raw, rows=_with_groups.get(raw.rows, tuple(patterns.items()), lambda: _groups_of(raw, patterns)))
+    return replace(raw, rows=_with_groups.get((raw.rows,), tuple(patterns.items()), lambda: _groups_of(raw, patterns)))
 
 
 def _groups_of(raw: RawRows, patterns: Mapping[str, str]) -> Sequence[Row]:
@@ -152,7 +152,7 @@ def _of_suites() -> Mapping[str, Sequence[str]]:
     return members_of(spec for suite in SUITES for spec in load_suite(suite).datasets.values())
 
 
-def fetch_archives(specs: Iterable[DatasetSpec], say: Callable[[str], None]) -> None:
+def fetch_archives(specs: Iterable[DatasetSpec], say: Say) -> None:
     """Fetch what these data sets need of archives, and say how far it is. A source that is not available is left to
     those who read it."""
     for package, members in members_of(specs).items():

@@ -8,7 +8,7 @@ def test_the_same_rows_and_way_are_computed_once() -> None:
     computed = []
 
     def length(rows: list[dict[str, str]]) -> int:
-        return kept.get(rows, "length", lambda: computed.append(rows) or len(rows))  # type: ignore[func-returns-value]
+        return kept.get((rows,), "length", lambda: computed.append(rows) or len(rows))  # type: ignore[func-returns-value]
 
     first, second = [{"a": "1"}], [{"a": "1"}, {"a": "2"}]
     assert [length(first), length(second), length(first), length(second)] == [1, 2, 1, 2]
@@ -18,6 +18,6 @@ def test_the_same_rows_and_way_are_computed_once() -> None:
 def test_what_was_asked_for_last_is_kept() -> None:
     kept: OncePerRows[str] = OncePerRows(1)
     one, other = [{"a": "1"}], [{"a": "2"}]
-    asked = [kept.get(rows, how, lambda how=how: how) for rows, how in ((one, "x"), (one, "y"), (other, "x"))]
+    asked = [kept.get((rows,), how, lambda how=how: how) for rows, how in ((one, "x"), (one, "y"), (other, "x"))]
     assert asked == ["x", "y", "x"]
-    assert kept.get(one, "x", lambda: "again") == "again"
+    assert kept.get((one,), "x", lambda: "again") == "again"
