@@ -1,7 +1,7 @@
 """The whole command as a user types it: `spillover run` against `lm_eval`, for the same cells.
 
 The base model and one fine-tuned checkpoint are tested on five sets of BIG-bench (suite `bigbench`: two of sentiment,
-inference, pairs of sentences, question generation) at 0 and 4 shots. Everything that the commands do counts: start,
+inference, two of question generation) at 0 and 4 shots. Everything that the commands do counts: start,
 reading data, loading, scoring, free answers of classification, the inspection of the variant, statistics and the page.
 Downloads, and the training of the checkpoint, are done before.
 
@@ -24,7 +24,7 @@ from typing import Any
 import measure
 from meter import machine
 
-TESTS = ("hotels", "medicine", "vitaminc", "movie_dialogue", "qasc")
+TESTS = ("hotels", "medicine", "vitaminc", "mctaco_duration", "qasc")
 SHOTS = (0, 4)
 BATCH_SIZE = "8"
 

@@ -41,6 +41,8 @@ _WHERE = {
     "run": "api",
 }
 
+_EXTRA = {"HarnessModel": "lm-eval"}  # public names whose module imports what an extra brings
+
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
@@ -70,7 +72,13 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'spillover' has no attribute {name!r}")
-    module = import_module(f".{_WHERE[name]}", __name__)
+    try:
+        module = import_module(f".{_WHERE[name]}", __name__)
+    except ModuleNotFoundError as error:
+        if name in _EXTRA and not (error.name or "").startswith(__name__):
+            what = f"{__name__}.{name} needs {error.name}: pip install '{__name__}[{_EXTRA[name]}]'"
+            raise ImportError(what, name=error.name) from error
+        raise
     return module if _WHERE[name].endswith(f".{name}") else getattr(module, name)
 
 

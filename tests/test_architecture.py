@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -105,11 +106,25 @@ def test_public_names() -> None:
 
 
 def test_every_public_name_is_there_whatever_is_imported_first() -> None:
-    code = "import spillover, spillover.cli; print(*[type(getattr(spillover, n)).__name__ for n in spillover.__all__])"
+    """A name of an extra that is not installed says which extra brings it."""
+    code = """
+import spillover, spillover.cli
+
+def kind(name):
+    try:
+        return type(getattr(spillover, name)).__name__
+    except ImportError as error:
+        return "missing" if "pip install 'spillover[lm-eval]'" in str(error) else "unexplained"
+
+print(*map(kind, spillover.__all__))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     kinds = dict(zip(spillover.__all__, done.stdout.split(), strict=True))
     assert {name for name, kind in kinds.items() if kind == "module"} == {"figures"}
+    extra = find_spec("lm_eval") is not None
+    assert kinds["HarnessModel"] == ("ABCMeta" if extra else "missing")
+    assert set(kinds.values()) & {"missing", "unexplained"} <= (set() if extra else {"missing"})
     assert {kinds[name] for name in ("load", "load_experiment", "make_plan", "render", "run")} == {"function"}
 
 
