@@ -83,7 +83,7 @@ def metric_of(key: str) -> Metric:
 
 
 def _statistics(name: str, way: _Way, predictions: Sequence[Prediction], labels: Labels) -> Array:
-    """A document without this score counts as none; a share counts it as wrong."""
+    """Of a document to which its task gives no such score: nan. Its task leaves it out of its own mean too."""
     values = [prediction["scores"].get(name) for prediction in predictions]
-    none = (0.0, 1.0) if way.is_proportion else (0.0,) * way.width
+    none = (np.nan,) * way.width
     return np.array([none if value is None else way.row(value) for value in values], dtype=np.float64)

@@ -54,6 +54,7 @@ CACHED_PAIRS = 200_000  # (response, target) pairs whose scores are kept: a few 
 class Metric:
     """A score as additive row statistics, (rows, k), and a function from their sums, (..., k) to (...).
 
+    The statistics of a row that has no score are nan: the row is left out (`analysis.rows.RowStatistics`).
     `is_mean`: the score is a mean over rows. `is_proportion`: of zeros and ones, so that Wilson's interval applies.
     `of_100`: it is from 0 to 1, and written as points of a hundred; any other is written as it is.
     """
@@ -68,8 +69,16 @@ class Metric:
     of_100: bool = True
 
     def __call__(self, predictions: Sequence[Prediction], labels: Labels = None) -> float:
-        """The score of `predictions`; nan where there are none."""
-        return float(self.score(self.statistics(predictions, labels).sum(axis=0))) if predictions else float("nan")
+        """The score of `predictions`; nan where none has a score."""
+        rows = self.statistics(predictions, labels) if predictions else np.empty((0, 1))
+        rows = rows[has_score(rows)]
+        return float(self.score(rows.sum(axis=0))) if len(rows) else float("nan")
+
+
+def has_score(statistics: Array) -> npt.NDArray[np.bool_]:
+    """Which rows have a score."""
+    has_none: npt.NDArray[np.bool_] = np.isnan(statistics).any(axis=1)
+    return ~has_none
 
 
 def rescored(predictions: Sequence[Prediction], label_scoring: str) -> list[Prediction]:

@@ -19,9 +19,9 @@ import numpy as np
 from ..errors import StoreError
 from ..fingerprint import fingerprint
 from ..store.store import Store
-from .metrics import Array, Metric, Prediction, rescored
+from .metrics import Array, Metric, Prediction, has_score, rescored
 
-METRICS_VERSION = 4  # raise it when a metric gives other statistics for the same answers
+METRICS_VERSION = 5  # raise it when a metric gives other statistics for the same answers
 
 
 ROUNDING = "rounding"
@@ -35,20 +35,33 @@ WAYS = ("stop", "end", "limit")
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """What a cell's rows add to one metric: `statistics`, (rows, k), of the documents `doc_ids`, ascending."""
+    """What a cell's rows add to one metric: `statistics`, (rows, k), of the documents `doc_ids`, ascending.
+
+    A document without a score is not in it, so two metrics of a cell may have other documents.
+    """
 
     doc_ids: np.ndarray
     statistics: Array
 
     @classmethod
     def of(cls, metric: Metric, predictions: Sequence[Prediction], labels: Sequence[str] | None) -> RowStatistics:
-        return cls(np.array([p["doc_id"] for p in predictions]), metric.statistics(predictions, labels))
+        return cls.known(np.array([p["doc_id"] for p in predictions]), metric.statistics(predictions, labels))
+
+    @classmethod
+    def known(cls, doc_ids: np.ndarray, statistics: Array) -> RowStatistics:
+        """Without the documents whose statistics are nan."""
+        there = has_score(statistics)
+        return cls(doc_ids, statistics) if there.all() else cls(doc_ids[there], statistics[there])
 
     def only(self, doc_ids: np.ndarray) -> RowStatistics:
         """The rows of these documents, all of which must be here."""
         if same_documents(self.doc_ids, doc_ids):
             return self
         return RowStatistics(doc_ids, self.statistics[np.searchsorted(self.doc_ids, doc_ids)])
+
+    def without(self, doc_ids: np.ndarray) -> RowStatistics:
+        """All rows but those of these documents."""
+        return self.only(self.doc_ids[~np.isin(self.doc_ids, doc_ids)])
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,16 @@ def common_documents(parts: Sequence[RowStatistics]) -> np.ndarray:
         if not same_documents(part.doc_ids, doc_ids):
             doc_ids = np.intersect1d(doc_ids, part.doc_ids)
     return doc_ids
+
+
+def aligned(rows: Mapping[str, RowStatistics]) -> tuple[np.ndarray, dict[str, Array]]:
+    """The documents that have any score, and the statistics of each of them by metric: nan for no score."""
+    doc_ids = np.unique(np.concatenate([part.doc_ids for part in rows.values()]))
+    table = {}
+    for name, part in rows.items():
+        table[name] = np.full((len(doc_ids), part.statistics.shape[1]), np.nan)
+        table[name][np.searchsorted(doc_ids, part.doc_ids)] = part.statistics
+    return doc_ids, table
 
 
 def pool(parts: Sequence[RowStatistics]) -> RowStatistics:
@@ -122,7 +145,7 @@ def _of_answers(
     metrics: Sequence[Metric], predictions: Sequence[Prediction], labels: Sequence[str] | None
 ) -> dict[str, RowStatistics]:
     doc_ids = _documents(np.array([p["doc_id"] for p in predictions], dtype=np.int64).tobytes())
-    rows = {metric.name: RowStatistics(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
+    rows = {metric.name: RowStatistics.known(doc_ids, metric.statistics(predictions, labels)) for metric in metrics}
     if any("near_ties" in p or "undecided" in p for p in predictions):
         rows[ROUNDING] = RowStatistics(doc_ids, _changes_by_rounding(metrics[0], predictions, labels))
     if any("free" not in p and p.get("ended") for p in predictions):
@@ -148,7 +171,13 @@ def _imported(store: Store, key: str, metrics: Sequence[Metric], label_scoring: 
         advice = "without its texts it cannot be scored again; delete this folder, and run again"
         raise StoreError(f"was imported without texts, {what}", where=where, allowed=advice)
     names = [name for name in scores[0] if name != "doc_id"]
-    return {name: RowStatistics(doc_ids, np.array([row[name] for row in scores], dtype=np.float64)) for name in names}
+    return {name: RowStatistics.known(doc_ids, _of_lists([row[name] for row in scores])) for name in names}
+
+
+def _of_lists(values: Sequence[Sequence[float] | None]) -> Array:
+    """Statistics as `interop.scores` writes them: None for no score."""
+    width = max((len(value) for value in values if value is not None), default=1)
+    return np.array([[np.nan] * width if value is None else value for value in values], dtype=np.float64)
 
 
 def rules(label_scoring: str) -> dict[str, object]:
@@ -169,10 +198,10 @@ def _changes_by_rounding(metric: Metric, predictions: Sequence[Prediction], labe
 
 def _packed(name: str, rows: Mapping[str, RowStatistics]) -> bytes:
     """A line with a hash, a line of JSON (each metric and its count of numbers a row), then documents and numbers, row
-    by row."""
+    by row: nan for no score."""
     head = json.dumps([(name, part.statistics.shape[1]) for name, part in rows.items()])
-    doc_ids = next(iter(rows.values())).doc_ids
-    table = np.column_stack([doc_ids, *(part.statistics for part in rows.values())]).astype(np.float64)
+    doc_ids, statistics = aligned(rows)
+    table = np.column_stack([doc_ids, *statistics.values()]).astype(np.float64)
     content = head.encode() + b"\n" + table.tobytes()
     return _hash(name, content) + b"\n" + content
 
@@ -191,6 +220,6 @@ def _unpacked(name: str, kept: bytes) -> dict[str, RowStatistics] | None:
     table = np.frombuffer(body).reshape(-1, 1 + sum(widths.values()))
     doc_ids, rows, end = _documents(table[:, 0].astype(np.int64).tobytes()), {}, 1
     for name, width in widths.items():
-        rows[name] = RowStatistics(doc_ids, table[:, end : end + width])
+        rows[name] = RowStatistics.known(doc_ids, table[:, end : end + width])
         end += width
     return rows

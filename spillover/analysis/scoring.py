@@ -30,12 +30,19 @@ def cluster_codes(clusters: Clusters, doc_ids: np.ndarray) -> np.ndarray | None:
 
 
 def score(metric: Metric, cells: Sequence[RowStatistics], clusters: Clusters, has_base: bool) -> list[Score]:
-    """The scores of one condition's cells, of which the first may be the base; columns of the results table."""
+    """The scores of one condition's cells, of which the first may be the base; columns of the results table.
+
+    Each score is that of the documents which its cell has, and each change that of those which the base has too. A cell
+    without a document has no score.
+    """
     if not cells:
         return []
-    if all(same_documents(cell.doc_ids, cells[0].doc_ids) for cell in cells):
+    if len(cells[0].doc_ids) and all(same_documents(cell.doc_ids, cells[0].doc_ids) for cell in cells):
         return _score(metric, cells, clusters, has_base)
-    scores = [_score(metric, [cell], clusters, False)[0] for cell in cells]
+    scores = [
+        _score(metric, [cell], clusters, False)[0] if len(cell.doc_ids) else {"metric": metric.name, "n": 0}
+        for cell in cells
+    ]
     for own, cell in zip(scores[1:], cells[1:], strict=True) if has_base else ():
         common = common_documents([cells[0], cell])
         if len(common):

@@ -85,7 +85,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
                 missing.append(cell)
             else:
                 done[cell], digests[cell.key] = found.rows, found.digest
-        first_metric |= {cell.key: rows[metrics[0].name] for cell, rows in done.items()}
+        first = {cell.key: rows[metrics[0].name] for cell, rows in done.items()}
+        first_metric |= {key: rows for key, rows in first.items() if len(rows.doc_ids)}
         rounding |= {cell.key: rows[ROUNDING] for cell, rows in done.items() if ROUNDING in rows}
         ended |= {cell.key: rows[ENDED] for cell, rows in done.items() if ENDED in rows}
         records += _records(results, done, metrics, "all")
@@ -136,10 +137,11 @@ def _as_a_whole(
     theirs = receipts[base.key].get("as_a_whole", {}) if base else {}
     records = []
     for cell in done:
-        for name, value in receipts[cell.key].get("as_a_whole", {}).items():
-            own = {"metric": name, "value": value, "n": cell.n, "rows": "all"}
-            if cell is not base and value is not None and theirs.get(name) is not None:
-                own["delta"] = value - theirs[name]
+        for name, own in receipts[cell.key].get("as_a_whole", {}).items():
+            own = {"metric": name, **own, "rows": "all"}
+            other = theirs.get(name, {}) if cell is not base else {}
+            if own["n"] and own["n"] == other.get("n"):
+                own["delta"] = own["value"] - other["value"]
             records.append(_facts(results.grid, results.variants[cell.variant], cell) | own)
     return records
 
@@ -160,28 +162,21 @@ def _clean_records(
     for train_dataset, cells in by_training.items():
         gone = split.leaking(train_dataset, cells[0].test)
         if gone is None:
-            records += _unscored(results, cells, metrics, None)
+            records += _unscored(results, cells, metrics)
         elif len(gone):
-            kept = {cell: rows for cell in (*base, *cells) if (rows := _without(done[cell], gone)) is not None}
-            records += _records(results, {cell: rows for cell, rows in kept.items() if rows}, metrics, "clean")
-            records += _unscored(results, [cell for cell in cells if kept.get(cell) == {}], metrics, 0)
+            leaks = {cell: done[cell] for cell in (*base, *cells) if _has_any(done[cell], gone)}
+            clean = {cell: {name: part.without(gone) for name, part in rows.items()} for cell, rows in leaks.items()}
+            records += _records(results, clean, metrics, "clean")
     return records
 
 
-def _without(rows: Mapping[str, RowStatistics], gone: np.ndarray) -> dict[str, RowStatistics] | None:
-    """A cell's rows without some documents: empty if none is left, None if all are left."""
-    doc_ids = next(iter(rows.values())).doc_ids
-    clean = doc_ids[~np.isin(doc_ids, gone)]
-    if len(clean) == len(doc_ids):
-        return None
-    return {name: part.only(clean) for name, part in rows.items()} if len(clean) else {}
+def _has_any(rows: Mapping[str, RowStatistics], documents: np.ndarray) -> bool:
+    return any(np.isin(part.doc_ids, documents).any() for part in rows.values())
 
 
-def _unscored(
-    results: Results, cells: Iterable[Cell], metrics: Sequence[Metric], n: int | None
-) -> list[dict[str, Any]]:
+def _unscored(results: Results, cells: Iterable[Cell], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     facts = [_facts(results.grid, results.variants[cell.variant], cell) for cell in cells]
-    return [fact | {"metric": metric.name, "n": n, "rows": "clean"} for fact in facts for metric in metrics]
+    return [fact | {"metric": metric.name, "n": None, "rows": "clean"} for fact in facts for metric in metrics]
 
 
 def _records(
@@ -192,7 +187,7 @@ def _records(
     has_base = any(variant.kind == "base" for variant in variants)
     facts = [_facts(results.grid, variant, cell) for variant, cell in zip(variants, done, strict=True)]
     for fact, parts in zip(facts, done.values(), strict=True):
-        if ENDED in parts:
+        if ENDED in parts and len(parts[ENDED].doc_ids):
             shares = parts[ENDED].statistics.mean(axis=0)
             fact |= {f"{ENDED}_{way}": share for way, share in zip(WAYS, shares.tolist(), strict=True)}
     records = []

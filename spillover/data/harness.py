@@ -31,7 +31,7 @@ from ..fingerprint import fingerprint
 from ..text.asked import Asked
 from ..text.task import Example
 from .harness_asked import asked_of
-from .harness_scores import MADE_UP, Score, is_fraction, texts_of
+from .harness_scores import MADE_UP, TRIED, Score, is_fraction, texts_of
 from .hub import offline_where_out_of_reach, quiet, why_offline
 
 MISSING = "tasks of lm-evaluation-harness need it: pip install 'spillover[lm-eval]'"
@@ -162,24 +162,20 @@ class HarnessTask:
         """The score of all documents, by its own aggregation."""
         return float(self._aggregation(_metric(name))(list(values)))
 
-    def kinds(self, row: HarnessRow) -> list[Score]:
-        """Its scores. Those come first that verdict and matrix may show.
+    def kinds(self, rows: Sequence[HarnessRow]) -> list[Score]:
+        """Its scores, from the first of its rows. Those come first that verdict and matrix may show.
 
         Raises DataError for what its functions refuse.
         """
         with _as_theirs(f"task {self.name}"):
-            return self._kinds(row)
+            return self._kinds([scores for row in rows[:TRIED] for scores in self._made_up(row)])
 
-    def _kinds(self, row: HarnessRow) -> list[Score]:
+    def _kinds(self, made: Sequence[Mapping[str, Any]]) -> list[Score]:
         better = self._task.higher_is_better()
         is_plain = not callable(self._task.get_config("process_results")) and hasattr(self._task, "_metric_fn_list")
-        found, made = [], self._made_up(row)
-        names = (
-            list(made[0])
-            if made
-            else [f"{m},{one.name}" for one in self._task._filters for m in self._task.aggregation()]
-        )
-        for name in names:
+        listed = (f"{m},{one.name}" for one in self._task._filters for m in self._task.aggregation())
+        found = []
+        for name in dict.fromkeys(name for scores in made for name in scores) or listed:
             metric = _metric(name)
             known = self._known_as(metric)
             way = known if known in KNOWN else "other"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MADE_UP = 20  # texts of a document that are scored as answers, to know the scale of a score
+TRIED = 5  # documents that this is done for: a task may give some of them no score
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import isinf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -132,28 +132,33 @@ def read_samples(a: Path, b: Path, metric: str | None) -> tuple[Side, Side]:
         there = f"A has {', '.join(ours)}; B has {', '.join(theirs)}"
         raise DataError(what, where=f"{a} and {b}", allowed=there)
     name = metric or both[0]
-    is_right_or_wrong = all(sample.get(name) in (0, 1) for file in files for sample in file.rows)
+    is_right_or_wrong = all(_score(sample, name) in (0, 1, None) for file in files for sample in file.rows)
     logged = Metric(name, name, partial(_logged, name), METRICS["accuracy"].score, is_proportion=is_right_or_wrong)
     first, second = (Side(file.name, _filters(file, logged)) for file in files)
     return first, second
 
 
 def _metrics(file: Table) -> list[str]:
-    """The metrics with a number for each row. Others, such as F1, are scores of the whole set."""
+    """The metrics with numbers for rows. Others, such as F1, are scores of the whole set."""
     first = file.rows[0]
-    names = [name for name, value in first.items() if name not in NO_METRIC and isinstance(value, int | float)]
-    if "doc_id" not in first or not {"resps", "filtered_resps"} & set(first) or not names:
+    numbers = (name for row in file.rows for name, value in row.items() if isinstance(value, int | float))
+    names = [name for name in dict.fromkeys(numbers) if name not in NO_METRIC]
+    if not _is_sample(first) or not names:
         what = "no sample of lm-evaluation-harness with the score of a row"
         raise DataError(what, where=file.where(0), allowed="samples_*.jsonl, written with --log_samples")
     return names
 
 
+def _is_sample(row: Json) -> bool:
+    return "doc_id" in row and not {"resps", "filtered_resps"}.isdisjoint(row)
+
+
 def _filters(file: Table, metric: Metric) -> dict[Setting, Callable[[], Answers]]:
     by_filter: dict[str, dict[str, Json]] = {}
     for number, sample in enumerate(file.rows):
-        value = sample.get(metric.name)
-        if "doc_id" not in sample or not isinstance(value, int | float) or not isfinite(value):
-            raise DataError(f"no doc_id, or no number under {metric.name}", where=file.where(number))
+        value = _score(sample, metric.name)
+        if not _is_sample(sample) or not isinstance(value, int | float | None) or isinf(value or 0):
+            raise DataError(f"no sample, or no number under {metric.name}", where=file.where(number))
         rows, key = by_filter.setdefault(str(sample.get("filter", "none")), {}), document(sample)
         if key in rows:
             what = f"document {sample['doc_id']} has two answers"
@@ -164,4 +169,11 @@ def _filters(file: Table, metric: Metric) -> dict[Setting, Callable[[], Answers]
 
 def _logged(metric: str, samples: Sequence[Mapping[str, Any]], labels: Sequence[str] | None) -> Array:
     """The two sums of a mean over rows."""
-    return np.array([[sample[metric], 1.0] for sample in samples], dtype=np.float64)
+    values = [_score(sample, metric) for sample in samples]
+    return np.array([[np.nan, np.nan] if value is None else [value, 1.0] for value in values], dtype=np.float64)
+
+
+def _score(sample: Mapping[str, Any], metric: str) -> Any:
+    """None where a task gives the document no such score: absent, null or nan."""
+    value = sample.get(metric)
+    return None if isinstance(value, float) and isnan(value) else value

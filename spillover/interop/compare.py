@@ -19,7 +19,7 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..analysis.metrics import Metric
+from ..analysis.metrics import Metric, has_score
 from ..analysis.rows import RowStatistics
 from ..analysis.scoring import cluster_codes, score
 from ..errors import DataError, SpilloverError
@@ -130,11 +130,16 @@ def _place(argument: str) -> tuple[Path, str | None]:
 
 
 def _pair(setting: Setting, ours: Answers, theirs: Answers) -> PairedScores | None:
-    """None where they have no document in common."""
-    documents = [document for document in ours.rows if document in theirs.rows]
+    """None where they have no document in common that has a score on both sides."""
+    metric, labels = ours.metric, tuple(dict.fromkeys([*ours.labels, *theirs.labels]))
+    common = [document for document in ours.rows if document in theirs.rows]
+    known = [
+        has_score(metric.statistics([side.rows[one] for one in common], labels)) if common else ()
+        for side in (ours, theirs)
+    ]
+    documents = [one for one, *has in zip(common, *known, strict=True) if all(has)]
     if not documents:
         return None
-    metric, labels = ours.metric, tuple(dict.fromkeys([*ours.labels, *theirs.labels]))
     a, b = ([side.rows[document] for document in documents] for side in (ours, theirs))
     rows = [RowStatistics.of(metric, side, labels) for side in (a, b)]
     before, after = score(metric, rows, ours.clusters, has_base=True)
@@ -152,8 +157,8 @@ def _pair(setting: Setting, ours: Answers, theirs: Answers) -> PairedScores | No
         p_value=after["p_value"],
         gained=int((gaps > 0).sum()) if metric.is_mean else None,
         lost=int((gaps < 0).sum()) if metric.is_mean else None,
-        only_a=len(ours.rows) - len(documents),
-        only_b=len(theirs.rows) - len(documents),
+        only_a=len(ours.rows) - len(common),
+        only_b=len(theirs.rows) - len(common),
         other_prompts=sum(prompt(one) != prompt(other) for one, other in zip(a, b, strict=True)),
         chance=_chance(metric, gaps, codes, interval),
     )
@@ -194,7 +199,7 @@ def _notes(rows: Sequence[PairedScores], settings_a: int, settings_b: int, witho
     if settings_a or settings_b:
         yield f"Not compared: {settings_a} settings that only A has, {settings_b} that only B has."
     if without:
-        yield f"Not compared: {without} settings that have no document in common."
+        yield f"Not compared: {without} settings that have no scored document in common."
 
 
 def _unseen(rows: Sequence[PairedScores]) -> str:

@@ -170,7 +170,7 @@ def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
                     "confidence_level": 0.95,
                     "method": "wilson" if metric.is_proportion else "bootstrap over documents",
                 },
-                "num_samples": cell.cell.n,
+                "num_samples": len(cell.statistics[metric.name].doc_ids),
             },
         },
         "generation_config": {
@@ -181,8 +181,11 @@ def _result(cell: Scored, metric: Metric, intervals: Intervals) -> Json:
 
 
 def _rows(cell: Scored, metric: Metric, log: Json) -> Iterator[Json]:
-    scores = cell.row_scores(metric)
-    for row, score in zip(cell.rows, scores or [], strict=bool(scores)):
+    scores = cell.row_scores(metric) or {}
+    for row in cell.rows:
+        score = scores.get(row["doc_id"])
+        if score is None:
+            continue
         asked = (cell.prompts or {}).get(row["prompt_hash"])
         raw, reference = "\n".join(row["doc"].values()), list(right(row))
         correct = score == 1 if metric.is_proportion else row["response"] in reference

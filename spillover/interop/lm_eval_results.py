@@ -68,7 +68,7 @@ def _key(metric: str, ending: str = "") -> str:
 
 
 def _samples(cell: Scored) -> Iterator[Json]:
-    filters: dict[str, dict[str, list[float]]] = {}
+    filters: dict[str, dict[str, dict[int, float]]] = {}
     for metric in cell.metrics:
         scores = cell.row_scores(metric)
         if scores is not None:
@@ -77,9 +77,9 @@ def _samples(cell: Scored) -> Iterator[Json]:
         yield from _filtered(cell, name, values)
 
 
-def _filtered(cell: Scored, name: str, values: Mapping[str, list[float]]) -> Iterator[Json]:
+def _filtered(cell: Scored, name: str, values: Mapping[str, Mapping[int, float]]) -> Iterator[Json]:
     """A sample of each row for one filter, with the scores that it gives. What it made of a response is not stored."""
-    for number, row in enumerate(cell.rows):
+    for row in cell.rows:
         asked = (cell.prompts or {}).get(row["prompt_hash"], "")
         if "logprobs" in row:
             options = list(row["logprobs"])
@@ -103,7 +103,7 @@ def _filtered(cell: Scored, name: str, values: Mapping[str, list[float]]) -> Ite
             "doc_hash": text_sha256(json.dumps(row["doc"], indent=2, ensure_ascii=False)),
             "prompt_hash": text_sha256(asked),
             "target_hash": text_sha256(target),
-            **{metric: scores[number] for metric, scores in values.items()},
+            **{metric: scores.get(row["doc_id"]) for metric, scores in values.items()},
         }
 
 
@@ -147,7 +147,8 @@ def _scores(name: str, cell: Scored) -> Json:
     found: Json = {"name": name, "alias": name, "sample_len": len(cell.rows)}
     for metric in cell.metrics:
         of_rows = cell.row_scores(metric)
-        error = float(np.std(of_rows, ddof=1) / len(of_rows) ** 0.5) if of_rows and len(of_rows) > 1 else "N/A"
+        known = list((of_rows or {}).values())
+        error = float(np.std(known, ddof=1) / len(known) ** 0.5) if len(known) > 1 else "N/A"
         found |= {_key(metric.name): cell.score(metric), _key(metric.name, "_stderr"): error}
     return found
 

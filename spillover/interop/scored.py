@@ -51,9 +51,10 @@ class Scored:
     def score(self, metric: Metric) -> float:
         return float(metric.score(self.statistics[metric.name].statistics.sum(axis=0)))
 
-    def row_scores(self, metric: Metric) -> list[float] | None:
-        """The score of each row; None for a metric that only a whole set has."""
-        return self.statistics[metric.name].statistics[:, 0].tolist() if metric.is_mean else None
+    def row_scores(self, metric: Metric) -> dict[int, float] | None:
+        """The score of each document that has one; None for a metric that only a whole set has."""
+        own = self.statistics[metric.name]
+        return dict(zip(own.doc_ids.tolist(), own.statistics[:, 0].tolist(), strict=True)) if metric.is_mean else None
 
 
 def scored(wanted: Wanted, need_texts: bool = False) -> Iterator[Scored]:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
-from ..analysis.rows import rules
+from ..analysis.rows import aligned, rules
 from ..disk import write_whole
 from ..errors import DataError
 from ..experiment.schema import parse_experiment
@@ -68,11 +69,13 @@ def write(wanted: Wanted) -> list[str]:
 def _cell(cell: Scored) -> Json:
     receipt = {name: value for name, value in cell.receipt.items() if name not in ("rows", "bytes", "sha256")}
     answers = {name: cell.receipt[name] for name in ("rows", "bytes", "sha256")}
-    first = next(iter(cell.statistics.values()))
+    doc_ids, statistics = aligned(cell.statistics)
     return {
         "receipt": {"without_texts": rules(cell.label_scoring), "answers": answers, **receipt},
-        "doc_ids": first.doc_ids.tolist(),
-        "statistics": {name: rows.statistics.tolist() for name, rows in cell.statistics.items()},
+        "doc_ids": doc_ids.tolist(),
+        "statistics": {
+            name: [None if isnan(row[0]) else row for row in table.tolist()] for name, table in statistics.items()
+        },
     }
 
 

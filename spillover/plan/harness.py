@@ -94,7 +94,7 @@ class _Maker:
                 for draw in test.draws if shots else test.draws[:1]:
                     rows = self._rows(one, fmt, shots, draw)
                     self._refuse_odd(one.name, rows)
-                    task = task or self._task(one, rows[0], shot_counts)
+                    task = task or self._task(one, rows, shot_counts)
                     sheets.append(self._sheet(one.name, task, fmt, shots, draw, rows))
         assert task is not None
         asked = {tuple(question.prompt_hash for question in sheet.questions): sheet for sheet in reversed(sheets)}
@@ -169,8 +169,9 @@ class _Maker:
         last = str(messages[-1]["content"]).strip()
         return text[: text.rindex(last) + len(last)]
 
-    def _task(self, one: HarnessSet, first: HarnessRow, shot_counts: Sequence[int]) -> Task:
-        scores = first.task.kinds(first)
+    def _task(self, one: HarnessSet, rows: Sequence[HarnessRow], shot_counts: Sequence[int]) -> Task:
+        first = rows[0]
+        scores = first.task.kinds([row for row in rows if row.task is first.task])
         if one.scores:
             scores = [score for score in scores if score.name in one.scores] or scores
         shown = [score for score in scores if score.way != "other"]

@@ -74,7 +74,7 @@ class Tally(Counter[tuple[str, str, bool, bool]]):
 class Asked:
     """One condition with the answers of every variant, by the variant's number in the grid.
 
-    `scores` are by the test set's first metric, for each variant and document.
+    `scores` are by the test set's first metric, for each variant and each document that it scores.
     """
 
     test: TestInfo
@@ -139,7 +139,7 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], sco
 
     packed: Pack = {
         "said": column(lambda i: number.get(rows[i]["response"], rows[i]["response"])),
-        "score": column(lambda i: round(100 * scores[rows[i]["doc_id"]])),
+        "score": column(lambda i: _points(scores.get(rows[i]["doc_id"]))),
     }
     if test.kind == "generation":
         return packed | {"ended": column(lambda i: rows[i].get("ended"))}
@@ -149,6 +149,10 @@ def _answers(test: TestInfo, ids: Sequence[int], rows: Sequence[Prediction], sco
     )
     packed |= {"logprobs": whole, "free": column(lambda i: rows[i].get("free"))}
     return packed if first == whole else packed | {"first": first}
+
+
+def _points(score: float | None) -> int | None:
+    return None if score is None else round(100 * score)
 
 
 def count(results: Results, asked: Asked) -> dict[str, Tally]:

@@ -46,14 +46,18 @@ def answer_documents(
     return predictions, {}
 
 
-def as_a_whole(sheet: Sheet, rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The scores of all documents that only the task itself can compute, by name."""
-    task = sheet.questions[0].of_task
-    assert task is not None
+def as_a_whole(sheet: Sheet, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The scores that only the task itself can compute, from all documents that have such a score, by name."""
+    documents = [question.of_task for question in sheet.questions if question.of_task]
+    task = documents[0].task
     shown = {key.partition("|")[0] for key in sheet.task.metrics}
-    names = [score.name for score in task.task.kinds(task) if score.way == "other" and score.name not in shown]
-    values = {name: [row["scores"].get(name) for row in rows] for name in names}
-    return {name: task.task.together(name, own) if None not in own else None for name, own in values.items()}
+    kinds = task.kinds([row for row in documents if row.task is task])
+    names = [score.name for score in kinds if score.way == "other" and score.name not in shown]
+    found = {}
+    for name in names:
+        values = [value for row in rows if (value := row["scores"].get(name)) is not None]
+        found[name] = {"value": task.together(name, values) if values else None, "n": len(values)}
+    return found
 
 
 def _answers(

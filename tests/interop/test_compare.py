@@ -206,13 +206,27 @@ def test_white_space_and_escapes_make_no_other_document(tmp_path: Path) -> None:
         compare(a, c)
 
 
+def test_a_document_without_a_score_on_one_side_is_no_pair(tmp_path: Path) -> None:
+    """Its score may be null, not a number, or not there."""
+    lines = [sample(number, float(number % 2)) for number in range(12)]
+    odd = [dict(line) for line in lines]
+    odd[0]["acc"], odd[1]["acc"] = None, float("nan")
+    del odd[2]["acc"]
+    one, other = write(tmp_path / "a.jsonl", odd), write(tmp_path / "b.jsonl", lines)
+    for pair in ((one, other), (other, one)):
+        [row] = compare(*pair, "acc").rows
+        assert (row.n, row.value_a, row.value_b, row.gained, row.lost) == (9, 5 / 9, 5 / 9, 0, 0)
+        assert (row.only_a, row.only_b, row.interval.low <= 0 <= row.interval.high) == (0, 0, True)
+
+
 @pytest.mark.parametrize(
     ("lines", "what"),
     [
         ([{"prompt": "a", "completion": "b"}], r"b.jsonl:1: no sample of lm-evaluation-harness"),
         ([sample(0, 1.0), sample(0, 0.0)], r"b.jsonl:2: document 0 has two answers"),
-        ([sample(0, 1.0), {"doc_id": 1}], r"b.jsonl:2: no doc_id, or no number under acc"),
-        ([sample(0, 1.0), sample(1, float("nan"))], r"b.jsonl:2: no doc_id, or no number under acc"),
+        ([sample(0, 1.0), {"doc_id": 1}], r"b.jsonl:2: no sample, or no number under acc"),
+        ([sample(0, 1.0), sample(1, float("inf"))], r"b.jsonl:2: no sample, or no number under acc"),
+        ([sample(0, 1.0), {**sample(1, 0.0), "acc": "right"}], r"b.jsonl:2: no sample, or no number under acc"),
         ([{**sample(0, 1.0), "filter": "other"}], r"nothing to pair: no filter in common \(A has none; B has other\)"),
         ([], r"b.jsonl: holds no rows"),
     ],

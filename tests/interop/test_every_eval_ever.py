@@ -72,7 +72,8 @@ def test_a_row_is_correct_if_its_score_says_so(written: Path) -> None:
     lines = (written / log["detailed_evaluation_results"]["file_path"]).read_text("utf-8").splitlines()
     first = json.loads(lines[0])
     said = {"doc": {"text": "1 + 1"}, "doc_id": 0, "prompt_hash": "", "target": "2", "response": "So it is 2."}
-    cell: Any = SimpleNamespace(rows=[said] * 2, prompts={}, row_scores=lambda metric: [1.0, 0.0])
+    rows_of = [{**said, "doc_id": number} for number in range(3)]  # the last has no score
+    cell: Any = SimpleNamespace(rows=rows_of, prompts={}, row_scores=lambda metric: {0: 1.0, 1: 0.0})
     cell.cell, cell.test = SimpleNamespace(condition=("sums", "p1", 0, 0)), SimpleNamespace(name="sums")
     rows = list(every_eval_ever._rows(cell, metric_of("exact_match,flexible-extract|share"), log))
     assert [row["evaluation"] for row in rows] == [

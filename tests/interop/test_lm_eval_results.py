@@ -72,7 +72,8 @@ def test_an_unknown_variant_is_one_line(folder: Path, call: Cli) -> None:
 
 def test_each_filter_of_a_task_has_its_own_rows(tmp_path: Path) -> None:
     metrics = [metric_of(f"exact_match,{name}|share") for name in ("strict-match", "flexible-extract")]
-    scores = dict(zip([metric.name for metric in metrics], ([0.0, 1.0, 0.0], [1.0, 1.0, 0.0]), strict=True))
+    values = [{0: 0.0, 1: 1.0, 2: 0.0}, {0: 1.0, 1: 1.0, 2: 0.0}]
+    scores = dict(zip([metric.name for metric in metrics], values, strict=True))
     rows = [
         {"doc_id": i, "doc": {"q": f"{i} + 1"}, "target": f"{i + 1}", "prompt_hash": "", "responses": ["1"]}
         for i in range(3)

@@ -146,11 +146,11 @@ def write_store(folder: Path, grid: Grid, seed: int = 0, missing: int = 0, spice
     prompts: dict[Condition, dict[str, Any]] = {}
     for cell in grid.cells[: len(grid.cells) - missing]:
         rows = _predictions(cell, variants[cell.variant], seed, spice)
-        store.write_cell(cell.key, rows, _receipt(cell))
+        store.write_cell(cell.key, rows, receipt_of(cell))
         prompts[cell.condition] = _prompts(cell, rows, spice)
     for variant in grid.variants:
         if variant.kind == "trained":
-            store.finish_variant(variant.key, _training(variant))
+            store.finish_variant(variant.key, training_of(variant))
     store.write_plan(grid, {}, prompts)
     return folder
 
@@ -247,7 +247,7 @@ def _predictions(cell: Cell, variant: Variant, seed: int, spice: str) -> list[di
     return rows
 
 
-def _receipt(cell: Cell) -> dict[str, object]:
+def receipt_of(cell: Cell) -> dict[str, object]:
     tokens = 400 + 60 * cell.n
     return {
         "identity": {"cell": cell.key},
@@ -259,11 +259,11 @@ def _receipt(cell: Cell) -> dict[str, object]:
         "seconds": 0.4 + 0.2 * cell.shots,
         "tokens": tokens,
         "tokens_plain": tokens * (1 + 2 * cell.shots),
-        "tokens_generated": 0 if FIVE[cell.task].labels else 20 * cell.n,
+        "tokens_generated": 0 if cell.task in FIVE and FIVE[cell.task].labels else 20 * cell.n,
     }
 
 
-def _training(variant: Variant) -> dict[str, object]:
+def training_of(variant: Variant) -> dict[str, object]:
     return {
         "weights": f"weights of {variant.key}",
         "rows": variant.factors["train_size"],

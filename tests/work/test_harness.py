@@ -123,6 +123,9 @@ def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int
                 # a perplexity is the exponential of what may differ by 1e-4
                 assert values[name] == pytest.approx(value, abs=1e-4, rel=1e-4), (test, name)
     assert compared > 100
+    some = [sample for sample in expected["samples"]["own_scores"] if "has_word" in sample]
+    counted = table[(table.metric == "has_word,none") & (table.shots == shots) & (table.prompt == prompt)]
+    assert 0 < len(some) < LIMIT and counted.n.tolist() == [len(some)]  # the others have no such score
 
 
 def plan_of(place: Path, tasks: str, **test: Any) -> Any:
@@ -210,9 +213,7 @@ def test_verdicts_show_a_score_from_0_to_1_that_is_better_the_higher_it_is(
     monkeypatch.setitem(usertasks.TASKS, "points", points)
     paths = usertasks.write_tasks(place / "scales", ["points"])
     utils = place / "scales" / "utils.py"
-    utils.write_text(
-        utils.read_text().replace('return {"has_word"', 'return {"points": 100.0 * bool(text), "has_word"')
-    )
+    utils.write_text(utils.read_text().replace("return {**found", 'return {"points": 100.0 * bool(text), **found'))
     plan = plan_of(place, f"['{paths[0]}', ./tasks/last_word.yaml]")
     first, second = (test.metrics for test in plan.grid.tests)
     assert first == ("has_word,none|fraction", "points,none|mean", "length,none|mean|lower")
