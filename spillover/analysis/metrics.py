@@ -77,8 +77,7 @@ class Metric:
 
 def has_score(statistics: Array) -> npt.NDArray[np.bool_]:
     """Which rows have a score."""
-    has_none: npt.NDArray[np.bool_] = np.isnan(statistics).any(axis=1)
-    return ~has_none
+    return np.asarray(~np.isnan(statistics).any(axis=1))
 
 
 def rescored(predictions: Sequence[Prediction], label_scoring: str) -> list[Prediction]:
