@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import inf
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,16 +25,19 @@ from ..stats.levels import Level, half_width, p_value, slope_weights, smallest_d
 from .results import Results, grouped
 from .uncertainty import (
     SetPart,
+    Training,
     draw_levels,
     noise_floor_of,
     rounding_floor_of,
     row_level,
     seed_levels,
     set_parts,
+    swap_p,
     trainings,
 )
 
 ALPHA = 0.05
+STEPS, EXACT, MOST_SHARE = 30, 1e-4, 100.0  # of the search for an end of a share
 
 Outcome = Literal["higher", "lower", "insufficient evidence"]
 HasEffect = TypeVar("HasEffect", bound=Any)
@@ -72,8 +75,12 @@ class Effect:
     def is_clear(self) -> bool:
         """Whether it may be claimed: beyond chance after the correction and beyond rounding, from enough documents."""
         p = self.p if self.p_adjusted is None else self.p_adjusted
-        enough = self.clusters >= MIN_ROWS and not self.is_within_rounding
-        return p < ALPHA and enough and self.interval.excludes_zero
+        return p < ALPHA and self.has_enough and not self.is_within_rounding and self.interval.excludes_zero
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether anything may be claimed from so few documents."""
+        return self.clusters >= MIN_ROWS
 
     @property
     def is_within_rounding(self) -> bool:
@@ -110,6 +117,13 @@ def together(rows: Iterable[HasEffect], name: str = "effect") -> list[HasEffect]
 def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Effect | None:
     """Mean score of `ours` less that of `theirs` over the conditions and documents that both have."""
     return effect(results, _difference(*paired(results, ours, theirs)))
+
+
+def across(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Effect | None:
+    """Mean score of `ours` less that of `theirs` on the test sets that both have, each in conditions of its own."""
+    sides = [_of_all_seeds(results, side) for side in (ours, theirs)]
+    tests = {cell.test for cell in sides[0]} & {cell.test for cell in sides[1]}
+    return effect(results, _difference(*([cell for cell in side if cell.test in tests] for side in sides)))
 
 
 def interaction(
@@ -216,30 +230,93 @@ def effect(results: Results, terms: Sequence[Term], null: float = 0.0) -> Effect
     parts = set_parts(results, _weights(terms))
     if parts is None:
         return None
-    rows, centre, p_of_swaps = row_level(parts)
+    found = _estimate(results, parts)
+    return Effect(
+        value=float(sum(part.values.mean() for part in parts)),
+        interval=_interval(parts, found.centre, found.half),
+        p=max(*(p_value(found.centre - null, levels) for levels in found.chance), 0.0 if null else swap_p(parts)),
+        n=sum(len(part.values) for part in parts),
+        clusters=sum(len(part.by_cluster(part.values)) for part in parts),
+        tests=tuple(part.test for part in parts),
+        seeds=min((t.seeds for t in found.trained), default=0),
+        draws=found.draws,
+        chance=found.chance,
+        noise_floor=noise_floor_of(found.trained),
+        rounding_floor=rounding_floor_of(results, parts),
+        cells=tuple(cell.key for part in parts for cell in part.cells),
+        interval_over_sets=_over_sets(terms, parts, found.centre, found.half, found.seeds),
+    )
+
+
+class _Estimate(NamedTuple):
+    """The centre of a contrast's interval, half of its width, and the levels of uncertainty behind it."""
+
+    centre: float
+    half: float
+    chance: tuple[tuple[Level, ...], ...]
+    seeds: list[Level]
+    trained: list[Training]
+    draws: int
+
+
+def _estimate(results: Results, parts: Sequence[SetPart]) -> _Estimate:
+    rows, centre = row_level(parts)
     draws, fewest_draws, rows_of_draws = draw_levels(parts)
     trained = trainings(results, parts)
     seeds = seed_levels(trained)
     # The levels of draws and seeds already hold what rows show of the errors of one draw or seed.
     rest = Level(max(0.0, rows.variance - rows_of_draws - sum(t.by_rows for t in trained)), rows.df)
-    levels = (rest, *draws, *seeds)
-    chance = levels, (rows,)  # few draws or seeds may agree by chance: never narrower than rows alone
-    half = max(map(half_width, chance))
-    return Effect(
-        value=float(sum(part.values.mean() for part in parts)),
-        interval=_interval(parts, centre, half),
-        p=max(*(p_value(centre - null, levels) for levels in chance), 0.0 if null else p_of_swaps),
-        n=sum(len(part.values) for part in parts),
-        clusters=sum(len(part.by_cluster(part.values)) for part in parts),
-        tests=tuple(part.test for part in parts),
-        seeds=min((t.seeds for t in trained), default=0),
-        draws=fewest_draws,
-        chance=chance,
-        noise_floor=noise_floor_of(trained),
-        rounding_floor=rounding_floor_of(results, parts),
-        cells=tuple(cell.key for part in parts for cell in part.cells),
-        interval_over_sets=_over_sets(terms, parts, centre, half, seeds),
-    )
+    chance = (rest, *draws, *seeds), (rows,)  # few draws or seeds may agree by chance: never narrower than rows alone
+    return _Estimate(centre, max(map(half_width, chance)), chance, seeds, trained, fewest_draws)
+
+
+def share(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Interval | None:
+    """The 95 % interval of the mean score of `ours` divided by that of `theirs`; None if they cannot be compared.
+
+    It holds every share at which the contrast `ours` less the share times `theirs` may be zero (Fieller 1954). So it
+    never needs the distribution of a ratio. If `theirs` may be zero, there is no upper end.
+    """
+    terms = _difference(*paired(results, ours, theirs))
+    parts = set_parts(results, _weights(terms)) if all(term.cells for term in terms) else None
+    if parts is None:
+        return None
+    return Interval(_share_at(results, parts, -1), _share_at(results, parts, 1))
+
+
+def _share_at(results: Results, parts: Sequence[SetPart], sign: int) -> float:
+    """The share at which the lower end (-1) or the upper end (1) of the contrast is zero, by Newton's steps."""
+    base = -sum(float((part.scores @ np.minimum(part.weights, 0)).mean()) for part in parts)
+    at = 1.0
+    for _ in range(STEPS if base > 0 else 0):
+        found = _estimate(results, _weighted(parts, at))
+        step = (found.centre + sign * found.half) / base
+        if at + step <= EXACT:  # ours scores nothing: what it may score on other rows, and nothing is the least
+            alone = _estimate(results, _weighted(parts, 0.0))
+            return max(0.0, alone.centre + alone.half) / base if sign > 0 else 0.0
+        at += step
+        if abs(step) < EXACT:
+            return at
+        if at > MOST_SHARE:
+            break
+    return inf if sign > 0 else 0.0
+
+
+def _weighted(parts: Sequence[SetPart], share: float) -> list[SetPart]:
+    """The contrast with the subtracted side times `share`; without that side if it is 0."""
+    found = []
+    for part in parts:
+        used = np.flatnonzero(part.weights > 0) if share == 0 else np.arange(len(part.weights))
+        weights = np.where(part.weights < 0, share * part.weights, part.weights)
+        found.append(
+            replace(
+                part,
+                weights=weights[used],
+                scores=part.scores[:, used],
+                cells=tuple(part.cells[i] for i in used),
+                variants=tuple(part.variants[i] for i in used),
+            )
+        )
+    return found
 
 
 def _weights(terms: Sequence[Term]) -> dict[Cell, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -44,6 +44,7 @@ class Results:
     `ended` has, for free text, how each answer ended (`rows.ENDED`).
     `clusters` has, by test set, the component of each document that depends on others, if an audit found some.
     `nearly_base` has, by variant key, how little those differ from the base that hardly do.
+    `leaked` has, by training set and test set, the documents that leak, if an audit found some.
     `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
     """
 
@@ -57,6 +58,7 @@ class Results:
     ended: Mapping[str, RowStatistics] = field(default_factory=dict, repr=False, kw_only=True)
     nearly_base: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
+    leaked: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict, repr=False, kw_only=True)
     checkpoints: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
 
     @cached_property
@@ -106,6 +108,24 @@ class Results:
     def means(self) -> Mapping[str, float]:
         """The score of each finished cell by its test set's first metric, by key."""
         return {key: float(rows.statistics[:, 0].mean()) for key, rows in self.first_metric.items()}
+
+    @cached_property
+    def clean(self) -> Results:
+        """The same without the rows that leak from the training set of the variant that answers them.
+
+        A change compares the documents that both sides have, so the base is compared without them too. A cell of which
+        every row leaks counts as one that has not run. This table is that of all rows.
+        """
+        kept = dict(self.first_metric)
+        for cell in self.grid.cells:
+            gone = self.leaked.get(self.variants[cell.variant].train_dataset or "", {}).get(cell.test)
+            if gone and (rows := self.first_metric.get(cell.key)) is not None:
+                clean = rows.doc_ids[~np.isin(rows.doc_ids, gone)]
+                kept[cell.key] = rows.only(clean)
+                if not len(clean):
+                    del kept[cell.key]
+        lost = any(kept.get(key) is not rows for key, rows in self.first_metric.items())
+        return replace(self, first_metric=kept) if lost else self
 
     @cached_property
     def without_texts(self) -> frozenset[str]:

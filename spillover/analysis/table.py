@@ -64,7 +64,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     store = Store(folder)
     grid, split = store.grid(), CleanSplit.of(store.audit())
     receipts = store.valid(grid)
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters)  # for its look-ups only
+    leaked = split.leaked or {}
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters, leaked=leaked)  # look-ups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []

@@ -90,12 +90,10 @@ def set_parts(results: Results, weights: Mapping[Cell, float]) -> list[SetPart] 
     return parts
 
 
-def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
-    """The level of the rows, the centre of the interval, and the p-value of swapping sides document by document.
+def row_level(parts: Sequence[SetPart]) -> tuple[Level, float]:
+    """The level of the rows, and the centre of the interval.
 
-    Test sets are independent: their errors below and above are summed separately (Zou and Donner 2008). Before
-    swapping, the contrast is shifted to zero, each set by its share of the uncertainty. If nothing is subtracted, there
-    are no sides to swap: p is 0, so that the interval's p decides.
+    Test sets are independent: their errors below and above are summed separately (Zou and Donner 2008).
     """
     middles, below, above, dfs = np.array([_errors_by_rows(part) for part in parts]).T
     variances = ((below + above) / 2) ** 2
@@ -103,13 +101,23 @@ def row_level(parts: Sequence[SetPart]) -> tuple[Level, float, float]:
     df = total**2 / doubt if doubt else inf
     to_low, to_high = sqrt(float((below**2).sum())), sqrt(float((above**2).sum()))
     level = Level(((to_low + to_high) / 2) ** 2, df)
-    centre = float(middles.sum()) + half_width([Level(1.0, df)]) * (to_high - to_low) / 2
+    return level, float(middles.sum()) + half_width([Level(1.0, df)]) * (to_high - to_low) / 2
+
+
+def swap_p(parts: Sequence[SetPart]) -> float:
+    """The p-value of swapping sides document by document.
+
+    Before swapping, the contrast is shifted to zero, each set by its share of the uncertainty. If nothing is
+    subtracted, there are no sides to swap: p is 0, so that the interval's p decides.
+    """
     if _of_one_sign(np.concatenate([part.weights for part in parts])):
-        return level, centre, 0.0
+        return 0.0
+    _, below, above, _ = np.array([_errors_by_rows(part) for part in parts]).T
+    variances = ((below + above) / 2) ** 2
     means = np.array([part.values.mean() for part in parts])
-    at_zero = means - means.sum() * variances / total
+    at_zero = means - means.sum() * variances / variances.sum()
     moved = np.concatenate([s.by_cluster(s.values - m) for s, m in zip(parts, at_zero, strict=True)])
-    return level, centre, float(sign_flip(moved)[0])
+    return float(sign_flip(moved)[0])
 
 
 def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
@@ -153,7 +161,7 @@ def draw_levels(parts: Sequence[SetPart]) -> tuple[list[Level], int, float]:
         counts += [len(draws)] if len(draws) else []
         if len(draws) > 1:
             of_set, by_rows = part.variance_of(drawn == draws[:, None])
-            levels.append(Level(of_set, len(draws) - 1))
+            levels.append(Level(of_set, len(draws) - 1, "draws"))
             seen += by_rows
     fewest = min(counts, default=0)
     return (levels, fewest, seen) if fewest > 1 else ([], fewest, 0.0)
@@ -254,8 +262,8 @@ def seed_levels(trained: Sequence[Training]) -> list[Level]:
     levels: dict[str | None, Level] = {}
     for t in trained:
         if t.seeds > 1 and t.variance is not None:
-            known = levels.get(t.train_dataset, Level(0.0, t.df))
-            levels[t.train_dataset] = Level(known.variance + t.variance / t.seeds, known.df)
+            known = levels.get(t.train_dataset, Level(0.0, t.df, "seeds"))
+            levels[t.train_dataset] = Level(known.variance + t.variance / t.seeds, known.df, "seeds")
     return list(levels.values())
 
 

@@ -30,6 +30,28 @@ class Condition(NamedTuple):
     draw: int
 
 
+class Use(NamedTuple):
+    """How a model is asked: the number of demonstrations and the prompt format."""
+
+    shots: int
+    prompt: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> Use:
+        return cls(cell.shots, cell.prompt)
+
+    def __str__(self) -> str:
+        return f"{self.shots} {'shot' if self.shots == 1 else 'shots'}, {self.prompt}"
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """How the base and the variants will be asked once they are in use (the YAML's `deploy`)."""
+
+    base: Use
+    variant: Use
+
+
 @dataclass(frozen=True)
 class Variant:
     """The base model, a model trained here (`trained`), or a checkpoint or adapter from elsewhere (`existing`).
@@ -120,7 +142,11 @@ class TestInfo:
 
 @dataclass(frozen=True)
 class Grid:
-    """A whole experiment as a table knows it. `warnings` are what the plan found, notes among them."""
+    """A whole experiment as a table knows it. `warnings` are what the plan found, notes among them.
+
+    `trained_prompt` is the prompt format of training samples. `deploy` and `keep` are what the verdict goes by, if the
+    experiment says so: how the models will be asked, and the share of the base's score that has to be left outside.
+    """
 
     model: str
     protocol: str
@@ -129,6 +155,9 @@ class Grid:
     tests: tuple[TestInfo, ...]
     labels_of_train_task: dict[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
+    trained_prompt: str = "p1"
+    deploy: Deploy | None = None
+    keep: float | None = None
 
     @property
     def size(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,11 @@ FULL_CHANGES = 3  # with 3, four settings that move together are covered as well
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The variance of an estimate from one level, known with `df` degrees of freedom."""
+    """The variance of an estimate from one level, known with `df` degrees of freedom. `of` says from which."""
 
     variance: float
     df: float
+    of: Literal["rows", "draws", "seeds"] = "rows"
 
 
 def half_width(levels: Sequence[Level], confidence: float = CONFIDENCE) -> float:

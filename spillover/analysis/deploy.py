@@ -1,0 +1,67 @@
+"""How base and variants will be asked once they are in use, and what a variant then gains.
+
+The YAML's `deploy` says it for the task that was trained for: a number of demonstrations and a prompt format, for the
+base and for the variants. The gain is the variant as it will be asked against the base as *it* would be asked, which
+may be with more demonstrations. Without `deploy`, every condition that was tested is a use of its own: base and variant
+are compared in each, and no mean over them is taken, because a mean hides a use that does not work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..plan.grid import Cell, Use, Variant
+from .contrasts import Effect, across, difference, finished
+from .results import Results
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The change of a recipe on its in-domain sets, in one use. `theirs` is how the base is asked."""
+
+    recipe: str
+    ours: Use
+    theirs: Use
+    effect: Effect
+    alone: bool = False  # it is the only use that was tested, so it needs no name
+
+    @property
+    def where(self) -> str:
+        """`in-domain at 0 shots`."""
+        if self.alone:
+            return "in-domain"
+        other = f" (the base at {self.theirs})" if self.theirs != self.ours else ""
+        return f"in-domain at {self.ours}{other}"
+
+
+def deployed(results: Results, variant: Variant) -> Use | None:
+    """How a variant, or the base, will be asked; None if the experiment does not say."""
+    deploy = results.grid.deploy
+    if deploy is None:
+        return None
+    return deploy.base if variant.kind == "base" else deploy.variant
+
+
+def gains(results: Results, arm: Sequence[Variant]) -> Iterator[Gain]:
+    """What a recipe changes in-domain: in the use that `deploy` names, or in each use by itself."""
+    ours = [cell for cell in finished(results, results.cells_of(arm)) if cell.role == "in_domain"]
+    tests = {cell.test for cell in ours}
+    theirs = [cell for cell in results.cells_of_base if cell.test in tests]
+    recipe = arm[0].recipe_key
+    own, of_base = deployed(results, arm[0]), deployed(results, results.base) if results.base else None
+    if own and of_base:
+        effect = across(results, asked(ours, own), asked(theirs, of_base))
+        if effect is not None:
+            yield Gain(recipe, own, of_base, effect)
+        return
+    uses = sorted({Use.of(cell) for cell in ours})
+    for use in uses:
+        effect = difference(results, asked(ours, use), asked(theirs, use))
+        if effect is not None:
+            yield Gain(recipe, use, use, effect, alone=len(uses) == 1)
+
+
+def asked(cells: Sequence[Cell], use: Use) -> list[Cell]:
+    """The cells of one use, with all draws of its demonstrations."""
+    return [cell for cell in cells if Use.of(cell) == use]
