@@ -48,6 +48,11 @@ FACTORS: Mapping[str, Factor] = {
         Factor("num_train_epochs", float, "{:g} epochs", "{:g} epochs", optional=True),
         Factor("batch_size", int, "batches of {}", "batch {}", optional=True),
         Factor("lora_r", int, "LoRA rank {}", "r {}", optional=True),
+        Factor("replay_share", float, "{:g} of the rows replayed", "replay {:g}", optional=True),
+        Factor("text_weight", float, "own text weighted {:g}", "text {:g}", optional=True),
+        Factor("beta", float, "beta {:g}", "beta {:g}", optional=True),
+        Factor("l2sp_weight", float, "L2-SP weight {:g}", "L2-SP {:g}", optional=True),
+        Factor("alpha", float, "alpha {:g}", "alpha {:g}", optional=True),
     )
 }
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import ExperimentError, did_you_mean, shown
+from .axes import AXES
 
 Place = Callable[[Sequence[str]], str]
 """Where the value at a YAML path was written: a file and a line, or an override."""
@@ -44,7 +45,6 @@ BOUNDS: Mapping[str, str] = {
 }
 BRANCHES = ("literal[", "tuple[", "list[", "dict[", "function-", "constrained-")
 SCALARS = ("bool", "int", "float", "str", "none")
-AXES = ("demos", "weights")  # of a strategy: unions by `kind`
 Steps = tuple[str, ...]
 
 

@@ -8,14 +8,16 @@ together). Names of fields are those of transformers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ..errors import did_you_mean
+from .axes import AXES, Answers, Data, Demos, First, Loss, Penalty, Weights, plain
 from .factors import Value
 from .fields import Amount, Count, Names, Natural, Rate, Rates, Seed, Seeds, Sizes, Strict, Tokens
-from .strategy import STRATEGIES, AllWeights, Demos, NoDemos, Strategies, Strategy, Weights
+from .strategy import STRATEGIES, Strategies, Strategy
 
 # Those of transformers that need no options of their own.
 Schedule = Literal[
@@ -33,7 +35,7 @@ class TrainSpec(Strict):
     strategies: Strategies = Field((STRATEGIES["ft"],), description="ft, fticl, lora, or a mapping with options")
     seeds: Seeds = (0,)
     learning_rate: Annotated[Rates, Field(min_length=1)] = Field((2e-5,), description="a number or a list")
-    num_train_epochs: Rate = 2.0
+    num_train_epochs: Annotated[Rates, Field(min_length=1)] = Field((2.0,), description="a number or a list")
     batch_size: Count = Field(16, description="samples an optimiser step: the effective batch")
     max_length: Tokens = Field(1024, description="tokens a sample; demonstrations are dropped first, answers never cut")
     overlong: Literal["error", "drop"] = Field("error", description="a sample that does not fit even alone")
@@ -59,6 +61,7 @@ NOT_IN_RECIPE: Mapping[str, str] = {
     "Strategy.name": "a name",
     "Strategy.source": "a citation",
     "Strategy.against": "says what is compared, after training",
+    "Strategy.after": "is made of trained weights: a job of its own",
     "Strategy.sizes": "chooses rows, which are in the key as texts",
     "TrainSpec.datasets": "chooses rows, which are in the key as texts",
     "TrainSpec.sizes": "chooses rows, which are in the key as texts",
@@ -73,8 +76,13 @@ NOT_IN_RECIPE: Mapping[str, str] = {
 class Recipe(Strict):
     """How weights are moved, given the samples. Every value is what will be used: no default is left open."""
 
-    demos: Demos = NoDemos()
-    weights: Weights = AllWeights()
+    demos: Demos = plain("demos")
+    answers: Answers = plain("answers")
+    data: Data = plain("data")
+    weights: Weights = plain("weights")
+    loss: Loss = plain("loss")
+    penalty: Penalty = plain("penalty")
+    first: First = plain("first")
     learning_rate: Rate
     num_train_epochs: Rate
     batch_size: Count = Field(description="samples an optimiser step")
@@ -91,21 +99,30 @@ class Recipe(Strict):
         return self.model_dump(mode="json", exclude=None if with_seed else {"seed"})
 
 
+OF_TRAINING = [axis for axis in AXES if axis in Recipe.model_fields]
+"""The axes that decide a training. The others say what is made of its weights."""
+
+
 def recipes(strategy: Strategy, spec: TrainSpec, of_task: tuple[int, ...]) -> Iterator[tuple[Recipe, dict[str, Value]]]:
     """Every recipe of a strategy under an experiment's `train`, with its factors.
 
-    A recipe for each number of demonstrations, learning rate and seed, in this order. `of_task` are the numbers of
-    demonstrations that the task proposes. A value of `train` that any strategy has for its own is a factor of all.
+    A recipe for each number of demonstrations, each alternative of an option that is a list, number of epochs, learning
+    rate and seed, in this order. `of_task` are the numbers of demonstrations that the task proposes. A value of `train`
+    that any strategy has for its own, or that is a list, is a factor of all.
     """
     own = strategy.train.model_dump(exclude_none=True)
     varied = {name for one in spec.strategies for name in one.train.model_dump(exclude_none=True)} | {"learning_rate"}
-    rates = [own["learning_rate"]] if "learning_rate" in own else spec.learning_rate
+    varied |= {"num_train_epochs"} if len(spec.num_train_epochs) > 1 else set()
     shared = {name: getattr(spec, name) for name in Recipe.model_fields if name in type(spec).model_fields} | own
-    for demos in strategy.demos.resolved(of_task):
-        for rate in rates:
-            for seed in spec.seeds:
-                chosen = {"demos": demos, "weights": strategy.weights, "learning_rate": rate, "seed": seed}
-                factors: dict[str, Value] = {"strategy": strategy.name, "train_shots": demos.count}
-                recipe = Recipe(**shared | chosen)
-                factors |= {name: getattr(recipe, name) for name in varied}
-                yield recipe, factors | strategy.weights.factors
+    rates, epochs = shared.pop("learning_rate"), shared.pop("num_train_epochs")
+    axes = [getattr(strategy, axis) for axis in OF_TRAINING if axis != "demos"]
+    for demos, *values, many, rate, seed in product(
+        strategy.demos.resolved(of_task), *(value.each() for value in axes), epochs, rates, spec.seeds
+    ):
+        chosen = dict(zip(OF_TRAINING, [demos, *values], strict=True))
+        recipe = Recipe(**shared | chosen, num_train_epochs=many, learning_rate=rate, seed=seed)
+        factors: dict[str, Value] = {"strategy": strategy.name, "train_shots": demos.count}
+        factors |= {name: getattr(recipe, name) for name in varied}
+        for value in values:
+            factors |= value.factors
+        yield recipe, factors

@@ -1,109 +1,67 @@
 """How to fine-tune, as data: a strategy is one value on each of a few axes, and a registry names the usual ones.
 
-    demos    what stands before a training row: `none`, or `fixed` demonstrations
-    weights  which weights may move: `all`, or `lora` adapters
-    train    the strategy's own learning rate, epochs and batch, where they differ from the experiment's
-
-To add a strategy, add an entry to `STRATEGIES`. To add a value to an axis, add a class here, with its `kind`, its
-options, its factors and what it costs; what it does to samples or weights is written in `text.samples` or `train.axes`.
+The axes and their values are in `axes`; `train` holds the strategy's own learning rate, epochs and batch, where they
+differ from the experiment's. To add a strategy, add an entry to `STRATEGIES`. Strategies are composed by `+`: each
+brings the axes on which it differs from plain fine-tuning. Two that bring different values for one axis are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import did_you_mean
-from .factors import Value
-from .fields import Count, Counts, Listed, Name, Rate, Shots, Strict
+from .axes import (
+    AXES,
+    After,
+    Answers,
+    Axis,
+    Data,
+    Demos,
+    DistanceToBase,
+    EasyRows,
+    EasyTokens,
+    Entropy,
+    First,
+    FixedDemos,
+    KlToBase,
+    Likelihood,
+    Lora,
+    Loss,
+    Mixture,
+    OwnText,
+    Penalty,
+    PythonLoss,
+    RandomDemos,
+    Replay,
+    RewrittenAnswers,
+    RowsInContext,
+    SeedMean,
+    SelectedTokens,
+    SoftPrompt,
+    SomeWeights,
+    Weights,
+    plain,
+)
+from .fields import Count, Counts, Listed, Name, Rates, Strict
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of a model's weights, by name."""
-
-WEIGHT_BYTES = 4  # a weight is trained and stored as float32
-
-
-class NoDemos(Strict):
-    """Nothing: a sample is a prompt and its answer."""
-
-    kind: Literal["none"] = "none"
-
-    count: ClassVar = 0
-
-    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
-        return [self]
-
-
-class FixedDemos(Strict):
-    """The same demonstrations before every row, in every step. One variant for each number in `shots`."""
-
-    kind: Literal["fixed"] = "fixed"
-    shots: Literal["task"] | Shots = Field("task", description="numbers of demonstrations; task: those of the task")
-
-    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
-        """One value for each number of demonstrations. `of_task` are the numbers that the task proposes."""
-        numbers = of_task if self.shots == "task" else self.shots
-        return [FixedDemos(shots=(k,)) if k else NoDemos() for k in numbers]
-
-    @property
-    def count(self) -> int:
-        """The number of demonstrations, of a resolved value."""
-        assert not isinstance(self.shots, str) and len(self.shots) == 1, "not resolved"
-        return self.shots[0]
-
-
-class AllWeights(Strict):
-    """Every weight of the model."""
-
-    kind: Literal["all"] = "all"
-    factors: ClassVar[dict[str, Value]] = {}
-    makes_adapter: ClassVar = False
-
-    def stored_bytes(self, shapes: Shapes) -> int:
-        """Bytes of a trained variant on disk."""
-        return WEIGHT_BYTES * sum(map(prod, shapes.values()))
-
-
-class Lora(Strict):
-    """Low-rank adapters through PEFT, without dropout: a shared prefix is computed once for all samples of a step."""
-
-    kind: Literal["lora"] = "lora"
-    makes_adapter: ClassVar = True
-    lora_r: Count = 16
-    lora_alpha: Count = 32
-    lora_target_modules: str | tuple[str, ...] = "all-linear"
-    use_rslora: bool = False
-    use_dora: bool = False
-
-    @property
-    def factors(self) -> dict[str, Value]:
-        return {"lora_r": self.lora_r}
-
-    def stored_bytes(self, shapes: Shapes) -> int:
-        """Bytes of the two thin matrices beside each adapted weight."""
-        adapted = (shape for name, shape in shapes.items() if self._adapts(name, shape))
-        return WEIGHT_BYTES * sum(self.lora_r * sum(shape) for shape in adapted)
-
-    def _adapts(self, name: str, shape: tuple[int, ...]) -> bool:
-        if len(shape) != 2 or "embed" in name or "lm_head" in name:
-            return False
-        targets = self.lora_target_modules
-        return isinstance(targets, str) or any(part in targets for part in name.split("."))
-
-
-Demos = Annotated[NoDemos | FixedDemos, Field(discriminator="kind")]
-Weights = Annotated[AllWeights | Lora, Field(discriminator="kind")]
+NOT_BUILT: frozenset[type[Axis]] = frozenset(
+    {
+        *(RandomDemos, RowsInContext, RewrittenAnswers, Replay, OwnText, SoftPrompt),
+        *(SomeWeights, Likelihood, SelectedTokens, EasyTokens, EasyRows, Entropy, PythonLoss, KlToBase, DistanceToBase),
+        *(Mixture, SeedMean),
+    }
+)
 
 
 class TrainOptions(Strict):
     """A strategy's own values of `train`. What is left out is the experiment's."""
 
-    learning_rate: Rate | None = None
-    num_train_epochs: Rate | None = None
+    learning_rate: Annotated[Rates, Field(min_length=1)] | None = None
+    num_train_epochs: Annotated[Rates, Field(min_length=1)] | None = None
     batch_size: Count | None = None
 
 
@@ -118,32 +76,53 @@ class Strategy(Strict):
     source: str = Field("", description="where it was proposed")
     against: str | None = Field(None, description="the strategy that it is compared with")
     sizes: Literal["smallest"] | Counts | None = None
-    demos: Demos = NoDemos()
-    weights: Weights = AllWeights()
+    demos: Demos = plain("demos")
+    answers: Answers = plain("answers")
+    data: Data = plain("data")
+    weights: Weights = plain("weights")
+    loss: Loss = plain("loss")
+    penalty: Penalty = plain("penalty")
+    first: First = plain("first")
+    after: After = plain("after")
     train: TrainOptions = TrainOptions()
 
+    @model_validator(mode="after")
+    def _is_possible(self) -> Strategy:
+        values = {axis: getattr(self, axis) for axis in AXES}
+        for axis, value in values.items():
+            if type(value) in NOT_BUILT:
+                raise ValueError(f"{axis} {value.kind} is not built yet")
+        for first, second, why in IMPOSSIBLE:
+            if {first, second} <= set(map(type, values.values())):
+                raise ValueError(f"{self.name} cannot be trained: {why}")
+        return self
+
+
+IMPOSSIBLE: tuple[tuple[type[Axis], type[Axis], str], ...] = (
+    (Lora, DistanceToBase, "an adapter leaves the base's weights where they are, so their distance is 0"),
+    (RowsInContext, Replay, "a sample of several rows is one row of a step, so a share of rows says nothing"),
+    (RowsInContext, EasyRows, "a sample of several rows has no single row whose loss would weigh it"),
+)
+"""Pairs of values that do not go together, and why."""
+
+
+ADAPTERS = TrainOptions(learning_rate=(2e-4,))
 
 STRATEGIES: dict[str, Strategy] = {
     one.name: one
     for one in (
         Strategy(name="ft", source="arXiv 2403.09162, section 3"),
         Strategy(name="fticl", source="arXiv 2403.09162, section 5", against="ft", demos=FixedDemos()),
-        Strategy(
-            name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=TrainOptions(learning_rate=2e-4)
-        ),
+        Strategy(name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=ADAPTERS),
     )
 }
 
 
-AXES: Mapping[str, tuple[type[Strict], ...]] = {
-    "demos": get_args(get_args(Demos)[0]),
-    "weights": get_args(get_args(Weights)[0]),
-    "train": (TrainOptions,),
-}
+OF_STRATEGY: Mapping[str, tuple[type[Strict], ...]] = {**AXES, "train": (TrainOptions,)}
 # `{lora: {lora_r: 8}}`: an option may be given without its axis. Its name says which axis, and which value of it.
 OPTIONS: Mapping[str, tuple[str, type[Strict]]] = {
     name: (axis, value)
-    for axis, values in AXES.items()
+    for axis, values in OF_STRATEGY.items()
     for value in values
     for name in value.model_fields
     if name != "kind"
@@ -151,7 +130,7 @@ OPTIONS: Mapping[str, tuple[str, type[Strict]]] = {
 
 
 def parse_strategy(value: Any) -> Any:
-    """`ft`, `{fticl: {shots: [3]}}` or a mapping with a `name` of its own, as a mapping of Strategy's fields.
+    """`ft`, `fticl + lora`, `{fticl: {shots: [3]}}` or a mapping with a `name`, as a mapping of Strategy's fields.
 
     Raises ValueError for an unknown name or option.
     """
@@ -161,8 +140,8 @@ def parse_strategy(value: Any) -> Any:
         (name, changes), *_ = value.items()
         own = _named(name).model_dump()
         changed = _changed({**own}, {} if changes is None else changes)
-        other = [axis for axis in ("demos", "weights") if _kind(changed[axis]) != _kind(own[axis])]
-        if other and changed["name"] == name:
+        other = [axis for axis in AXES if _kind(changed[axis]) != _kind(own[axis])]
+        if other and changed["name"] == own["name"]:
             raise ValueError(f"with other {' and '.join(other)} it is no {name}: give it a name of its own")
         return changed
     return _changed({}, value) if isinstance(value, dict) else value
@@ -172,10 +151,27 @@ def _kind(value: Any) -> Any:
     return value.get("kind") if isinstance(value, dict) else value
 
 
-def _named(name: str) -> Strategy:
-    if name not in STRATEGIES:
-        raise ValueError(f"unknown strategy {name!r} ({did_you_mean(name, STRATEGIES)})")
-    return STRATEGIES[name]
+def _named(written: str) -> Strategy:
+    """One of the registry, or several of it with `+` between them."""
+    names = [name.strip() for name in written.split("+")]
+    for name in names:
+        if name not in STRATEGIES:
+            raise ValueError(f"unknown strategy {name!r} ({did_you_mean(name, STRATEGIES)})")
+    if len(names) == 1:
+        return STRATEGIES[names[0]]
+    brought: dict[str, tuple[str, Any]] = {}
+    for name in names:
+        strategy = STRATEGIES[name]
+        for axis in [*AXES, "train"]:
+            value = getattr(strategy, axis)
+            if value == (TrainOptions() if axis == "train" else plain(axis)):
+                continue
+            before, other = brought.setdefault(axis, (name, value))
+            if other != value:
+                raise ValueError(f"{before} and {name} do not go together: both say what {axis} is")
+    sources = "; ".join(dict.fromkeys(STRATEGIES[name].source for name in names))
+    fields: dict[str, Any] = {axis: value for axis, (_, value) in brought.items()}
+    return Strategy(name="+".join(names), source=sources, against="ft", **fields)
 
 
 def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
+from ..experiment.axes import Shapes
 from ..experiment.schema import Experiment
-from ..experiment.strategy import Shapes
 from ..models.tensors import stored_tensors
 from .grid import Cell, Variant
 from .jobs import Job, TrainJob

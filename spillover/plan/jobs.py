@@ -18,8 +18,9 @@ from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError, placed
+from ..experiment.axes import Axis
 from ..experiment.factors import Value, short
-from ..experiment.recipe import Recipe, recipes
+from ..experiment.recipe import OF_TRAINING, Recipe, TrainSpec, recipes
 from ..experiment.schema import Experiment
 from ..experiment.strategy import Strategy
 from ..fingerprint import fingerprint
@@ -153,12 +154,13 @@ class JobMaker:
         fmt = prompt_format(rows.task, train.prompt, "train.prompt")
         of_rows: dict[str, Value] = {"train_dataset": rows.name, "train_task": rows.task.name}
         of_rows |= {"train_kind": rows.task.kind, "train_size": rows.size or len(rows.examples)}
-        several_rates = strategy.train.learning_rate is None and len(train.learning_rate) > 1
+        several = [name for name in ("learning_rate", "num_train_epochs") if len(_own(strategy, train, name)) > 1]
+        several += [name for axis in OF_TRAINING for name in _lists(getattr(strategy, axis))]
         for recipe, factors in recipes(strategy, train, rows.task.fticl_shots):
-            demos, kept = self._demos(rows, recipe.demos.count)
+            demos, kept = self._demos(rows, recipe.demos.fixed)
             parts = [rows.name, strategy.name + (str(recipe.demos.count) if recipe.demos.count else "")]
             parts += [str(rows.size)] if rows.size and names_size else []
-            parts += [f"lr{recipe.learning_rate:g}"] if several_rates else []
+            parts += [short(name, factors[name]).replace(" ", "") for name in several]
             parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
             with placed(f"{rows.name}, training, {fmt.name}"):
                 key, recipe_key = self._keys(fmt, demos, kept, recipe)
@@ -208,6 +210,17 @@ class JobMaker:
         protocol = self.experiment.protocol
         found = Joints.under(protocol, self.encoder, fmt, head=len(demos)).departures()
         return found if protocol.truncation == "demonstrations" else {**found, "truncation": protocol.truncation}
+
+
+def _own(strategy: Strategy, train: TrainSpec, name: str) -> Sequence[float]:
+    """The values of an option of `train` for a strategy: its own, else the experiment's."""
+    own: Sequence[float] | None = getattr(strategy.train, name)
+    return own if own is not None else getattr(train, name)
+
+
+def _lists(value: Axis) -> list[str]:
+    """The options of a value that have several alternatives."""
+    return [name for name in value.LISTS if len(getattr(value, name)) > 1]
 
 
 def _sizes(strategy: Strategy, sizes: Sequence[int]) -> Sequence[Size]:

@@ -1,6 +1,6 @@
 """What each value of the axis `weights` does to a model: which of its weights may move.
 
-The values and their options are classes of `experiment.strategy`. `APPLY` has one function for each of them.
+The values and their options are classes of `experiment.axes`. `APPLY` has one function for each of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..experiment.strategy import AllWeights, Lora, Weights
+from ..experiment.axes import AllWeights, Lora, Weights
 
 
 def let_move(model: Any, weights: Weights) -> Any:

@@ -12,8 +12,9 @@ from prose import tells
 
 from spillover.errors import ExperimentError
 from spillover.experiment import dialect
+from spillover.experiment.axes import FixedDemos, Lora, NoDemos
 from spillover.experiment.schema import Experiment, load_experiment, parse_experiment
-from spillover.experiment.strategy import STRATEGIES, FixedDemos, Lora, NoDemos
+from spillover.experiment.strategy import STRATEGIES
 
 EXPERIMENTS = [
     *sorted((ROOT / "experiments").glob("*.yaml")),
@@ -43,7 +44,7 @@ def test_strategies_are_names_or_names_with_options() -> None:
     ft, fticl, lora = parse_experiment(raw).train.strategies
     assert (ft.demos, fticl.demos, fticl.sizes) == (NoDemos(), FixedDemos(shots=(3,)), "smallest")
     assert isinstance(lora.weights, Lora)
-    assert (lora.weights.lora_r, lora.train.learning_rate) == (4, 2e-4)
+    assert (lora.weights.lora_r, lora.train.learning_rate) == (4, (2e-4,))
 
 
 def test_a_named_strategy_may_be_renamed_and_composed() -> None:
@@ -54,10 +55,25 @@ def test_a_named_strategy_may_be_renamed_and_composed() -> None:
     assert (both.name, both.demos, both.weights, both.against) == ("fticl-lora", FixedDemos(), Lora(lora_r=4), "lora")
 
 
+def test_strategies_are_composed_in_one_line() -> None:
+    """Each brings its axes; the whole is compared with plain fine-tuning, and may have options too."""
+    raw = {"model": "m", "suite": "builtin", "train": {"strategies": ["fticl + lora", {"lora+fticl": {"shots": [1]}}]}}
+    one, other = parse_experiment(raw).train.strategies
+    assert (one.name, one.demos, one.weights, one.against) == ("fticl+lora", FixedDemos(), Lora(), "ft")
+    assert (other.name, other.demos, other.train) == ("lora+fticl", FixedDemos(shots=(1,)), one.train)
+
+
+@pytest.mark.parametrize("written", ["lora + nothing", "lora +", "+"])
+def test_a_composition_of_what_is_unknown_is_refused(written: str) -> None:
+    raw = {"model": "m", "suite": "builtin", "train": {"strategies": [written]}}
+    with pytest.raises(ExperimentError, match="unknown strategy"):
+        parse_experiment(raw)
+
+
 def test_an_axis_that_is_given_keeps_what_the_strategy_says_of_it() -> None:
     raw = {"model": "m", "suite": "builtin", "train": {"strategies": [{"lora": {"train": {"num_train_epochs": 5}}}]}}
     (lora,) = parse_experiment(raw).train.strategies
-    assert (lora.train.learning_rate, lora.train.num_train_epochs) == (2e-4, 5)
+    assert (lora.train.learning_rate, lora.train.num_train_epochs) == ((2e-4,), (5,))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from prose import tells
 from rich.console import Console
 
 from spillover import models
+from spillover.experiment.axes import AllWeights, Lora
 from spillover.experiment.schema import parse_experiment
-from spillover.experiment.strategy import AllWeights, Lora
 from spillover.plan import cost as module
 from spillover.plan.cost import (
     Estimate,

@@ -16,9 +16,10 @@ from prose import tells
 
 from spillover.data import archives
 from spillover.errors import DataError, ExperimentError, SourceUnavailable
-from spillover.experiment.recipe import NOT_IN_RECIPE, Recipe, TrainSpec
+from spillover.experiment.axes import AXES, PythonLoss
+from spillover.experiment.recipe import NOT_IN_RECIPE, OF_TRAINING, Recipe, TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, load_experiment, parse_experiment
-from spillover.experiment.strategy import AXES, OPTIONS, AllWeights, FixedDemos, Lora, NoDemos, Strategy
+from spillover.experiment.strategy import NOT_BUILT, OPTIONS, Strategy
 from spillover.experiment.suite import SUITES
 from spillover.fingerprint import fingerprint
 from spillover.plan.grid import Condition, Grid
@@ -100,14 +101,14 @@ def test_each_option_of_each_axis_changes_the_variants_key(option: str) -> None:
 
 
 def test_each_value_of_an_axis_has_a_key_of_its_own() -> None:
-    kinds = [value for axis in ("demos", "weights") for value in AXES[axis]]
+    needed = {PythonLoss: {"function": "mine.py:factor"}}
     recipes = [
-        Recipe(demos=demos, weights=weights, learning_rate=1e-4, num_train_epochs=1, batch_size=4)
-        for demos in (NoDemos(), FixedDemos(shots=(2,)))
-        for weights in (AllWeights(), Lora())
+        Recipe(**{axis: value(**needed.get(value, {}))}, learning_rate=1e-4, num_train_epochs=1, batch_size=4)
+        for axis in OF_TRAINING
+        for value in AXES[axis]
     ]
-    assert {type(value) for recipe in recipes for value in (recipe.demos, recipe.weights)} == set(kinds)
-    assert len({fingerprint(recipe.content()) for recipe in recipes}) == len(recipes)
+    plain_ones = len(OF_TRAINING) - 1  # the recipe of plain fine-tuning stands here once for each axis
+    assert len({fingerprint(recipe.content()) for recipe in recipes}) == len(recipes) - plain_ones
 
 
 def test_a_name_and_a_citation_of_a_strategy_change_no_key() -> None:
@@ -153,8 +154,10 @@ def test_no_field_is_forgotten() -> None:
     in_key_by_texts_or_recipes = {"datasets", "sizes", "prompt", "strategies", "seeds"}
     assert set(TrainSpec.model_fields) == set(TRAIN_FIELDS) | WITHOUT_A_KEY
     assert WITHOUT_A_KEY & set(TRAIN_FIELDS) == in_key_by_texts_or_recipes
-    assert {f"Strategy.{name}" for name in set(Strategy.model_fields) - set(AXES)} <= set(NOT_IN_RECIPE)
-    assert set(OPTIONS) == set(OPTIONS_OF_AXES)
+    recipe = {name for name in Strategy.model_fields if name in Recipe.model_fields}
+    assert {f"Strategy.{name}" for name in set(Strategy.model_fields) - recipe - {"train"}} <= set(NOT_IN_RECIPE)
+    not_built = {name for value in NOT_BUILT for name in value.model_fields if name != "kind"}
+    assert set(OPTIONS) - not_built == set(OPTIONS_OF_AXES)
     through_own_cells = {"lm_eval"}  # tests/work/test_harness.py
     assert set(TestSpec.model_fields) == set(TEST_FIELDS) | through_own_cells
     top = {

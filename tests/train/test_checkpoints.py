@@ -12,8 +12,8 @@ import pytest
 import tinymodels
 
 from spillover.engine import attention
+from spillover.experiment.axes import AllWeights, Lora
 from spillover.experiment.recipe import Recipe
-from spillover.experiment.strategy import AllWeights, Lora
 from spillover.text.samples import Sample
 from spillover.train import trainer
 from spillover.train.checkpoints import SEAL, is_whole, newest_whole, seal

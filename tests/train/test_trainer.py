@@ -23,9 +23,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from spillover.engine import attention, ops, suitable
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
+from spillover.experiment.axes import AllWeights, Lora
 from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
-from spillover.experiment.strategy import AllWeights, Lora
 from spillover.text.samples import Sample
 from spillover.train.axes import let_move
 from spillover.train.trainer import (

@@ -1,0 +1,368 @@
+"""The axes on which ways to fine-tune differ, and the values of each: a strategy is one value on every axis.
+
+    demos    what stands before a training row: nothing, fixed demonstrations, drawn ones, other training rows
+    answers  what is learned: the gold answers, or these in the base model's own words
+    data     which rows are trained on beside one's own: none, those of other data, the base model's own text
+    weights  which weights may move: all, some of them, adapters
+    loss     what an answer token counts: all the same, or more and less by how the model or its base likes it
+    penalty  what is added to the loss, so that the model stays near its base
+    first    what is trained before the weights: nothing, or a soft prompt
+    after    what is made of trained weights: nothing, a mixture with the base, the mean over seeds
+
+A value is a frozen class with its `kind`, its options, the factors by which its variants differ and what it costs on
+disk. The first value of each axis is the one of plain fine-tuning. An option that is a list is an alternative for each
+of its items (`each`). Names of options are unique over all axes, so that `{lora: {lora_r: 8}}` can leave the axis out.
+What a value does to samples is written in `text.samples`, what it does to a training in `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from math import prod
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import Field
+
+from .factors import Value
+from .fields import Amounts, Count, Name, Names, Rate, Seed, Share, Shares, Shots, Strict, Tokens
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a model's weights, by name."""
+
+WEIGHT_BYTES = 4  # a weight is trained and stored as float32
+
+
+class Axis(Strict):
+    """A value of an axis. `LISTS` are its options that may be lists; one value follows from each combination."""
+
+    LISTS: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def factors(self) -> dict[str, Value]:
+        """By what its variants differ: only what is not the same in every variant of the strategy."""
+        return {name: getattr(self, name)[0] for name in self.LISTS}
+
+    def each(self) -> Iterator[Self]:
+        """One value for each combination of the options that are lists."""
+        for chosen in product(*(getattr(self, name) for name in self.LISTS)):
+            yield self.model_copy(update={name: (one,) for name, one in zip(self.LISTS, chosen, strict=True)})
+
+
+# --- demos: what stands before a training row -----------------------------------------------------------
+
+
+class NoDemos(Axis):
+    """Nothing: a sample is a prompt and its answer."""
+
+    kind: Literal["none"] = "none"
+    count: ClassVar[int] = 0
+    fixed: ClassVar[int] = 0
+
+    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
+        return [self]
+
+
+class FixedDemos(Axis):
+    """The same demonstrations before every row, in every step. One variant for each number in `shots`."""
+
+    kind: Literal["fixed"] = "fixed"
+    shots: Literal["task"] | Shots = Field("task", description="numbers of demonstrations; task: those of the task")
+
+    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
+        """One value for each number of demonstrations. `of_task` are the numbers that the task proposes."""
+        numbers = of_task if self.shots == "task" else self.shots
+        return [FixedDemos(shots=(k,)) if k else NoDemos() for k in numbers]
+
+    @property
+    def count(self) -> int:
+        """The number of demonstrations, of a resolved value."""
+        assert not isinstance(self.shots, str) and len(self.shots) == 1, "not resolved"
+        return self.shots[0]
+
+    @property
+    def fixed(self) -> int:
+        """How many rows are demonstrations, and so are not trained on."""
+        return self.count
+
+
+class RandomDemos(Axis):
+    """Training rows drawn anew for every optimiser step, the same before all its rows, never a row of the step.
+
+    Their number is drawn too, from 0 to `most_shots`. A step still shares its prefix.
+    """
+
+    kind: Literal["random"] = "random"
+    most_shots: Literal["task"] | Count = Field("task", description="most demonstrations; task: the task's largest")
+    fixed: ClassVar[int] = 0
+
+    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
+        most = max(of_task) if self.most_shots == "task" else self.most_shots
+        return [RandomDemos(most_shots=most) if most else NoDemos()]
+
+    @property
+    def count(self) -> int:
+        """The largest number of demonstrations, of a resolved value."""
+        assert not isinstance(self.most_shots, str), "not resolved"
+        return self.most_shots
+
+
+class RowsInContext(Axis):
+    """Samples of several training rows one after the other, with loss on every answer; each row once an epoch."""
+
+    kind: Literal["rows"] = "rows"
+    rows_in_context: Annotated[Count, Field(ge=2)] = Field(8, description="training rows a sample")
+    fixed: ClassVar[int] = 0
+
+    def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
+        return [self]
+
+    @property
+    def count(self) -> int:
+        """How many demonstrations the last row of a sample has."""
+        return self.rows_in_context - 1
+
+
+# --- answers: what is learned ---------------------------------------------------------------------------
+
+
+class GoldAnswers(Axis):
+    """The answers of the training rows as they are."""
+
+    kind: Literal["gold"] = "gold"
+
+
+class RewrittenAnswers(Axis):
+    """The base model writes each answer again, given question and answer; kept where the content is the same."""
+
+    kind: Literal["rewritten"] = "rewritten"
+
+
+# --- data: what is trained on beside one's own rows -----------------------------------------------------
+
+
+class OwnRows(Axis):
+    """The training set's rows alone."""
+
+    kind: Literal["own"] = "own"
+
+
+class Replay(Axis):
+    """Rows of other data in every step. `replay_share` is their part of all rows of a step."""
+
+    kind: Literal["replay"] = "replay"
+    LISTS: ClassVar = ("replay_share",)
+    replay_from: Literal["others"] | Names = Field("others", description="data sets; others: of other tasks")
+    replay_share: Annotated[Shares, Field(min_length=1)] = Field((0.05,), description="part of all rows; or a list")
+
+
+class OwnText(Axis):
+    """Text that the base model wrote from its document separator alone, in every step."""
+
+    kind: Literal["own_text"] = "own_text"
+    LISTS: ClassVar = ("text_weight",)
+    text_weight: Annotated[Amounts, Field(min_length=1)] = Field((1.0,), description="weight of its loss; or a list")
+    texts: Count = Field(512, description="texts that the base writes, once")
+    text_tokens: Tokens = Field(128, description="tokens a text")
+    temperature: Rate = 1.0
+
+
+# --- weights: which may move ----------------------------------------------------------------------------
+
+
+class AllWeights(Axis):
+    """Every weight of the model."""
+
+    kind: Literal["all"] = "all"
+    makes_adapter: ClassVar = False
+
+    def stored_bytes(self, shapes: Shapes) -> int:
+        """Bytes of a trained variant on disk."""
+        return WEIGHT_BYTES * sum(map(prod, shapes.values()))
+
+
+class SomeWeights(Axis):
+    """Weights by name, by depth or by lot; the others stay as they are. The variant is stored whole."""
+
+    kind: Literal["some"] = "some"
+    makes_adapter: ClassVar = False
+    move: Names = Field((), description="parts of names that may move, such as v_proj; empty: all")
+    freeze: Names = Field((), description="parts of names that may not")
+    freeze_bottom: Share = Field(0.0, description="part of the layers, from the bottom, that may not")
+    freeze_half: bool = Field(False, description="a half of the modules of each layer, drawn by `freeze_seed`, may not")
+    freeze_seed: Seed = 0
+
+    def stored_bytes(self, shapes: Shapes) -> int:
+        return AllWeights().stored_bytes(shapes)
+
+
+class Lora(Axis):
+    """Low-rank adapters through PEFT, without dropout: a shared prefix is computed once for all samples of a step."""
+
+    kind: Literal["lora"] = "lora"
+    makes_adapter: ClassVar = True
+    lora_r: Count = 16
+    lora_alpha: Count = 32
+    lora_target_modules: str | tuple[str, ...] = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
+
+    @property
+    def factors(self) -> dict[str, Value]:
+        return {"lora_r": self.lora_r}
+
+    def stored_bytes(self, shapes: Shapes) -> int:
+        """Bytes of the two thin matrices beside each adapted weight."""
+        adapted = (shape for name, shape in shapes.items() if self._adapts(name, shape))
+        return WEIGHT_BYTES * sum(self.lora_r * sum(shape) for shape in adapted)
+
+    def _adapts(self, name: str, shape: tuple[int, ...]) -> bool:
+        if len(shape) != 2 or "embed" in name or "lm_head" in name:
+            return False
+        targets = self.lora_target_modules
+        return isinstance(targets, str) or any(part in targets for part in name.split("."))
+
+
+# --- loss: what an answer token counts ------------------------------------------------------------------
+# NLL_t is the negative log-likelihood of answer token t, p_t its probability. Factors carry no gradient.
+
+
+class EveryToken(Axis):
+    """The sum of NLL_t, divided by the answer tokens of the step."""
+
+    kind: Literal["nll"] = "nll"
+
+
+class Likelihood(Axis):
+    """p_t times NLL_t: tokens that the model finds unlikely count little. Divided by the answer tokens."""
+
+    kind: Literal["likelihood"] = "likelihood"
+
+
+class SelectedTokens(Axis):
+    """No loss on tokens whose perplexity under the base exceeds a limit. Divided by the tokens that have loss."""
+
+    kind: Literal["selected"] = "selected"
+    most_perplexity: Rate = 2.5
+
+
+class EasyTokens(Axis):
+    """Weights proportional to exp(-NLL_t / tau), divided by their sum."""
+
+    kind: Literal["easy_tokens"] = "easy_tokens"
+    token_tau: Literal["median"] | Rate = Field("median", description="nats; median: of the step's NLL_t")
+
+
+class EasyRows(Axis):
+    """Row weights proportional to exp(-base's loss of the row / tau), divided by their sum."""
+
+    kind: Literal["easy_rows"] = "easy_rows"
+    row_tau: Literal["median"] | Rate = Field("median", description="nats; median: of the base's losses of the rows")
+
+
+class Entropy(Axis):
+    """NLL_t times the entropy of the top tokens, divided by its largest value. Divided by the answer tokens."""
+
+    kind: Literal["entropy"] = "entropy"
+    entropy_top: Annotated[Count, Field(ge=2)] = Field(20, description="tokens whose entropy is taken")
+
+
+class PythonLoss(Axis):
+    """A function of one's own that gives each answer token a factor: `module:function` or `file.py:function`."""
+
+    kind: Literal["python"] = "python"
+    function: Name
+
+
+# --- penalty: what keeps the model near its base --------------------------------------------------------
+
+
+class NoPenalty(Axis):
+    """Nothing."""
+
+    kind: Literal["none"] = "none"
+
+
+class KlToBase(Axis):
+    """beta times KL(base || model) at the answer positions, over the full vocabulary, as a mean over answer tokens."""
+
+    kind: Literal["kl"] = "kl"
+    LISTS: ClassVar = ("beta",)
+    beta: Annotated[Amounts, Field(min_length=1)] = Field((0.1,), description="weight of the divergence; or a list")
+
+
+class DistanceToBase(Axis):
+    """w / 2 times the squared distance of the weights to the base's."""
+
+    kind: Literal["l2sp"] = "l2sp"
+    LISTS: ClassVar = ("l2sp_weight",)
+    l2sp_weight: Annotated[Amounts, Field(min_length=1)] = Field((0.01,), description="weight; or a list")
+
+
+# --- first, and after -----------------------------------------------------------------------------------
+
+
+class NothingFirst(Axis):
+    """The weights are trained from the start."""
+
+    kind: Literal["none"] = "none"
+
+
+class SoftPrompt(Axis):
+    """A soft prompt is trained alone, then the weights with it, then it is dropped."""
+
+    kind: Literal["soft_prompt"] = "soft_prompt"
+    prompt_tokens: Count = Field(20, description="vectors of the prompt")
+    prompt_epochs: Rate = 1.0
+    prompt_learning_rate: Rate = 0.3
+
+
+class NothingAfter(Axis):
+    """The variant is what was trained."""
+
+    kind: Literal["none"] = "none"
+
+
+class Mixture(Axis):
+    """base + alpha (trained - base). One training serves every alpha; 0 is the base, 1 the trained weights."""
+
+    kind: Literal["mixture"] = "mixture"
+    LISTS: ClassVar = ("alpha",)
+    alpha: Annotated[Amounts, Field(min_length=1)] = Field((0.25, 0.5, 0.75), description="strengths")
+
+
+class SeedMean(Axis):
+    """The mean of the weights over the seeds. Adapters are merged first."""
+
+    kind: Literal["seed_mean"] = "seed_mean"
+
+
+Demos = Annotated[NoDemos | FixedDemos | RandomDemos | RowsInContext, Field(discriminator="kind")]
+Answers = Annotated[GoldAnswers | RewrittenAnswers, Field(discriminator="kind")]
+Data = Annotated[OwnRows | Replay | OwnText, Field(discriminator="kind")]
+Weights = Annotated[AllWeights | SomeWeights | Lora, Field(discriminator="kind")]
+Loss = Annotated[
+    EveryToken | Likelihood | SelectedTokens | EasyTokens | EasyRows | Entropy | PythonLoss, Field(discriminator="kind")
+]
+Penalty = Annotated[NoPenalty | KlToBase | DistanceToBase, Field(discriminator="kind")]
+First = Annotated[NothingFirst | SoftPrompt, Field(discriminator="kind")]
+After = Annotated[NothingAfter | Mixture | SeedMean, Field(discriminator="kind")]
+
+AXES: Mapping[str, tuple[type[Axis], ...]] = {
+    name: get_args(get_args(union)[0])
+    for name, union in (
+        ("demos", Demos),
+        ("answers", Answers),
+        ("data", Data),
+        ("weights", Weights),
+        ("loss", Loss),
+        ("penalty", Penalty),
+        ("first", First),
+        ("after", After),
+    )
+}
+
+
+def plain(axis: str) -> Any:
+    """The value of plain fine-tuning on an axis."""
+    return AXES[axis][0]()
