@@ -23,6 +23,7 @@ from spillover.experiment.recipe import TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, VariantSpec
 from spillover.experiment.strategy import STRATEGIES, Strategy, TrainOptions
 from spillover.experiment.suite import Choice, DatasetSpec, HoldOut, Share, Source, Strict, Threshold
+from spillover.experiment.use import DeploySpec, ShipSpec
 from spillover.plan.grid import Grid
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,8 @@ KEYS = {  # heading in the reference -> whose keys stand under it
     "Options of a strategy's `train`": [TrainOptions],
     "`test`": [TestSpec],
     "`variants`, a list": [VariantSpec],
+    "`deploy`": [DeploySpec],
+    "`ship`": [ShipSpec],
     "`datasets`, by name": [DatasetSpec],
     "Rows that are held out": [HoldOut],
     "A source": [Source, Choice, Threshold, Share],

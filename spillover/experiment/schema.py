@@ -22,6 +22,7 @@ from .problems import Place, first_problem
 from .protocol import SOUND, Protocol
 from .recipe import TrainSpec
 from .suite import SUITES, DatasetSpec, load_suite
+from .use import DeploySpec, ShipSpec
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -82,6 +83,8 @@ class Experiment(Strict):
     train: TrainSpec = TrainSpec()
     test: TestSpec = TestSpec()
     variants: Annotated[tuple[VariantSpec, ...], Listed()] = ()
+    deploy: DeploySpec | None = Field(None, description="how the trained task will be asked: what the verdict goes by")
+    ship: ShipSpec = ShipSpec()
     protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
     engine: Literal["shared", "plain"] = "shared"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

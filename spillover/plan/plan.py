@@ -23,6 +23,7 @@ from ..experiment.suite import DatasetSpec, Role, role_of
 from ..fingerprint import fingerprint
 from ..text.encode import Encoder
 from . import texts
+from .deploy import deploy_of
 from .grid import Cell, Condition, Grid, TestInfo, Variant
 from .harness import harness_tests
 from .jobs import Job, JobMaker, TrainJob
@@ -105,14 +106,18 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     for finding in texts.look(encoder, jobs, sheets.values()):
         catalogue.find(finding.level, finding.where, finding.what)
     trainings = [job for job in jobs if isinstance(job, TrainJob)]
+    cells = tuple(_cell(job.variant, sheet, specs[sheet.test]) for job in jobs for sheet in sheets.values())
     grid = Grid(
         model=experiment.model,
         protocol=experiment.protocol.name,
         variants=tuple(job.variant for job in jobs),
-        cells=tuple(_cell(job.variant, sheet, specs[sheet.test]) for job in jobs for sheet in sheets.values()),
+        cells=cells,
         tests=tuple(infos),
         labels_of_train_task=_labels(jobs, catalogue),
         warnings=(*catalogue.findings, *unlearnt(trainings, sheets.values(), specs)),
+        trained_prompt=experiment.train.prompt,
+        deploy=deploy_of(experiment, cells),
+        keep=experiment.ship.keep,
     )
     return Plan(experiment, base, encoder, grid, tuple(jobs), sheets, data_dir)
 

@@ -175,6 +175,8 @@ def test_no_field_is_forgotten() -> None:
         "trust": "what may be loaded, not what it computes",
         "output_dir": "a path",
         "claims": "judged by the results, after the fact",
+        "deploy": "what the verdict goes by, after the fact",
+        "ship": "what the verdict goes by, after the fact",
     }
     assert set(Experiment.model_fields) == set(top)
 
