@@ -78,6 +78,7 @@ def test_parity_is_counted_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
+@pytest.mark.lm_eval
 @pytest.mark.skipif(not importlib.util.find_spec("lm_eval"), reason="lm_eval is not installed")
 def test_a_tiny_model_says_the_same_to_both(tmp_path: Path, smollm2: Path) -> None:
     tinymodels.build(vocab_size=49152, max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")

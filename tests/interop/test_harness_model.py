@@ -23,7 +23,7 @@ from spillover.errors import SpilloverError
 from spillover.text.request import Request
 
 lm_eval = pytest.importorskip("lm_eval")
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other packages
+pytestmark = [pytest.mark.lm_eval, pytest.mark.filterwarnings("ignore")]  # the warnings are of other packages
 
 Told = tuple[dict[str, dict[str, float]], dict[str, list[Any]]]
 

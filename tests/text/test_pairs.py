@@ -70,6 +70,7 @@ def theirs(model: Any, context: str, continuation: str) -> Pair:
     return Pair(tuple(before), tuple(after))
 
 
+@pytest.mark.lm_eval
 @pytest.mark.parametrize("add_bos", [None, True, False])
 def test_pairs_are_cut_as_the_harness_cuts_them(folder: Path, add_bos: bool | None) -> None:
     model, ours = harness(folder, add_bos), PairEncoder(Encoder.load(folder), add_bos)
@@ -90,11 +91,13 @@ def test_pairs_are_cut_as_the_harness_cuts_them(folder: Path, add_bos: bool | No
     same()
 
 
+@pytest.mark.lm_eval
 def test_another_token_may_stand_in_for_an_empty_context(folder: Path) -> None:
     model, ours = harness(folder, prefix_token_id=7), PairEncoder(Encoder.load(folder), stand_in=7)
     assert ours.pairs([("", "the film")]) == [theirs(model, "", "the film")]
 
 
+@pytest.mark.lm_eval
 @given(
     st.lists(st.sampled_from(["the film was fine ", "one fish", "<s>", "é", "\n\n"]), max_size=12), st.integers(1, 9)
 )
@@ -131,6 +134,7 @@ def test_a_long_pair_loses_tokens_from_the_left() -> None:
         pair.shortened(1)
 
 
+@pytest.mark.lm_eval
 def test_a_prompt_keeps_its_last_tokens(folder: Path) -> None:
     ours = PairEncoder(Encoder.load(folder))
     model = harness(folder)

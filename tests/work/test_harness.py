@@ -30,6 +30,7 @@ from spillover.plan.plan import make_plan
 from spillover.store.store import Store
 
 lm_eval = pytest.importorskip("lm_eval")
+pytestmark = pytest.mark.lm_eval
 
 LIMIT = 9
 SAMPLES = Mapping[str, list[dict[str, Any]]]

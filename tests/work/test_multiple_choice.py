@@ -82,6 +82,7 @@ def by_lm_eval(place: Path, rows: list[dict[str, Any]]) -> dict[str, list[float]
     return found
 
 
+@pytest.mark.lm_eval
 def test_scores_are_those_of_lm_eval_and_chance_stands_beside_them(place: Path, call: Cli) -> None:
     code, said, err = call("run", str(place / "pick.yaml"), "-o", str(place / "out"))
     assert code == 0, err
