@@ -10,19 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from spillover.checks.kinds import KINDS
 from spillover.experiment.suite import load_suite
-
-KINDS = {  # of a defect -> words in the table
-    "empty": "empty field",
-    "no_answer": "empty answer",
-    "mojibake": "broken characters",
-    "markup": "markup",
-    "entity": "HTML entities",
-    "duplicate": "duplicate",
-    "near_duplicate": "nearly a duplicate",
-    "shared_field": "shares a field",
-    "shared_target": "target is a training target",
-}
 
 
 def table(checked: dict[str, Any], suite: str) -> Iterator[str]:
@@ -43,9 +32,9 @@ def table(checked: dict[str, Any], suite: str) -> Iterator[str]:
 def found(test: dict[str, Any]) -> str:
     """How many rows have each kind of defect."""
     seen = [
-        f"{KINDS[one['kind']]}{' (training row)' if 'train' in one['against'] else ''}: {one['count']:,}"
+        f"{KINDS[one['kind']].name}{' (training row)' if 'train' in one['against'] else ''}: {one['count']:,}"
         for one in test["defects"]
-        if one["kind"] in KINDS and one["count"] and ("train" in one["against"] or not one["against"])
+        if one["count"] and ("train" in one["against"] or not one["against"])
     ]
     return "; ".join(seen)
 

@@ -68,7 +68,8 @@ class Audited:
             "labels": self.labels,
             "tokens": {name: lengths._asdict() for name, lengths in self.lengths.items()},
             "defects": [
-                {**asdict(defect), "count": len(defect.rows), "scored": self.scored(defect)} for defect in self.defects
+                {**asdict(defect), "mend": defect.named.mend, "count": len(defect.rows), "scored": self.scored(defect)}
+                for defect in self.defects
             ],
         }
 

@@ -36,6 +36,7 @@ from ..plan.cost import (
 from ..plan.plan import Plan
 from .audit import Audited
 from .defects import as_counts, even_shots, unanswered, uneven
+from .kinds import mended
 from .overlap import NOUNS
 from .prompts import Preflight, preflight
 from .rows import Counted, audit_sources, clean_split, scored_rows, trained_rows
@@ -163,6 +164,6 @@ def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> It
         f"answers, the rest during training); {gigabytes(free)} are free"
     )
     if needed > free:
-        yield Finding("warning", f"{what}: set keep: adapter or none, or give another --output_path", str(folder))
+        yield Finding("warning", mended(what, "disk"), str(folder))
     elif shapes or not coming:
         yield Finding("note", what, str(folder))

@@ -24,6 +24,7 @@ from ..errors import Level
 from ..text.labels import Labels, listed
 from ..text.task import Example
 from ..text.words import with_spaces, words
+from .kinds import KINDS, Kind
 
 SHOWN = 80  # characters of an example
 LISTED = 5  # sequences in a line
@@ -62,7 +63,7 @@ class Defect:
 
     `rows` are the doc_ids of the rows concerned, of `of` rows in all. `what` follows "458 of 500 test rows", or is a
     whole line if it names no rows. `against` is the other list, if there is one. `figures` are the counts behind it,
-    as JSON. `level` is that of the finding.
+    as JSON. `level` is that of the finding. `mend` says how to mend it, if it is more than `kinds` says.
     """
 
     kind: str
@@ -73,9 +74,22 @@ class Defect:
     figures: Mapping[str, Any] = field(default_factory=dict)
     example: str = ""
     level: Level = "note"
+    mend: str = ""
+
+    @property
+    def named(self) -> Kind:
+        """What it is called, and how to mend it."""
+        elsewhere = f"{self.kind}_elsewhere"
+        known = KINDS[elsewhere if self.against and elsewhere in KINDS else self.kind]
+        return known._replace(mend=self.mend) if self.mend else known
+
+    @property
+    def advised(self) -> str:
+        """What is wrong and how to mend it."""
+        return f"{self.what}; {self.named.mend}"
 
     def line(self, noun: str) -> str:
-        return f"{len(self.rows):,} of {self.of:,} {noun} {self.what}" if self.rows else self.what
+        return f"{len(self.rows):,} of {self.of:,} {noun} {self.advised}" if self.rows else self.advised
 
 
 def excerpt(row: Example, text: str) -> str:
@@ -136,8 +150,7 @@ def balance(demos: Sequence[Example], allowed: Sequence[str], shots: Sequence[in
     if prefixes:
         usual = [k for k in prefixes if k in shots] or list(prefixes)[:1]
         what = "labels are shown unevenly: " + "; ".join(f"{as_counts(prefixes[k])} at {k} shots" for k in usual)
-        what += f"; {even_shots(allowed)}"
-        yield Defect("unbalanced", what, len(demos), figures={"prefixes": prefixes})
+        yield Defect("unbalanced", what, len(demos), figures={"prefixes": prefixes}, mend=even_shots(allowed))
 
 
 def uneven(targets: Sequence[str], allowed: Sequence[str]) -> dict[str, int] | None:
@@ -178,7 +191,7 @@ def options(rows: Sequence[Example]) -> Iterator[Defect]:
     n, given = sum(_longest(row) == row.target for row in longest), [1 / len(row.options) for row in longest]
     if _beyond_guessing(n, given):
         what = f"the right option is the longest in {_share(n, given)}; guessing gives {_expected(given)}"
-        yield Defect("option_length", f"{what}: a model can find it by its length", len(rows), figures={"longest": n})
+        yield Defect("option_length", what, len(rows), figures={"longest": n})
 
 
 def _longest(row: Example) -> str | None:
@@ -235,7 +248,7 @@ def unseen(rows: Sequence[Example]) -> Iterator[Defect]:
     tokens = Tokenizer13a()
     if not any(len(tokens(with_spaces(text)).split()) >= BLEU_ORDER for row in rows for text in row.right):
         what = f"no reference has {BLEU_ORDER} tokens: BLEU is 0 or nearly so, whatever is answered"
-        yield Defect("short_references", f"{what}; exact_match and chrf are not", len(rows))
+        yield Defect("short_references", what, len(rows))
 
 
 def damage(rows: Sequence[Example]) -> Iterator[Defect]:

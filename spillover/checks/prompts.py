@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..errors import Finding, PromptError
+from ..errors import Finding, Level, PromptError
 from ..plan.jobs import ExistingJob, TrainJob
 from ..plan.plan import Plan
 from ..plan.questions import Sheet, answer_tokens, requests_for, shared_first_tokens
@@ -24,6 +24,7 @@ from ..text.joints import AS_ONE, Joints
 from ..text.prompt import render_all
 from ..text.stops import LINE_BREAK, holds, named
 from ..text.task import FIVE, Example, PromptFormat, Task
+from .kinds import mended
 from .training import LONGEST, TrainingCheck, check_training, count, count_bos, largest, without_bos
 
 JOINTS = 50  # so many rows of a set are checked for the joint of prompt and answer
@@ -90,10 +91,10 @@ class Joint:
             return
         such = f"for {len(self.rows)} of {count(self.of, 'row')} (such as row {self.rows[0]})"
         if self.apart:
-            what = f"{such} the prompt alone ends in other tokens than with its answer (protocol.answer_joint)"
+            what = mended(f"{such} the prompt alone ends in other tokens than with its answer", "joint_apart")
         elif self.free_text:
             what = f"{such} generation starts from other tokens than stand before the answer in training"
-            what += "" if self.chat else r'; answer_delimiter: "\n" may avoid it'
+            what = mended(what, "joint_in_chat" if self.chat else "joint_of_text")
         else:
             what = f"{such} a label shares a token with the prompt; it is scored from that token on"
         yield Finding("warning" if self.apart or self.free_text else "note", what, self.where)
@@ -119,16 +120,17 @@ class Cut:
     def findings(self) -> Iterator[Finding]:
         if n := len(self.too_long):
             what = f"{n:,} of {self.of:,} reference answers are longer than max_new_tokens={self.limit}"
-            yield Finding("warning" if n > CUT_SHARE * self.of else "note", what, self.test)
+            level: Level = "warning" if n > CUT_SHARE * self.of else "note"
+            yield Finding(level, mended(what, "answer_too_long"), self.test)
         if n := len(self.stopped):
             what = f"{n:,} of {self.of:,} reference answers hold {named(self.stop)}, at which a generated answer ends"
-            yield Finding("warning", what, self.test)
+            yield Finding("warning", mended(what, "answer_stopped"), self.test)
         if n := len(self.special):
             what = f"{n:,} of {self.of:,} reference answers hold special tokens, which generated answers never show"
-            yield Finding("warning", what, self.test)
+            yield Finding("warning", mended(what, "answer_special"), self.test)
         if self.runs_on:
             what = "every reference answer is one line, and a model that writes more lines loses by them"
-            yield Finding("note", rf'{what}: stop: ["\n"] would end an answer there', self.test)
+            yield Finding("note", mended(what, "answer_runs_on"), self.test)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ class PromptCheck:
     def findings(self, whole_labels: bool) -> Iterator[Finding]:
         where = f"{self.task}, {self.prompt}"
         if self.trailing_space:
-            yield Finding("note", "the template ends in a space, which becomes part of the answer's first token", where)
+            what = "the template ends in a space, which becomes part of the answer's first token"
+            yield Finding("note", mended(what, "trailing_space"), where)
         if not whole_labels:  # the plan has its own warning about shared first tokens
             return
         labels = self.labels or {}
@@ -217,13 +220,13 @@ class Preflight:
         alike = "at 0 and at k shots, in training and in test alike"
         if max(of_chat, default=0) > 1:
             what = "chat texts begin with more than one beginning-of-sequence token (BOS)"
-            yield Finding("warning", what, "tokenizer")
+            yield Finding("warning", mended(what, "bos_in_chat"), "tokenizer")
         if not of_text:
             what = "the chat template decides how a sequence begins"
             yield from [Finding("note", what, "tokenizer")] if of_chat else []
         elif max(of_text) > 1 or len(of_text) > 1:
             what = f"plain texts begin with {min(of_text)} to {max(of_text)} beginning-of-sequence tokens (BOS)"
-            yield Finding("warning", f"{what}, not with the same number {alike}", "tokenizer")
+            yield Finding("warning", mended(f"{what}, not with the same number {alike}", "bos_differs"), "tokenizer")
         else:
             added = "one" if self.adds_bos else "the tokenizer adds no"
             to = "" if self.adds_bos else " to plain text,"

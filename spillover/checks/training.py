@@ -18,6 +18,7 @@ from ..plan.plan import Plan
 from ..text.encode import Encoder, Ids
 from ..text.prompt import render
 from ..text.samples import build_samples
+from .kinds import mended
 
 LONGEST = 20  # so many texts are encoded: those with the most bytes, which have about the most tokens
 AROUND = 16  # more tokens than a tokenizer puts around a text
@@ -47,14 +48,14 @@ class TrainingCheck:
         where = f"{self.dataset}, training" + (f" with {count(self.shots, 'shot')}" if self.shots else "")
         limit = f"samples exceed the train.max_length of {self.limit:,} tokens"
         if self.shortened:
-            yield Finding("warning", f"{self.shortened:,} of {self.of:,} {limit} and lose {self.lost}", where)
+            what = f"{self.shortened:,} of {self.of:,} {limit} and lose {self.lost}"
+            yield Finding("warning", mended(what, "sample_shortened"), where)
         if self.dropped:
-            yield Finding("warning", f"{self.dropped:,} of {self.of:,} {limit} and are dropped", where)
+            what = f"{self.dropped:,} of {self.of:,} {limit} and are dropped"
+            yield Finding("warning", mended(what, "sample_dropped"), where)
         if self.longest > context:
-            what = (
-                f"the longest sample has {self.longest:,} tokens; the model takes {context:,}: lower train.max_length"
-            )
-            yield Finding("warning", what, where)
+            what = f"the longest sample has {self.longest:,} tokens, and the model takes {context:,}"
+            yield Finding("warning", mended(what, "sample_beyond"), where)
         steps = f"{count(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all"
         what = f"{count(self.samples, 'sample')}, {steps}; the longest has {self.longest:,} tokens"
         yield Finding("note", what, where)
@@ -115,12 +116,12 @@ def warmup(plan: Plan) -> Iterator[Finding]:
             continue
         if recipe.lr_scheduler_type == "constant":
             what = f"warmup_steps: {recipe.warmup_steps:,} does nothing with lr_scheduler_type: constant"
-            yield Finding("warning", f"{what}; use constant_with_warmup", job.variant.name)
+            yield Finding("warning", mended(what, "warmup_unused"), job.variant.name)
         elif recipe.warmup_steps >= steps:
             most = recipe.learning_rate * (steps - 1) / recipe.warmup_steps
             what = f"warmup_steps is {recipe.warmup_steps:,} and the training has {count(steps, 'step')}"
             rate = f"the learning rate of {recipe.learning_rate:g} never arrives, and is {most:.2g} at most"
-            yield Finding("warning", f"{what}: {rate}", job.variant.name)
+            yield Finding("warning", mended(f"{what}: {rate}", "warmup_too_long"), job.variant.name)
 
 
 def largest(jobs: Iterable[TrainJob], key: Callable[[TrainJob], Hashable]) -> list[TrainJob]:

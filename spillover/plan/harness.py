@@ -122,7 +122,8 @@ class _Maker:
         if asked == "default":
             return [own or 0]
         if own == 0 and list(asked) != [0]:
-            self.find("warning", one.name, "is asked at 0 shots alone: its configuration sets num_fewshot: 0")
+            what = "is asked at 0 shots alone: its configuration sets num_fewshot: 0"
+            self.find("warning", one.name, f"{what}; a copy of its YAML file without that line is asked at all")
             return [0]
         return asked
 

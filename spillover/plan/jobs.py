@@ -115,7 +115,7 @@ class JobMaker:
         for job in jobs:
             first = by_key.setdefault(job.variant.key, job)
             if first is not job:
-                what = f"is the same as {first.variant.name} and is not computed twice"
+                what = f"is the same as {first.variant.name} and is not computed twice; take one of them out"
                 self.catalogue.find("warning", job.variant.name, what)
         return list(by_key.values())
 
@@ -176,7 +176,9 @@ class JobMaker:
         if not pool:
             pool = order(rows.examples, rows.task, "balanced", 0)
             if self.catalogue.specs[rows.name].demos:
-                what = "no list of demonstrations of its own can be had: training rows are shown instead"
+                what = (
+                    "no list of demonstrations of its own can be had: training rows are shown instead; correct `demos`"
+                )
                 self.catalogue.find("warning", f"{rows.name}, training rows", what)
         if len(pool) < shots:
             what = f"{rows.name!r} has {len(pool)} demonstrations, {shots} are asked for"

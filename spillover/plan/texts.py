@@ -65,7 +65,8 @@ def _of_ends(where: str, encoder: Encoder, ends: Iterable[int]) -> Iterator[Find
     for token in sorted(set(ends) - special.keys()):
         if text := encoder.tokenizer.id_to_token(token):
             what = f"an answer ends at {text!r} (id {token:,}), which is no special token"
-            yield Finding("warning", f"{what}, by eos_token_id in config.json or generation_config.json", where)
+            by = "by eos_token_id in config.json or generation_config.json; correct it there, unless answers end so"
+            yield Finding("warning", f"{what}, {by}", where)
 
 
 def _by_rows(jobs: Iterable[Job]) -> list[TrainJob]:
@@ -99,8 +100,9 @@ def _of_chat(
     what = f"with the answer as a message the chat template writes {theirs!r}; prompt and answer here are {ours!r}"
     which = f"row {shown[number].doc_id}" + (f" and {len(found) - 1} more of {len(shown)}" if len(found) > 1 else "")
     thinking = [name for name in template.variables if "think" in name and name not in template.kwargs]
-    advice = f"; chat_template_kwargs: {{{thinking[0]}: false}} may help" if thinking else ""
-    yield Finding("warning", f"{what} ({which}){advice}", where)
+    settled = f"chat_template_kwargs: {{{thinking[0]}: false}} may help" if thinking else ""
+    advice = settled or "a prompt format of your own in place of chat avoids it"
+    yield Finding("warning", f"{what} ({which}); {advice}", where)
 
 
 def _refuse_beyond(where: str, encoder: Encoder, job: TrainJob) -> None:
@@ -132,5 +134,6 @@ def _of_existing(job: ExistingJob, encoder: Encoder, sheets: Sequence[Sheet]) ->
         found = own.chat_template.prompt_differs(conversation, text)
         if found:
             what = f"its own chat template writes {found.theirs!r}; the prompts have {found.ours!r}, by the base's"
+            what += "; a prompt format that is not chat asks both alike"
             yield Finding("warning", what, f"{name}, {sheet.fmt.name}")
             return

@@ -45,4 +45,5 @@ def unlearnt(
             if unknown:
                 n = sum(tested[label] for label in unknown)
                 what = f"{n:,} of {tested.total():,} test rows have a label that no training row has"
-                yield Finding("warning", f"{what} ({listed(unknown)}): {both}", test)
+                advice = "name them alike, for instance with target_map, or train on rows that have it"
+                yield Finding("warning", f"{what} ({listed(unknown)}): {both}; {advice}", test)

@@ -14,6 +14,7 @@ from rich.text import Text
 from ..checks.audit import Audited
 from ..checks.check import Checked
 from ..checks.defects import as_counts
+from ..checks.kinds import Kind
 from ..checks.prompts import Preflight, PromptCheck
 from ..checks.rows import Counted
 from ..errors import Finding, Level
@@ -21,26 +22,6 @@ from ..work.progress import LOG_EVERY_S, duration
 
 SUCH = 4  # row numbers in a table
 FEW = 4  # data sets that are shown list by list
-KINDS = {  # of a defect, where many lists share a line
-    "empty": "an empty field",
-    "no_answer": "an empty answer",
-    "mojibake": "broken characters",
-    "markup": "markup",
-    "entity": "HTML entities",
-    "escape": "literal escapes",
-    "duplicate": "duplicates",
-    "near_duplicate": "nearly duplicates",
-    "shared_field": "share a field",
-    "shared_target": "target of a training row",
-    "length": "another length than in training",
-    "unbalanced": "labels shown unevenly",
-    "label_respelled": "labels in another spelling",
-    "label_outside": "labels that the task lacks",
-    "label_absent": "labels that no row has",
-    "no_word": "references without a word",
-    "short_references": "references too short for BLEU",
-    "short": "fewer rows than requested",
-}
 
 
 def render(checked: Checked, verbose: bool = False) -> RenderableType:
@@ -77,15 +58,15 @@ def _counts(audit: Sequence[Audited]) -> Table:
 
 def _by_kind(audit: Sequence[Audited]) -> Iterator[Finding]:
     """The notes of the audit, those of one kind as one: in which lists, and in how many of their rows."""
-    places: dict[str, list[str]] = {}
+    places: dict[Kind, list[str]] = {}
     for one in audit:
         for defect in one.defects:
             if defect.level != "warning":
                 number = f" {len(defect.rows):,}" if defect.rows else ""
                 other = f" (of {defect.against})" if defect.against else ""
-                places.setdefault(defect.kind, []).append(f"{one.rows.name}{number}{other}")
+                places.setdefault(defect.named, []).append(f"{one.rows.name}{number}{other}")
     for kind, lists in places.items():
-        yield Finding("note", ", ".join(lists), f"rows: {KINDS.get(kind, kind.replace('_', ' '))}")
+        yield Finding("note", f"{', '.join(lists)}; {kind.mend}", f"rows: {kind.name}")
 
 
 def _alike(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -152,7 +133,7 @@ def _audit_table(audit: Sequence[Audited]) -> Table:
             for defect in audited.defects:
                 n = f"{len(defect.rows):,}" if defect.rows else ""
                 among = f"{len(audited.scored(defect)):,}" if defect.rows and rows.part == "test" else ""
-                table.add_row("", n, among, _what(defect.level, defect.what), _such(defect.rows))
+                table.add_row("", n, among, _what(defect.level, defect.advised), _such(defect.rows))
     return table
 
 

@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prose import tells
 
+from spillover import checks
 from spillover.checks.audit import Audited, audit
 from spillover.checks.defects import DAMAGE, Defect, options, uneven
+from spillover.checks.kinds import KINDS
 from spillover.data.alike import NORMALISERS, RowSet, clusters, leaking, near_rows
 from spillover.data.load import load_untouched
 from spillover.data.nearly import MIN_WORDS, NEAR, NGRAM, Coded, components, near_pairs
@@ -468,6 +470,26 @@ def test_options_that_give_the_right_one_away_are_named() -> None:
     (only,) = defects(alone, "mine test", "one_option")
     assert only.rows == (90,) and only.level == "warning"
     assert not defects(alone, "mine test", "short_references"), "options are no free text"
+
+
+def test_every_finding_ends_with_how_to_mend_it() -> None:
+    rows = [review(0, "fine"), review(1, "fine"), review(2, "  "), review(3, "Â£5 <br> &amp;", "")]
+    found = audit_of(test_set(rows), train_set(rows[:2]), RowSet("mine", "demos", REVIEWS, rows[:1]))
+    seen = {}
+    for audited in found:
+        for defect, finding in zip(audited.defects, audited.findings(), strict=True):
+            assert defect.named.mend and finding.what.endswith(f"; {defect.named.mend}")
+            seen[defect.kind, defect.against] = defect.named.mend
+    assert {"duplicate", "empty", "no_answer", "mojibake", "markup", "entity"} <= {kind for kind, _ in seen}
+    alone, elsewhere = (seen["duplicate", against] for against in ("", found[1].rows.name))
+    assert alone != elsewhere and "clean rows" in elsewhere
+
+
+def test_every_kind_of_finding_is_in_use() -> None:
+    sources = [path.read_text("utf-8") for path in Path(checks.__file__).parent.glob("*.py") if path.stem != "kinds"]
+    unused = [kind for kind in KINDS if not any(f'"{kind.removesuffix("_elsewhere")}"' in text for text in sources)]
+    assert not unused
+    assert all(kind.name and kind.mend[0].islower() and not kind.mend.endswith(".") for kind in KINDS.values())
 
 
 def test_rows_with_other_options_are_no_duplicates() -> None:
