@@ -95,7 +95,7 @@ def judge(
 
 def judge_all(results: Results, store: Store) -> list[Judgement]:
     """The experiment's own claims, then the study's: all, or those that can be judged if no test set is the study's."""
-    is_study = not {test.name for test in points.study_grid().tests}.isdisjoint(results.tests)
+    is_study = points.is_of_study(results.grid)
     study = judge(results, study_claims(), store, points.study_grid if is_study else None)
     if not is_study:
         study = [replace(one, fill="") for one in study if one.ruling != "missing"]

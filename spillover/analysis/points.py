@@ -315,3 +315,8 @@ def study_grid(sizes: tuple[int, ...] = (2000,)) -> Grid:
     ]
     labels = {name: task.labels for name, task in trained.items() if task.labels}
     return Grid("", "sound", tuple(variants), tuple(cells), tuple(tests), labels)
+
+
+def is_of_study(grid: Grid) -> bool:
+    """Whether a grid has test sets of the study, so that its figures and claims are about these results."""
+    return not {test.name for test in study_grid().tests}.isdisjoint(test.name for test in grid.tests)

@@ -1,12 +1,13 @@
-"""Two summaries of the results, both made of contrasts: the matrix, and the mean changes by role.
+"""Summaries of the results, all made of contrasts: the matrix, by variant and by recipe, and the mean changes by role.
 
-An entry of the `matrix` pools the cells of a variant on one test set over shots, prompts and draws. The entries of a
-summary are shown together, so their p-values are corrected together.
+An entry of the `matrix` pools the cells of a variant on one test set over shots, prompts and draws. An entry of the
+`recipe_matrix` pools those of all seeds of a recipe. The entries of a summary are shown together, so their p-values
+are corrected together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,16 +18,17 @@ from .contrasts import Effect, difference, together
 from .harness import metric_of
 from .metrics import Metric
 from .numbers import counted, details, documents, noise
-from .results import ROLE_TITLES, ROLES, Results, grouped
+from .results import ROLE_TITLES, ROLES, Results, grouped, recipe_name
 from .rows import pool
 from .scoring import pooled_interval
 
 
 @dataclass(frozen=True)
 class MatrixEntry:
-    """One variant on one test set by the set's first metric, pooled over `cells` of `planned` cells.
+    """One variant or recipe on one test set by the set's first metric, pooled over `cells` of `planned` cells.
 
-    `n` documents. The `change` is against the base over the cells that both have; None if there are none.
+    `variant` is its name; `n` documents. The `change` is against the base over the cells that both have; None if there
+    are none.
     """
 
     variant: str
@@ -89,7 +91,17 @@ class Group:
 @lru_cache(maxsize=1)
 def matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
     """The matrix, by variant name and test set. Pairs without a finished cell are left out."""
-    return {(entry.variant, entry.test): entry for entry in together(_entries(results), "change")}
+    entries = _entries(results, {variant.name: (variant,) for variant in results.grid.variants})
+    return dict(zip(entries, together(entries.values(), "change"), strict=True))
+
+
+@lru_cache(maxsize=1)
+def recipe_matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
+    """The matrix, by recipe key and test set: all seeds of a recipe together. A recipe of one seed is its variant."""
+    once = {variants[0].name: key for key, variants in results.recipes.items() if len(variants) == 1}
+    entries = {(once[name], test): entry for (name, test), entry in matrix(results).items() if name in once}
+    entries |= _entries(results, {key: arm for key, arm in results.recipes.items() if len(arm) > 1})
+    return dict(zip(entries, together(entries.values(), "change"), strict=True))
 
 
 @lru_cache(maxsize=1)
@@ -98,27 +110,29 @@ def recipe_changes(results: Results) -> Mapping[tuple[str, Role], RoleChange]:
     return {(one.recipe, one.role): one for one in together(_role_changes(results)) if one.role}
 
 
-def _entries(results: Results) -> Iterable[MatrixEntry]:
-    cells = grouped(results.grid.cells, lambda cell: (results.variants[cell.variant].name, cell.test))
-    base = results.base.name if results.base else ""
-    for (variant, test), planned in cells.items():
-        done = [cell for cell in planned if cell.key in results.first_metric]
-        if done:
-            metric = metric_of(results.tests[test].metrics[0])
-            rows = pool([results.first_metric[cell.key] for cell in done])
-            theirs = [] if variant == base else cells.get((base, test), [])
-            yield MatrixEntry(
-                variant=variant,
-                test=test,
-                role=done[0].role,
-                metric=metric,
-                n=len(rows.doc_ids),
-                cells=len(done),
-                planned=len(planned),
-                score=float(metric.score(rows.statistics.sum(axis=0))),
-                interval=pooled_interval(metric, rows, results.clusters.get(test, {})),
-                change=difference(results, done, theirs),
-            )
+def _entries(results: Results, arms: Mapping[str, Sequence[Variant]]) -> dict[tuple[str, str], MatrixEntry]:
+    """The entries of some arms, by the arm and the test set: an arm is a variant, or all seeds of a recipe."""
+    entries = {}
+    base = grouped(results.cells_of_base, lambda cell: cell.test)
+    for arm, variants in arms.items():
+        for test, planned in grouped(results.cells_of(variants), lambda cell: cell.test).items():
+            done = [cell for cell in planned if cell.key in results.first_metric]
+            if done:
+                metric = metric_of(results.tests[test].metrics[0])
+                rows = pool([results.first_metric[cell.key] for cell in done])
+                entries[arm, test] = MatrixEntry(
+                    variant=recipe_name(variants),
+                    test=test,
+                    role=done[0].role,
+                    metric=metric,
+                    n=len(rows.doc_ids),
+                    cells=len(done),
+                    planned=len(planned),
+                    score=float(metric.score(rows.statistics.sum(axis=0))),
+                    interval=pooled_interval(metric, rows, results.clusters.get(test, {})),
+                    change=None if variants[0] is results.base else difference(results, done, base.get(test, [])),
+                )
+    return entries
 
 
 def _role_changes(results: Results) -> Iterable[RoleChange]:

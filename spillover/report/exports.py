@@ -142,7 +142,7 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
 
 def _as_table(block: Block) -> tuple[list[str], list[list[str]]]:
     """Columns and rows."""
-    columns = ["role", "test set", "metric", "n", *(variant.name for variant in block.variants)]
+    columns = ["role", "test set", "metric", "n", *(column.name for column in block.columns)]
     return columns, [[row.role, row.title, row.metric, row.n, *map(_entry, row.entries)] for row in block.rows]
 
 

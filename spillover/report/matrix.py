@@ -1,4 +1,7 @@
-"""The generalisation matrix for readers: its rows, and how to read them. Page, terminal and files show the same."""
+"""The generalisation matrix for readers: its rows and columns, and how to read them. Page, terminal and files share it.
+
+Recipes stand in columns: a score is the mean over the seeds of a recipe. The page shows each seed, too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from dataclasses import dataclass
 from ..analysis.contrasts import ALPHA
 from ..analysis.harness import metric_of
 from ..analysis.numbers import points, signed
-from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes
+from ..analysis.results import ROLE_TITLES, Results, grouped, recipe_name
+from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes, recipe_matrix
 from ..plan.grid import TestInfo, Variant
 from ..stats.intervals import MIN_ROWS
 
@@ -18,12 +21,29 @@ SMALL_N = 100  # with fewer documents in a test set, a note says which changes c
 
 
 @dataclass(frozen=True)
+class Column:
+    """A recipe with its variants, which differ in their seed. The base is a column, too."""
+
+    name: str
+    variants: tuple[Variant, ...]
+
+    @property
+    def seeds(self) -> str:
+        """`3 seeds`; nothing for what was trained once."""
+        return f"{len(self.variants)} seeds" if len(self.variants) > 1 else ""
+
+
+@dataclass(frozen=True)
 class Row:
-    """A test set with an entry for each variant, None where nothing has run. `n` is the number of documents."""
+    """A test set with an entry for each column, None where nothing has run. `n` is the number of documents.
+
+    `seeds` has, for each column of several seeds, the entries of these.
+    """
 
     role: str
     test: TestInfo
     entries: list[MatrixEntry | None]
+    seeds: list[list[MatrixEntry]]
 
     @property
     def title(self) -> str:
@@ -43,10 +63,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of one training set, ordered by role. The first variant is the base."""
+    """The rows of one training set, ordered by role. The first column is the base."""
 
     title: str
-    variants: list[Variant]
+    columns: list[Column]
     rows: list[Row]
 
 
@@ -54,23 +74,38 @@ def blocks(results: Results) -> Iterator[Block]:
     """A block for each training set."""
     for group in groups(results):
         variants = [*([results.base] if results.base else []), *group.variants]
+        arms = grouped(variants, lambda variant: variant.recipe_key)
+        columns = {key: Column(recipe_name(results.recipes[key]), tuple(arm)) for key, arm in arms.items()}
         rows = [
-            Row(ROLE_TITLES[role], test, [matrix(results).get((variant.name, test.name)) for variant in variants])
+            Row(
+                ROLE_TITLES[role],
+                test,
+                [recipe_matrix(results).get((key, test.name)) for key in columns],
+                [_of_seeds(results, column, test.name) for column in columns.values()],
+            )
             for role, tests in group.columns
             for test in tests
         ]
-        yield Block(group.title, variants, rows)
+        yield Block(group.title, list(columns.values()), rows)
+
+
+def _of_seeds(results: Results, column: Column, test: str) -> list[MatrixEntry]:
+    if not column.seeds:
+        return []
+    found = (matrix(results).get((variant.name, test)) for variant in column.variants)
+    return [entry for entry in found if entry is not None]
 
 
 def notes(results: Results) -> Iterator[str]:
     """How to read scores and marks, and what so few rows cannot show."""
-    entries = list(matrix(results).values())
-    settings = sorted({entry.planned for entry in entries}) or [0]
+    entries = list(recipe_matrix(results).values())
+    settings = sorted({entry.planned for entry in matrix(results).values()}) or [0]
     last = count(settings[-1], "setting")
+    seeds = " and over the seeds of a recipe" if any(len(arm) > 1 for arm in results.recipes.values()) else ""
     many = last if len(settings) == 1 else f"{settings[0]} to {last}, by test set"
     yield (
-        f"Scores are of 100, each the mean over shots and prompts ({many}). n counts documents. Brackets are 95 % "
-        "intervals of single numbers."
+        f"Scores are of 100, each the mean over shots and prompts ({many}){seeds}. n counts documents. Brackets are "
+        "95 % intervals of single numbers."
     )
     changes = [entry.change for entry in entries if entry.change is not None]
     if changes:
@@ -105,12 +140,12 @@ def notes(results: Results) -> Iterator[str]:
 def _otherwise(results: Results) -> Iterator[str]:
     """The changes of one recipe on one test set that are beyond chance in the verdict alone, or in the matrix alone."""
     for (recipe, _), one in recipe_changes(results).items():
-        trainings, tests = results.recipes[recipe], one.effect.tests
-        if len(trainings) == 1 and len(tests) == 1:
-            entry = matrix(results).get((trainings[0].name, tests[0]))
+        tests = one.effect.tests
+        if len(tests) == 1:
+            entry = recipe_matrix(results).get((recipe, tests[0]))
             if entry is not None and entry.is_clear != one.effect.is_clear:
                 where = "no arrow" if one.effect.is_clear else "an arrow, and insufficient evidence in the verdict"
-                yield f"{trainings[0].name} on {tests[0]} ({signed(one.effect.value)}: {where})"
+                yield f"{entry.variant} on {tests[0]} ({signed(one.effect.value)}: {where})"
 
 
 def count(n: int, what: str) -> str:

@@ -63,6 +63,8 @@
     let [sort, down, limit] = [null, false, ROWS];
 
     for (const [name, select] of filters) select.append(...options(TEXT[name]).filter((option) => option.text));
+    const ofRecipe = new Map(data.recipes.map((recipe, i) => [`r${i}`, recipe.variants]));
+    filters[0][1].append(...data.recipes.map((recipe, i) => h("option", { value: `r${i}` }, `${recipe.name}, ${some(recipe.variants.length, "seed")}`)));
     const head = shown.map(([name, title]) => h("th", { scope: "col", class: name in TEXT ? null : "num", "data-name": name },
       h("button", { type: "button", class: "sort" }, title)));
     fill($("thead", table), h("tr", {}, head));
@@ -76,7 +78,7 @@
     function matches(row, sought) {
       const line = Object.keys(TEXT).map((name) => text(row, name)).join(" ").toLowerCase();
       return sought.every((word) => line.includes(word)) && filters.every(([name, { value }]) =>
-        value === "" || (value === "first" ? isFirst(row) : row[name] === Number(value)));
+        value === "" || (value === "first" ? isFirst(row) : ofRecipe.get(value)?.includes(row[name]) ?? row[name] === Number(value)));
     }
     function draw() {
       const sought = words.value.toLowerCase().split(/\s+/);
@@ -104,7 +106,10 @@
     listen(filters.map(([, select]) => select), "change", again);
     listen([words], "input", again);
     listen([more], "click", () => { limit += ROWS * 5; draw(); });
-    listen([answers], "click", () => showAnswers(...filters.slice(0, 2).map(([, select]) => select.value)));
+    listen([answers], "click", () => { // of a recipe, its first seed
+      const [variant, test] = filters.slice(0, 2).map(([, select]) => select.value);
+      showAnswers(ofRecipe.get(variant)?.[0] ?? variant, test);
+    });
     // A cell of the matrix is a link to its rows.
     listen($$("a[data-v]"), "click", ({ currentTarget: { dataset } }) => {
       for (const [name, select] of filters) select.value = { variant: dataset.v, test: dataset.t, metric: "first" }[name] ?? "";
@@ -301,7 +306,20 @@
     }
   }
 
+  // The meaning of a term stands at the foot of the window, and with this script below its term where there is room.
+  function meanings() {
+    for (const meaning of $$(".meaning")) listen([meaning], "toggle", ({ newState }) => {
+      if (newState !== "open" || innerWidth < 760) return;
+      const term = meaning.previousElementSibling.getBoundingClientRect();
+      const below = term.bottom + 6;
+      meaning.classList.add("near");
+      meaning.style.left = `${Math.max(8, Math.min(term.left, innerWidth - meaning.offsetWidth - 8))}px`;
+      meaning.style.top = `${below + meaning.offsetHeight < innerHeight ? below : Math.max(4, term.top - meaning.offsetHeight - 6)}px`;
+    });
+  }
+
   for (const element of $$("[data-script]")) element.hidden = false;
   resultsTable(data.examples.length ? exampleViewer() : null);
   tips();
+  meanings();
 })();

@@ -35,7 +35,7 @@ from ..analysis.summaries import matrix
 from ..disk import within, write_whole
 from ..errors import visible
 from ..stats.intervals import MIN_ROWS
-from . import charts, exports, figures, sections, study, why
+from . import charts, exports, figures, glossary, sections, study, tiles, why
 from .examples import Written
 from .examples import write as write_examples
 from .figures import Figure
@@ -91,7 +91,7 @@ def write(
         done=len(results.grid.cells) - len(results.missing),
         planned=len(results.grid.cells),
         role_titles=ROLE_TITLES,
-        min_rows=MIN_ROWS,
+        terms=glossary.TERMS,
         **said,
         why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
         plane=drawn(plane, linked),
@@ -99,7 +99,7 @@ def write(
         data=Markup(_as_json(payload(results, answers))),
         packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
     )
-    write_whole(path, text)
+    write_whole(path, glossary.explained(text))
     return [one for one in every if one.panels]
 
 
@@ -158,6 +158,7 @@ def payload(results: Results, answers: Written) -> dict[str, Any]:
     ).sort_values(["test", "shots", "prompt", "draw", "variant"], kind="stable")
     return {
         "variants": variants,
+        "recipes": tiles.arms(results),
         "tests": [test.title or test.name for test in grid.tests],
         "first": [metrics.index(name) for name in first],  # by test set
         "prompts": prompts,

@@ -9,23 +9,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ..analysis.judge import RULINGS, Judgement, judge_all
-from ..analysis.numbers import details, noise, points, written
+from ..analysis.points import is_of_study
 from ..analysis.results import ROLE_TITLES, Results
-from ..analysis.summaries import MatrixEntry, recipe_changes
+from ..analysis.summaries import recipe_changes
 from ..analysis.verdict import caveats, verdicts
-from ..plan.grid import Grid, Variant
+from ..experiment.claims import study_claims
+from ..plan.grid import Grid
 from ..store.store import Store
 from ..text.task import FIVE
 from .evidence import MARKS, records
-from .examples import Tally, Written
-from .matrix import Row, blocks, count, notes
-
-SHADES = (0.05, 0.15)  # from 5 and from 15 points on, a cell of the matrix is darker
+from .examples import Written
+from .matrix import count, notes
+from .tiles import matrices
 
 Table = dict[str, Any]
 NUMBERS = re.compile(r"(?:[\d\s.,;%+−±▲▼[\]–-]|of|seeds|\(no interval\))*")
@@ -51,7 +50,8 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "caveats": caveats(results, found),
         "notes": notes(results),
         "matrices": matrices(results, answers.tallies),
-        "claims": claims(judge_all(results, Store(folder))),
+        "is_study": is_of_study(results.grid),
+        **claims(judge_all(results, Store(folder))),
         "has_examples": bool(answers.index),
         "data_sets": data_sets(results),
         "data_examples": data_examples(results, answers),
@@ -80,54 +80,15 @@ def placer(results: Results) -> Callable[[float], str]:
     return lambda value: f"{100 * value / reach:.1f}"
 
 
-def matrices(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> list[dict[str, Any]]:
-    """A table for each training set: rows are test sets by role, columns the base and the variants."""
-    names = [variant.name for variant in results.grid.variants]
-    tests = [test.name for test in results.grid.tests]
-
-    def tiles(row: Row, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
-        for variant, entry in zip(variants, row.entries, strict=True):
-            off = tallies.get((variant.name, row.test.name), Tally()).rate
-            yield {**_tile(entry), "off": off, "v": names.index(variant.name), "t": tests.index(row.test.name)}
-
-    return [
-        {
-            "title": block.title,
-            "variants": block.variants,
-            "parts": [
-                {"role": role, "rows": [{"row": row, "tiles": tiles(row, block.variants)} for row in rows]}
-                for role, rows in groupby(block.rows, lambda row: row.role)
-            ],
-        }
-        for block in blocks(results)
-    ]
+def claims(judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """The experiment's own `claims`, and the `study_claims`."""
+    of_study = study_claims()
+    own = [one for one in judgements if one.claim not in of_study]
+    return {"claims": _judged(own), "study_claims": _judged([one for one in judgements if one.claim in of_study])}
 
 
-def _tile(entry: MatrixEntry | None) -> dict[str, Any]:
-    tile: dict[str, Any] = {"entry": entry, "shade": "", "arrow": "", "title": _tile_title(entry) if entry else ""}
-    tile["noise"] = noise(entry.change) if entry and entry.change else ""
-    if entry and entry.delta is not None and entry.is_clear:
-        gain = entry.delta > 0
-        depth = 1 + sum(abs(entry.delta) >= step for step in SHADES)
-        tile |= {"shade": f"{'gain' if gain else 'loss'} s{depth}", "arrow": "▲ " if gain else "▼ "}
-    return tile
-
-
-def _tile_title(entry: MatrixEntry) -> str:
-    """A tile in words, for screen readers."""
-    words = (
-        f"{entry.variant} on {entry.test}: {entry.metric.title} {points(entry.score)}, 95 % interval "
-        f"{points(entry.interval.low)} to {points(entry.interval.high)}, n {entry.n}, "
-        f"{entry.cells} of {entry.planned} cells"
-    )
-    if entry.change is None:
-        return words
-    end = "" if entry.is_clear else "; insufficient evidence"
-    return f"{words}; change from the base {written(entry.change)}{end}; {details(entry.change)}"
-
-
-def claims(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
-    """The claims with their evidence. Comparisons that have not run are named but not listed place by place."""
+def _judged(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
+    """Claims with their evidence. Comparisons that have not run are named but not listed place by place."""
     if not judgements:
         return None
     items = [

@@ -2,7 +2,7 @@
 
 Variants that were trained on the same set share a table, since a test set that is in-domain for one training set is
 cross-task for another. Rows are test sets under a heading for each role. Where the terminal is too narrow for all
-variants there are several tables, each with the base.
+recipes there are several tables, each with the base.
 
 Colour is never needed. An arrow shows the direction of a change beyond chance; no arrow means insufficient evidence.
 Blue and orange, which colour-blind readers can tell apart, only repeat it.
@@ -50,7 +50,7 @@ def verdict(results: Results, console: Console) -> None:
 
 
 def show_matrix(results: Results, console: Console) -> None:
-    """Print the matrix of all variants, then how to read its numbers."""
+    """Print the matrix of all recipes, then how to read its numbers."""
     for block in blocks(results):
         console.print()
         console.print(Text(block.title, style="bold"))
@@ -65,13 +65,15 @@ def _tables(block: Block, has_base: bool, width: int) -> Iterator[Table]:
     """As many tables as the width needs. A heading and a rule separate the roles."""
     names = min(NAME_WIDTH, max(max(len(row.test.name), len(_what(row))) for row in block.rows))
     room = max(1, (width - names) // (CELL_WIDTH + GAP) - has_base)
-    places = list(range(len(block.variants)))
+    places = list(range(len(block.columns)))
     base, others = places[:has_base], places[has_base:]
     for start in range(0, len(others) or 1, room):
         shown = [*base, *others[start : start + room]]
         table = Table(Column("", overflow="fold", max_width=NAME_WIDTH), box=box.SIMPLE_HEAD, pad_edge=False)
         for i in shown:
-            table.add_column(Text(block.variants[i].name, style="bold"), overflow="fold", min_width=CELL_WIDTH)
+            head = Text(block.columns[i].name, style="bold")
+            head.append(f"\n{seeds}" if (seeds := block.columns[i].seeds) else "", style="dim not bold")
+            table.add_column(head, overflow="fold", min_width=CELL_WIDTH)
         for role, rows in groupby(block.rows, lambda row: row.role):
             if role:
                 table.add_row(Text(role, style="italic"))

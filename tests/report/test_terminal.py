@@ -74,11 +74,11 @@ def test_names_are_text_not_markup(results: Results) -> None:
 def test_where_verdict_and_matrix_differ_a_line_says_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """They correct over other families, so one of them may name a change that the other does not."""
     alike = {
-        (results.recipes[recipe][0].name, one.effect.tests[0]): one.effect.is_clear
+        (recipe, one.effect.tests[0]): one.effect.is_clear
         for (recipe, _), one in summaries.recipe_changes(results).items()
         if len(one.effect.tests) == 1
     }
-    entries = summaries.matrix(results)
+    entries = summaries.recipe_matrix(results)
     assert alike and any(alike.values())
 
     def shown(p: float | None) -> str:
@@ -88,10 +88,10 @@ def test_where_verdict_and_matrix_differ_a_line_says_so(results: Results, monkey
             else entry
             for place, entry in entries.items()
         }
-        monkeypatch.setattr(matrix, "matrix", lambda _: changed)
+        monkeypatch.setattr(matrix, "recipe_matrix", lambda _: changed)
         return " ".join(matrix.notes(results))
 
-    (variant, test), *_ = [place for place, clear in alike.items() if clear]
-    assert f"{variant} on {test}" in shown(1.0) and "no arrow" in shown(1.0)
+    (recipe, test), *_ = [place for place, clear in alike.items() if clear]
+    assert f"{entries[recipe, test].variant} on {test}" in shown(1.0) and "no arrow" in shown(1.0)
     same = all(clear == entries[place].is_clear for place, clear in alike.items())
     assert same == ("The verdict corrects" not in shown(None))

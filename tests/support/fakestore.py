@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,26 @@ def role(variant: Variant, test: str) -> Role | None:
     if variant.train_dataset == test:
         return "in_domain"
     return "out_of_domain" if variant.factors["train_task"] == task else "cross_task"
+
+
+def many(recipes: int, seeds: int = 1, seeded: int | None = None, **options: Any) -> Grid:
+    """A grid of the base and this many recipes on one training set, FT and FTICL by turns.
+
+    The last `seeded` of them, or all, have this many `seeds`.
+    """
+    found = [VARIANTS[0]]
+    for number, seed in product(range(recipes), range(seeds)):
+        once = seeded is not None and number < recipes - seeded
+        if once and seed:
+            continue
+        strategy, k = ("fticl", 2) if number % 2 else ("ft", 0)
+        recipe = f"shop-{strategy}{k or ''}-lr{number}"
+        name = recipe if once or seeds == 1 else f"{recipe}-s{seed}"
+        rate = (number + 1) * 1e-5
+        found.append(
+            grids.trained(name, strategy, "shop", "sentiment", shots=k, rate=rate, seed=seed, recipe=f"r-{recipe}")
+        )
+    return make_grid(variants=tuple(found), **options)
 
 
 def make_grid(
