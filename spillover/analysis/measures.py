@@ -18,9 +18,9 @@ import numpy as np
 from ..experiment.claims import Measure
 from ..stats.intervals import CONFIDENCE, ROUNDING, Interval, percentile_interval, replicates
 from ..stats.levels import Level, half_width, p_value
+from ..store.inside import Divergence
+from ..store.inside import read as read_inside
 from ..store.store import Store
-from ..work.inspect import Divergence
-from ..work.inspect import read as read_inside
 from .contrasts import Effect, Term, effect
 from .points import Point, Weights, contrast
 from .results import Results, grouped

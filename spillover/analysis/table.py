@@ -21,8 +21,8 @@ from ..errors import StoreError, did_you_mean, visible
 from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
 from ..plan.grid import Cell, Grid, TestInfo, Variant
+from ..store.inside import read as read_inside
 from ..store.store import Store
-from ..work.inspect import read as read_inside
 from .clean_split import CleanSplit
 from .harness import metric_of
 from .metrics import METRICS, Metric

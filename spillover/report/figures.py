@@ -33,8 +33,8 @@ from ..analysis.results import ROLE_TITLES, Results, recipe_name
 from ..analysis.summaries import RoleChange, recipe_changes
 from ..experiment.suite import Role
 from ..models.weights import Change, pooled
-from ..work.inspect import Inside
-from ..work.inspect import read as read_inside
+from ..store.inside import Inside
+from ..store.inside import read as read_inside
 from . import charts
 from . import study as of_study
 from .charts import Figure, Panel

@@ -2,7 +2,7 @@
 
 Each part is a title, a text, and a table or a figure, as plain values for the page. A part without content is left out.
 Contrasts come from `effects`, one family for each table; counts of answers come from `examples.Tally`, and changes
-inside a model from `spillover.work.inspect`.
+inside a model from `spillover.store.inside`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..analysis.numbers import details, signed, signed_interval, written
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..experiment.factors import spelled
 from ..experiment.suite import Role
+from ..store.inside import Divergence, Inside
 from ..text.stops import named
-from ..work.inspect import Divergence, Inside
 from .examples import Tally
 from .sections import Table, table
 

@@ -11,7 +11,7 @@
     DIR/variants/<key>/                   an ordinary Hugging Face checkpoint or PEFT adapter, and receipt.json
     DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it, and statistics computed from it (rows-*)
     DIR/cells/<key>/scores.jsonl          in place of predictions, if the cell was imported without texts
-    DIR/inside/<variant key>.json         what changed inside a variant (`spillover.work.inspect`)
+    DIR/inside/<variant key>.json         what changed inside a variant (`spillover.store.inside`)
     DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback

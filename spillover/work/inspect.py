@@ -25,20 +25,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from importlib import resources
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from ..errors import ModelError, StoreError
+from ..errors import ModelError
 from ..experiment.factors import Value
 from ..fingerprint import fingerprint
 from ..models import is_adapter, weights_sha256
 from ..models.weights import Change, compare
+from ..store.inside import Divergence, Inside
 from ..store.store import Store
 
 if TYPE_CHECKING:
@@ -54,93 +53,8 @@ NEUTRAL_TOKENS = 256
 MOVED = 1e-3  # nats; both models go through the same passes, so a variant that is the base is 0 apart
 # Nats a token, on average, that merging an adapter may cost: bfloat16 keeps three digits of a weight with its change.
 MERGE_GAP = {"float32": 1e-4, "bfloat16": 0.1}
-# Nats a token. By Pinsker's inequality, the probability of any next token differs by 2.3 points at most, on average. So
-# scores on some hundred rows hardly show a difference.
-HARDLY = 1e-3
 MAY_BE_ROUNDING = 0.05  # up to this KL in another precision, it is measured in float32 too
 UNMOVED = "answers exactly as the base: the adapter was not applied, or nothing was trained"
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """KL(base || variant) as (nats, tokens) of each passage: a row's answer, or a piece of the neutral text."""
-
-    passages: tuple[tuple[float, int], ...]
-
-    @property
-    def tokens(self) -> int:
-        return sum(tokens for _, tokens in self.passages)
-
-    @property
-    def nats(self) -> float:
-        """Mean over tokens."""
-        return sum(nats for nats, _ in self.passages) / self.tokens
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What was measured inside a variant, compared with the base.
-
-    `changes` are those of its weights, `left_out` the names of weights without a counterpart. `neutral` and, by test
-    set, `answers` are divergences. If one could not be computed, `why_no_changes` or `why_no_divergence` says why.
-    `largest` is the largest change of any token's log-probability at all these positions, `merge_gap` the mean change
-    when an adapter is merged (None without one), both in nats. `exact` is the KL in nats a token between both
-    in float32, where it was measured: if they are close in another precision.
-    `weights` and `sample` are hashes of what was compared.
-    """
-
-    variant: str
-    name: str
-    weights: str
-    sample: str
-    precision: str
-    seconds: float = 0.0
-    changes: tuple[Change, ...] = ()
-    left_out: tuple[str, ...] = ()
-    why_no_changes: str | None = None
-    neutral: Divergence | None = None
-    answers: Mapping[str, Divergence] | None = None
-    largest: float | None = None
-    merge_gap: float | None = None
-    why_no_divergence: str | None = None
-    exact: float | None = None
-
-    @property
-    def nats(self) -> float | None:
-        """KL(base || variant) in nats a token over all positions; None if it could not be computed."""
-        if self.neutral is None:
-            return None
-        return Divergence((*self.neutral.passages, *chain(*(d.passages for d in (self.answers or {}).values())))).nats
-
-    @property
-    def hardly_differs(self) -> str | None:
-        """That a variant is nearly the base, if it is; its name belongs before it.
-
-        In bfloat16 a change of any size turns other roundings. They can move predictions more than the change itself.
-        """
-        nats = self.nats if self.exact is None else self.exact
-        if nats is None or nats > HARDLY:
-            return None
-        what = f"hardly differs from the base: KL {nats:.1g} nats a token"
-        return what if self.exact is None else f"{what}, computed in float32"
-
-    @property
-    def unproven(self) -> tuple[str, ...]:
-        """What is not proven to differ from the base, and why."""
-        reasons = {"weights": self.why_no_changes, "predictions": self.why_no_divergence}
-        return tuple(
-            f"its {what} are not proven to differ from the base's: {why}" for what, why in reasons.items() if why
-        )
-
-
-def read(folder: Path) -> dict[str, Inside]:
-    """What was measured inside the variants of an output folder, by key. Raises StoreError for a broken file."""
-    try:
-        return TypeAdapter(dict[str, Inside]).validate_python(Store(folder).inside())
-    except ValidationError as error:
-        (key, *place), what = error.errors()[0]["loc"], error.errors()[0]["msg"]
-        what = f"cannot be read: {'.'.join(map(str, place))}: {what}"
-        raise StoreError(what, where=f"inside/{key}.json", allowed="delete it") from None
 
 
 class Inspector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spillover.analysis.measures import divergence_interval
-from spillover.work.inspect import Divergence
+from spillover.store.inside import Divergence
 
 
 def test_the_interval_of_a_divergence_is_over_passages() -> None:

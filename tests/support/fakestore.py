@@ -25,9 +25,9 @@ from spillover.fingerprint import fingerprint
 from spillover.models.weights import Change
 from spillover.plan.grid import Cell, Condition, Grid, TestInfo, Variant
 from spillover.store.folder import sealed
+from spillover.store.inside import Divergence, Inside
 from spillover.store.store import Store
 from spillover.text.task import FIVE
-from spillover.work.inspect import Divergence, Inside
 
 NOUNS = [
     "harbour",

@@ -25,12 +25,14 @@ from spillover.errors import ModelError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.models.weights import Change, pooled
 from spillover.plan.plan import Plan, make_plan
+from spillover.store import inside as stored
+from spillover.store.inside import Divergence, Inside
 from spillover.store.store import Store
 from spillover.text.encode import Encoder
 from spillover.work import inspect as inside
 from spillover.work.backend import Torch
 from spillover.work.execute import execute
-from spillover.work.inspect import Divergence, Inside, Inspector, check_variant_changed
+from spillover.work.inspect import Inspector, check_variant_changed
 from spillover.work.progress import Reporter
 
 WORDS = ["two", "three", "four", "five", "six", "seven"]
@@ -81,7 +83,7 @@ def run(place: Path) -> tuple[Plan, Path]:
 
 
 def by_name(folder: Path) -> dict[str, Inside]:
-    return {seen.name: seen for seen in inside.read(folder).values()}
+    return {seen.name: seen for seen in stored.read(folder).values()}
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def by_name(folder: Path) -> dict[str, Inside]:
 
 def test_every_variant_but_the_base_is_looked_into(run: tuple[Plan, Path]) -> None:
     plan, out = run
-    assert set(inside.read(out)) == {variant.key for variant in plan.grid.variants if variant.kind != "base"}
+    assert set(stored.read(out)) == {variant.key for variant in plan.grid.variants if variant.kind != "base"}
     seen = by_name(out)
     assert set(seen) == {"words-ft", "words-lora"}
     for one in seen.values():
@@ -213,7 +215,7 @@ def failures(place: Path, path: Path, out: Path) -> tuple[str, ...]:
     plan = plan_of(place, trains=False, variants=[{"name": "mine", "path": str(path)}])
     said = execute(plan, Store(out))
     assert len(list((out / "cells").iterdir())) == 1  # the base's: what is refused is not asked
-    assert inside.read(out) == {}
+    assert stored.read(out) == {}
     return said
 
 
@@ -311,9 +313,9 @@ def test_a_change_that_only_turned_roundings_is_called_nearly_none(place: Path, 
     assert execute(plan, Store(tmp_path / "out")) == ()
     seen = by_name(tmp_path / "out")
     moved, trained = seen["moved"], seen["trained"]
-    assert moved.nats is not None and moved.nats > inside.HARDLY, "what bfloat16 makes of it"
+    assert moved.nats is not None and moved.nats > stored.HARDLY, "what bfloat16 makes of it"
     assert tells(moved.hardly_differs or "", "float32", f"{moved.exact:.1g}")
-    assert trained.exact is not None and trained.exact > inside.HARDLY
+    assert trained.exact is not None and trained.exact > stored.HARDLY
     assert trained.hardly_differs is None
 
 
@@ -395,7 +397,7 @@ def test_an_adapter_of_which_nothing_is_proven_is_refused(
         assert tells(
             line, "mine failed", "not proven", "no safetensors to compare", "its engine shows no hidden states"
         )
-        assert inside.read(tmp_path / "out") == {}
+        assert stored.read(tmp_path / "out") == {}
     else:
         assert failed == () and sum("not proven" in line for line in reporter.lines) == 2
 
@@ -445,8 +447,8 @@ def test_a_divergence_is_a_mean_over_tokens() -> None:
 def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
     Store(tmp_path).write_inside("abc", {"other": "keys"})
     with pytest.raises(StoreError, match=r"abc\.json\b.*\bdelete"):
-        inside.read(tmp_path)
-    assert inside.read(tmp_path / "nothing") == {}
+        stored.read(tmp_path)
+    assert stored.read(tmp_path / "nothing") == {}
 
 
 def test_another_sample_or_other_weights_are_looked_at_anew(run: tuple[Plan, Path], place: Path) -> None:
@@ -454,7 +456,7 @@ def test_another_sample_or_other_weights_are_looked_at_anew(run: tuple[Plan, Pat
     variant = plan.grid.variants[1]
     inspector = Inspector(plan, Store(out), place / "base", "float32")
     assert inspector.knows(variant)
-    assert inspector.knows(variant, inside.read(out)[variant.key].weights)
+    assert inspector.knows(variant, stored.read(out)[variant.key].weights)
     assert not inspector.knows(variant, "others")
     other = plan_of(place, test={"shots": [0, 1]})
     assert not Inspector(other, Store(out), place / "base", "float32").knows(variant)
