@@ -47,8 +47,10 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     model = _model(args)
     take(model)
     pack_tokens = inspect.signature(train).parameters["pack_tokens"].default
-    arguments = TrainingArguments(per_device_train_batch_size=CASES[args.case][2], **_arguments(args))
-    trainer = PrefixTrainer(model=model, args=arguments, train_dataset=list(samples), pack_tokens=pack_tokens)
+    batch = CASES[args.case][2]
+    steps = [list(samples[first : first + batch]) for first in range(0, len(samples), batch)]
+    arguments = TrainingArguments(per_device_train_batch_size=1, **_arguments(args))
+    trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=pack_tokens)
     return {**_timed(trainer), "tokens": trainer.totals.tokens, "tokens_plain": trainer.totals.tokens_plain}
 
 

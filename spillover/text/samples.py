@@ -1,4 +1,4 @@
-"""Rows as training samples: token ids, and where the answer begins.
+"""Rows as training samples: token ids, and which of them are learned.
 
 A sample is rendered and encoded by the same code as a test prompt. Then the end token follows the answer: in chat text
 the one that the chat template writes there, else the tokenizer's. Loss is on the answer and this token only. Masks come
@@ -28,10 +28,32 @@ from .task import Example, PromptFormat
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training sequence; loss on `ids[start:]`."""
+    """One training sequence. Loss on the tokens of `spans`, which are ranges of `ids`, in order.
+
+    `weight` multiplies the loss of its tokens, and what they count in the mean over the answer tokens of a step. A
+    sample that is `apart` is no row of the training set: its kind has a mean of its own in each step, which is
+    multiplied by `weight` and added to that of the rows. So a weight of 0 leaves the rows' loss as it is.
+    """
 
     ids: tuple[int, ...]
-    start: int
+    spans: tuple[tuple[int, int], ...]
+    weight: float = 1.0
+    apart: bool = False
+
+    @classmethod
+    def of(cls, ids: Sequence[int], start: int) -> Sample:
+        """A prompt and its answer: loss on `ids[start:]`."""
+        return cls(tuple(ids), ((start, len(ids)),))
+
+    @property
+    def start(self) -> int:
+        """Where the first token with loss is."""
+        return self.spans[0][0]
+
+    @property
+    def learned(self) -> tuple[int, ...]:
+        """The positions of the tokens with loss. Nothing predicts the first token of a sequence."""
+        return tuple(position for start, stop in self.spans for position in range(max(start, 1), stop))
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,18 @@ class Samples:
     rows_shortened: int
     rows_dropped: int
     lost: str = "demonstrations"
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample that a step may hold."""
+        return max(len(sample.ids) for sample in self.samples)
+
+    def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
+        """The samples of optimiser step `step`, counted from 0, in which it is the turn of these rows.
+
+        It must depend on its arguments alone: a training that was killed asks for later steps only.
+        """
+        return [self.samples[row] for row in rows]
 
 
 def build_samples(
@@ -105,12 +139,12 @@ def _whole(
         head = len(texts[0]) - len(render(fmt, (), examples[0], encoder.chat_template))
     joints = Joints.under(protocol, encoder, fmt, head)
     rows = joints.samples(encoder, texts, [example.target for example in examples], chat=fmt.chat)
-    return [Sample((*ids, encoder.end_of(fmt.chat)), start) for ids, start in rows]
+    return [Sample.of((*ids, encoder.end_of(fmt.chat)), start) for ids, start in rows]
 
 
 def _cut_on_the_right(whole: Sequence[Sample], room: int) -> Samples:
     """The study's truncation. A cut sample loses its end token at least, so a part of the tokens with loss."""
-    cut = [Sample(sample.ids[:room], sample.start) for sample in whole]
+    cut = [Sample.of(sample.ids[:room], sample.start) for sample in whole]
     kept = tuple(sample for sample in cut if sample.start < len(sample.ids))
     shortened = sum(sample.start < room < len(sample.ids) for sample in whole)
     return Samples(kept, shortened, len(cut) - len(kept), lost="a part of the answer")

@@ -2,9 +2,9 @@
 
 The batch of an optimiser step becomes one token tree, or a few if memory requires it. Head and loss are computed at
 answer positions only. Gradients are those of the padded batch: the loss is the sum over answer tokens divided by
-`num_items_in_batch`, whatever the cut into trees. Optimiser, schedule, checkpoints, loggers and LoRA are the Trainer's.
-One process trains on one device. Dropout is off, and the receipt says so: a shared prefix would be drawn once for all
-samples.
+their number in the step, whatever the cut into trees. Optimiser, schedule, checkpoints, loggers and LoRA are the
+Trainer's. One process trains on one device. Dropout is off, and the receipt says so: a shared prefix would be drawn
+once for all samples.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ..experiment.recipe import Recipe
 from ..text.samples import Sample
 from .axes import let_move
 from .checkpoints import make_room, newest_whole, seal
+from .order import Steps
 
 Stepped = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
@@ -89,7 +90,7 @@ class PackedBatch:
         asked = [
             (tree.locate(number, position - 1), sample.ids[position])
             for number, sample in enumerate(samples)
-            for position in range(max(sample.start, 1), len(sample.ids))
+            for position in sample.learned
         ]
         at, inverse = torch.tensor([index for index, _ in asked]).unique(return_inverse=True)
         return cls(tree, at, inverse, torch.tensor([token for _, token in asked]))
@@ -112,9 +113,9 @@ def summed_loss(model: Any, batch: PackedBatch, device: torch.device) -> Tensor:
 def plain_loss(model: Any, sample: Sample, device: torch.device) -> Tensor:
     """The same for one sample as an ordinary row: the reference for `summed_loss`."""
     ids = torch.tensor([sample.ids[:-1]], device=device)
-    first = max(sample.start, 1)
-    logits_PV = own_logits(model, len(sample.ids) - first, input_ids=ids).float()
-    targets = torch.tensor(sample.ids[first:], device=device)
+    at = torch.tensor(sample.learned, device=device)
+    logits_PV = own_logits(model, at - 1, input_ids=ids).float()
+    targets = torch.tensor([sample.ids[position] for position in sample.learned], device=device)
     return torch.nn.functional.cross_entropy(logits_PV, targets, reduction="sum")
 
 
@@ -129,31 +130,34 @@ def pack_samples(samples: Sequence[Sample], max_tokens: int) -> list[PackedBatch
 
 
 class PrefixTrainer(Trainer):
-    """The Trainer over lists of samples. `pack_tokens` bounds one forward and backward pass; None shares nothing."""
+    """The Trainer over steps, which are lists of samples.
 
-    def __init__(self, *args: Any, pack_tokens: int | None, **kwargs: Any) -> None:
-        super().__init__(*args, data_collator=collate, **kwargs)
+    `pack_tokens` bounds one forward and backward pass; None shares nothing.
+    """
+
+    def __init__(self, *args: Any, steps: Sequence[list[Sample]], pack_tokens: int | None, **kwargs: Any) -> None:
+        super().__init__(*args, train_dataset=steps, data_collator=as_inputs, **kwargs)
         self.pack_tokens = pack_tokens
         self.totals = Totals()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward over one batch of samples; returns its mean loss."""
+        """Forward and backward over the samples of a step; returns its mean loss."""
         model.train()
-        items = num_items_in_batch if num_items_in_batch is not None else inputs["labels"].ne(-100).sum()
         while True:
             try:
-                loss = self._step(model, inputs["samples"], items)
+                loss = self._step(model, inputs["samples"])
                 self.totals.step(loss.item())
                 return loss
             except RuntimeError as error:
                 smaller = (self.pack_tokens or 0) // 2
-                if not out_of_memory(error) or smaller < LEAST_TOKENS or self.current_gradient_accumulation_steps > 1:
+                if not out_of_memory(error) or smaller < LEAST_TOKENS:
                     raise
             # A backward that died half-way has left parts of its gradients behind: start the step again.
             model.zero_grad()
             self.pack_tokens = smaller
 
-    def _step(self, model: Any, samples: list[Sample], items: Any) -> Tensor:
+    def _step(self, model: Any, samples: list[Sample]) -> Tensor:
+        items = sum(len(sample.learned) for sample in samples)
         total = torch.zeros((), device=self.args.device)
         passes: list[PackedBatch] | list[Sample]
         passes = samples if self.pack_tokens is None else pack_samples(samples, self.pack_tokens)
@@ -168,15 +172,15 @@ class PrefixTrainer(Trainer):
         return total
 
 
-def collate(samples: list[Sample]) -> dict[str, Any]:
-    """A batch as the Trainer counts it (`labels`, already shifted) and as we use it (`samples`)."""
-    labels = torch.tensor([token for sample in samples for token in sample.ids[max(sample.start, 1) :]])
-    return {"samples": samples, "labels": labels, "shift_labels": labels}
+def as_inputs(steps: list[list[Sample]]) -> dict[str, Any]:
+    """A step as the Trainer passes it on."""
+    (samples,) = steps
+    return {"samples": samples}
 
 
 def train(
     model_folder: Path,
-    samples: Sequence[Sample],
+    steps: Steps,
     recipe: Recipe,
     out: Path,
     *,
@@ -199,18 +203,17 @@ def train(
     config, dropout = _without_dropout(model_folder, trust)
     as_given = {**dropout, **({"use_cache": config.use_cache} if hasattr(config, "use_cache") else {})}
     model = load_model(model_folder, "float32", trust=trust, config=config)
-    words = list(islice(cycle(chain.from_iterable(sample.ids for sample in samples)), PROBE_TOKENS))
-    longest = max(len(sample.ids) for sample in samples)
-    reason = why_plain(model, words, "float32", longest) if share else None
+    words = list(islice(cycle(chain.from_iterable(sample.ids for sample in steps[0])), PROBE_TOKENS))
+    reason = why_plain(model, words, "float32", steps.longest) if share else None
     model = let_move(model, recipe.weights)
     if recipe.weights.makes_adapter and gradient_checkpointing:
         model.enable_input_require_grads()
     checkpoints = out / "checkpoints"
-    arguments = _arguments(checkpoints, recipe, precision, gradient_checkpointing, report_to)
+    arguments = _arguments(checkpoints, recipe, len(steps), precision, gradient_checkpointing, report_to)
     shared = pack_tokens if share and reason is None else None
-    trainer = PrefixTrainer(model=model, args=arguments, train_dataset=list(samples), pack_tokens=shared)
+    trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=shared)
     totals = trainer.totals
-    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals))
+    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.an_epoch))
     if progress:
         trainer.add_callback(_Report(progress, totals))
     trainer.remove_callback(PrinterCallback)
@@ -242,13 +245,14 @@ def _without_dropout(folder: Path, trust: bool) -> tuple[Any, dict[str, float]]:
 
 
 def _arguments(
-    checkpoints: Path, recipe: Recipe, precision: str, gradient_checkpointing: bool, report_to: Sequence[str]
+    checkpoints: Path, recipe: Recipe, steps: int, precision: str, checkpointing: bool, report_to: Sequence[str]
 ) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         learning_rate=recipe.learning_rate,
-        num_train_epochs=recipe.num_train_epochs,
-        per_device_train_batch_size=recipe.batch_size,
+        max_steps=steps,
+        per_device_train_batch_size=1,  # an item of the data set is a whole step
+        train_sampling_strategy="sequential",
         lr_scheduler_type=recipe.lr_scheduler_type,
         warmup_steps=recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
@@ -257,7 +261,7 @@ def _arguments(
         data_seed=recipe.seed,
         bf16=precision == "bfloat16",
         use_cpu=device().type == "cpu",
-        **({"activation_checkpointing": True} if gradient_checkpointing else {}),
+        **({"activation_checkpointing": True} if checkpointing else {}),
         save_strategy="no",  # `_Checkpoints` asks for them by the clock, and deletes old ones
         logging_strategy="steps" if report_to else "no",
         report_to=list(report_to) or "none",
@@ -273,8 +277,8 @@ class _Checkpoints(TrainerCallback, ExportableState):
     """A checkpoint every so many seconds: steps take from a tenth of a second to minutes, and a killed run should lose
     ten minutes at most. The newest two are kept. The totals go with the Trainer's state, in the checkpoint."""
 
-    def __init__(self, every_s: float, totals: Totals) -> None:
-        self.every_s, self.totals = every_s, totals
+    def __init__(self, every_s: float, totals: Totals, an_epoch: int) -> None:
+        self.every_s, self.totals, self.an_epoch = every_s, totals, an_epoch
         self.saved = self.counted = time.monotonic()
 
     def state(self) -> dict[str, Any]:
@@ -288,6 +292,7 @@ class _Checkpoints(TrainerCallback, ExportableState):
         now = time.monotonic()
         self.totals.seconds += now - self.counted
         self.counted = now
+        state.epoch = state.global_step / self.an_epoch  # for loggers: the Trainer takes all steps for one epoch
         if state.global_step < state.max_steps and now - self.saved >= self.every_s:
             make_room(Path(args.output_dir))
             control.should_save = True

@@ -48,11 +48,12 @@ class Backend(Protocol):
         from ..engine.memory import free_memory
 
         free_memory()  # before the Trainer is imported: that allocates already
+        from ..train.order import steps_of
         from ..train.trainer import train
 
         trained = train(
             folder,
-            built.samples,
+            steps_of(built, job.recipe),
             job.recipe,
             out,
             precision=precision,

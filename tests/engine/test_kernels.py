@@ -218,7 +218,7 @@ for number, answer in theirs.items():
     assert (answer.top, answer.generated) == (ours[number].top, ours[number].generated)
     for one, other in zip(answer.logprobs, ours[number].logprobs):
         torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=0, atol=1e-4)
-samples = [Sample(prompt, len(stem)) for prompt in prompts]
+samples = [Sample.of(prompt, len(stem)) for prompt in prompts]
 sum(plain_loss(plain, sample, torch.device("cpu")) for sample in samples).backward()
 summed_loss(shared, PackedBatch.of(samples), torch.device("cpu")).backward()
 ours, theirs = (torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (shared, plain))

@@ -58,7 +58,7 @@ def test_loss_is_on_the_answer_and_the_end_token_and_nothing_else(encoder: Encod
     assert tokens(encoder, first.ids[first.start :]) == [" positive", "<|im_end|>"]
     assert tokens(encoder, second.ids[second.start :]) == [" negative", "<|im_end|>"]
     assert encoder.decode(first.ids[: first.start]) == "### Input:\nGreat film.\n### Sentiment:"
-    assert first == Sample((3757, 18100, 42, 198, 15635, 4771, 30, 198, 3757, 18279, 2572, 42, 2731, 2), 12)
+    assert first == Sample.of((3757, 18100, 42, 198, 15635, 4771, 30, 198, 3757, 18279, 2572, 42, 2731, 2), 12)
 
 
 def test_with_demonstrations_loss_is_on_the_last_answer_only(encoder: Encoder) -> None:
@@ -167,7 +167,7 @@ def test_the_study_cuts_on_the_right_answer_and_all(encoder: Encoder) -> None:
     for left in (5, 4, 3, 2, 1):
         cut = paper(encoder, whole.start + left, (long,))
         assert cut == Samples(
-            (Sample(whole.ids[: whole.start + left], whole.start),), int(left < 5), 0, "a part of the answer"
+            (Sample.of(whole.ids[: whole.start + left], whole.start),), int(left < 5), 0, "a part of the answer"
         )
         assert tokens(encoder, cut.samples[0].ids[whole.start :]) == answer[:left]
     with pytest.raises(DataError, match=rf"max_length={whole.start} tokens leave no sample a token of its answer"):

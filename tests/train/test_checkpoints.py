@@ -14,9 +14,10 @@ import tinymodels
 from spillover.engine import attention
 from spillover.experiment.axes import AllWeights, Lora
 from spillover.experiment.recipe import Recipe
-from spillover.text.samples import Sample
+from spillover.text.samples import Sample, Samples
 from spillover.train import trainer
 from spillover.train.checkpoints import SEAL, is_whole, newest_whole, seal
+from spillover.train.order import steps_of
 from spillover.train.trainer import Trained, train
 
 STEPS = 6
@@ -27,9 +28,9 @@ class Killed(Exception):
     pass
 
 
-def samples() -> list[Sample]:
+def samples() -> Samples:
     rng = random.Random(0)
-    return [Sample(tuple(rng.randrange(4, 50) for _ in range(12)), 9) for _ in range(12)]
+    return Samples(tuple(Sample.of([rng.randrange(4, 50) for _ in range(12)], 9) for _ in range(12)), 0, 0)
 
 
 def run(folder: Path, out: Path, weights: Any) -> tuple[Trained, list[int]]:
@@ -37,7 +38,9 @@ def run(folder: Path, out: Path, weights: Any) -> tuple[Trained, list[int]]:
     steps: list[int] = []
     recipe = Recipe(learning_rate=1e-2, num_train_epochs=2, batch_size=4, seed=3, weights=weights)
     options: dict[str, Any] = {"precision": "float32", "checkpoint_every_s": 0.0}
-    return train(folder, samples(), recipe, out, progress=lambda step, *_: steps.append(step), **options), steps
+    return train(
+        folder, steps_of(samples(), recipe), recipe, out, progress=lambda step, *_: steps.append(step), **options
+    ), steps
 
 
 def run_until_killed(folder: Path, out: Path, weights: Any) -> None:

@@ -1,0 +1,61 @@
+"""The steps of a training: which samples each of them holds. They are known before the training begins.
+
+Rows are shuffled anew for each epoch, as transformers' Trainer shuffles them: epoch `e` has the permutation of the seed
+plus `e`. The last step of an epoch holds the rows that are left. A step is made when it is asked for, from its number
+alone, so that a training that was killed goes on with the step that comes next, whatever is drawn for a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import Any
+
+import torch
+
+from ..experiment.recipe import Recipe
+from ..text.samples import Sample, Samples
+
+
+@dataclass(frozen=True)
+class Steps(Sequence[list[Sample]]):
+    """The optimiser steps of a training. `hold` makes the samples of a step from its number and its rows.
+
+    `longest` is the number of tokens of the longest sample.
+    """
+
+    rows: int
+    batch_size: int
+    epochs: float
+    seed: int
+    hold: Callable[[int, Sequence[int]], list[Sample]]
+    longest: int
+
+    @property
+    def an_epoch(self) -> int:
+        """Steps in which every row has its turn once."""
+        return ceil(self.rows / self.batch_size)
+
+    def __len__(self) -> int:
+        return ceil(self.epochs * self.an_epoch)
+
+    def __getitem__(self, step: Any) -> Any:
+        if not 0 <= step < len(self):
+            raise IndexError(step)
+        epoch, place = divmod(step, self.an_epoch)
+        first = place * self.batch_size
+        return self.hold(step, _shuffled(self.rows, self.seed + epoch)[first : first + self.batch_size])
+
+
+def steps_of(built: Samples, recipe: Recipe) -> Steps:
+    """The steps of a training on these samples."""
+    rows, epochs = len(built.samples), recipe.num_train_epochs
+    return Steps(rows, recipe.batch_size, epochs, recipe.seed, built.of_step, built.longest)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(rows: int, seed: int) -> list[int]:
+    order: list[int] = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
