@@ -1,96 +1,80 @@
 """Whether a checkpoint keeps what its base can do: a decision for each question, and one for each variant.
 
-A question is a test set in one prompt format at one number of shots. It is judged by the paired change from the base,
-with its 95 % interval over rows, draws and seeds (`contrasts.effect`). Conditions are not averaged: a loss at 0 shots
-does not hide behind a score at 4. `keep` allows a loss of (1 - keep) of the base's score there. Where the base is not
-shown to be better than chance there is nothing that could be kept, so the allowed loss is (1 - keep) of a full score.
+A question is a test set in one prompt format at one number of shots. It is judged on the documents that base and
+variant both answered, without those that leak from training rows. Conditions are not averaged: a loss at 0 shots does
+not hide behind a score at 4. What decides is the variant's score less `keep` times the base's, with its 95 % interval
+over rows and draws (`contrasts.effect`). This is above zero just if the share that is kept is above `keep` (Fieller
+1954). Where the base is not shown to be better than chance there is nothing that could be kept, so a loss of
+(1 - `keep`) of a full score is allowed.
 
-    held                    the interval's lower end is above the allowed loss
-    broken                  its upper end is below it, after Holm over all questions that can break the gate
+    held                    the interval is above zero
+    broken                  it is below zero, after Holm over all questions that can break the gate
     insufficient evidence   anything else: too few rows, or not run
 
 Two errors are possible, and each is bounded for a variant as a whole. To pass, every critical question must hold by
-itself. So a variant that truly loses too much somewhere passes with a probability of at most 2.5 %, however many
-questions there are (an intersection-union test, Berger 1982). To be called broken, one question is enough. So those
-p-values are corrected together (Holm 1979): a variant that loses too much nowhere is called broken with at most 5 %.
+itself. So however many questions there are, a variant that truly loses too much somewhere passes no more often than
+one interval is wrong on that side: 2.5 % in name (an intersection-union test, Berger 1982; docs/gate.md has what was
+simulated). To be called broken, one question is enough. So those p-values are corrected together (Holm 1979): a variant
+that loses too much nowhere is called broken with at most 5 %.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf
 from typing import Literal
 
 from ..errors import ExperimentError, did_you_mean
 from ..experiment.gate import GateSpec, Tier
-from ..plan.grid import Cell, Variant
-from ..stats.families import holm
-from ..stats.intervals import MIN_ROWS, Interval
-from .contrasts import ALPHA, Effect, Term, effect, paired
+from ..plan.grid import Cell, Use, Variant
+from ..stats.intervals import Interval
+from ..stats.needed import rows_needed
+from .contrasts import ALPHA, Effect, Term, adjusted, effect, paired, share
 from .harness import metric_of
 from .results import Results, grouped
-from .rows import pool
-from .scoring import pooled_interval
+from .retention import base_at_chance
 
 Outcome = Literal["held", "broken", "insufficient evidence"]
+KEEP = 0.98
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a variant keeps of the base's score on a test set, at one number of shots and in one prompt format.
+    """What a variant keeps of the base's score on a test set, in one use.
 
-    Scores are from 0 to 1. `base` is the base's, `allowed` the loss that is allowed. `change` is None if cells are
-    missing. `p_adjusted` is that of a change as large as the allowed loss, after Holm over the questions that can
-    break the gate.
+    Scores are from 0 to 1. `margin` is the score beyond what is asked, whose p-value is corrected over the questions
+    that can break the gate; its value is negative if too little is kept. `change` is from the base, `kept` the share of
+    its score. Without an answer there is no margin; of a base at chance no share.
     """
 
     test: str
     tier: Tier
-    shots: int
-    prompt: str
+    use: Use
     base: float = 0.0
-    allowed: float = 0.0
-    at_chance: bool = False
     change: Effect | None = None
-    p_adjusted: float = 1.0
+    margin: Effect | None = None
+    kept: Interval | None = None
+    at_chance: bool = False
 
     @property
     def outcome(self) -> Outcome:
-        change = self.change
-        if change is None or change.clusters < MIN_ROWS:
+        if self.margin is None or not self.margin.has_enough:
             return "insufficient evidence"
-        if change.interval.low > -self.allowed:
+        if self.margin.interval.low > 0:
             return "held"
-        beyond_rounding = change.value + (change.rounding_floor or 0.0) < -self.allowed
-        if change.interval.high < -self.allowed and self.p_adjusted < ALPHA and beyond_rounding:
-            return "broken"
-        return "insufficient evidence"
+        return "broken" if self.margin.interval.high < 0 and self.margin.is_clear else "insufficient evidence"
 
     @property
-    def kept(self) -> float | None:
-        """The share of the base's score that is kept. None at chance, where it means nothing."""
-        return None if self.change is None or self.at_chance else 1 + self.change.value / self.base
+    def share(self) -> float | None:
+        """The share of the base's score that is kept."""
+        return None if self.kept is None or self.change is None else 1 + self.change.value / self.base
 
     @property
-    def kept_interval(self) -> Interval | None:
-        if self.change is None or self.at_chance:
+    def more_rows(self) -> int | None:
+        """How many more rows would decide with 80 % power, if the scores stay as they are; None if no number does."""
+        if self.margin is None:
             return None
-        low, high = (1 + end / self.base for end in (self.change.interval.low, self.change.interval.high))
-        return Interval(max(low, 0.0), high)
-
-    @property
-    def rows_wanted(self) -> float:
-        """About how many rows would decide, if the change stays as it is and the interval narrows with the root of
-        the rows. Infinite if the change is as large as the allowed loss."""
-        if self.change is None:
-            return inf
-        gap, half = abs(self.change.value + self.allowed), self.change.interval.half_width
-        return ceil(self.change.n * (half / gap) ** 2) if gap > 1e-6 else inf
-
-    @property
-    def condition(self) -> str:
-        return f"{self.shots} shot{'' if self.shots == 1 else 's'}, {self.prompt}"
+        return rows_needed(self.margin.chance, self.margin.n, self.margin.value, 1 - ALPHA)
 
 
 @dataclass(frozen=True)
@@ -122,8 +106,8 @@ def overall(gates: Sequence[Gate]) -> Outcome:
 def judge(results: Results, spec: GateSpec, variants: Sequence[str] = ()) -> list[Gate]:
     """A gate for each variant, or for those named. Raises ExperimentError for an unknown name, and if there is none."""
     tiers = spec.tiers([test.name for test in results.grid.tests])
-    chosen = judged(results.grid.variants, variants)
-    return [_judge(results, spec, variant, tiers) for variant in chosen]
+    keep = spec.keep or results.grid.keep or KEEP
+    return [_judge(results.clean, keep, variant, tiers) for variant in judged(results.grid.variants, variants)]
 
 
 def judged(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
@@ -138,37 +122,41 @@ def judged(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
     return [variant for name, variant in others.items() if not names or name in names]
 
 
-def _judge(results: Results, spec: GateSpec, variant: Variant, tiers: Mapping[str, Tier]) -> Gate:
-    found = list(_questions(results, spec.keep, variant, tiers))
-    deciding = [(i, p) for i, (one, p) in enumerate(found) if one.change is not None and one.tier != "advisory"]
-    corrected = dict(zip((i for i, _ in deciding), holm([p for _, p in deciding]).tolist(), strict=True))
-    questions = tuple(replace(one, p_adjusted=corrected.get(i, p)) for i, (one, p) in enumerate(found))
-    return Gate(variant.name, spec.keep, questions, results.nearly_base.get(variant.key))
+def _judge(results: Results, keep: float, variant: Variant, tiers: Mapping[str, Tier]) -> Gate:
+    questions = list(_questions(results, keep, variant, tiers))
+    deciding = [one.margin for one in questions if one.margin is not None and one.tier != "advisory"]
+    corrected = {id(before): after for before, after in zip(deciding, adjusted(deciding), strict=True)}
+    found = tuple(replace(one, margin=corrected.get(id(one.margin), one.margin)) for one in questions)
+    return Gate(variant.name, keep, found, results.nearly_base.get(variant.key))
 
 
-def _questions(
-    results: Results, keep: float, variant: Variant, tiers: Mapping[str, Tier]
-) -> Iterator[tuple[Question, float]]:
-    """Each question with the p-value of a change as large as the allowed loss."""
+def _questions(results: Results, keep: float, variant: Variant, tiers: Mapping[str, Tier]) -> Iterator[Question]:
     base = grouped(results.cells_of_base, _question)
     for key, cells in grouped(results.cells_of([variant]), _question).items():
-        test, shots, prompt = key
-        asked = Question(test, tiers[test], shots, prompt)
+        test, use = key
         metric = metric_of(results.tests[test].metrics[0])
         ours, theirs = paired(results, cells, base.get(key, []))
-        complete = len(ours) == len(cells) and len(theirs) == len(base.get(key, []))
-        if not ours or not complete or not (metric.of_100 and metric.higher_is_better):
-            yield asked, 1.0
-            continue
-        rows = pool([results.first_metric[cell.key] for cell in theirs])
-        score = float(metric.score(rows.statistics.sum(axis=0)))
-        chance = results.tests[test].chance or 0.0
-        at_chance = bool(pooled_interval(metric, rows, results.clusters.get(test, {})).low <= chance)
-        allowed = (1 - keep) * (1.0 if at_chance else score)
-        change = effect(results, [Term(1.0, ours), Term(-1.0, theirs)], null=-allowed)
-        p = 1.0 if change is None else change.p
-        yield replace(asked, base=score, allowed=allowed, at_chance=at_chance, change=change), p
+        whole = len(ours) == len(cells) and len(theirs) == len(base.get(key, []))
+        of_base = effect(results, [Term(1.0, theirs)])
+        change = effect(results, [Term(1.0, ours), Term(-1.0, theirs)])
+        asked = Question(test, tiers[test], use)
+        if not (whole and metric.of_100 and metric.higher_is_better and of_base and change):
+            yield asked
+        elif base_at_chance(results, of_base):
+            beyond = effect(results, [Term(1.0, ours), Term(-1.0, theirs)], null=keep - 1)
+            margin = beyond and _raised(beyond, 1 - keep)
+            yield replace(asked, base=of_base.value, change=change, margin=margin, at_chance=True)
+        else:
+            margin = effect(results, [Term(1.0, ours), Term(-keep, theirs)])
+            left = share(results, ours, theirs)
+            yield replace(asked, base=of_base.value, change=change, margin=margin, kept=left)
 
 
-def _question(cell: Cell) -> tuple[str, int, str]:
-    return cell.test, cell.shots, cell.prompt
+def _raised(effect: Effect, by: float) -> Effect:
+    """The effect with a constant added."""
+    ends = Interval(effect.interval.low + by, effect.interval.high + by)
+    return replace(effect, value=effect.value + by, interval=ends)
+
+
+def _question(cell: Cell) -> tuple[str, Use]:
+    return cell.test, Use.of(cell)

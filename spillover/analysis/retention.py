@@ -139,11 +139,11 @@ def _retention(results: Results, recipe: str, where: str, cells: Sequence[Cell])
         share=None if left is None else score / of_base.value,
         interval=left,
         effect=change,
-        at_chance=_at_chance(results, of_base),
+        at_chance=base_at_chance(results, of_base),
     )
 
 
-def _at_chance(results: Results, of_base: Effect) -> bool:
+def base_at_chance(results: Results, of_base: Effect) -> bool:
     """Whether the base may as well have guessed on these sets. Free text cannot be guessed: its chance is 0."""
     chance = [results.tests[test].chance or 0.0 for test in of_base.tests]
     return of_base.interval.low <= sum(chance) / len(chance)

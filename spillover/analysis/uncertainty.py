@@ -54,6 +54,14 @@ class SetPart:
         """The weighted sum of each document's scores, (documents,); their mean is this part."""
         return np.asarray(self.scores @ self.weights)
 
+    @property
+    def unmoved(self) -> Array:
+        """The same if both sides had the answers of the side that is subtracted: zero, unless only a share of it is."""
+        less, total = np.minimum(self.weights, 0), float(self.weights.sum())
+        if abs(total) <= ROUNDING or not less.any():
+            return np.zeros(len(self.scores))
+        return np.asarray(total * (self.scores @ less) / less.sum())
+
     def values_of(self, units: Mask) -> Array:
         """The same for several units, each with some of the cells: (units, cells) to (documents, units)."""
         return np.asarray(self.scores @ (units * self.weights).T)
@@ -127,7 +135,8 @@ def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
     equal.
     """
     if not (part.right_or_wrong and _of_one_sign(part.weights)):
-        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, _full_change(part.weights))
+        full, unmoved = _full_change(part.weights), part.unmoved[:, None]
+        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, full, unmoved)
         error = max(sqrt(change.variance[0]), ROUNDING)
         return float(change.centre[0]), error, error, change.df
     weight, p = float(part.weights.sum()), float(part.values.mean() / part.weights.sum())

@@ -7,13 +7,14 @@ an `advisory` set is only reported. The statistics are in `analysis.gate`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from ..errors import ExperimentError, did_you_mean
-from .fields import NUMBER, Names, Strict
+from .fields import Names, Strict
 from .suite import SUITES, load_suite
+from .use import Share
 
 Tier = Literal["critical", "supporting", "advisory"]
 TIERS: tuple[Tier, ...] = ("critical", "supporting", "advisory")
@@ -22,8 +23,8 @@ TIERS: tuple[Tier, ...] = ("critical", "supporting", "advisory")
 class GateSpec(Strict):
     """The share of the base's score that must be kept, and the tier of each test set."""
 
-    keep: Annotated[float, Field(gt=0, lt=1), NUMBER] = Field(
-        0.98, description="share of the base's score that a variant must keep on a test set"
+    keep: Share | None = Field(
+        None, description="share of the base's score that must be left on a test set; default: ship.keep, else 0.98"
     )
     critical: Names = Field((), description="test sets that must hold; default: all that are in no other tier")
     supporting: Names = Field((), description="test sets that must not be broken")

@@ -58,7 +58,7 @@ def sentence(gate: Gate) -> str:
         where = counted(len(critical), "critical question")
         return f"{gate.variant} keeps at least {share} of the base's score, or loses no more than allowed, in {where}."
     if gate.outcome == "broken":
-        worst_first = sorted(gate.those("broken", "critical", "supporting"), key=lambda one: one.kept or 0.0)
+        worst_first = sorted(gate.those("broken", "critical", "supporting"), key=lambda one: one.share or 0.0)
         lost = [f"{_where(one)} ({_kept(one)})" for one in worst_first]
         return f"{gate.variant} keeps less than {share} of the base's score on {_some(lost)}."
     unknown = [f"{_where(one)} ({_wanted(one)})" for one in gate.those("insufficient evidence", "critical")]
@@ -71,26 +71,32 @@ def _some(parts: list[str]) -> str:
 
 
 def _where(one: Question) -> str:
-    return f"{one.test}, {one.condition}"
+    return f"{one.test}, {one.use}"
 
 
 def _kept(one: Question) -> str:
     """`61.2 % [52.0, 70.1]`; at chance, the change in points."""
     if one.change is None:
         return "not run"
-    if one.kept is None or one.kept_interval is None:
+    if one.share is None or one.kept is None:
         return f"{signed(one.change.value)} points {signed_interval(one.change.interval)}, base at chance"
-    return f"{points(one.kept)} % [{points(one.kept_interval.low)}, {points(one.kept_interval.high)}]"
+    high = points(one.kept.high) if isfinite(one.kept.high) else "∞"
+    return f"{points(one.share)} % [{points(one.kept.low)}, {high}]"
 
 
 def _wanted(one: Question) -> str:
     """What it would take to decide."""
     if one.change is None:
-        return "not run"
-    rows = one.rows_wanted
-    if not isfinite(rows) or rows > MANY * one.change.n:
+        return "not run, or every row leaks"
+    more = one.more_rows
+    if more is None or more > MANY * one.change.n:
         return f"n {one.change.n}, too close to tell"
-    return f"n {one.change.n}, about {round(rows, -1):,} rows would decide"
+    return f"n {one.change.n}, about {_round(more):,} more rows would decide"
+
+
+def _round(rows: int) -> int:
+    """To two digits: it is a plan."""
+    return round(rows, 2 - len(str(rows)))
 
 
 def _notes(gate: Gate) -> Iterator[str]:
@@ -115,9 +121,9 @@ COLUMNS = ("test set", "shots", "prompt", "tier", "n", "base", "change", "kept",
 def _row(one: Question) -> list[str]:
     known = one.change
     change = "–" if known is None else f"{signed(known.value)} {signed_interval(known.interval)}"
-    kept = "–" if one.kept is None else _kept(one)
+    kept = "–" if one.share is None else _kept(one)
     n, base = ("–", "–") if known is None else (str(known.n), points(one.base))
-    return [one.test, str(one.shots), one.prompt, one.tier, n, base, change, kept, one.outcome]
+    return [one.test, str(one.use.shots), one.use.prompt, one.tier, n, base, change, kept, one.outcome]
 
 
 def _ordered(gate: Gate) -> list[Question]:
@@ -132,7 +138,7 @@ def _table(gate: Gate) -> Table:
         table.add_row(Text(tier, style="italic"))
         for one in questions:
             *_, n, base, change, kept, outcome = _row(one)
-            name = Text(one.test, style="bold").append(f"\n{one.condition}, n {n}", style="dim not bold")
+            name = Text(one.test, style="bold").append(f"\n{one.use}, n {n}", style="dim not bold")
             numbers = (Text("\n[".join(cell.rsplit(" [", 1))) for cell in (change, kept))
             table.add_row(name, base, *numbers, Text(outcome, style=STYLES[one.outcome]))
         table.add_section()
@@ -165,16 +171,17 @@ def _record(gate: Gate) -> dict[str, Any]:
 
 def _facts(one: Question) -> dict[str, Any]:
     """Scores from 0 to 1. What was not run has no numbers."""
-    facts: dict[str, Any] = {"test_dataset": one.test, "shots": one.shots, "prompt": one.prompt}
+    facts: dict[str, Any] = {"test_dataset": one.test, "shots": one.use.shots, "prompt": one.use.prompt}
     facts |= {"tier": one.tier, "outcome": one.outcome}
-    if one.change is None:
+    if one.change is None or one.margin is None:
         return facts
-    change, kept = one.change, one.kept_interval
+    change, margin, kept = one.change, one.margin, one.kept
     facts |= {"n": change.n, "clusters": change.clusters, "base": one.base, "at_chance": one.at_chance}
     facts |= {"change": change.value, "ci_low": change.interval.low, "ci_high": change.interval.high}
-    facts |= {"allowed_loss": one.allowed, "p_value": change.p, "p_adjusted": one.p_adjusted}
-    facts |= {"kept": one.kept, "kept_low": kept and kept.low, "kept_high": kept and kept.high}
-    return facts | {"rows_wanted": one.rows_wanted if isfinite(one.rows_wanted) else None}
+    facts |= {"kept": one.share, "kept_low": kept and kept.low}
+    facts |= {"kept_high": kept.high if kept and isfinite(kept.high) else None}
+    facts |= {"margin": margin.value, "margin_low": margin.interval.low, "margin_high": margin.interval.high}
+    return facts | {"p_value": margin.p, "p_adjusted": margin.p_adjusted, "more_rows": one.more_rows}
 
 
 def _junit(gates: Sequence[Gate]) -> str:

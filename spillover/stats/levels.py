@@ -82,7 +82,11 @@ def cluster_sums(values: Array, clusters: Codes | None) -> Array:
 
 
 def mean_change(
-    values: Array, clusters: Codes | None = None, right_or_wrong: bool = False, full_change: float = 1.0
+    values: Array,
+    clusters: Codes | None = None,
+    right_or_wrong: bool = False,
+    full_change: float = 1.0,
+    unmoved: Array | None = None,
 ) -> MeanChange:
     """The mean of each column of paired differences `values`, (rows, m), with its cluster-robust variance.
 
@@ -96,10 +100,16 @@ def mean_change(
 
     Other differences get the two rows only if more than half of the rows have the same difference, zero or another one.
     The two differ from it by the root mean square of what the other rows do, or by one full change if there are none.
+
+    `unmoved`, (rows, m), are the values of rows whose answers did not change, where these are not zero. This is so if
+    only a share of one side is subtracted.
     """
-    common = np.zeros(values.shape[1]) if right_or_wrong else np.median(values, axis=0)
-    moved = (np.abs(values - common) > ROUNDING).sum(axis=0)
-    seen, full = ((values - common) ** 2).sum(axis=0), full_change**2
+    still = np.zeros_like(values) if unmoved is None else unmoved
+    change = values - still
+    common = np.zeros(values.shape[1]) if right_or_wrong else np.median(change, axis=0)
+    moved = (np.abs(change - common) > ROUNDING).sum(axis=0)
+    seen, full = ((change - common) ** 2).sum(axis=0), full_change**2
+    common = common + still.mean(axis=0)
     if right_or_wrong:
         return _padded(values, clusters, common, np.sqrt((seen + FULL_CHANGES * full) / (moved + FULL_CHANGES)))
     plain = _mean(values, clusters)

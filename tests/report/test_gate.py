@@ -115,8 +115,9 @@ def test_insufficient_evidence_says_how_many_rows_would_decide(gate: Any) -> Non
     _, said, _ = gate("--format", "json", reviews=_all_but_one)
     (ours,) = (one for one in json.loads(said) if one["variant"] == "reviews-ft")
     (question,) = (one for one in ours["questions"] if one["test_dataset"] == "reviews")
-    assert question["rows_wanted"] > question["n"] == 40
-    assert f"about {round(question['rows_wanted'], -1):,} rows" in ours["sentence"]
+    assert question["n"] == 40 and question["more_rows"] > 0
+    wanted = round(question["more_rows"], 2 - len(str(question["more_rows"])))
+    assert f"about {wanted:,} more rows" in ours["sentence"]
 
 
 @pytest.mark.parametrize(
