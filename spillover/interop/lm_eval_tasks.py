@@ -43,6 +43,7 @@ def write(wanted: Wanted) -> list[str]:
     tests = wanted.chosen_tests
     plan = make_plan(*wanted.store.experiment())
     groups: dict[str, list[Sheet]] = {}
+    theirs = {sheet.test: None for sheet in plan.sheets.values() if sheet.test in tests and sheet.is_of_harness}
     for sheet in plan.sheets.values():
         if sheet.test in tests and not sheet.is_of_harness:
             groups.setdefault(_name(sheet), []).append(sheet)
@@ -71,6 +72,7 @@ def write(wanted: Wanted) -> list[str]:
         for shots, names in sorted(by_shots.items())
     ]
     notes = _departures(plan.experiment.protocol)
+    notes += [f"Left out, because they are its tasks already: {', '.join(theirs)}"] if theirs else []
     return [f"Wrote {len(sheets)} tasks to {wanted.place}", *notes, *(f"Next: {one}" for one in commands)]
 
 
