@@ -36,6 +36,8 @@ SHAPES = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangl
 INK = "#1a1b1c"  # stands for the colour of the text; no chart uses it otherwise
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDTH, HEIGHT = 240, 150  # of a panel's plot; it is narrower where panels in a row would be wider than FULL
+WIDE, TALL = 420, 270  # of a panel that sets points against each other
+FAINT = "#8b9099"  # of what stands back
 FULL, BETWEEN = 1040, 58  # of a row of panels, and between two of them
 OF_100 = "format(100 * datum.value, '~g')"
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
@@ -54,7 +56,9 @@ def looks(labels: Sequence[str], base: str | None = "base") -> dict[str, Look]:
     found: dict[str, Look] = {}
     for label in labels:
         i = len(found) - (base in found)
-        coloured = Look(OKABE_ITO[i % len(OKABE_ITO)], DASHES[i % len(DASHES)], SHAPES[i % len(SHAPES)])
+        turn = i // len(OKABE_ITO)  # a colour that comes again has another shape and another dash
+        shape, dash = SHAPES[(i + turn) % len(SHAPES)], DASHES[(i + turn) % len(DASHES)]
+        coloured = Look(OKABE_ITO[i % len(OKABE_ITO)], dash, shape)
         found[label] = Look(INK, (1, 0), "circle") if label == base else coloured
     return found
 
@@ -104,7 +108,7 @@ class Figure:
 
 
 # Columns that repeat what others contain, or that only the drawing needs.
-HIDDEN = ("panel", "tip", "role", "where", "train_size", "train_shots")
+HIDDEN = ("panel", "tip", "weak", "role", "where", "train_size", "train_shots")
 
 
 def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
@@ -139,30 +143,45 @@ def bars(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: st
     )
 
 
-def plane(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
+def plane(
+    rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, limit: float | None = None, rule: str = ""
+) -> Spec:
     """A panel of gain against retention in points, with intervals both ways; the dashed line is the Pareto front.
 
-    `rows`: label, gain, gain_low, gain_high, kept, kept_low, kept_high, tip, on_front.
+    `rows`: label, mark, weak, gain, gain_low, gain_high, kept, kept_low, kept_high, tip, on_front. The text `mark`
+    stands beside a point. A `weak` point is small and has no interval. `limit` is the least that may be kept, drawn as
+    a dotted line that is called `rule`.
     """
     ticks: Spec = {"labelExpr": SIGNED, "tickMinStep": 1}
-    x = _number("gain", "in-domain →", {"padding": 12}, tickCount=4, labelOverlap="greedy", labelSeparation=4, **ticks)
-    y = _number("kept", None, {"padding": 12}, tickCount=5, **ticks)
+    x = _number("gain", "in-domain →", {"padding": 14}, tickCount=6, labelOverlap="greedy", labelSeparation=4, **ticks)
+    y = _number("kept", None, {"padding": 14}, tickCount=6, **ticks)
     zero: Spec = {"data": {"values": [{}]}}
     axis: Spec = {"strokeWidth": 1.0, "color": INK, "opacity": 0.45}
     front = {"data": {"values": _steps(rows[rows["on_front"]])}}
     dashed: Spec = {"strokeWidth": 1.2, "strokeDash": [3, 2], "color": INK, "opacity": 0.6}
     across = {**_channels(looks, "color"), "x2": {"field": "gain_high"}}
-    return _panel(
+    strong: Spec = {"transform": [{"filter": "!datum.weak"}]}
+    weak: Spec = {"transform": [{"filter": "datum.weak"}]}
+    at = {"datum": limit}
+    dotted = _mark("rule", None, at, {}, strokeWidth=1.2, strokeDash=[1, 3], color=INK, opacity=0.9)
+    name: Spec = {"type": "text", "text": rule, "align": "right", "fontSize": 11, "dy": 11, "aria": False}
+    named = {"mark": name, "encoding": {"y": at, "x": {"value": {"expr": "width"}}}}
+    beside = {"text": {"field": "mark"}}
+    panel = _panel(
         rows,
         title,
         subtitle,
         zero | _mark("rule", {"datum": 0.0}, None, {}, **axis),
         zero | _mark("rule", None, {"datum": 0.0}, {}, **axis),
+        *([] if limit is None else [zero | dotted, zero | named]),
         front | _mark("line", x, y, {"order": {"field": "order", "type": "quantitative"}}, **dashed),
-        _mark("rule", _end("gain_low"), y, across, strokeWidth=1.5, opacity=0.4),
-        _interval(x, y, "kept_low", "kept_high", looks),
-        _marks(x, y, looks, 80),
+        strong | _mark("rule", _end("gain_low"), y, across, strokeWidth=1.5, opacity=0.4),
+        strong | _interval(x, y, "kept_low", "kept_high", looks),
+        weak | _marks(x, y, looks, 30),
+        strong | _marks(x, y, looks, 80),
+        strong | _mark("text", x, y, beside, dx=7, dy=-8, fontSize=11),
     )
+    return panel | {"width": WIDE, "height": TALL}
 
 
 def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, unit: float) -> Spec:
@@ -181,7 +200,7 @@ def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
     axis |= {"titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11, "titleFontSize": 11.5}
     figure: Spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "concat": [panel | {"width": width} for panel in panels],
+        "concat": [{"width": width} | panel for panel in panels],
         "columns": columns,
         "bounds": "flush",
         "spacing": {"row": 92, "column": BETWEEN},
@@ -301,4 +320,5 @@ def on_page(svg: str) -> str:
     """The drawing for an HTML page: its colours become those of the page, also its font."""
     for colour, of_page in PAGE_COLOURS.items():
         svg = svg.replace(f'="{colour}"', f'="{of_page}"')
+    svg = svg.replace(f'="{FAINT}"', '="var(--faint)"')
     return "<svg" + svg[svg.index(" width=") :].replace(f' font-family="{FONT}"', "")

@@ -14,8 +14,8 @@
 | 4, 5 | base, FTICL and FT of generation training sets as bars: tests of the same task, of other tasks |
 | 6, 7 | the same of classification training sets |
 
-`plane` sets gain against retention, `weights` shows how far a model's layers moved, and `shot_curves` shows every
-variant on one test set. The module `study` explains how the study's figures are made for another experiment.
+`plane` sets gain inside against change outside, `weights` shows how far a model's layers moved, and `shot_curves` shows
+every variant on one test set. The module `study` explains how the study's figures are made for another experiment.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from ..analysis.averages import BASE, Averages, HasTable, Source, means, recipes, results_of, tidy, titles_of
-from ..analysis.numbers import without_arrow
-from ..analysis.results import ROLE_TITLES, Results, recipe_name
-from ..analysis.summaries import RoleChange, recipe_changes
-from ..experiment.suite import Role
+from ..analysis.averages import Averages, HasTable, Source, means, recipes, results_of, tidy, titles_of
+from ..analysis.results import Results
 from ..models.weights import Change, pooled
 from ..store.inside import Inside
 from ..store.inside import read as read_inside
-from . import charts
+from . import charts, frontier
 from . import study as of_study
 from .charts import Figure, Panel
 
@@ -70,67 +67,12 @@ def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
 
 def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
     """The figures of the report: the plane, the weights (`inside` by variant name), and the study's seven."""
-    return [gain_and_retention(results), moved_weights(results, inside), *of_study.every(Averages.of(results))]
+    return [frontier.figure(results), moved_weights(results, inside), *of_study.every(Averages.of(results))]
 
 
 def plane(result: HasTable | Results) -> alt.ConcatChart:
-    """Gain (in-domain) against retention (out-of-domain, cross-task), in points of change from the base."""
-    return gain_and_retention(results_of(result)).chart
-
-
-def gain_and_retention(results: Results) -> Figure:
-    """The plane as a figure: a panel for each training set and kind of retention, with the Pareto front."""
-    table, titles = _trade_offs(results), titles_of(results)
-    looks = charts.looks([BASE, *dict.fromkeys(label for label in table["label"] if label != BASE)])
-    drawn = []
-    for (train, role), rows in table.groupby(["train_dataset", "role"], sort=False):
-        spec = charts.plane(rows, looks, f"Trained on {titles.get(str(train), train)}", f"↑ {rows['where'].iloc[0]}")
-        drawn.append(Panel(f"{train}, {role}", spec, rows))
-    return Figure(
-        number=0,
-        name="plane",
-        title="Gain and retention",
-        caption="Change from the base in points. Further right is better on the training set’s own domain; further up "
-        "is better on other domains or tasks. Bars are 95 % intervals. The dashed line is the Pareto front: no variant "
-        "is better both ways than a variant on it.",
-        panels=tuple(drawn),
-    )
-
-
-def _trade_offs(results: Results) -> pd.DataFrame:
-    """A row for each recipe and kind of retention. In each panel the base comes first, at zero."""
-    labels = dict(zip(results.df["variant"], recipes(results.df), strict=True))
-    rows: list[dict[str, Any]] = []
-    for role, (recipe, arm) in product(KEPT, results.recipes.items()):
-        name = recipe_name(arm)
-        gain, kept = recipe_changes(results).get((recipe, "in_domain")), recipe_changes(results).get((recipe, role))
-        if gain and kept:
-            where = ROLE_TITLES[role]
-            panel = {"train_dataset": arm[0].train_dataset, "role": role, "where": where}
-            if not any(panel.items() <= row.items() for row in rows):
-                rows.append({**panel, "variant": BASE, "label": BASE, "tip": "the base", **dict.fromkeys(ENDS, 0.0)})
-            tip = f"{name}: in-domain {without_arrow(gain.effect)}, {where} {without_arrow(kept.effect)}"
-            ends = dict(zip(ENDS, [*_ends(gain), *_ends(kept)], strict=True))
-            rows.append({**panel, "variant": name, "label": labels[arm[0].name], "tip": tip, **ends})
-    table = pd.DataFrame(rows, columns=["train_dataset", "role", "where", "variant", "label", "tip", *ENDS])
-    order = {name: i for i, name in enumerate(dict.fromkeys(v.train_dataset for v in results.grid.variants))}
-    table = table.sort_values("train_dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-    return table.assign(on_front=[_on_front(row, table) for row in table.itertuples()])
-
-
-KEPT: tuple[Role, ...] = ("out_of_domain", "cross_task")
-ENDS = ("gain", "gain_low", "gain_high", "kept", "kept_low", "kept_high")
-
-
-def _ends(change: RoleChange) -> tuple[float, float, float]:
-    return 100 * change.effect.value, 100 * change.effect.interval.low, 100 * change.effect.interval.high
-
-
-def _on_front(row: Any, table: pd.DataFrame) -> bool:
-    """True unless a variant of the same panel is at least as good both ways and better in one."""
-    same = table[(table["train_dataset"] == row.train_dataset) & (table["role"] == row.role)]
-    as_good = (same["gain"] >= row.gain) & (same["kept"] >= row.kept)
-    return not bool((as_good & ((same["gain"] > row.gain) | (same["kept"] > row.kept))).any())
+    """Gain in-domain against change on all other test sets, in points from the base, with the Pareto front."""
+    return frontier.figure(results_of(result)).chart
 
 
 def weights(result: OnDisk) -> alt.ConcatChart:

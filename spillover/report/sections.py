@@ -21,6 +21,7 @@ from ..experiment.claims import study_claims
 from ..plan.grid import Grid
 from ..store.store import Store
 from ..text.task import FIVE
+from . import frontier
 from .evidence import MARKS, records
 from .examples import Written
 from .matrix import count, notes
@@ -49,6 +50,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "verdicts": (found := verdicts(results)),
         "caveats": caveats(results, found),
         "notes": notes(results),
+        "front_tables": [table(one["caption"], one["rows"]) for one in frontier.tables(results)],
         "matrices": matrices(results, answers.tallies),
         "is_study": is_of_study(results.grid),
         **claims(judge_all(results, Store(folder))),

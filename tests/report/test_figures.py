@@ -10,9 +10,10 @@ import fakestore
 import pytest
 
 import spillover as so
-from spillover.analysis import averages, summaries, table
+from spillover.analysis import averages, retention, table
+from spillover.analysis.front import fronts
 from spillover.analysis.results import Results
-from spillover.report import charts, figures
+from spillover.report import charts, figures, frontier
 from spillover.report import study as study_figures
 
 
@@ -73,25 +74,50 @@ def test_bars_show_what_a_model_was_trained_for_and_rings_the_best(study: Result
 
 def test_figures_that_lack_all_cells_have_no_panels(base_only: Results) -> None:
     assert all(not figure.panels for figure in drawn(base_only).values())
-    assert not figures.gain_and_retention(base_only).panels
+    assert not frontier.figure(base_only).panels
 
 
-def test_the_plane_has_the_role_changes_and_the_front(results: Results) -> None:
-    rows = figures.gain_and_retention(results).table
-    one = rows[(rows.variant == "shop-ft") & (rows.panel == "shop, cross_task")].iloc[0]
-    recipe = results.variants["shop-ft"].recipe_key
-    assert one.gain == pytest.approx(100 * summaries.recipe_changes(results)[recipe, "in_domain"].effect.value)
-    assert one.kept_low == pytest.approx(
-        100 * summaries.recipe_changes(results)[recipe, "cross_task"].effect.interval.low
-    )
-    for _, panel in rows.groupby("panel"):
-        for row in panel.itertuples():
-            better = (
-                (panel.gain >= row.gain)
-                & (panel.kept >= row.kept)
-                & ((panel.gain > row.gain) | (panel.kept > row.kept))
+def test_the_plane_has_the_front_with_its_shares_and_the_users_rule(results: Results) -> None:
+    """By training set: the points, their intervals, how often each is on the front, and what has to be kept."""
+    rows = frontier.figure(results).table
+    assert set(rows["panel"]) == {"Trained on news", "Trained on shop"}
+    for front in fronts(results):
+        of_panel = rows[rows["panel"] == front.title].set_index("variant")
+        for point in front.points[1:]:
+            assert point.effects is not None
+            row, (inside, outside) = of_panel.loc[point.name], point.effects
+            assert (row.gain, row.kept_low) == pytest.approx((100 * inside.value, 100 * outside.interval.low))
+            assert (row.share, row.on_front, row["mark"]) == (
+                point.share,
+                point.on_front,
+                frontier.percent(point.share),
             )
-            assert row.on_front == (not better.any())
+    assert "keep" not in str(frontier.figure(results).spec)
+    ruled = replace(results, grid=replace(results.grid, keep=0.9))
+    outside = retention.kept(ruled)[results.variants["shop-ft"].recipe_key].outside
+    assert outside is not None
+    panel = next(p for p in frontier.figure(ruled).panels if p.name == "Trained on shop")
+    y = [layer.get("encoding", {}).get("y", {}) for layer in panel.spec["layer"]]
+    lines = [channel["datum"] for channel in y if "datum" in channel]
+    assert lines == [0.0, *[pytest.approx(-10 * outside.base)] * 2] and "keep 90 %" in str(panel.spec)
+
+
+def test_many_recipes_are_numbered_where_they_may_be_on_the_front(tmp_path: Path) -> None:
+    grid = fakestore.many(8, shots=(0,), prompts=("p1",), rows=12)
+    results = table.load(fakestore.write_store(tmp_path, grid))
+    rows = frontier.figure(results).table.set_index("variant")
+    (listed,) = frontier.tables(results)
+    numbers = {row["Recipe"]: row["No."] for row in listed["rows"]}
+    ranked = [row["Recipe"] for row in listed["rows"] if row["No."]]
+    assert [numbers[name] for name in ranked] == [str(i) for i in range(1, 9)]
+    assert list(rows.loc[ranked, "share"]) == sorted(rows.loc[ranked, "share"], reverse=True)
+    for name in ranked:
+        assert rows.loc[name, "mark"] == (numbers[name] if rows.loc[name, "share"] >= 0.05 else "")
+
+
+def test_no_two_of_thirty_labels_look_alike() -> None:
+    found = charts.looks([f"recipe {i}" for i in range(30)], None)
+    assert len({(look.colour, look.shape) for look in found.values()}) == 30
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:
