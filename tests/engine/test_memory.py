@@ -14,11 +14,13 @@ PAGES = BLOCK // resource.getpagesize()
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 TAKE_AND_FREE = f"""
+import sys
 import resource
 from spillover.engine.memory import reuse_memory
 reused = reuse_memory()
 import torch
-from spillover.train import trainer
+if "trainer" in sys.argv:
+    from spillover.train import trainer  # with all that a training imports
 torch.zeros(2**20)  # what PyTorch allocates once
 faults = []
 for _ in range(20):  # small things fill the gaps first
@@ -39,17 +41,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(monkeypatch: pytest.MonkeyPatch, **variables: str) -> tuple[bool, int, int]:
+def faults(monkeypatch: pytest.MonkeyPatch, *imported: str, **variables: str) -> tuple[bool, int, int]:
     """Whether memory is used again, and the page faults of taking a block for the first and the last time."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    ran = subprocess.run([sys.executable, "-c", TAKE_AND_FREE], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", TAKE_AND_FREE, *imported]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
     reused, first, last = map(int, ran.stdout.split())
     return bool(reused), first, last
 
 
 def test_a_block_that_was_freed_is_taken_again_without_page_faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    reused, first, last = faults(monkeypatch, THP_MEM_ALLOC_ENABLE="0")
+    reused, first, last = faults(monkeypatch, "trainer", THP_MEM_ALLOC_ENABLE="0")
     if not reused:
         pytest.skip("the C library here is not glibc")
     assert first > PAGES // 2  # imports may have left free memory at the heap's end, which the first block takes too
