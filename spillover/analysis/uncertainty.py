@@ -213,14 +213,16 @@ def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Varian
         for i in np.flatnonzero(own.any(axis=0)):
             place = part.cells[i].condition
             of_arm[place] = of_arm.get(place, 0.0) + float(part.weights[i])
-    for other, siblings in results.recipes.items():
-        is_known = several and other == seeds[0].recipe_key
-        if len(siblings) > 1 and siblings[0].train_dataset == seeds[0].train_dataset and not is_known:
+    # What is made of trained weights is no training: its seeds are those of others, which count already.
+    trained = [s for s in results.recipes.values() if len(s) > 1 and not s[0].made_from]
+    alike = [siblings for siblings in trained if siblings[0].train_dataset == seeds[0].train_dataset]
+    for siblings in alike:
+        is_known = several and siblings[0].recipe_key == seeds[0].recipe_key
+        if not is_known:
             values = [_as_arm(results, sibling, of_arm) for sibling in siblings]
             if None not in values:
                 squares += len(values) * float(np.var(np.array(values, dtype=np.float64)))
                 df += len(values) - 1
-    alike = [s for s in results.recipes.values() if len(s) > 1 and s[0].train_dataset == seeds[0].train_dataset]
     least = _least_difference(results, parts, alike, of_arm)
     return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, by_rows, least)
 

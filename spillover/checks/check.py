@@ -23,8 +23,6 @@ from typing import Any
 from ..disk import free_space
 from ..errors import DataError, Finding, Level, StoreError
 from ..plan.cost import (
-    CHECKPOINT_WEIGHTS,
-    CHECKPOINTS,
     NOTHING,
     Done,
     cell_bytes,
@@ -32,6 +30,7 @@ from ..plan.cost import (
     stays,
     variant_bytes,
     weight_shapes,
+    work_bytes,
 )
 from ..plan.plan import Plan
 from .audit import Audited
@@ -145,8 +144,8 @@ def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> It
     if coming and shapes is None:
         yield Finding("note", "the disk space for variants is unknown until the model's weights are here", str(folder))
     sizes = [(job, variant_bytes(shapes, job) or 0) for job in coming]
-    at_once = nlargest(devices, sizes, key=lambda pair: pair[1])
-    training = sum(size for _, size in at_once) * (1 + CHECKPOINTS * CHECKPOINT_WEIGHTS)
+    at_once = nlargest(devices, sizes, key=lambda pair: work_bytes(*pair))
+    training = sum(work_bytes(job, size) for job, size in at_once)
     kept = sum(size for job, size in sizes if stays(job, plan.experiment))
     passing = training - sum(size for job, size in at_once if stays(job, plan.experiment))
     free = free_space(folder)

@@ -7,7 +7,7 @@
     loss     what an answer token counts: all the same, or more and less by how the model or its base likes it
     penalty  what is added to the loss, so that the model stays near its base
     first    what is trained before the weights: nothing, or a soft prompt
-    after    what is made of trained weights: nothing, a mixture with the base, the mean over seeds
+    after    what is made of trained weights: nothing, a mixture with the base, the mean over seeds, random changes
 
 A value is a frozen class with its `kind`, its options, the factors by which its variants differ and what it costs on
 disk. The first value of each axis is the one of plain fine-tuning. An option that is a list is an alternative for each
@@ -25,7 +25,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field
 
 from .factors import Value
-from .fields import Amounts, Count, Name, Names, Rate, Seed, Share, Shares, Shots, Strict, Tokens
+from .fields import Amounts, Count, Name, Names, Rate, Seed, Share, Shares, Shots, Strengths, Strict, Tokens
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a model's weights, by name."""
@@ -323,18 +323,50 @@ class NothingAfter(Axis):
     kind: Literal["none"] = "none"
 
 
-class Mixture(Axis):
-    """base + alpha (trained - base). One training serves every alpha; 0 is the base, 1 the trained weights."""
+class MadeOfTrained(Axis):
+    """What is made of trained weights. It is stored whole: adapters are merged first."""
+
+    def stored_as(self, weights: Weights) -> Weights:
+        """What is stored, if `weights` were trained."""
+        return AllWeights()
+
+
+class Mixture(MadeOfTrained):
+    """base + alpha (trained - base). One training serves every alpha; 0 is the base, 1 the trained weights.
+
+    A LoRA stays an adapter, because its change is scaled with one of its two matrices. That of DoRA is not.
+    """
 
     kind: Literal["mixture"] = "mixture"
     LISTS: ClassVar = ("alpha",)
-    alpha: Annotated[Amounts, Field(min_length=1)] = Field((0.25, 0.5, 0.75), description="strengths")
+    alpha: Annotated[Strengths, Field(min_length=1)] = Field((0.25, 0.5, 0.75), description="strengths; or a list")
+
+    def stored_as(self, weights: Weights) -> Weights:
+        return weights if isinstance(weights, Lora) and not weights.use_dora else AllWeights()
+
+    @property
+    def how(self) -> str:
+        return f"the base and {self.alpha[0]:g} of what training changed"
 
 
-class SeedMean(Axis):
-    """The mean of the weights over the seeds. Adapters are merged first."""
+class SeedMean(MadeOfTrained):
+    """The mean of the weights over the seeds. It counts as one training."""
 
     kind: Literal["seed_mean"] = "seed_mean"
+
+    @property
+    def how(self) -> str:
+        return "the mean of the weights over the seeds"
+
+
+class RandomChange(MadeOfTrained):
+    """The base and random numbers: each weight tensor is as far from the base's as training moved it."""
+
+    kind: Literal["random_change"] = "random_change"
+
+    @property
+    def how(self) -> str:
+        return "the base and a random change of the size of the trained one"
 
 
 Demos = Annotated[NoDemos | FixedDemos | RandomDemos | RowsInContext, Field(discriminator="kind")]
@@ -346,7 +378,8 @@ Loss = Annotated[
 ]
 Penalty = Annotated[NoPenalty | KlToBase | DistanceToBase, Field(discriminator="kind")]
 First = Annotated[NothingFirst | SoftPrompt, Field(discriminator="kind")]
-After = Annotated[NothingAfter | Mixture | SeedMean, Field(discriminator="kind")]
+MadeAfter = Mixture | SeedMean | RandomChange
+After = Annotated[NothingAfter | Mixture | SeedMean | RandomChange, Field(discriminator="kind")]
 
 AXES: Mapping[str, tuple[type[Axis], ...]] = {
     name: get_args(get_args(union)[0])

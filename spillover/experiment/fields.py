@@ -30,6 +30,7 @@ from ..errors import shown, visible
 MOST = 10**9  # of rows, tokens, steps and whatever else is counted
 MOST_SEED = 2**32 - 1  # numpy's
 MOST_SHOTS = 10_000
+MOST_STRENGTH = 2.0  # of a change that training made: beyond 1 it is extrapolated
 MOST_TEXT = 100_000  # characters
 MOST_ITEMS = 1_000  # of a list of numbers, which multiply trainings or tests
 MOST_NAME = 200  # characters
@@ -105,4 +106,5 @@ Sizes = Annotated[tuple[Count, ...], _FEW, Listed()]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_ITEMS), Listed()]
 Rates = Annotated[tuple[Rate, ...], _FEW, Listed()]
 Amounts = Annotated[tuple[Amount, ...], _FEW, Listed()]
+Strengths = Annotated[tuple[Annotated[float, Field(ge=0, le=MOST_STRENGTH), NUMBER], ...], _FEW, Listed()]
 Shares = Annotated[tuple[Share, ...], _FEW, Listed()]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..errors import did_you_mean
-from .axes import AXES, Answers, Data, Demos, First, Loss, Penalty, Weights, plain
+from .axes import AXES, Answers, Data, Demos, First, Loss, Penalty, SeedMean, Weights, plain
 from .factors import Value
 from .fields import Amount, Count, Names, Natural, Rate, Rates, Seed, Seeds, Sizes, Strict, Tokens
 from .strategy import STRATEGIES, Strategies, Strategy
@@ -54,6 +54,13 @@ class TrainSpec(Strict):
             if strategy.against is not None and strategy.against not in known:
                 what = f"strategy {strategy.name!r} is compared with {strategy.against!r}, which is unknown"
                 raise ValueError(f"{what} ({did_you_mean(strategy.against, known)})")
+        return self
+
+    @model_validator(mode="after")
+    def _means_have_several_seeds(self) -> TrainSpec:
+        means = [strategy.name for strategy in self.strategies if isinstance(strategy.after, SeedMean)]
+        if means and len(set(self.seeds)) < 2:
+            raise ValueError(f"{means[0]} is the mean over seeds, and there is only one: give train.seeds two or more")
         return self
 
 

@@ -35,6 +35,7 @@ from .axes import (
     OwnText,
     Penalty,
     PythonLoss,
+    RandomChange,
     RandomDemos,
     Replay,
     RewrittenAnswers,
@@ -52,7 +53,6 @@ NOT_BUILT: frozenset[type[Axis]] = frozenset(
     {
         *(RandomDemos, RowsInContext, RewrittenAnswers, Replay, OwnText, SoftPrompt),
         *(SomeWeights, Likelihood, SelectedTokens, EasyTokens, EasyRows, Entropy, PythonLoss, KlToBase, DistanceToBase),
-        *(Mixture, SeedMean),
     }
 )
 
@@ -114,6 +114,9 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy(name="ft", source="arXiv 2403.09162, section 3"),
         Strategy(name="fticl", source="arXiv 2403.09162, section 5", against="ft", demos=FixedDemos()),
         Strategy(name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=ADAPTERS),
+        Strategy(name="wise", source="arXiv 2109.01903; 2506.01901", against="ft", after=Mixture()),
+        Strategy(name="soup", source="arXiv 2203.05482", against="ft", after=SeedMean()),
+        Strategy(name="noise", source="a null: no training", against="ft", after=RandomChange()),
     )
 }
 
@@ -171,7 +174,9 @@ def _named(written: str) -> Strategy:
                 raise ValueError(f"{before} and {name} do not go together: both say what {axis} is")
     sources = "; ".join(dict.fromkeys(STRATEGIES[name].source for name in names))
     fields: dict[str, Any] = {axis: value for axis, (_, value) in brought.items()}
-    return Strategy(name="+".join(names), source=sources, against="ft", **fields)
+    trained = [name for name in names if STRATEGIES[name].after == plain("after")]
+    against = trained[0] if len(trained) == 1 else "ft"  # what is made of a training is compared with that training
+    return Strategy(name="+".join(names), source=sources, against=against, **fields)
 
 
 def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..experiment.axes import Shapes
 from ..experiment.schema import Experiment
 from ..models.tensors import stored_tensors
 from .grid import Cell, Variant
-from .jobs import Job, TrainJob
+from .jobs import Job, MadeHere, TrainJob, children
 from .plan import Plan
 from .questions import Sheet
 
@@ -87,13 +87,19 @@ def weight_shapes(experiment: Experiment, base: Path) -> Shapes | None:
 
 
 def variant_bytes(shapes: Shapes | None, job: Job) -> int | None:
-    """What a trained variant takes on disk; None as long as the base's weights are not here."""
-    return job.recipe.weights.stored_bytes(shapes) if shapes and isinstance(job, TrainJob) else None
+    """What a variant that is made here takes on disk; None as long as the base's weights are not here."""
+    return job.stored_as.stored_bytes(shapes) if shapes and isinstance(job, MadeHere) else None
+
+
+def work_bytes(job: Job, size: int) -> int:
+    """What a variant of this size takes on disk while it is made: its checkpoints, or its parents as merged."""
+    others = CHECKPOINTS * CHECKPOINT_WEIGHTS if isinstance(job, TrainJob) else len(job.variant.made_from)
+    return size * (1 + others)
 
 
 def stays(job: Job, experiment: Experiment) -> bool:
     """Whether a variant's weights are still there when its cells are done."""
-    adapter = isinstance(job, TrainJob) and job.recipe.weights.makes_adapter
+    adapter = isinstance(job, MadeHere) and job.stored_as.makes_adapter
     return experiment.keep == "weights" or (experiment.keep == "adapter" and adapter)
 
 
@@ -112,8 +118,8 @@ class Done:
     weights: frozenset[str] = frozenset()
 
     def is_made(self, job: Job) -> bool:
-        """Whether a variant needs no training: it was not trained here, or its weights are there."""
-        return not isinstance(job, TrainJob) or job.variant.key in self.weights
+        """Whether a variant's weights are there: it was not made here, or what was made is on disk."""
+        return not isinstance(job, MadeHere) or job.variant.key in self.weights
 
 
 NOTHING = Done()
@@ -123,6 +129,14 @@ def units(plan: Plan, done: Done, job: Job) -> Iterator[tuple[Parts, Parts]]:
     """For each unit of a variant, its cells that are there and its cells that are missing."""
     for _, parts in plan.units(job.variant):
         yield [part for part in parts if part[0].key in done.cells], [p for p in parts if p[0].key not in done.cells]
+
+
+def must_be_made(plan: Plan, done: Done, job: Job) -> bool:
+    """Whether a variant's weights are to be made: for its own cells, or for what is made from it."""
+    if done.is_made(job):
+        return False
+    missing = any(want for _, want in units(plan, done, job))
+    return missing or any(must_be_made(plan, done, child) for child in children(plan.jobs, job.variant.key))
 
 
 @dataclass
@@ -255,11 +269,11 @@ def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, sh
             full = plain_work(want, a_token)
             plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
             seconds.append(speed.scoring(work, want[0][1]))
-    training = 0.0
-    if missing and isinstance(job, TrainJob) and not done.is_made(job):
+    training, makes = 0.0, must_be_made(plan, done, job)
+    if makes and isinstance(job, TrainJob):
         training = train_work(job, plan.experiment, a_token)
         seconds.append(speed.train(training))
-    made = training > 0 and stays(job, plan.experiment)
+    made = makes and stays(job, plan.experiment)
     return VariantCost(
         variant=job.variant,
         how=job.how,

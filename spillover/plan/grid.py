@@ -57,7 +57,8 @@ class Variant:
     """The base model, a model trained here (`trained`), or a checkpoint or adapter from elsewhere (`existing`).
 
     `factors` say how it came to be (`experiment.factors`). `recipe_key` is the same for trainings that differ in their
-    seed alone. `against` names the strategy that a trained variant is compared with.
+    seed alone. `against` names the strategy that a trained variant is compared with. What is made of trained weights
+    is `trained` too, and `made_from` are the keys of the variants whose weights these are.
     """
 
     key: str
@@ -67,6 +68,7 @@ class Variant:
     seed: int | None = None
     recipe_key: str = ""
     against: str | None = None
+    made_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.recipe_key:  # what was not trained here has no other seeds
@@ -144,6 +146,8 @@ class TestInfo:
 class Grid:
     """A whole experiment as a table knows it. `warnings` are what the plan found, notes among them.
 
+    `helpers` are trained only because variants are made from them: they are not tested.
+
     `trained_prompt` is the prompt format of training samples. `deploy` and `keep` are what the verdict goes by, if the
     experiment says so: how the models will be asked, and the share of the base's score that has to be left outside.
     """
@@ -158,6 +162,12 @@ class Grid:
     trained_prompt: str = "p1"
     deploy: Deploy | None = None
     keep: float | None = None
+    helpers: tuple[Variant, ...] = ()
+
+    @property
+    def made_here(self) -> list[Variant]:
+        """The variants whose weights are made here, helpers among them."""
+        return [variant for variant in (*self.variants, *self.helpers) if variant.kind == "trained"]
 
     @property
     def size(self) -> int:

@@ -1,10 +1,11 @@
-"""Jobs: how each variant comes to be, as a graph. A job is a `BaseJob`, an `ExistingJob` or a `TrainJob`.
+"""Jobs: how each variant comes to be, as a graph. A job is a base, existing, a training, or made of trained weights.
 
 Its `parents` are the keys of the variants that it is made from. Their weights must be there first, and they stay until
 the last job that is made from them is done.
 
 A trained variant's key is the fingerprint of all that decides its weights: the base model's identity, the training
-texts, the dumped recipe, the version of each rule. Two entries of the YAML that come to the same recipe (20 rows at
+texts, the dumped recipe, the version of each rule. The key of what is made of trained weights follows from the keys of
+those, so it is known before anything is trained. Two entries of the YAML that come to the same recipe (20 rows at
 sizes 64 and 128, FTICL with no demonstrations beside FT) are one variant, which is computed once.
 """
 
@@ -18,7 +19,7 @@ from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError, placed
-from ..experiment.axes import Axis
+from ..experiment.axes import Axis, MadeAfter, NothingAfter, SeedMean, Weights
 from ..experiment.factors import Value, short
 from ..experiment.recipe import OF_TRAINING, Recipe, TrainSpec, recipes
 from ..experiment.schema import Experiment
@@ -31,7 +32,7 @@ from ..text.prompt import render_all
 from ..text.task import Example, PromptFormat
 from .grid import Variant
 from .questions import prompt_format, requested
-from .rules import ENCODE_VERSION, RENDER_VERSION, SAMPLE_VERSION
+from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION
 
 Size = int | None  # None: all rows there are
 
@@ -67,7 +68,10 @@ class ExistingJob:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """A training: `recipe` on `rows`, written in the format `fmt`, each behind the demonstrations `demos`."""
+    """A training: `recipe` on `rows`, written in the format `fmt`, each behind the demonstrations `demos`.
+
+    If it is not `tested`, it is trained only because other variants are made from it.
+    """
 
     variant: Variant
     parents: tuple[str, ...]
@@ -75,6 +79,11 @@ class TrainJob:
     demos: tuple[Example, ...]
     recipe: Recipe
     fmt: PromptFormat
+    tested: bool = True
+
+    @property
+    def stored_as(self) -> Weights:
+        return self.recipe.weights
 
     @property
     def how(self) -> str:
@@ -83,7 +92,27 @@ class TrainJob:
         return f"{self.variant.strategy}, {len(self.rows.examples):,} rows{shots}, {rate}"
 
 
-Job = BaseJob | ExistingJob | TrainJob
+@dataclass(frozen=True)
+class MergeJob:
+    """Weights that are made of trained ones as `after` says. `parents` are the base and the trainings."""
+
+    variant: Variant
+    parents: tuple[str, ...]
+    after: MadeAfter
+    stored_as: Weights
+
+    @property
+    def how(self) -> str:
+        return self.after.how
+
+
+Job = BaseJob | ExistingJob | TrainJob | MergeJob
+MadeHere = (TrainJob, MergeJob)
+"""The jobs whose weights are made here."""
+
+
+def is_tested(job: Job) -> bool:
+    return not isinstance(job, TrainJob) or job.tested
 
 
 def children(jobs: Sequence[Job], key: str) -> list[Job]:
@@ -107,16 +136,19 @@ class JobMaker:
         """
         base = BaseJob(Variant(fingerprint({"base": self.identity}), "base", "base"))
         jobs: list[Job] = [base, *self._existing(), *self._trained(base.variant.key)]
-        names = [job.variant.name for job in jobs]
-        if twice := [name for name in names if names.count(name) > 1]:
-            what = f"two variants are called {twice[0]!r}"
-            raise ExperimentError(what, where="variants", allowed="give each its own name")
         by_key: dict[str, Job] = {}
         for job in jobs:
             first = by_key.setdefault(job.variant.key, job)
-            if first is not job:
+            if is_tested(job) and not is_tested(first):
+                by_key[job.variant.key] = job  # in the place of the first: before what is made from it
+            elif is_tested(job) and first is not job:
                 what = f"is the same as {first.variant.name} and is not computed twice; take one of them out"
                 self.catalogue.find("warning", job.variant.name, what)
+        helpers = [job for job in by_key.values() if not is_tested(job)]
+        names = [job.variant.name for job in [*filter(is_tested, jobs), *helpers]]
+        if twice := [name for name in names if names.count(name) > 1]:
+            what = f"two variants are called {twice[0]!r}"
+            raise ExperimentError(what, where="variants", allowed="give each its own name")
         return list(by_key.values())
 
     def _existing(self) -> Iterator[Job]:
@@ -147,9 +179,47 @@ class JobMaker:
                 for number, strategy in enumerate(train.strategies):
                     rows = self.catalogue.train(name, size) if size in sizes_of[number] else None
                     if rows is not None:
-                        yield from self._of_strategy(base, rows, strategy, names_size=len(used) > 1)
+                        trained = self._of_strategy(base, rows, strategy, names_size=len(used) > 1)
+                        yield from self._and_after(list(trained), strategy)
 
-    def _of_strategy(self, base: str, rows: TrainSet, strategy: Strategy, names_size: bool) -> Iterator[Job]:
+    def _and_after(self, trained: Sequence[TrainJob], strategy: Strategy) -> Iterator[Job]:
+        """The trainings, and what the strategy makes of them. If it makes something, they themselves are not tested."""
+        if isinstance(strategy.after, NothingAfter):
+            yield from trained
+            return
+        for job in trained:
+            yield replace(job, variant=self._renamed(job.variant, "-trained"), tested=False)
+        for after in strategy.after.each():
+            several = "".join(f"-{short(n, getattr(after, n)[0]).replace(' ', '')}" for n in _lists(strategy.after))
+            if isinstance(after, SeedMean):
+                recipes_of = dict.fromkeys(job.variant.recipe_key for job in trained)
+                families = [[job for job in trained if job.variant.recipe_key == recipe] for recipe in recipes_of]
+            else:
+                families = [[job] for job in trained]
+            for family in families:
+                yield self._of_family(after, family, several)
+
+    def _of_family(self, after: MadeAfter, family: Sequence[TrainJob], several: str) -> MergeJob:
+        """What is made of some trainings together. `several` is the part of its name that tells it from the others."""
+        first = family[0].variant
+        parents = tuple(sorted({job.variant.key for job in family}))
+        content = {"after": after.model_dump(mode="json"), "rules": {"merge": MERGE_VERSION}}
+        variant = replace(
+            self._renamed(first, several, names_seed=len(family) == 1),
+            key=fingerprint({**content, "parents": parents}),
+            factors={**first.factors, **after.factors},
+            seed=first.seed if len(family) == 1 else None,
+            recipe_key=fingerprint({**content, "recipe": first.recipe_key}),
+            made_from=parents,
+        )
+        return MergeJob(variant, (*family[0].parents, *parents), after, after.stored_as(family[0].recipe.weights))
+
+    def _renamed(self, variant: Variant, part: str, names_seed: bool = True) -> Variant:
+        """The variant with one more part in its name, before that of the seed."""
+        seed = f"-s{variant.seed}" if len(self.experiment.train.seeds) > 1 else ""
+        return replace(variant, name=variant.name.removesuffix(seed) + part + (seed if names_seed else ""))
+
+    def _of_strategy(self, base: str, rows: TrainSet, strategy: Strategy, names_size: bool) -> Iterator[TrainJob]:
         train = self.experiment.train
         fmt = prompt_format(rows.task, train.prompt, "train.prompt")
         of_rows: dict[str, Value] = {"train_dataset": rows.name, "train_task": rows.task.name}

@@ -26,7 +26,7 @@ from . import texts
 from .deploy import deploy_of
 from .grid import Cell, Condition, Grid, TestInfo, Variant
 from .harness import harness_tests
-from .jobs import Job, JobMaker, TrainJob
+from .jobs import Job, JobMaker, MadeHere, MergeJob, TrainJob, is_tested
 from .questions import Sheet, SheetMaker, refuse_unknown_prompts
 from .vocabularies import unlearnt
 
@@ -51,6 +51,10 @@ class Plan:
     @property
     def trainings(self) -> list[TrainJob]:
         return [job for job in self.jobs if isinstance(job, TrainJob)]
+
+    @property
+    def made_here(self) -> list[TrainJob | MergeJob]:
+        return [job for job in self.jobs if isinstance(job, MadeHere)]
 
     def units(self, variant: Variant) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:
         """A variant's cells by what is batched together: test set x prompt format.
@@ -106,11 +110,12 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     for finding in texts.look(encoder, jobs, sheets.values()):
         catalogue.find(finding.level, finding.where, finding.what)
     trainings = [job for job in jobs if isinstance(job, TrainJob)]
-    cells = tuple(_cell(job.variant, sheet, specs[sheet.test]) for job in jobs for sheet in sheets.values())
+    tested = [job.variant for job in jobs if is_tested(job)]
+    cells = tuple(_cell(variant, sheet, specs[sheet.test]) for variant in tested for sheet in sheets.values())
     grid = Grid(
         model=experiment.model,
         protocol=experiment.protocol.name,
-        variants=tuple(job.variant for job in jobs),
+        variants=tuple(tested),
         cells=cells,
         tests=tuple(infos),
         labels_of_train_task=_labels(jobs, catalogue),
@@ -118,6 +123,7 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
         trained_prompt=experiment.train.prompt,
         deploy=deploy_of(experiment, cells),
         keep=experiment.ship.keep,
+        helpers=tuple(job.variant for job in jobs if not is_tested(job)),
     )
     return Plan(experiment, base, encoder, grid, tuple(jobs), sheets, data_dir)
 

@@ -243,7 +243,7 @@ class Store(Cells, Variants):
 
     def done(self, grid: Grid) -> Done:
         """What is there of a grid, for an estimate of what is left."""
-        trained = [variant.key for variant in grid.variants if variant.kind == "trained"]
+        trained = [variant.key for variant in grid.made_here]
         receipts = {key: receipt for key in trained if (receipt := self.variant_receipt(key)) is not None}
         return Done(self.valid(grid), receipts, frozenset(filter(self.has_weights, trained)))
 
@@ -290,7 +290,7 @@ class Store(Cells, Variants):
     @contextmanager
     def lock_all(self, grid: Grid) -> Iterator[None]:
         """Hold the folder and every variant. Raises StoreBusy if any process is working on any of them."""
-        names = {variant.key: variant.name for variant in grid.variants}
+        names = {variant.key: variant.name for variant in (*grid.variants, *grid.helpers)}
         locked = {path.name for path in self._entries("locks")} - {"precision"}
         with ExitStack() as stack:
             stack.enter_context(self.lock())
@@ -300,7 +300,8 @@ class Store(Cells, Variants):
 
     def unused(self, grid: Grid) -> list[Path]:
         """Folders of variants and cells that the grid does not name, and what a killed run left beside them."""
-        named = {"variants": {variant.key for variant in grid.variants}, "cells": {cell.key for cell in grid.cells}}
+        variants = {variant.key for variant in (*grid.variants, *grid.helpers)}
+        named = {"variants": variants, "cells": {cell.key for cell in grid.cells}}
         return [path for kind, keys in named.items() for path in self._entries(kind) if path.name not in keys]
 
     def delete(self, paths: Sequence[Path]) -> None:

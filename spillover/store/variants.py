@@ -72,10 +72,12 @@ class Variants(Folder):
             return True
         return False
 
-    def making_folder(self, key: str) -> Path:
-        """Where a variant is trained. The checkpoints of a training that was killed are still there."""
+    def making_folder(self, key: str, empty: bool = False) -> Path:
+        """Where a variant is made. If it is not to be `empty`, the checkpoints of a killed training are still there."""
         folder = within(self.folder, f"variants/{key}.making")
         with disk_errors(self.folder):
+            if empty:
+                remove(folder)
             if folder.is_symlink():
                 folder.unlink()
             folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ Tests put fakes in its place.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..engine.hf import Precision
     from ..engine.port import Engine
     from ..experiment.schema import Experiment
-    from ..plan.jobs import TrainJob
+    from ..plan.jobs import MergeJob, TrainJob
     from ..store.store import Json
     from ..text.encode import Encoder
     from ..text.samples import Samples
@@ -65,6 +66,17 @@ class Backend(Protocol):
             trust=experiment.trust,
         )
         return asdict(trained)
+
+    def merge(self, base: Path, trained: Sequence[Path], job: MergeJob, out: Path, trust: bool) -> float:
+        """Make weights of trained ones, as a job says, and save them in `out`; returns the seconds it took."""
+        from ..engine.memory import free_memory
+        from ..train.merge import merge
+
+        free_memory()
+        began = time.perf_counter()
+        stays_adapter, key = job.stored_as.makes_adapter, job.variant.key
+        merge(base, trained, job.after, out, stays_adapter=stays_adapter, seed=key, trust=trust)
+        return time.perf_counter() - began
 
     def load(
         self,

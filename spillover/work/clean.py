@@ -1,8 +1,9 @@
 """`spillover clean`: free the disk without losing a result.
 
 Weights are large. Cells are small, and they are what takes time to compute. By default only the weights of trained
-variants whose cells are all there are deleted. With `unused`, so is what the last run does not name. What that is says
-the plan in the folder: `Store.grid` refuses one that is not the last run's, so that nothing is deleted by mistake.
+variants whose cells are all there, and from which nothing is still to be made, are deleted. With `unused`, so is what
+the last run does not name. What that is says the plan in the folder: `Store.grid` refuses one that is not the last
+run's, so that nothing is deleted by mistake.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iter
     with store.lock_all(grid):
         valid = store.valid(grid)
         unfinished = {cell.variant for cell in grid.cells if cell.key not in valid}
-        done = [v for v in grid.variants if v.kind == "trained" and v.key not in unfinished]
+        needed = unfinished | {key for one in grid.variants if one.key in unfinished for key in one.made_from}
+        done = [variant for variant in grid.made_here if variant.key not in needed]
         weights = {variant: size for variant in done if (size := store.weights_size(variant.key))}
         stale = {path: size_on_disk(path) for path in (store.unused(grid) if unused else [])}
         if not weights and not stale:

@@ -24,7 +24,7 @@ from .processes import Pool, Relay
 from .progress import Reporter
 from .run import Run
 from .units import Respondent
-from .weights import find_or_train
+from .weights import find_or_make
 
 
 def execute(
@@ -42,15 +42,15 @@ def execute(
             more = f" and {len(broken) - 1} others" if len(broken) > 1 else ""
             reporter.say(f"{broken[0]}{more}; written again")
         write_plan(plan, store)
-        for training in plan.trainings:
-            with suppress(StoreBusy), store.lock_variant(training.variant.key, training.variant.name):
-                store.finish_if_trained(training.variant.key)
+        for made in plan.made_here:
+            with suppress(StoreBusy), store.lock_variant(made.variant.key, made.variant.name):
+                store.finish_if_trained(made.variant.key)
         run = Run(plan, store, reporter, backend or Torch())
         left, todo, total = run.left, run.left.jobs(), plan.grid.size
         run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
-        for training in plan.trainings:
-            with run.others_go_on(training.variant.name):
-                left.drop_weights(training)
+        for made in plan.made_here:
+            with run.others_go_on(made.variant.name):
+                left.drop_weights(made)
         if todo:
             store.forget_errors()
             devices = run.backend.devices()
@@ -86,7 +86,7 @@ def _bring(run: Run, job: Job) -> None:
     key = job.variant.key
     with run.others_go_on(job.variant.name):
         run.store.finish_if_trained(key)
-        folder, weights = find_or_train(run, job)
+        folder, weights = find_or_make(run, job)
         run.left.look([key])  # after a training the weights may be what they were before
         if run.left.missing[key] or key in run.left.damaged:
             Respondent(run, job, folder, weights).answer(run.left.missing[key])

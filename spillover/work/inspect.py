@@ -104,7 +104,7 @@ class Inspector:
             began = time.perf_counter()
             seen = {**self._changes(folder, weights, engine), **self._divergences(engine)}
             inside = Inside(variant.key, variant.name, weights, self.sample, self.precision, **seen)
-            check_variant_changed(inside, variant.factors.get("learning_rate"))
+            check_variant_changed(inside, variant.factors.get("learning_rate"), may_be_base=bool(variant.made_from))
             if len(inside.unproven) > 1 and (variant.kind == "trained" or is_adapter(folder)):
                 what = f"not proven to differ from the base: {inside.why_no_changes}; {inside.why_no_divergence}"
                 raise ModelError(what, allowed="weights in safetensors, of the base too, show it")
@@ -172,18 +172,21 @@ def _of_adapter(engine: Engine) -> tuple[list[Change], list[str]]:
     return adapter_changes(model), []
 
 
-def check_variant_changed(seen: Inside, learning_rate: Value | None) -> None:
-    """Raises ModelError for a variant that does not differ from the base, or whose adapter changes when merged."""
+def check_variant_changed(seen: Inside, learning_rate: Value | None, may_be_base: bool = False) -> None:
+    """Raises ModelError for a variant that does not differ from the base, or whose adapter changes when merged.
+
+    `may_be_base`: it was made with as little of a training as the user wanted.
+    """
     rate = None if learning_rate is None else f"its learning rate is {learning_rate:g}"
     broken = [change.name for change in seen.changes if not math.isfinite(change.absolute)]
     if broken:
         raise ModelError(f"{len(broken)} of its weights hold infinities or NaN, {broken[0]} the first", allowed=rate)
     moved = sum(change.absolute for change in seen.changes)
-    if seen.changes and not moved:
+    if seen.changes and not moved and not may_be_base:
         raise ModelError(f"{UNMOVED}; no weight moved", allowed=rate)
     if seen.largest is not None and math.isnan(seen.largest):
         raise ModelError("its predictions are not numbers (NaN)", allowed=rate)
-    if seen.largest is not None and seen.largest <= MOVED:
+    if seen.largest is not None and seen.largest <= MOVED and not may_be_base:
         size = sum(change.size for change in seen.changes)
         weights = f"; its weights moved by {moved / size:.1g} on average" if size else ""
         raise ModelError(f"{UNMOVED}{weights}, no log-probability by more than {seen.largest:.1g} nats", allowed=rate)

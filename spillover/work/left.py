@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..plan.cost import stays, train_work, unit_work
-from ..plan.jobs import Job, TrainJob, children
+from ..plan.jobs import Job, MadeHere, TrainJob, children
 from ..plan.plan import Plan
 from ..store.store import Store
 
@@ -34,7 +34,7 @@ class Left:
         for cell in self.plan.grid.cells:
             if cell.variant in variants and cell.key not in valid:
                 self.missing[cell.variant].add(cell.key)
-        trained = {key for key in variants if isinstance(self.by_key[key], TrainJob)}
+        trained = {key for key in variants if isinstance(self.by_key[key], MadeHere)}
         self.made = self.made - trained | (set(variants) - trained) | set(filter(self.store.has_weights, trained))
         damaged = {key for key in variants if self.store.is_damaged(key, key in trained)}
         self.damaged = self.damaged.difference(variants) | damaged
@@ -83,8 +83,8 @@ class Left:
     def finish(self, job: Job) -> None:
         """Look at a job that was worked on, and drop the weights that nobody needs any more: its own, its parents'."""
         parents = [self.by_key[key] for key in job.parents]
-        made_from = any(isinstance(parent, TrainJob) for parent in parents)
-        has_relatives = isinstance(job, TrainJob) and (made_from or bool(children(self.plan.jobs, job.variant.key)))
+        made_from = any(isinstance(parent, MadeHere) for parent in parents)
+        has_relatives = isinstance(job, MadeHere) and (made_from or bool(children(self.plan.jobs, job.variant.key)))
         self.look(self.by_key if has_relatives else [job.variant.key])  # other processes may have made relatives
         self.drop_weights(job, *parents)
 
@@ -93,6 +93,6 @@ class Left:
         for job in jobs:
             key = job.variant.key
             is_done = not self.missing[key] and not self._has_child_to_make(key)
-            if isinstance(job, TrainJob) and is_done and not stays(job, self.plan.experiment):
+            if isinstance(job, MadeHere) and is_done and not stays(job, self.plan.experiment):
                 self.store.drop_weights(key)
                 self.made.discard(key)

@@ -1,4 +1,4 @@
-"""The weights of a variant: found, or trained."""
+"""The weights of a variant: found, trained, or made of trained ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from .. import models
 from ..disk import write_whole
 from ..plan.cost import train_work
-from ..plan.jobs import ExistingJob, Job, TrainJob
+from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
+from ..store.store import Json
 from ..text.samples import build_samples
 from .run import Run
 
@@ -23,9 +24,9 @@ TOKENIZER_FILES = (
 )
 
 
-def find_or_train(run: Run, job: Job) -> tuple[Path, str]:
+def find_or_make(run: Run, job: Job) -> tuple[Path, str]:
     """The folder of a variant's weights, and their hash."""
-    if not isinstance(job, TrainJob):
+    if not isinstance(job, MadeHere):
         folder = run.existing_folder(job) if isinstance(job, ExistingJob) else run.model.folder
         return folder, models.weights_sha256(folder, run.plan.experiment.trust)
     key = job.variant.key
@@ -33,11 +34,36 @@ def find_or_train(run: Run, job: Job) -> tuple[Path, str]:
     if weights and run.store.has_weights(key):
         return run.store.variant_folder(key), weights
     if weights == "":
-        run.reporter.say(f"{job.variant.name}: its weights or configuration have changed on disk; training it again")
-    return _train(run, job)
+        run.reporter.say(f"{job.variant.name}: its weights or configuration have changed on disk; making it again")
+    made = _merge(run, job) if isinstance(job, MergeJob) else _train(run, job)
+    making = run.store.making_folder(key)
+    _copy_tokenizer(run.model.folder, making)
+    _note_end_tokens(making, run.plan.encoder.eos_ids)
+    weights = models.content_sha256(making)
+    receipt = run.receipt(
+        variant=key,
+        name=job.variant.name,
+        factors=dict(job.variant.factors),
+        base=run.model.identity,
+        weights=weights,
+        **made,
+    )
+    return run.store.finish_variant(key, receipt), weights
 
 
-def _train(run: Run, job: TrainJob) -> tuple[Path, str]:
+def _merge(run: Run, job: MergeJob) -> Json:
+    """Make a variant of trained ones, in its own folder; returns what its receipt says of that."""
+    run.reporter.doing(f"{job.variant.name}: {job.how}")
+    made_from = [run.left.by_key[key].variant for key in job.variant.made_from]
+    folders = [run.store.variant_folder(variant.key) for variant in made_from]
+    making = run.store.making_folder(job.variant.key, empty=True)
+    seconds = run.backend.merge(run.model.folder, folders, job, making, run.plan.experiment.trust)
+    parents = [{"variant": one.key, "name": one.name, "weights": run.store.weights(one.key)} for one in made_from]
+    return {"made_from": parents, "after": job.after.model_dump(mode="json"), "how": job.how, "seconds": seconds}
+
+
+def _train(run: Run, job: TrainJob) -> Json:
+    """Train a variant, in its own folder; returns what its receipt says of that."""
     variant, name, experiment = job.variant, job.variant.name, run.plan.experiment
     run.reporter.doing(f"{name}: training")
     built = build_samples(
@@ -74,24 +100,15 @@ def _train(run: Run, job: TrainJob) -> tuple[Path, str]:
     if trained.get("dropout_off"):
         modules = ", ".join(trained["dropout_off"])
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")
-    _copy_tokenizer(run.model.folder, making)
-    _note_end_tokens(making, run.plan.encoder.eos_ids)
-    weights = models.content_sha256(making)
-    receipt = run.receipt(
-        variant=variant.key,
-        name=name,
-        recipe=job.recipe.content(),
-        factors=dict(variant.factors),
-        base=run.model.identity,
-        source=job.rows.source,
-        rows=len(built.samples),
-        rows_shortened=built.rows_shortened,
-        rows_dropped=built.rows_dropped,
-        demonstrations=[demo.doc_id for demo in job.demos],
-        weights=weights,
+    return {
+        "recipe": job.recipe.content(),
+        "source": job.rows.source,
+        "rows": len(built.samples),
+        "rows_shortened": built.rows_shortened,
+        "rows_dropped": built.rows_dropped,
+        "demonstrations": [demo.doc_id for demo in job.demos],
         **trained,
-    )
-    return run.store.finish_variant(variant.key, receipt), weights
+    }
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -69,6 +69,7 @@ OPTIONS_OF_AXES: dict[str, tuple[str, Any]] = {
     "lora_target_modules": ("lora", ["q_proj"]),
     "use_rslora": ("lora", True),
     "use_dora": ("lora", True),
+    "alpha": ("wise", [0.1]),
     "learning_rate": ("ft", 1e-3),
     "num_train_epochs": ("ft", 1),
     "batch_size": ("ft", 4),

@@ -72,6 +72,7 @@ class Executed:
     def backend(self) -> Any:
         return SimpleNamespace(
             train=self.train,
+            merge=self.merge,
             load=self.load,
             precision=lambda requested: "float32",
             devices=lambda: ["cpu"],
@@ -92,6 +93,15 @@ class Executed:
         save_file({NORM: weights}, out / "model.safetensors")
         progress(1, 1, 0.5)
         return {"steps": 1, "loss": 0.5, "seconds": 1.0, "tokens": 10, "tokens_plain": 20}
+
+    def merge(self, base: Path, trained: Sequence[Path], job: Any, out: Path, trust: bool) -> float:
+        """Copy the first of the trained ones, marked with the job's own key."""
+        self.trained[job.variant.name] += 1
+        with safe_open(trained[0] / "model.safetensors", "np") as parent:
+            weights = parent.get_tensor(NORM)
+        (out / "config.json").write_text("{}")
+        save_file({NORM: weights + int(job.variant.key[:4], 16)}, out / "model.safetensors")
+        return 0.1
 
     def load(self, folder: Path, encoder: Any, precision: str, asked: str, **own: Any) -> tuple[Any, None]:
         outer = self
