@@ -215,6 +215,9 @@ def work(
     next_one: Annotated[
         bool, typer.Option("--next", help="Take the next variant that can begin and that no process works on.")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --variant: keep its weights; train it again if they are gone.")
+    ] = False,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda:N.")] = None,
     relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
 ) -> None:
@@ -228,6 +231,8 @@ def work(
 
     if next_one == (variant is not None):
         raise SpilloverError("give either --variant NAME or --next", where="spillover work")
+    if keep and next_one:
+        raise SpilloverError("is for one variant", where="--keep", allowed="--variant NAME")
     if device is not None and "," in device:
         raise SpilloverError("one device only", where="--device", allowed="start a `work` for each")
     if device is not None:
@@ -236,7 +241,7 @@ def work(
     if relay:
         raise typer.Exit(work_for_parent(store, str(variant)))
     with LiveReporter(out()) as reporter:
-        worked = bring(store, variant, reporter)
+        worked = bring(store, variant, reporter, keep=keep)
     if worked.failures:
         raise typer.Exit(1)
     say(where_it_stands(worked, folder))

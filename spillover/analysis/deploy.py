@@ -18,21 +18,21 @@ from .results import Results
 
 @dataclass(frozen=True)
 class Gain:
-    """The change of a recipe on its in-domain sets, in one use. `theirs` is how the base is asked."""
+    """The change of a recipe on its in-domain sets, in one use. `theirs` is how the base is asked.
+
+    `named` says the use in a few words, as far as tests differ in it; empty if there is only one.
+    """
 
     recipe: str
     ours: Use
     theirs: Use
     effect: Effect
-    alone: bool = False  # it is the only use that was tested, so it needs no name
+    named: str = ""
 
     @property
     def where(self) -> str:
         """`in-domain at 0 shots`."""
-        if self.alone:
-            return "in-domain"
-        other = f" (the base at {self.theirs})" if self.theirs != self.ours else ""
-        return f"in-domain at {self.ours}{other}"
+        return f"in-domain{self.named}"
 
 
 def deployed(results: Results, variant: Variant) -> Use | None:
@@ -48,18 +48,25 @@ def gains(results: Results, arm: Sequence[Variant]) -> Iterator[Gain]:
     ours = [cell for cell in finished(results, results.cells_of(arm)) if cell.role == "in_domain"]
     tests = {cell.test for cell in ours}
     theirs = [cell for cell in results.cells_of_base if cell.test in tests]
-    recipe = arm[0].recipe_key
+    recipe, uses = arm[0].recipe_key, sorted({Use.of(cell) for cell in ours})
     own, of_base = deployed(results, arm[0]), deployed(results, results.base) if results.base else None
     if own and of_base:
         effect = across(results, asked(ours, own), asked(theirs, of_base))
         if effect is not None:
-            yield Gain(recipe, own, of_base, effect)
+            there = f" (the base{_named(of_base, (own, of_base))})" if own != of_base else ""
+            yield Gain(recipe, own, of_base, effect, f"{_named(own, (*uses, of_base))}{there}")
         return
-    uses = sorted({Use.of(cell) for cell in ours})
     for use in uses:
         effect = difference(results, asked(ours, use), asked(theirs, use))
         if effect is not None:
-            yield Gain(recipe, use, use, effect, alone=len(uses) == 1)
+            yield Gain(recipe, use, use, effect, _named(use, uses))
+
+
+def _named(use: Use, among: Sequence[Use]) -> str:
+    """` at 0 shots, p1`, without what is the same in all of them."""
+    shots = [f"{use.shots} {'shot' if use.shots == 1 else 'shots'}"] if len({one.shots for one in among}) > 1 else []
+    prompt = [use.prompt] if len({one.prompt for one in among}) > 1 else []
+    return f" at {', '.join(shots + prompt)}" if shots or prompt else ""
 
 
 def asked(cells: Sequence[Cell], use: Use) -> list[Cell]:

@@ -18,6 +18,7 @@ from ..plan.grid import Cell, Variant
 from .contrasts import Effect, by_shots, interaction, outcome, prompt_gap, slope, together
 from .points import comparable_rates
 from .results import ROLE_TITLES, ROLES, Results, recipe_name
+from .retention import kept
 from .summaries import matrix, recipe_changes
 
 
@@ -44,8 +45,9 @@ class EffectRow:
 def families(results: Results) -> dict[str, list[EffectRow]]:
     """The families that have any effect, each corrected in itself."""
     found = {
-        "test_set": list(_test_sets(results)),  # these two are corrected already
+        "test_set": list(_test_sets(results)),  # these are corrected already
         "role": list(_roles(results)),
+        "use": list(_uses(results)),
         "interaction": together(_interactions(results)),
         "slope": together(_slopes(results)),
         **{family_of(*pair): together(_against(results, *pair)) for pair in compared_strategies(results).items()},
@@ -84,6 +86,15 @@ def _test_sets(results: Results) -> Iterator[EffectRow]:
 def _roles(results: Results) -> Iterator[EffectRow]:
     for change in recipe_changes(results).values():
         yield EffectRow("role", results.recipes[change.recipe], "base", change.where, None, change.effect)
+
+
+def _uses(results: Results) -> Iterator[EffectRow]:
+    """What the verdict calls a gain: in-domain, in each use, without the rows that leak."""
+    for recipe, found in kept(results).items():
+        for gain in found.gains:
+            less = "base" if gain.theirs == gain.ours else f"base at {gain.theirs}"
+            where = f"{ROLE_TITLES['in_domain']}, {gain.ours.prompt}"
+            yield EffectRow("use", results.recipes[recipe], less, where, gain.ours.shots, gain.effect)
 
 
 def _interactions(results: Results) -> Iterator[EffectRow]:

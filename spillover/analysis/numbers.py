@@ -17,6 +17,11 @@ def points(value: float | None) -> str:
     return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
 
 
+def percent(share: float, unit: str = " %") -> str:
+    """A share as `97.1 %`; without an end, `∞`."""
+    return f"{100 * share:.1f}{unit}" if np.isfinite(share) else f"∞{unit}"
+
+
 def signed(value: float) -> str:
     """A change in points, with a sign and a real minus. A change that rounds to nothing has no sign."""
     text = f"{100 * value:+.1f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +28,16 @@ Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a trained variant costs: an adapter or whole weights, the seconds of its training, the bytes of its weights
+    (None if they were not kept)."""
+
+    adapter: bool
+    seconds: float | None
+    bytes: int | None
+
+
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     """The items by their key; keys and items keep their order."""
     found: dict[Key, list[Item]] = {}
@@ -46,6 +57,8 @@ class Results:
     `nearly_base` has, by variant key, how little those differ from the base that hardly do.
     `leaked` has, by training set and test set, the documents that leak, if an audit found some.
     `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
+    `costs` has, by variant key, what each trained variant costs. `answers` reads a cell's answers, by key; none where
+    they are not stored. `folder` is where all of this was read.
     """
 
     grid: Grid
@@ -60,6 +73,9 @@ class Results:
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
     leaked: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict, repr=False, kw_only=True)
     checkpoints: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
+    costs: Mapping[str, Cost] = field(default_factory=dict, repr=False, kw_only=True)
+    answers: Callable[[str], Sequence[Mapping[str, Any]]] = field(default=lambda key: (), repr=False, kw_only=True)
+    folder: Path | None = field(default=None, kw_only=True)
 
     @cached_property
     def variants(self) -> Mapping[str, Variant]:

@@ -8,7 +8,7 @@ out (`Results.clean`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..plan.grid import Cell, Variant
 from ..stats.intervals import Interval
 from .contrasts import Effect, Term, effect, paired, share, slope, together
 from .deploy import Gain, gains
+from .harness import metric_of
 from .results import ROLE_TITLES, ROLES, Results
 
 OUTSIDE = "outside"
@@ -84,7 +85,7 @@ class Kept:
 @lru_cache(maxsize=2)
 def kept(results: Results) -> Mapping[str, Kept]:
     """By recipe key, without the base. Each kind of change is corrected over all recipes."""
-    clean = results.clean
+    clean = _of_shares(results.clean)
     arms = {key: arm for key, arm in clean.recipes.items() if arm[0].kind != "base"} if clean.base else {}
     cells = {key: [c for c in clean.cells_of(arm) if c.role != "in_domain"] for key, arm in arms.items()}
     tests = {key: list(dict.fromkeys(c.test for c in cells[key])) for key in arms}
@@ -112,6 +113,16 @@ def kept(results: Results) -> Mapping[str, Kept]:
         )
         for key, arm in arms.items()
     }
+
+
+def _of_shares(results: Results) -> Results:
+    """Without the cells of test sets whose metric is no share of 100 or is better when it is lower: these have no
+    common scale."""
+    scales = {test.name: metric_of(test.metrics[0]) for test in results.grid.tests}
+    cells = tuple(c for c in results.grid.cells if (m := scales[c.test]).of_100 and m.higher_is_better)
+    return (
+        results if len(cells) == len(results.grid.cells) else replace(results, grid=replace(results.grid, cells=cells))
+    )
 
 
 def _first(found: Iterable[Any], key: str) -> Any:

@@ -58,14 +58,20 @@ class MatrixEntry:
 
 @dataclass(frozen=True)
 class RoleChange:
-    """The mean change of a recipe (its key), all seeds together, over the test sets of a role (None: over all)."""
+    """The mean change of a recipe (its key), all seeds together, over the test sets of a role (None: over all).
+
+    `label` says where, if it is more than the role: in which use.
+    """
 
     recipe: str
     role: Role | None
     effect: Effect
+    label: str = ""
 
     @property
     def where(self) -> str:
+        if self.label:
+            return self.label
         return ROLE_TITLES[self.role] if self.role else "over all test sets"
 
     @property

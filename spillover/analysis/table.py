@@ -9,8 +9,9 @@ Only the output folder is read: no data, no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ import pandas as pd
 from ..errors import StoreError, did_you_mean, visible
 from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
+from ..models import is_adapter
 from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.inside import read as read_inside
 from ..store.store import Store
 from .clean_split import CleanSplit
 from .harness import metric_of
-from .metrics import METRICS, Metric
-from .results import Results, grouped
+from .metrics import METRICS, Metric, Prediction, rescored
+from .results import Cost, Results, grouped
 from .rows import ENDED, ROUNDING, WAYS, RowStatistics, read_rows
 from .scoring import score
 
@@ -101,7 +103,26 @@ def load(folder: Path, rescore: bool = False) -> Results:
     inside = read_inside(folder)
     nearly = {key: how for key, seen in inside.items() if (how := seen.hardly_differs)}
     of_cells = replace(results, first_metric=first_metric, digests=digests, rounding=rounding, ended=ended)
-    return replace(of_cells, df=df, missing=tuple(missing), checkpoints=kept, nearly_base=nearly)
+    of_store = replace(of_cells, answers=_answers(store, label_scoring, set(digests)), folder=folder)
+    costs = {variant.key: _cost(store, variant) for variant in grid.variants if variant.kind == "trained"}
+    return replace(of_store, df=df, missing=tuple(missing), checkpoints=kept, costs=costs, nearly_base=nearly)
+
+
+def _answers(store: Store, label_scoring: str, cells: Collection[str]) -> Callable[[str], Sequence[Prediction]]:
+    """Reads the answers of a finished cell, as the protocol scores them. The last ones stay in memory."""
+
+    @lru_cache(maxsize=64)
+    def read(key: str) -> Sequence[Prediction]:
+        return rescored(store.predictions(key), label_scoring) if key in cells else ()
+
+    return read
+
+
+def _cost(store: Store, variant: Variant) -> Cost:
+    receipt = store.variant_receipt(variant.key) or {}
+    size = store.weights_size(variant.key) or None
+    adapter = is_adapter(store.variant_folder(variant.key)) if size else "lora_r" in variant.factors
+    return Cost(adapter, receipt.get("seconds"), size)
 
 
 def as_csv(rows: pd.DataFrame) -> str:

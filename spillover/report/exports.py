@@ -122,7 +122,7 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
         return f"{results.df.to_json(orient='records')}\n"
     found = verdicts(results)
     sentences = [
-        (f"{verdict.title}: {verdict.advice}", verdict.why, [f"{line.name}: {line.sentence}" for line in verdict.lines])
+        (f"{verdict.title}: {verdict.first}", verdict.why, [f"{line.name}: {line.sentence}" for line in verdict.lines])
         for verdict in found
     ]
     tables = [(block.title, *_as_table(block)) for block in blocks(results)]

@@ -12,7 +12,8 @@ from ..analysis.contrasts import ALPHA
 from ..analysis.harness import metric_of
 from ..analysis.numbers import points, signed
 from ..analysis.results import ROLE_TITLES, Results, grouped, recipe_name
-from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_changes, recipe_matrix
+from ..analysis.retention import kept
+from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_matrix
 from ..plan.grid import TestInfo, Variant
 from ..stats.intervals import MIN_ROWS
 
@@ -118,8 +119,8 @@ def notes(results: Results) -> Iterator[str]:
     if otherwise := list(_otherwise(results)):
         many = f" and {len(otherwise) - NAMED} others" if len(otherwise) > NAMED else ""
         yield (
-            f"The verdict corrects over its {len(recipe_changes(results))} mean changes by role, and not over single "
-            f"test sets. So the two differ here: {'; '.join(otherwise[:NAMED])}{many}."
+            "The verdict corrects over the changes of recipes on test sets that are not in-domain, on rows that do not "
+            f"leak. So the two differ here: {'; '.join(otherwise[:NAMED])}{many}."
         )
     least = min((entry.n for entry in entries if entry.change), default=SMALL_N)
     found = sorted(change.mde for change in changes if change.clusters >= MIN_ROWS)
@@ -139,13 +140,12 @@ def notes(results: Results) -> Iterator[str]:
 
 def _otherwise(results: Results) -> Iterator[str]:
     """The changes of one recipe on one test set that are beyond chance in the verdict alone, or in the matrix alone."""
-    for (recipe, _), one in recipe_changes(results).items():
-        tests = one.effect.tests
-        if len(tests) == 1:
-            entry = recipe_matrix(results).get((recipe, tests[0]))
+    for recipe, found in kept(results).items():
+        for test, one in found.sets.items():
+            entry = recipe_matrix(results).get((recipe, test))
             if entry is not None and entry.is_clear != one.effect.is_clear:
                 where = "no arrow" if one.effect.is_clear else "an arrow, and insufficient evidence in the verdict"
-                yield f"{entry.variant} on {tests[0]} ({signed(one.effect.value)}: {where})"
+                yield f"{entry.variant} on {test} ({signed(one.effect.value)}: {where})"
 
 
 def count(n: int, what: str) -> str:

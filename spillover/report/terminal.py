@@ -42,7 +42,7 @@ def verdict(results: Results, console: Console) -> None:
     found = verdicts(results)
     for one in found:
         console.print()
-        console.print(Text(f"{one.title}: ", style="bold").append(one.advice).append(f" {one.why}", style="not bold"))
+        console.print(Text(f"{one.title}: ", style="bold").append(one.first).append(f" {one.why}", style="not bold"))
         for line in one.lines:
             console.print(Padding(Text(line.name, style="bold").append(f"  {line.sentence}", style="not bold"), (0, 2)))
     for caveat in caveats(results, found):

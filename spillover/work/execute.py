@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checks.rows import audit_run
@@ -106,18 +106,27 @@ class Worked:
 
 
 def work(
-    store: Store, name: str | None = None, reporter: Reporter | None = None, backend: Backend | None = None
+    store: Store,
+    name: str | None = None,
+    reporter: Reporter | None = None,
+    backend: Backend | None = None,
+    keep: bool = False,
 ) -> Worked:
     """Bring one variant of a planned folder to its end: the one called `name`, or the next that nobody works on.
+
+    `keep`: the weights of `name` stay, whatever the experiment says, and are trained again if they are gone.
 
     The next variant is needed, its parents are made, and no other process holds it. Raises StoreError for a folder
     without a plan, for one whose data have changed, and for an unknown name; StoreBusy if another process holds `name`.
     """
-    run = Run(read_plan(store), store, reporter or Reporter(), backend or Torch())
+    plan = read_plan(store)
+    if keep:
+        plan = replace(plan, experiment=plan.experiment.model_copy(update={"keep": "weights"}))
+    run = Run(plan, store, reporter or Reporter(), backend or Torch())
     left = run.left
     with ExitStack() as stack:
         job = _named(run, name, stack) if name is not None else _next(run, stack)
-        if job is not None and left.is_needed(job):
+        if job is not None and (left.is_needed(job) or (keep and left.lacks_weights(job))):
             cells = sum(cell.variant == job.variant.key for cell in run.plan.grid.cells)
             run.reporter.start(cells, cells - len(left.missing[job.variant.key]), left.work(job))
             run.prepare()

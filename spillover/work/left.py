@@ -43,6 +43,10 @@ class Left:
         key = job.variant.key
         return bool(self.missing[key]) or key in self.damaged or (key not in self.made and self._has_child_to_make(key))
 
+    def lacks_weights(self, job: Job) -> bool:
+        """Whether a trained variant's weights are gone although the experiment keeps them."""
+        return isinstance(job, TrainJob) and job.variant.key not in self.made and stays(job, self.plan.experiment)
+
     def _has_child_to_make(self, key: str) -> bool:
         made_from_it = children(self.plan.jobs, key)
         return any(child.variant.key not in self.made and self.is_needed(child) for child in made_from_it)

@@ -45,6 +45,7 @@ def test_each_family_has_what_it_is_named_for(results: table.Results, found: Fam
     assert {name: len(rows) for name, rows in found.items()} == {
         "test_set": 4 * 7,
         "role": 4 * 3,
+        "use": 4 * 4,
         "interaction": 4 * 2,
         "slope": 4 * 3,
         "fticl less ft": 2 * 3 * 2,
@@ -75,7 +76,7 @@ def test_interaction_is_the_difference_of_the_changes_by_role(found: Families) -
         assert gap == pytest.approx(inside - outside)
 
 
-@pytest.mark.parametrize("family", ["test_set", "role", "interaction", "slope", "fticl less ft", "prompt"])
+@pytest.mark.parametrize("family", ["test_set", "role", "use", "interaction", "slope", "fticl less ft", "prompt"])
 def test_a_family_is_corrected_in_itself(found: Families, family: str) -> None:
     those = [one.effect for one in found[family]]
     assert [effect.p_adjusted for effect in those] == pytest.approx(holm([effect.p for effect in those]))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from spillover.analysis import numbers, summaries
 from spillover.analysis.results import Results
+from spillover.analysis.retention import kept
 from spillover.analysis.verdict import verdicts
 from spillover.report import matrix, terminal
 
@@ -47,7 +48,7 @@ def test_it_fits_and_says_everything(results: Results, width: int) -> None:
 def test_the_verdict_comes_first_and_is_the_pages(results: Results) -> None:
     text = " ".join(printed(results, 200).split())
     for one in verdicts(results):
-        assert f"{one.title}: {one.advice} {one.why}" in text
+        assert f"{one.title}: {one.first} {one.why}" in text
         for line in one.lines:
             assert f"{line.name} {line.sentence}" in text
     assert text.index(verdicts(results)[-1].advice) < text.index("ROUGE-L, n 24")
@@ -74,9 +75,9 @@ def test_names_are_text_not_markup(results: Results) -> None:
 def test_where_verdict_and_matrix_differ_a_line_says_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """They correct over other families, so one of them may name a change that the other does not."""
     alike = {
-        (recipe, one.effect.tests[0]): one.effect.is_clear
-        for (recipe, _), one in summaries.recipe_changes(results).items()
-        if len(one.effect.tests) == 1
+        (recipe, test): one.effect.is_clear
+        for recipe, found in kept(results).items()
+        for test, one in found.sets.items()
     }
     entries = summaries.recipe_matrix(results)
     assert alike and any(alike.values())

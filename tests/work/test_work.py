@@ -173,3 +173,18 @@ def test_status_plan_and_run_agree_once_weights_changed(folder: Path, backend: E
     assert call("run", tmp_path / "twice.yaml", *options, "-o", folder).exit_code == 0
     assert backend.trained["parity-ft"] == before + 1
     assert "0 of" not in call("status", folder).output
+
+
+def test_weights_that_are_gone_are_made_again_for_who_asks_for_them(folder: Path, backend: Executed) -> None:
+    for _ in range(3):
+        work(Store(folder), backend=backend.backend())
+    store, before = Store(folder), contents(folder)
+    key = next(variant.key for variant in store.grid().variants if variant.name == "parity-ft")
+    store.drop_weights(key)
+    assert call("work", folder, "--variant", "parity-ft").exit_code == 0
+    assert not store.has_weights(key), "its cells are there, so nothing is to do"
+    done = call("work", folder, "--variant", "parity-ft", "--keep")
+    assert done.exit_code == 0, done.output
+    assert Store(folder).has_weights(key) and contents(folder) == before
+    refused = call("work", folder, "--next", "--keep")
+    assert refused.exit_code != 0 and "--keep" in str(refused.exception)
