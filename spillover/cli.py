@@ -112,7 +112,7 @@ def check(
     else:
         out().print(render(found, verbose))
         notes = len(found.findings) - found.warnings
-        say(f"{count(found.warnings, 'warning')}, {count(notes, 'note')}. {_next(context, 'plan')}")
+        say(f"{count(found.warnings, 'warning')}, {count(notes, 'note')}. {_next(context, 'run')}")
     if strict and found.warnings:
         raise typer.Exit(1)
 

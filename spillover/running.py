@@ -38,14 +38,19 @@ def bring(plan: Plan, store: Store, aside: bool = False) -> Result:
     """Compute what is missing; returns the result, with what failed."""
     from .api import Result
     from .checks.check import beforehand
+    from .checks.training import count
     from .work.execute import execute
     from .work.progress import LiveReporter
 
     console, grid = out(aside), plan.grid
     size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {grid.size} cells"
     console.print(f"spillover {grid.model}: {size}", style="bold")
-    for finding in beforehand(plan):
-        console.print(f"  {finding.level}: {finding}", style="dim", soft_wrap=True)
+    findings = beforehand(plan)
+    for finding in findings:
+        if finding.level == "warning":
+            console.print(f"  warning: {finding}", highlight=False, markup=False, soft_wrap=True)
+    if notes := sum(finding.level == "note" for finding in findings):
+        console.print(f"  {count(notes, 'note')}, which `spillover check` lists", style="dim")
     with LiveReporter(console) as reporter:
         failures = execute(plan, store, reporter)
     return Result(store.folder, failures)

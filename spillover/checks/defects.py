@@ -79,8 +79,7 @@ class Defect:
     @property
     def named(self) -> Kind:
         """What it is called, and how to mend it."""
-        elsewhere = f"{self.kind}_elsewhere"
-        known = KINDS[elsewhere if self.against and elsewhere in KINDS else self.kind]
+        known = KINDS[self.kind]
         return known._replace(mend=self.mend) if self.mend else known
 
     @property

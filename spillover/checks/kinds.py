@@ -16,7 +16,13 @@ class Kind(NamedTuple):
     mend: str
 
 
-_IN_BOTH = "take them out of one of the two lists; the clean rows of a report leave out what was trained on"
+IN_ANOTHER_LIST: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "take them out of the training rows; the clean scores of a report leave them out of the test rows",
+        "demos": "show other rows, unless all rows are alike by nature",
+    }
+)
+"""How to mend rows of a list that are also, or nearly, training rows or demonstrations."""
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -44,13 +50,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "no_word": Kind("references without a word", "read chrf and exact_match there"),
         "short_references": Kind("references too short for BLEU", "read chrf and exact_match instead"),
         "duplicate": Kind("duplicates", "keep one of each"),
-        "duplicate_elsewhere": Kind("duplicates", _IN_BOTH),
         "near_duplicate": Kind("nearly duplicates", "keep one of each"),
-        "near_duplicate_elsewhere": Kind("nearly duplicates", _IN_BOTH),
         "shared_field": Kind(
             "share a field", "intervals count each group as one; more groups, not more rows, make them narrower"
         ),
-        "shared_field_elsewhere": Kind("share a field", _IN_BOTH),
         "shared_target": Kind(
             "target of a training row", "take test rows with other answers, unless these answers repeat by nature"
         ),

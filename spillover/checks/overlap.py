@@ -15,6 +15,7 @@ from ..data.alike import NORMALISERS, Keys, Kind, RowSet, clusters, connected, m
 from ..data.rows import Part
 from ..text.task import Example
 from .defects import Defect, excerpt
+from .kinds import IN_ANOTHER_LIST
 
 NOUNS: Mapping[Part, str] = {"train": "training rows", "test": "test rows", "demos": "demonstrations"}
 
@@ -98,6 +99,7 @@ def _defect(kind: str, what: str, one: RowSet, other: RowSet, met: Mapping[int, 
         figures=figures,
         example=_example(one.rows[places[0]], other.rows[met[places[0]]]),
         level="warning" if helps and not one.scored.isdisjoint(ids) else "note",
+        mend="" if other is one or kind == "shared_target" else IN_ANOTHER_LIST[other.part],
     )
 
 
