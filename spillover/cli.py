@@ -131,12 +131,14 @@ def plan(
     from .plan.cost import estimate
     from .report.plan import render
     from .work.execute import write_plan
+    from .work.pace import known
 
     if write is not None and given.output_path is not None:
         raise SpilloverError("both are given", where="--write, --output", allowed="one folder for the plan")
     made, store = prepare(given if write is None else given._replace(output_path=write))
     with working("counting"):
-        estimated = estimate(made, store.done(made.grid), (receipt for _, receipt in store.cell_receipts()))
+        receipts = (receipt for _, receipt in store.cell_receipts())
+        estimated = estimate(made, store.done(made.grid), receipts, known(made))
         findings = beforehand(made)
     out().print(render(estimated, store.folder))
     for finding in findings:

@@ -206,7 +206,7 @@ def test_the_next_command_is_for_the_same_experiment(tmp_path: Path, smollm2: Pa
 def test_names_with_brackets_are_shown_as_they_are() -> None:
     console = Console(force_terminal=True, width=120, file=io.StringIO(), markup=False)
     with LiveReporter(console) as reporter:
-        reporter.start(3, 1, 10.0)
+        reporter.start(3, 1, {"labels": 10.0}, {})
         reporter.doing("a[/b]: news[en], p1")
     assert isinstance(console.file, io.StringIO) and "a[/b]: news[en], p1" in console.file.getvalue()
 

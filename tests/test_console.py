@@ -62,7 +62,7 @@ def test_every_sign_of_the_package_has_one_that_all_encodings_know(
         console.say(" ".join(sorted(char for char in signs - set("£€©™") if char < "\u3000" and not char.isalpha())))
         console.out().print(table)
         with LiveReporter(console.out()) as reporter:
-            reporter.start(2, 1, 1.0)
+            reporter.start(2, 1, {"labels": 1.0}, {})
         said = written.getvalue().decode(encoding)
     assert len(signs) > 10 and "\\" not in said
     assert "-1 ^" in said and ("+/-2 -> +" in said or "±2 -> +" in said) and "+--" in said
@@ -85,7 +85,7 @@ def test_no_control_character_reaches_the_terminal(monkeypatch: pytest.MonkeyPat
         out = console.out()
         out.print(table, HOSTILE, Text(HOSTILE))
         with LiveReporter(out) as reporter:
-            reporter.start(2, 1, 1.0)
+            reporter.start(2, 1, {"labels": 1.0}, {})
             reporter.doing(HOSTILE)
         console.say(HOSTILE)
         said = written.getvalue().decode()

@@ -1,8 +1,9 @@
 """What an experiment will cost, before anything is computed.
 
 Work is counted in tokens, estimated from characters, in full and with shared demonstrations computed once. Time is
-measured, not guessed: the receipts of this machine in this output folder tell how many seconds an estimated token took.
-Without receipts the time is unknown. Answers that are used again after `limit` was raised are not subtracted.
+measured, not guessed: the receipts of this machine in this output folder tell how many seconds an estimated token took,
+or else what earlier runs on this machine measured. Without both the time is unknown. Answers that are used again after
+`limit` was raised are not subtracted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .questions import Sheet
 CHARACTERS_A_TOKEN = 4.0  # where no tokenizer has been asked
 TRAIN_COST = 3.0  # a training token against a scored one: forward, and a backward twice as dear
 CALIBRATION_TEXTS = 30
+LABELS, TEXT, TRAINING, LOADING = KINDS = ("labels", "text", "training", "loading")  # of work, each at its own speed
 CHECKPOINT_WEIGHTS = 3  # a checkpoint is the weights and the optimiser's two moments of them
 CHECKPOINTS = 2  # of a training: the newest, and the one before it in case that is broken
 ROW_BYTES = 400  # of a stored answer, beside the row's own text
@@ -46,6 +48,11 @@ def plain_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """The same without sharing: every prompt in full."""
     texts = sum(len(row.text) for _, sheet in parts for row in sheet.questions) / a_token
     return texts + sum(len(sheet.questions) * sheet.max_new_tokens for _, sheet in parts)
+
+
+def kind_of(sheet: Sheet) -> str:
+    """The kind of work that a sheet is: labels to be scored, or text to be generated."""
+    return LABELS if sheet.task.is_scored else TEXT
 
 
 def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
@@ -162,25 +169,36 @@ def _seconds(tokens: float, *rates: _Rate) -> float | None:
 
 @dataclass
 class _Speed:
-    """What this machine's receipts say. `older`: cells that the plan does not name, such as those of another limit."""
+    """What this machine's receipts say. `older`: cells that the plan does not name, such as those of another limit.
+
+    `here` has, by kind of work, what earlier runs on this machine took for a token of `CHARACTERS_A_TOKEN`.
+    """
+
+    here: Mapping[str, float] = field(default_factory=dict)
 
     labels: _Rate = field(default_factory=_Rate)
     text: _Rate = field(default_factory=_Rate)
     older: _Rate = field(default_factory=_Rate)
     training: _Rate = field(default_factory=_Rate)
 
-    def scoring(self, tokens: float, sheet: Sheet) -> float | None:
+    def scoring(self, parts: Parts, a_token: float) -> float | None:
         """Seconds by the rate for a sheet's kind, else by any that there is."""
-        own = self.labels if sheet.task.is_scored else self.text
+        kind, tokens = kind_of(parts[0][1]), unit_work(parts, a_token)
+        own = self.labels if kind == LABELS else self.text
+        if not own.known and kind in self.here:
+            return unit_work(parts) * self.here[kind]
         return _seconds(tokens, own, self.older, self.labels, self.text)
 
-    def train(self, tokens: float) -> float | None:
+    def train(self, job: TrainJob, experiment: Experiment, a_token: float) -> float | None:
         """Seconds by the rate of training, else by that of scoring, which `train_work` is measured in."""
+        if not self.training.known and TRAINING in self.here:
+            return train_work(job, experiment) * self.here[TRAINING]
+        tokens = train_work(job, experiment, a_token)
         return _seconds(tokens, self.training, self.labels, self.older, self.text)
 
 
-def _speed(plan: Plan, done: Done, older: Iterable[Json], a_token: float) -> _Speed:
-    speed = _Speed()
+def _speed(plan: Plan, done: Done, older: Iterable[Json], a_token: float, here: Mapping[str, float]) -> _Speed:
+    speed = _Speed(here)
     for job in plan.jobs:
         receipt = done.trainings.get(job.variant.key)
         if isinstance(job, TrainJob) and receipt and _is_comparable(receipt, plan.experiment):
@@ -244,13 +262,14 @@ def _total(numbers: Iterable[Any]) -> Any:
     return None if None in listed else sum(listed)
 
 
-def estimate(plan: Plan, done: Done, older: Iterable[Json] = ()) -> Estimate:
+def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[str, float] | None = None) -> Estimate:
     """What of a plan is missing and what that will cost.
 
     `older` are receipts of any cells in the folder. They are read if none of the plan's own says how fast this is.
+    `here` are the rates of earlier runs on this machine, by kind of work, for kinds that no receipt tells.
     """
     a_token = characters_a_token(plan)
-    speed = _speed(plan, done, older, a_token)
+    speed = _speed(plan, done, older, a_token, here or {})
     shapes = weight_shapes(plan.experiment, plan.base)
     costs = tuple(_variant(plan, done, job, a_token, speed, shapes) for job in plan.jobs)
     together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
@@ -268,11 +287,13 @@ def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, sh
             work = unit_work(want, a_token)
             full = plain_work(want, a_token)
             plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
-            seconds.append(speed.scoring(work, want[0][1]))
+            seconds.append(speed.scoring(want, a_token))
     training, makes = 0.0, must_be_made(plan, done, job)
     if makes and isinstance(job, TrainJob):
         training = train_work(job, plan.experiment, a_token)
-        seconds.append(speed.train(training))
+        seconds.append(speed.train(job, plan.experiment, a_token))
+    if missing:
+        seconds.append(speed.here.get(LOADING, 0.0))
     made = makes and stays(job, plan.experiment)
     return VariantCost(
         variant=job.variant,

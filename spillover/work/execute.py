@@ -19,6 +19,7 @@ from ..plan.plan import Plan, make_plan
 from ..plan.questions import kept
 from ..store.folder import log
 from ..store.store import Store
+from . import pace
 from .backend import Backend, Torch
 from .processes import Pool, Relay
 from .progress import Reporter
@@ -47,15 +48,19 @@ def execute(
                 store.finish_if_trained(made.variant.key)
         run = Run(plan, store, reporter, backend or Torch())
         left, todo, total = run.left, run.left.jobs(), plan.grid.size
-        run.reporter.start(total, total - left.cells, sum(map(left.work, todo)))
+        devices = run.backend.devices() if todo else []
+        known = pace.known(plan, max(1, len(devices))) if todo else {}
+        run.reporter.start(total, total - left.cells, left.kinds(todo), known)
         for made in plan.made_here:
             with run.others_go_on(made.variant.name):
                 left.drop_weights(made)
         if todo:
             store.forget_errors()
-            devices = run.backend.devices()
             run.prepare(len(devices))
-            left_over = Pool(run, devices).work_off() if len(devices) > 1 else _one_by_one(run, todo)
+            try:
+                left_over = Pool(run, devices).work_off() if len(devices) > 1 else _one_by_one(run, todo)
+            finally:
+                pace.note(plan, run.reporter.measured, len(devices))
             for job in left_over:
                 run.failed(job.variant.name, f"{left.parents_missing(job)} could not be made, and it is made from that")
         return tuple(run.failures)
@@ -128,7 +133,9 @@ def work(
         job = _named(run, name, stack) if name is not None else _next(run, stack)
         if job is not None and (left.is_needed(job) or (keep and left.lacks_weights(job))):
             cells = sum(cell.variant == job.variant.key for cell in run.plan.grid.cells)
-            run.reporter.start(cells, cells - len(left.missing[job.variant.key]), left.work(job))
+            run.reporter.start(
+                cells, cells - len(left.missing[job.variant.key]), left.kinds([job]), pace.known(run.plan)
+            )
             run.prepare()
             _bring(run, job)
             store.note_failure(job.variant.key, bool(run.failures))

@@ -8,9 +8,9 @@ made from it has been made.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from ..plan.cost import stays, train_work, unit_work
+from ..plan.cost import KINDS, LOADING, TRAINING, kind_of, stays, train_work, unit_work
 from ..plan.jobs import Job, MadeHere, TrainJob, children
 from ..plan.plan import Plan
 from ..store.store import Store
@@ -77,12 +77,21 @@ class Left:
 
     def work(self, job: Job) -> float:
         """Tokens that are left for a job, as the plan estimates them."""
-        key = job.variant.key
-        missing = self.missing[key]
-        units = [[part for part in parts if part[0].key in missing] for _, parts in self.plan.units(job.variant)]
-        trains = isinstance(job, TrainJob) and key not in self.made and self.is_needed(job)
-        training = train_work(job, self.plan.experiment) if isinstance(job, TrainJob) and trains else 0.0
-        return sum(unit_work(parts) for parts in units if parts) + training
+        return sum(amount for kind, amount in self.kinds([job]).items() if kind != LOADING)
+
+    def kinds(self, jobs: Iterable[Job]) -> dict[str, float]:
+        """What is left for some jobs by kind of work: tokens, and models that are to be loaded."""
+        found = dict.fromkeys(KINDS, 0.0)
+        for job in jobs:
+            key = job.variant.key
+            missing = self.missing[key]
+            for _, parts in self.plan.units(job.variant):
+                if todo := [part for part in parts if part[0].key in missing]:
+                    found[kind_of(todo[0][1])] += unit_work(todo)
+            if isinstance(job, TrainJob) and key not in self.made and self.is_needed(job):
+                found[TRAINING] += train_work(job, self.plan.experiment)
+            found[LOADING] += bool(missing)
+        return {kind: amount for kind, amount in found.items() if amount}
 
     def finish(self, job: Job) -> None:
         """Look at a job that was worked on, and drop the weights that nobody needs any more: its own, its parents'."""

@@ -1,27 +1,38 @@
 """The progress of a run: what it is doing, how many cells are there, and the time left.
 
 On a terminal this is one live line, or a line for each device. In a log it is a line every `LOG_EVERY_S` seconds. The
-time left is the work left (tokens to be trained, scored and generated, as the plan estimates them) at the speed so far,
-which is measured from the beginning of the first work: what is before it, such as loading a model, is no speed.
+time left is the work left, as the plan estimates it, at the speed of each kind of work (`pace`).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from .pace import Pace, Rates
 
 LOG_EVERY_S = 15.0
 
 
 class Reporter:
-    """What a run reports to; this one shows nothing. `work` is in tokens; `what` has a line for each device."""
+    """What a run reports to; this one shows nothing.
 
-    def start(self, cells: int, cells_done: int, work: float) -> None: ...
+    `work` is what is left by kind (`plan.cost.KINDS`), and `rates` the seconds for a unit of each kind, as far as
+    earlier runs know them. `what` has a line for each device.
+    """
+
+    @property
+    def measured(self) -> Rates:
+        """The rates of this run."""
+        return {}
+
+    def start(self, cells: int, cells_done: int, work: Mapping[str, float], rates: Rates) -> None: ...
     def say(self, line: str) -> None: ...
     def doing(self, what: str) -> None: ...
-    def worked(self, work: float) -> None: ...
+    def worked(self, kind: str, work: float) -> None: ...
     def cell(self) -> None: ...
     def failed(self, line: str) -> None:
         self.say(line)
@@ -33,7 +44,7 @@ class LiveReporter(Reporter):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.cells = self.done = 0
-        self.work, self.worked_off, self.began, self.logged = 1.0, 0.0, time.monotonic(), 0.0
+        self.pace, self.logged = Pace({}), 0.0
         self.what = ""
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -52,9 +63,12 @@ class LiveReporter(Reporter):
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def start(self, cells: int, cells_done: int, work: float) -> None:
-        self.cells, self.done, self.work = cells, cells_done, max(work, 1.0)
-        self.began = time.monotonic()
+    @property
+    def measured(self) -> Rates:
+        return self.pace.measured
+
+    def start(self, cells: int, cells_done: int, work: Mapping[str, float], rates: Rates) -> None:
+        self.cells, self.done, self.pace = cells, cells_done, Pace(dict(work), rates)
         if cells_done:
             rest = "; nothing to compute" if cells_done == cells else ""
             self.say(f"{cells_done} of {cells} cells are there already{rest}")
@@ -65,12 +79,10 @@ class LiveReporter(Reporter):
 
     def doing(self, what: str) -> None:
         self.what = what
-        if not self.worked_off:
-            self.began = time.monotonic()
         self._show()
 
-    def worked(self, work: float) -> None:
-        self.worked_off += work
+    def worked(self, kind: str, work: float) -> None:
+        self.pace.did(kind, work)
         self._show()
 
     def cell(self) -> None:
@@ -78,8 +90,8 @@ class LiveReporter(Reporter):
         self._show()
 
     def _show(self) -> None:
-        share, elapsed = self.worked_off / self.work, time.monotonic() - self.began
-        left = "measuring" if share < 0.02 else duration(elapsed * max(0.0, 1 - share) / share)
+        seconds, share = self.pace.left, self.pace.share
+        left = "measuring" if seconds is None else duration(seconds)
         count = f"{self.done} of {self.cells} cells · time left: {left}"
         self.bar.update(self.task, description=self.what or "starting", completed=min(1.0, share), count=count)
         now = time.monotonic()

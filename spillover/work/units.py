@@ -12,7 +12,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-from ..plan.cost import CHARACTERS_A_TOKEN, Parts, characters, unit_work
+from ..plan.cost import CHARACTERS_A_TOKEN, LOADING, Parts, characters, kind_of, unit_work
 from ..plan.grid import Cell
 from ..plan.jobs import Job
 from ..plan.questions import Question, Sheet
@@ -45,6 +45,7 @@ class Respondent:
         for known in run.inspector.inspect(variant, folder, weights, self.engine, exact):
             run.reporter.say(f"{name}: {known}")
         self.known = run.store.known_rows(variant.key, weights)
+        run.reporter.worked(LOADING, 1)
 
     def answer(self, missing: Collection[str]) -> None:
         """Answer these cells, a unit at a time. If a unit fails, the others go on."""
@@ -57,7 +58,7 @@ class Respondent:
 
     def _unit(self, unit: str, parts: Parts, todo: Parts) -> None:
         """Answer what is to do of the parts of a unit, and write these cells."""
-        run, cost = self.run, unit_work(todo)
+        run, cost, kind = self.run, unit_work(todo), kind_of(todo[0][1])
         partial, rounding = f"{unit}-{self.weights[:8]}", self.rounding
         if rounding:
             rounding.learn(self.known.values())
@@ -65,7 +66,7 @@ class Respondent:
         answered, works = run.store.partial(partial)
 
         def told() -> None:
-            run.reporter.worked(cost / len(wanted))
+            run.reporter.worked(kind, cost / len(wanted))
 
         for chunk in _chunks(list(wanted.values())):
             if not all(question.prompt_hash in answered for _, question in chunk):
@@ -76,7 +77,7 @@ class Respondent:
                 run.store.append_partial(partial, fresh, works[-1])
                 answered.update((prediction["prompt_hash"], prediction) for prediction in fresh)
             else:
-                run.reporter.worked(cost * len(chunk) / len(wanted))
+                run.reporter.worked(kind, cost * len(chunk) / len(wanted))
             if rounding:
                 rounding.learn(answered[question.prompt_hash] for _, question in chunk)
         # A run that was killed may have written some of the cells that these answers are for: those have their share.

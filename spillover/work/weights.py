@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import models
 from ..disk import write_whole
-from ..plan.cost import train_work
+from ..plan.cost import TRAINING, train_work
 from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
 from ..store.store import Json
 from ..text.samples import build_samples
@@ -88,7 +88,7 @@ def _train(run: Run, job: TrainJob) -> Json:
     def steps(step: int, of: int, loss: float) -> None:
         nonlocal done
         run.reporter.doing(f"{name}: training, step {step} of {of}")
-        run.reporter.worked(cost * (step - done) / of)
+        run.reporter.worked(TRAINING, cost * (step - done) / of)
         done = step
 
     trained = run.backend.train(run.model.folder, built, job, experiment, making, run.precision, steps)

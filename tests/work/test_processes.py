@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import atwork
@@ -77,8 +78,8 @@ class Heard(Reporter):
         self.shown: set[str] = set()
         self.cells, self.tokens, self.expected = 0, 0.0, 0.0
 
-    def start(self, cells: int, cells_done: int, work: float) -> None:
-        self.expected = work
+    def start(self, cells: int, cells_done: int, work: Mapping[str, float], rates: Mapping[str, float]) -> None:
+        self.expected = sum(work.values())
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -86,7 +87,7 @@ class Heard(Reporter):
     def doing(self, what: str) -> None:
         self.shown |= set(what.split("\n"))
 
-    def worked(self, work: float) -> None:
+    def worked(self, kind: str, work: float) -> None:
         self.tokens += work
 
     def cell(self) -> None:
