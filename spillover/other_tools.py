@@ -67,7 +67,17 @@ def compare(
 def export(
     folder: Folder,
     format: Annotated[
-        Literal["lm-eval-tasks", "lm-eval-results", "every-eval-ever", "card", "scores"],
+        Literal[
+            "lm-eval-tasks",
+            "lm-eval-results",
+            "every-eval-ever",
+            "card",
+            "scores",
+            "checkpoint",
+            "trl",
+            "messages",
+            "alpaca",
+        ],
         typer.Option("--format", help="What is written."),
     ],
     output: Annotated[
@@ -77,12 +87,15 @@ def export(
         list[str] | None, typer.Option("--test", metavar="NAME", help="A test set; may be repeated. Default: all.")
     ] = None,
     variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="One variant. Default: all.")] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="checkpoint: an adapter as a whole model, with its base.")
+    ] = False,
 ) -> None:
-    """Write test sets, answers or scores in the form of another tool. No model is loaded."""
+    """Write test sets, answers, scores, a checkpoint or its training data in the form of another tool."""
     from .interop.export import export as write
 
     with working("writing"):
-        lines = write(folder, format, output, tuple(test or ()), variant)
+        lines = write(folder, format, output, tuple(test or ()), variant, merged)
     for line in lines:
         say(line)
 

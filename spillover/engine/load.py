@@ -50,6 +50,11 @@ def load(folder: Path, dtype: torch.dtype, adapter: Path | None = None, trust: b
 
 def with_adapter(model: Any, adapter: Path) -> Any:
     """The model with the adapter's layers in it. The model itself is changed."""
+    return wrapped(model, adapter).base_model.model
+
+
+def wrapped(model: Any, adapter: Path) -> Any:
+    """PEFT's model of a model and an adapter of it."""
     from peft import PeftConfig, PeftModel
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
     from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
@@ -62,16 +67,16 @@ def with_adapter(model: Any, adapter: Path) -> Any:
         stored = load_peft_weights(str(adapter), device="cpu", key_mapping=renamed)
         before = _weights_that_it_stores(model, stored)
         _fit_vocabulary(model, stored, config.to_dict(), adapter)
-        wrapped = PeftModel(model, config)
-        loaded = set_peft_model_state_dict(wrapped, stored)
+        both = PeftModel(model, config)
+        loaded = set_peft_model_state_dict(both, stored)
     # Weights of the base that the adapter does not store are the base's: its folder may be anywhere by now.
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
     missing = [name for name in loaded.missing_keys if prefix in name and re.search(OWN, name)]
     missing = [name for name in missing if "vblora_vector_bank" not in name]  # layers only refer to the one bank
     _refuse(missing, loaded.unexpected_keys, {}, adapter)
     refuse_broken(stored.items(), adapter)
-    setattr(wrapped.base_model.model, REPLACED, before)
-    return wrapped.base_model.model
+    setattr(both.base_model.model, REPLACED, before)
+    return both
 
 
 def _weights_that_it_stores(model: Any, stored: Iterable[str]) -> dict[str, Tensor]:

@@ -47,30 +47,38 @@ TRAINING = (
 def write(wanted: Wanted) -> list[str]:
     """Write `VARIANT/README.md` for each variant that was fine-tuned and tested."""
     chosen = [variant for variant in wanted.chosen_variants if variant.kind != "base"]
-    results = load(wanted.folder)
-    tested = [v for v in chosen if any((v.name, test) in matrix(results) for test in wanted.chosen_tests)]
+    found = matrix(load(wanted.folder))
+    tested = [v for v in chosen if any((v.name, test) in found for test in wanted.chosen_tests)]
     if not tested:
-        what = "a card is of a fine-tuned variant with results, and there is none"
-        raise StoreError(what, where=str(wanted.folder), allowed="spillover run FILE, or another --variant")
-    experiment, base, _ = wanted.store.experiment()
+        raise _without_results(wanted)
     paths = []
     for variant in tested:
         path = wanted.place / file_name(variant.name) / "README.md"
-        paths.append(write_whole(path, visible(_card(wanted, results, variant, experiment, base), keep="\n\t")))
+        paths.append(write_whole(path, text(wanted, variant, "lora_r" in variant.factors)))
     where = wanted.store.checkpoint(tested[0].key)
     beside = f"copy it into {wanted.folder / where} before you upload that" if where else "add it to the model's folder"
     return [f"Wrote {len(paths)} model cards to {wanted.place}", f"Next: read {paths[0]}, then {beside}"]
 
 
-def _card(wanted: Wanted, results: Results, variant: Variant, experiment: Experiment, base: Path) -> str:
+def _without_results(wanted: Wanted) -> StoreError:
+    what = "a card is of a fine-tuned variant with results, and there is none"
+    return StoreError(what, where=str(wanted.folder), allowed="spillover run FILE, or another --variant")
+
+
+def text(wanted: Wanted, variant: Variant, is_adapter: bool) -> str:
+    """The card of one variant. Raises StoreError for one without results."""
+    results = load(wanted.folder)
+    experiment, base, _ = wanted.store.experiment()
     receipt = wanted.store.variant_receipt(variant.key) or {}
     entries = [
         (test, matrix(results)[variant.name, name])
         for name, test in wanted.chosen_tests.items()
         if (variant.name, name) in matrix(results)
     ]
+    if not entries:
+        raise _without_results(wanted)
     parts = [
-        f"---\n{_front(results, variant, entries, base)}\n---\n",
+        f"---\n{_front(results, variant, entries, base, is_adapter)}\n---\n",
         f"# {variant.name}\n",
         *_summary(results, variant, receipt),
         "## What it gained and lost\n",
@@ -82,13 +90,14 @@ def _card(wanted: Wanted, results: Results, variant: Variant, experiment: Experi
         "## Limits\n",
         *_limits(results),
     ]
-    return "\n".join(parts)
+    return visible("\n".join(parts), keep="\n\t")
 
 
-def _front(results: Results, variant: Variant, entries: list[tuple[TestInfo, MatrixEntry]], base: Path) -> str:
+def _front(
+    results: Results, variant: Variant, entries: list[tuple[TestInfo, MatrixEntry]], base: Path, is_adapter: bool
+) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    is_adapter = "lora_r" in variant.factors
     found = [
         EvalResult(
             task_type={"classification": "text-classification", "multiple_choice": "multiple-choice"}.get(

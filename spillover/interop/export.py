@@ -7,12 +7,13 @@ for the user; the last one says what to do next. To add a format, add an entry t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from ..disk import disk_errors
 from ..errors import StoreError
-from . import card, every_eval_ever, lm_eval_results, lm_eval_tasks, scores
+from . import card, checkpoint, every_eval_ever, lm_eval_results, lm_eval_tasks, scores, training_data
 from .wanted import Wanted
 
 WRITERS: Mapping[str, Callable[[Wanted], list[str]]] = MappingProxyType(
@@ -21,17 +22,28 @@ WRITERS: Mapping[str, Callable[[Wanted], list[str]]] = MappingProxyType(
         "lm-eval-results": lm_eval_results.write,
         "every-eval-ever": every_eval_ever.write,
         "card": card.write,
+        "checkpoint": checkpoint.write,
+        "trl": partial(training_data.write, shape="trl"),
+        "messages": partial(training_data.write, shape="messages"),
+        "alpaca": partial(training_data.write, shape="alpaca"),
         "scores": scores.write,
     }
 )
 
 
 def export(
-    folder: Path, format: str, output: Path | None, tests: tuple[str, ...] = (), variant: str | None = None
+    folder: Path,
+    format: str,
+    output: Path | None,
+    tests: tuple[str, ...] = (),
+    variant: str | None = None,
+    merged: bool = False,
 ) -> list[str]:
     """Write `folder` in a format below `output` (default: DIR/export/FORMAT). Returns lines for the user."""
+    if merged and format != "checkpoint":
+        raise StoreError("is for --format checkpoint", where="--merged", allowed="leave it out")
     place = output or folder / "export" / format
-    if place.is_file() and place.suffix != ".json":
+    if place.is_file() and place.suffix not in (".json", ".jsonl"):
         raise StoreError("is a file", where=str(place), allowed="a folder for --output")
     with disk_errors(place):
-        return WRITERS[format](Wanted(folder, place, tests, variant))
+        return WRITERS[format](Wanted(folder, place, tests, variant, merged))

@@ -15,12 +15,16 @@ from ..store.store import Store
 
 @dataclass(frozen=True)
 class Wanted:
-    """`tests` and `variant` are names as the user gave them; without any, all are wanted."""
+    """`tests` and `variant` are names as the user gave them; without any, all are wanted.
+
+    `merged`: an adapter is wanted as a whole model.
+    """
 
     folder: Path
     place: Path
     tests: tuple[str, ...] = ()
     variant: str | None = None
+    merged: bool = False
 
     @cached_property
     def store(self) -> Store:
@@ -41,6 +45,15 @@ class Wanted:
     @property
     def chosen_variants(self) -> list[Variant]:
         return [variant for variant in self.grid.variants if self.variant in (None, variant.name)]
+
+    @property
+    def one_variant(self) -> Variant:
+        """The variant that is named, or the only one. Raises StoreError for the base, and where there are several."""
+        chosen = [variant for variant in self.chosen_variants if variant.kind != "base"]
+        if len(chosen) != 1:
+            names = ", ".join(variant.name for variant in self.grid.variants if variant.kind != "base") or "none"
+            raise StoreError("one variant is exported at a time", where="--variant", allowed=f"one of: {names}")
+        return chosen[0]
 
     def _refuse_unknown(self, what: str, names: Iterable[str], known: list[str]) -> None:
         for name in names:

@@ -1,0 +1,237 @@
+"""What leaves the house: a checkpoint that transformers and PEFT load, and the texts that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import peft
+import pytest
+import tinyruns
+import torch
+from commandline import Cli
+from huggingface_hub import ModelCard
+from plans import experiment
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import spillover as so
+from spillover.experiment.schema import parse_experiment
+from spillover.plan.jobs import TrainJob
+from spillover.plan.plan import Plan, make_plan
+from spillover.store.store import Store
+from spillover.text.samples import Sample, build_samples
+from spillover.work import execute
+from spillover.work.execute import read_plan
+
+EXPERIMENT = """
+model: ./tiny
+precision: float32
+keep: KEEP
+datasets:
+  parity: {train: train.jsonl, test: test.jsonl, labels: [" four", " five"], hold_out: {demos: 2}}
+train: {strategies: [ft, {fticl: {shots: 2}}, lora], learning_rate: 1e-2, batch_size: 4, max_length: 22}
+test: {shots: [0], prompts: [p1], limit: 12}
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment of three trainings of a tiny model."""
+    place = tmp_path_factory.mktemp("leaving")
+    tinyruns.write_experiment(place)
+    (place / "own.yaml").write_text(EXPERIMENT.replace("KEEP", "weights"))
+    return so.run(place / "own.yaml", output_path=place / "out").folder
+
+
+def plan_of(folder: Path) -> tuple[Plan, dict[str, TrainJob]]:
+    plan = read_plan(Store(folder))
+    return plan, {job.variant.name: job for job in plan.trainings}
+
+
+def scores(folder: Path, variant: str) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
+    """The prompts' ids, the ids of each label, and the log-probabilities of the labels that the run has stored."""
+    store, (plan, _) = Store(folder), plan_of(folder)
+    (cell,) = (c for c in store.grid().cells if {v.key: v.name for v in plan.grid.variants}[c.variant] == variant)
+    rows = {row["doc_id"]: row for row in store.predictions(cell.key)}
+    questions = plan.sheets[cell.condition].questions
+    asked = [plan.encoder.continuation(["".join([*q.example.parts, ""])] * 2, [" four", " five"]) for q in questions]
+    prompts = [list(one[0][0][: one[0][1]]) for one in asked]
+    labels = [[list(ids[start:]) for ids, start in one] for one in asked]
+    stored = [list(rows[q.example.doc_id]["logprobs"].values()) for q in questions]
+    return prompts, [[ids[0] for ids in one] for one in labels], stored
+
+
+def assert_answers_as_stored(model: Any, folder: Path, variant: str) -> None:
+    prompts, labels, stored = scores(folder, variant)
+    for ids, options, expected in zip(prompts, labels, stored, strict=True):
+        with torch.no_grad():
+            found = model(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)[options]
+        assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"), [("parity-ft", ()), ("parity-lora", ("--merged",)), ("parity-lora", ())]
+)
+def test_a_checkpoint_answers_elsewhere_as_it_did_here(
+    ran: Path, tmp_path: Path, call: Cli, variant: str, options: tuple[str, ...]
+) -> None:
+    to = ("-o", str(tmp_path), "--format", "checkpoint", "--variant", variant)
+    code, said, error = call("export", str(ran), *to, *options)
+    assert code == 0 and not error and str(tmp_path / variant) in said
+    folder = tmp_path / variant
+    is_adapter = (folder / "adapter_config.json").exists()
+    assert is_adapter == (variant == "parity-lora" and not options)
+    base = AutoModelForCausalLM.from_pretrained(ran.parent / "tiny" if is_adapter else folder, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, str(folder)) if is_adapter else base
+    assert_answers_as_stored(model.eval(), ran, variant)
+    assert not (folder / "receipt.json").exists() and (folder / "tokenizer.json").exists()
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == ("peft" if is_adapter else "transformers")
+    assert variant in card.text and "spillover run experiment.yaml" in card.text
+
+
+def test_a_checkpoint_can_be_judged_as_any_other(ran: Path, tmp_path: Path, call: Cli) -> None:
+    """What was exported is, to the gate, a checkpoint from elsewhere."""
+    call("export", str(ran), "--format", "checkpoint", "--variant", "parity-lora", "--merged", "-o", str(tmp_path))
+    ours = f"[{{name: mine, path: {tmp_path / 'parity-lora'}}}]"
+    folder = tmp_path / "out"
+    code, said, _ = call(
+        *("gate", str(ran.parent / "own.yaml"), "-o", str(folder), "--format", "json"),
+        *("--set", f"variants={ours}", "--set", "train.datasets=[]", "--set", "datasets.parity.train=null"),
+        *("--set", "datasets.parity.hold_out=null", "--keep", "0.05"),
+    )
+    (found,) = json.loads(said)
+    assert found["variant"] == "mine" and code == found["exit_code"]
+    assert found["questions"][0]["n"] == 12
+
+
+def test_weights_that_were_not_kept_are_told_in_one_line(ran: Path, tmp_path: Path, call: Cli) -> None:
+    store = Store(ran)
+    (key,) = (v.key for v in store.grid().variants if v.name == "parity-fticl2")
+    store.drop_weights(key)
+    code, _, error = call("export", str(ran), "--format", "checkpoint", "--variant", "parity-fticl2")
+    assert code == 2 and error.count("\n") == 1
+    assert "parity-fticl2" in error and "keep=weights" in error
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--variant", "base"), ("--variant", "parity-fd"), ("--variant", "parity-ft", "-o", "TAKEN")]
+)
+def test_what_cannot_be_exported_is_refused_in_one_line(
+    ran: Path, tmp_path: Path, call: Cli, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "parity-ft").mkdir()
+    (tmp_path / "parity-ft" / "mine.txt").write_text("mine")
+    words = [str(tmp_path) if word == "TAKEN" else word for word in options]
+    code, _, error = call("export", str(ran), "--format", "checkpoint", *words)
+    assert code == 2 and error.count("\n") == 1
+
+
+def samples_of(folder: Path, variant: str) -> tuple[Plan, tuple[Sample, ...]]:
+    plan, jobs = plan_of(folder)
+    job = jobs[variant]
+    built = build_samples(job.fmt, job.demos, job.rows.examples, plan.encoder, job.recipe.max_length, "error", variant)
+    return plan, built.samples
+
+
+@pytest.mark.parametrize("variant", ["parity-ft", "parity-fticl2"])
+def test_the_text_of_a_sample_has_its_tokens(ran: Path, tmp_path: Path, call: Cli, variant: str) -> None:
+    """Prompt and completion are cut where the first learned token begins, and demonstrations are in place."""
+    file = tmp_path / "data.jsonl"
+    code, said, _ = call("export", str(ran), "--format", "trl", "--variant", variant, "-o", str(file))
+    assert code == 0 and str(file) in said and "learning_rate 0.01" in said
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    plan, samples = samples_of(ran, variant)
+    assert len(records) == len(samples) == 22  # of 24 rows, two are demonstrations
+    for record, sample in zip(records, samples, strict=True):
+        ids = plan.encoder.text_ids(record["prompt"] + record["completion"])
+        assert (*ids, plan.encoder.eos_id) == sample.ids
+        assert plan.encoder.text_ids(record["prompt"]) == sample.ids[: sample.start]
+    answers = [sum(record["prompt"].count(word) for word in ("four", "five")) for record in records]
+    if "fticl" in variant:  # samples that would be too long have fewer demonstrations
+        assert max(answers) == 2 and min(answers) < 2
+    else:
+        assert not any(answers)
+
+
+@pytest.mark.parametrize(("shape", "read"), [("messages", "messages"), ("alpaca", "alpaca")])
+def test_other_shapes_have_the_same_prompt_and_answer(
+    ran: Path, tmp_path: Path, call: Cli, shape: str, read: str
+) -> None:
+    found = {}
+    for name in ("trl", shape):
+        call("export", str(ran), "--format", name, "--variant", "parity-fticl2", "-o", str(tmp_path / name))
+        lines = (tmp_path / name / "parity-fticl2.jsonl").read_text().splitlines()
+        found[name] = [json.loads(line) for line in lines]
+    for text, other in zip(found["trl"], found[shape], strict=True):
+        if read == "messages":
+            asked, answer = (turn["content"] for turn in other["messages"])
+            assert [turn["role"] for turn in other["messages"]] == ["user", "assistant"]
+        else:
+            asked, answer = other["instruction"], other["output"]
+            assert other["input"] == ""
+        assert (asked, answer) == (text["prompt"].rstrip(), text["completion"].lstrip())
+
+
+def test_the_data_of_a_checkpoint_from_elsewhere_is_not_known(ran: Path, tmp_path: Path, call: Cli) -> None:
+    out, key = str(tmp_path / "planned"), plan_of(ran)[1]["parity-ft"].variant.key
+    mine = f"variants=[{{name: mine, path: {Store(ran).variant_folder(key)}}}]"
+    assert call("plan", str(ran.parent / "own.yaml"), "--write", out, "--set", mine)[0] == 0
+    code, _, error = call("export", out, "--format", "trl", "--variant", "mine")
+    assert code == 2 and "mine" in error and "parity-ft" in error and error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def chat(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planned folder: chat text with two demonstrations before each row."""
+    place = tmp_path_factory.mktemp("chat")
+    raw = experiment(train__prompt="chat", train__strategies=[{"fticl": {"shots": 2}}])
+    execute.write_plan(make_plan(parse_experiment(raw), place), store := Store(place / "out"))
+    return store.folder
+
+
+def test_messages_of_chat_text_have_its_tokens_under_the_chat_template(
+    chat: Path, smollm2: Path, tmp_path: Path, call: Cli
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    for shape in ("messages", "trl"):
+        assert call("export", str(chat), "--format", shape, "-o", str(tmp_path / f"{shape}.jsonl"))[0] == 0
+    turns, texts = ((tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("messages", "trl"))
+    _, samples = samples_of(chat, "reviews-fticl2")
+    assert len(samples) == len(turns) == len(texts) == 8
+    for turn, text, sample in zip(map(json.loads, turns), map(json.loads, texts), samples, strict=True):
+        roles = [message["role"] for message in turn["messages"]]
+        assert roles == ["user", "assistant"] * 3
+        ids = tokenizer.apply_chat_template(turn["messages"], return_dict=False)
+        assert tuple(ids[: len(sample.ids)]) == sample.ids
+        both = tokenizer(text["prompt"] + text["completion"] + tokenizer.eos_token)["input_ids"]
+        assert tuple(both) == sample.ids
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of another package
+@pytest.mark.parametrize("prompt", ["p1", "chat"])
+def test_trl_makes_our_tokens_and_mask_of_it(smollm2: Path, tmp_path: Path, call: Cli, prompt: str) -> None:
+    """The path that `SFTTrainer` takes from a data set to what it trains on."""
+    trl = pytest.importorskip("trl")
+    raw = experiment(train__prompt=prompt, train__strategies=[{"fticl": {"shots": 2}}])
+    execute.write_plan(make_plan(parse_experiment(raw), tmp_path), store := Store(tmp_path / "out"))
+    assert call("export", str(store.folder), "--format", "trl", "-o", str(tmp_path / "data.jsonl"))[0] == 0
+    data = datasets.load_dataset("json", data_files=str(tmp_path / "data.jsonl"), split="train", cache_dir=tmp_path)
+    settings = trl.SFTConfig(
+        output_dir=str(tmp_path / "trl"),
+        report_to="none",
+        max_length=1024,
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+    )
+    trainer = trl.SFTTrainer(model=str(smollm2), args=settings, train_dataset=data)
+    _, samples = samples_of(store.folder, "reviews-fticl2")
+    assert len(trainer.train_dataset) == len(samples)
+    for row, sample in zip(trainer.train_dataset, samples, strict=True):
+        assert tuple(row["input_ids"]) == sample.ids
+        learned = [place for place, label in enumerate(row["labels"]) if label != -100]
+        assert tuple(learned) == sample.learned
