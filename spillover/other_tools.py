@@ -86,7 +86,10 @@ def export(
     test: Annotated[
         list[str] | None, typer.Option("--test", metavar="NAME", help="A test set; may be repeated. Default: all.")
     ] = None,
-    variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="One variant. Default: all.")] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", metavar="NAME", help="One variant; best: what the verdict ships. Default: all."),
+    ] = None,
     merged: Annotated[
         bool, typer.Option("--merged", help="checkpoint: an adapter as a whole model, with its base.")
     ] = False,

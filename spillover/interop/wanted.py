@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ..analysis.table import load
+from ..analysis.verdict import verdicts
 from ..disk import file_name
 from ..errors import StoreError, did_you_mean
 from ..plan.grid import Condition, Grid, TestInfo, Variant
 from ..store.store import Store
+
+BEST = "best"
 
 
 @dataclass(frozen=True)
 class Wanted:
     """`tests` and `variant` are names as the user gave them; without any, all are wanted.
 
-    `merged`: an adapter is wanted as a whole model.
+    The variant `best` is the one that the verdict ships. `merged`: an adapter is wanted as a whole model.
     """
 
     folder: Path
@@ -35,8 +39,27 @@ class Wanted:
         """Raises StoreError for a folder without results, and for an unknown test set or variant."""
         grid = self.store.grid()
         self._refuse_unknown("test set", self.tests, [test.name for test in grid.tests])
-        self._refuse_unknown("variant", [self.variant] if self.variant else [], [v.name for v in grid.variants])
+        names = [v.name for v in grid.variants]
+        self._refuse_unknown("variant", [self.variant] if self.variant not in (None, BEST) else [], names)
         return grid
+
+    @cached_property
+    def name(self) -> str | None:
+        """The name of the variant that is wanted. Raises StoreError where `best` is none, or several."""
+        if self.variant != BEST or any(v.name == BEST for v in self.grid.variants):
+            return self.variant
+        found = verdicts(load(self.folder))
+        arms = [[v for v in self.grid.variants if v.recipe_key == one.best] for one in found if one.best]
+        if len(arms) == 1:
+            kept = [v for v in arms[0] if self.store.has_weights(v.key)]
+            return (kept or arms[0])[0].name
+        if arms:
+            names = ", ".join(arm[0].name for arm in arms)
+            what, allowed = "there is a best variant for each training set", f"one of: {names}"
+        else:
+            what = f"the verdict ships no variant: {found[0].advice}" if found else "there is no verdict yet"
+            allowed = "the name of a variant"
+        raise StoreError(what, where=f"{self.folder} --variant best", allowed=allowed)
 
     @property
     def chosen_tests(self) -> Mapping[str, TestInfo]:
@@ -44,7 +67,7 @@ class Wanted:
 
     @property
     def chosen_variants(self) -> list[Variant]:
-        return [variant for variant in self.grid.variants if self.variant in (None, variant.name)]
+        return [variant for variant in self.grid.variants if self.name in (None, variant.name)]
 
     @property
     def one_variant(self) -> Variant:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..engine.load import load
+from ..engine.whole import write_whole_model
 from ..errors import ModelError
 from ..experiment.axes import MadeAfter, Mixture, SeedMean
 from ..models.folders import is_adapter, weight_files
@@ -124,21 +123,5 @@ def _whole(base: Path, folder: Path, merged: Path, trust: bool) -> Path:
     """The folder, if it is a whole checkpoint; else `merged`, with the adapter merged into its base in float32."""
     if not is_adapter(folder):
         return folder
-    from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    model = load(base, torch.float32, trust=trust)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a tied layer is changed: below it is tied no longer
-        wrapped = PeftModel.from_pretrained(model, str(folder))
-    model = wrapped.get_base_model()
-    ends = model.get_input_embeddings(), model.get_output_embeddings()
-    source, head = (one.get_base_layer() if isinstance(one, BaseTunerLayer) else one for one in ends)
-    if any(isinstance(one, BaseTunerLayer) for one in ends) and source.weight is head.weight:
-        head.weight = nn.Parameter(head.weight.detach().clone())  # the adapter changes one of the two
-        model.config.tie_word_embeddings = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = wrapped.merge_and_unload()
-    whole.save_pretrained(merged)
+    write_whole_model(base, folder, merged, trust)
     return merged

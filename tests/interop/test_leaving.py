@@ -17,7 +17,9 @@ from plans import experiment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover as so
+from spillover.analysis.verdict import Verdict
 from spillover.experiment.schema import parse_experiment
+from spillover.interop import wanted
 from spillover.plan.jobs import TrainJob
 from spillover.plan.plan import Plan, make_plan
 from spillover.store.store import Store
@@ -114,6 +116,24 @@ def test_weights_that_were_not_kept_are_told_in_one_line(ran: Path, tmp_path: Pa
     code, _, error = call("export", str(ran), "--format", "checkpoint", "--variant", "parity-fticl2")
     assert code == 2 and error.count("\n") == 1
     assert "parity-fticl2" in error and "keep=weights" in error
+
+
+@pytest.mark.parametrize(("shipped", "expected"), [(["parity-lora"], 0), ([], 2), (["parity-ft", "parity-lora"], 2)])
+def test_the_best_variant_is_the_one_that_the_verdict_ships(
+    ran: Path, tmp_path: Path, call: Cli, monkeypatch: pytest.MonkeyPatch, shipped: list[str], expected: int
+) -> None:
+    keys = {v.name: v.recipe_key for v in Store(ran).grid().variants}
+    found = [Verdict("", "", "Keep the base.", "", (), keys[name]) for name in shipped] or [
+        Verdict("", "", "Keep the base.", "", ())
+    ]
+    monkeypatch.setattr(wanted, "verdicts", lambda _: found)
+    to = ("-o", str(tmp_path), "--format", "checkpoint", "--variant", "best")
+    code, said, error = call("export", str(ran), *to)
+    assert code == expected
+    if not expected:
+        assert "Wrote parity-lora" in said and (tmp_path / "parity-lora" / "adapter_model.safetensors").exists()
+    else:
+        assert error.count("\n") == 1 and ("parity-ft, parity-lora" if shipped else "Keep the base") in error
 
 
 @pytest.mark.parametrize(
