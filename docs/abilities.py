@@ -1,7 +1,8 @@
-"""Prints the table of the suite abilities in docs/data.md from the results of a run of the base model over it.
+"""Prints the tables of the suite abilities in docs/data.md: what the base model scores, and what the audit finds.
 
 spillover run experiments/abilities.yaml --output runs/abilities
 python docs/abilities.py runs/abilities
+spillover check experiments/abilities.yaml --format json | python docs/data_sets.py abilities
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from spillover.data import archives
 from spillover.experiment.suite import DatasetSpec, load_suite
 
-SHOWN = ("accuracy", "rougeL")
+SHOWN = ("accuracy", "accuracy_norm", "rougeL")  # in the order of the table
+NAMES = {"accuracy": "accuracy", "accuracy_norm": "accuracy per character", "rougeL": "ROUGE-L"}
 
 
 def chance(spec: DatasetSpec) -> str:
@@ -31,23 +33,24 @@ def chance(spec: DatasetSpec) -> str:
 
 
 def table(rows: list[dict[str, str]]) -> Iterator[str]:
-    """One row a data set, with a score at each number of shots."""
-    yield "| data set | member of the archive | metric | n | chance | 0 shots | with demonstrations |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    """A row for each data set and metric, with a score at each number of shots."""
+    yield "| data set | metric | n | chance | 0 shots | with demonstrations |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for name, spec in load_suite("abilities").datasets.items():
-        own = [row for row in rows if row["test_dataset"] == name and row["metric"] in SHOWN]
-        if not own:
-            continue
-        scores = [_score(row) for row in sorted(own, key=lambda row: int(row["shots"]))]
-        (source,) = spec.test
-        cells = [f"`{name}`", f"`{source.member}`", own[0]["metric"], own[0]["n"], chance(spec), *scores]
-        yield f"| {' | '.join(cells)} |"
+        guessed = chance(spec)
+        for metric in SHOWN:
+            own = [row for row in rows if row["test_dataset"] == name and row["metric"] == metric]
+            if own:
+                scores = [_score(row, guessed) for row in sorted(own, key=lambda row: int(row["shots"]))]
+                yield f"| {' | '.join([f'`{name}`', NAMES[metric], own[0]['n'], guessed, *scores])} |"
 
 
-def _score(row: dict[str, str]) -> str:
+def _score(row: dict[str, str], guessed: str) -> str:
+    """The score with its interval; in bold where the interval is above chance."""
     value, low, high = (100 * float(row[key]) for key in ("value", "ci_low", "ci_high"))
     shots = f" ({row['shots']})" if row["shots"] != "0" else ""
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]{shots}"
+    shown = f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return (f"**{shown}**" if guessed and low > float(guessed) else shown) + shots
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Prints the table of docs/data.md from what `spillover check FILE --format json` says of a suite.
 
-spillover check suite.yaml --format json | python docs/data_sets.py
+spillover check suite.yaml --format json | python docs/data_sets.py          # the suite bigbench
+spillover check suite.yaml --format json | python docs/data_sets.py abilities
 """
 
 from __future__ import annotations
@@ -40,4 +41,4 @@ def found(test: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(table(json.load(sys.stdin), "bigbench")))
+    print("\n".join(table(json.load(sys.stdin), *(sys.argv[1:] or ["bigbench"]))))
