@@ -22,6 +22,7 @@ from typing import Any
 
 from ..data.alike import RowSet, clusters, leaking, near_rows
 from ..data.load import load_untouched
+from ..data.rows import TrainSet
 from ..data.sources import Places
 from ..errors import SourceUnavailable
 from ..plan.plan import Plan
@@ -60,14 +61,18 @@ def audit_run(plan: Plan) -> dict[str, Any]:
 
 def clean_split(plan: Plan) -> dict[str, Any]:
     """`leaked` and `clusters` of the rows that a plan scores, as JSON."""
-    tests, trained = scored_rows(plan), trained_rows(plan, shown=True)
-    pairs = list(product(range(len(tests)), range(len(tests), len(tests) + len(trained))))
-    near = near_rows([*tests, *trained], pairs)
-    leaked: dict[str, dict[str, list[int]]] = {rows.dataset: {} for rows in trained}
+    tests = scored_rows(plan)
+    owned = [(rows.dataset, rows) for rows in trained_rows(plan, shown=True)] + replayed_rows(plan)
+    pairs = list(product(range(len(tests)), range(len(tests), len(tests) + len(owned))))
+    near = near_rows([*tests, *(rows for _, rows in owned)], pairs)
+    found: dict[str, dict[str, set[int]]] = {owner: {test.dataset: set() for test in tests} for owner, _ in owned}
     for n, m in pairs:
-        test, train = tests[n], trained[m - len(tests)]
-        places = sorted(leaking(test, train, near[n, m]))
-        leaked[train.dataset][test.dataset] = [test.rows[place].doc_id for place in places]
+        owner, rows = owned[m - len(tests)]
+        found[owner][tests[n].dataset] |= leaking(tests[n], rows, near[n, m])
+    leaked = {
+        owner: {test.dataset: [test.rows[place].doc_id for place in sorted(of[test.dataset])] for test in tests}
+        for owner, of in found.items()
+    }
     numbered = {test.dataset: zip(test.rows, clusters(test), strict=True) for test in tests}
     return {
         "clusters": {name: {str(row.doc_id): number for row, number in rows} for name, rows in numbered.items()},
@@ -95,6 +100,19 @@ def trained_rows(plan: Plan, shown: bool = False) -> list[RowSet]:
         demos.setdefault(job.rows.name, []).extend(job.demos if shown else ())
     trained = [job.rows for job in largest(plan.trainings, lambda job: job.rows.name)]
     return [RowSet(rows.name, "train", rows.task, [*rows.examples, *demos[rows.name]]) for rows in trained]
+
+
+def replayed_rows(plan: Plan) -> list[tuple[str, RowSet]]:
+    """The rows of other data that trainings replay, each list with the training set beside which that is done.
+
+    What leaks from them leaks for every training on that set, so that all of these are scored on the same clean rows.
+    """
+    most: dict[tuple[str, str], TrainSet] = {}
+    for job in plan.trainings:
+        for one in job.others:
+            known = most.setdefault((job.rows.name, one.rows.name), one.rows)
+            most[job.rows.name, one.rows.name] = max(known, one.rows, key=lambda rows: len(rows.examples))
+    return [(owner, RowSet(rows.name, "train", rows.task, rows.examples)) for (owner, _), rows in most.items()]
 
 
 def _source_rows(plan: Plan, places: Places) -> Iterator[RowSet]:

@@ -89,7 +89,8 @@ class FixedDemos(Axis):
 class RandomDemos(Axis):
     """Training rows drawn anew for every optimiser step, the same before all its rows, never a row of the step.
 
-    Their number is drawn too, from 0 to `most_shots`. A step still shares its prefix.
+    Nor is a row drawn that shares a text with one of the step. Their number is drawn too, from 0 to `most_shots`, each
+    with the same probability. A step still shares its prefix.
     """
 
     kind: Literal["random"] = "random"
@@ -108,7 +109,11 @@ class RandomDemos(Axis):
 
 
 class RowsInContext(Axis):
-    """Samples of several training rows one after the other, with loss on every answer; each row once an epoch."""
+    """Samples of several training rows one after the other, with loss on every answer; each row once an epoch.
+
+    The rows of a step are cut into samples, so a step has as many rows as one of plain fine-tuning, and contexts differ
+    from epoch to epoch.
+    """
 
     kind: Literal["rows"] = "rows"
     rows_in_context: Annotated[Count, Field(ge=2)] = Field(8, description="training rows a sample")
@@ -148,23 +153,45 @@ class OwnRows(Axis):
 
 
 class Replay(Axis):
-    """Rows of other data in every step. `replay_share` is their part of all rows of a step."""
+    """Rows of other data beside one's own. `replay_share` is their part of all rows of the training.
+
+    One's own rows stay as many: 64 rows and a share of 0.2 are 80 rows an epoch.
+    """
 
     kind: Literal["replay"] = "replay"
     LISTS: ClassVar = ("replay_share",)
     replay_from: Literal["others"] | Names = Field("others", description="data sets; others: of other tasks")
     replay_share: Annotated[Shares, Field(min_length=1)] = Field((0.05,), description="part of all rows; or a list")
 
+    @property
+    def share(self) -> float:
+        """The part, of a value for one training."""
+        return self.replay_share[0]
+
 
 class OwnText(Axis):
-    """Text that the base model wrote from its document separator alone, in every step."""
+    """Text that the base model wrote from its document separator alone, in every step.
+
+    Its loss is the mean over all its tokens, which is added to the mean over the answer tokens.
+    """
 
     kind: Literal["own_text"] = "own_text"
     LISTS: ClassVar = ("text_weight",)
     text_weight: Annotated[Amounts, Field(min_length=1)] = Field((1.0,), description="weight of its loss; or a list")
     texts: Count = Field(512, description="texts that the base writes, once")
-    text_tokens: Tokens = Field(128, description="tokens a text")
+    text_tokens: Tokens = Field(128, description="tokens a text, at most")
+    texts_a_step: Count = Field(4, description="texts in each step")
     temperature: Rate = 1.0
+
+    @property
+    def weight(self) -> float:
+        """The weight, of a value for one training."""
+        return self.text_weight[0]
+
+    @property
+    def written(self) -> dict[str, Value]:
+        """What decides the texts."""
+        return {name: getattr(self, name) for name in ("texts", "text_tokens", "temperature")}
 
 
 # --- weights: which may move ----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class TrainSpec(Strict):
     seeds: Seeds = (0,)
     learning_rate: Annotated[Rates, Field(min_length=1)] = Field((2e-5,), description="a number or a list")
     num_train_epochs: Annotated[Rates, Field(min_length=1)] = Field((2.0,), description="a number or a list")
-    batch_size: Count = Field(16, description="samples an optimiser step: the effective batch")
+    batch_size: Count = Field(16, description="rows an optimiser step: the effective batch")
     max_length: Tokens = Field(1024, description="tokens a sample; demonstrations are dropped first, answers never cut")
     overlong: Literal["error", "drop"] = Field("error", description="a sample that does not fit even alone")
     prompt: str = Field("p1", description="prompt format of the training samples")
@@ -92,7 +92,7 @@ class Recipe(Strict):
     first: First = plain("first")
     learning_rate: Rate
     num_train_epochs: Rate
-    batch_size: Count = Field(description="samples an optimiser step")
+    batch_size: Count = Field(description="rows an optimiser step")
     max_length: Tokens = Field(1024, description="tokens a sample")
     overlong: Literal["error", "drop"] = "error"
     lr_scheduler_type: Schedule = "linear"

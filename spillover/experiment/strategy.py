@@ -51,7 +51,7 @@ from .fields import Count, Counts, Listed, Name, Rates, Strict
 
 NOT_BUILT: frozenset[type[Axis]] = frozenset(
     {
-        *(RandomDemos, RowsInContext, RewrittenAnswers, Replay, OwnText, SoftPrompt),
+        *(RewrittenAnswers, OwnText, SoftPrompt),
         *(SomeWeights, Likelihood, SelectedTokens, EasyTokens, EasyRows, Entropy, PythonLoss, KlToBase, DistanceToBase),
     }
 )
@@ -100,7 +100,6 @@ class Strategy(Strict):
 
 IMPOSSIBLE: tuple[tuple[type[Axis], type[Axis], str], ...] = (
     (Lora, DistanceToBase, "an adapter leaves the base's weights where they are, so their distance is 0"),
-    (RowsInContext, Replay, "a sample of several rows is one row of a step, so a share of rows says nothing"),
     (RowsInContext, EasyRows, "a sample of several rows has no single row whose loss would weigh it"),
 )
 """Pairs of values that do not go together, and why."""
@@ -113,6 +112,9 @@ STRATEGIES: dict[str, Strategy] = {
     for one in (
         Strategy(name="ft", source="arXiv 2403.09162, section 3"),
         Strategy(name="fticl", source="arXiv 2403.09162, section 5", against="ft", demos=FixedDemos()),
+        Strategy(name="fticl-random", source="MetaICL; arXiv 2512.19879", against="ft", demos=RandomDemos()),
+        Strategy(name="manyicl", source="arXiv 2506.11103", against="ft", demos=RowsInContext()),
+        Strategy(name="replay", source="arXiv 2502.06042", against="ft", data=Replay()),
         Strategy(name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=ADAPTERS),
         Strategy(name="wise", source="arXiv 2109.01903; 2506.01901", against="ft", after=Mixture()),
         Strategy(name="soup", source="arXiv 2203.05482", against="ft", after=SeedMean()),

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from math import ceil
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .. import models
-from ..experiment.axes import Shapes
+from ..experiment.axes import OwnText, RandomDemos, Replay, Shapes
 from ..experiment.schema import Experiment
 from ..models.tensors import stored_tensors
+from ..text.compose import others_beside
+from ..text.task import Example
 from .grid import Cell, Variant
 from .jobs import Job, MadeHere, TrainJob, children
 from .plan import Plan
@@ -57,10 +61,22 @@ def kind_of(sheet: Sheet) -> str:
 
 def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """Training in tokens of scoring. The samples of a step share demonstrations, but not with the plain engine."""
-    rows = sum(sum(map(len, e.fields.values())) + len(e.target) + 40 for e in job.rows.examples)
-    demos = sum(sum(map(len, e.fields.values())) + 40 for e in job.demos)
-    times = len(job.rows.examples) / (job.recipe.batch_size if experiment.engine == "shared" else 1)
-    return (rows + demos * times) / a_token * job.recipe.num_train_epochs * TRAIN_COST
+    recipe, own = job.recipe, [_size(row) for row in job.rows.examples]
+    shown = float(sum(sum(map(len, e.fields.values())) + 40 for e in job.demos))
+    if isinstance(recipe.demos, RandomDemos):  # half of the most, on average
+        shown += recipe.demos.count / 2 * fmean(own)
+    times = len(own) / (recipe.batch_size if experiment.engine == "shared" else 1)
+    beside = 0.0
+    if isinstance(recipe.data, Replay):
+        others = [_size(row) for one in job.others for row in one.rows.examples]
+        beside = others_beside(len(own), recipe.data.share) * fmean(others or [0])
+    elif isinstance(recipe.data, OwnText):
+        beside = ceil(len(own) / recipe.batch_size) * recipe.data.texts_a_step * recipe.data.text_tokens * a_token
+    return (sum(own) + shown * times + beside) / a_token * recipe.num_train_epochs * TRAIN_COST
+
+
+def _size(row: Example) -> int:
+    return sum(map(len, row.fields.values())) + len(row.target) + 40
 
 
 def characters(sheet: Sheet, a_token: float = CHARACTERS_A_TOKEN) -> float:
@@ -118,11 +134,13 @@ def cell_bytes(sheet: Sheet) -> int:
 
 @dataclass(frozen=True)
 class Done:
-    """What is there of a plan: `cells` that count and `trainings`, as receipts by key, and variants with `weights`."""
+    """What is there of a plan: `cells` that count and `trainings`, as receipts by key; the keys of variants with
+    `weights`, and of what the base has `written`."""
 
     cells: Mapping[str, Json] = field(default_factory=dict)
     trainings: Mapping[str, Json] = field(default_factory=dict)
     weights: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
 
     def is_made(self, job: Job) -> bool:
         """Whether a variant's weights are there: it was not made here, or what was made is on disk."""
@@ -189,6 +207,12 @@ class _Speed:
             return unit_work(parts) * self.here[kind]
         return _seconds(tokens, own, self.older, self.labels, self.text)
 
+    def write(self, tokens: float) -> float | None:
+        """Seconds by the rate of free text, of which most is written too, else by any that there is."""
+        if not self.text.known and TEXT in self.here:
+            return tokens * self.here[TEXT]
+        return _seconds(tokens, self.text, self.older, self.labels)
+
     def train(self, job: TrainJob, experiment: Experiment, a_token: float) -> float | None:
         """Seconds by the rate of training, else by that of scoring, which `train_work` is measured in."""
         if not self.training.known and TRAINING in self.here:
@@ -228,12 +252,13 @@ def _is_comparable(receipt: Json, experiment: Experiment) -> bool:
 class Cost:
     """What is left to do. None stands for what is not known yet.
 
-    `bytes_kept` is what trained weights will take for good.
+    `bytes_kept` is what trained weights will take for good. `write_tokens` is what the base writes for trainings.
     """
 
     cells: int
     missing: int
     train_tokens: float
+    write_tokens: float
     tokens_plain: float
     tokens: float
     bytes_kept: int | None
@@ -271,9 +296,12 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[s
     a_token = characters_a_token(plan)
     speed = _speed(plan, done, older, a_token, here or {})
     shapes = weight_shapes(plan.experiment, plan.base)
-    costs = tuple(_variant(plan, done, job, a_token, speed, shapes) for job in plan.jobs)
+    costs, written = [], set(done.written)
+    for job in plan.jobs:
+        costs.append(_variant(plan, replace(done, written=frozenset(written)), job, a_token, speed, shapes))
+        written |= {writing.key for writing in job.writings} if isinstance(job, TrainJob) else set()
     together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
-    return Estimate(**together, variants=costs, keep=plan.experiment.keep)
+    return Estimate(**together, variants=tuple(costs), keep=plan.experiment.keep)
 
 
 def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:
@@ -288,10 +316,12 @@ def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, sh
             full = plain_work(want, a_token)
             plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
             seconds.append(speed.scoring(want, a_token))
-    training, makes = 0.0, must_be_made(plan, done, job)
+    training, writing, makes = 0.0, 0.0, must_be_made(plan, done, job)
     if makes and isinstance(job, TrainJob):
         training = train_work(job, plan.experiment, a_token)
         seconds.append(speed.train(job, plan.experiment, a_token))
+        writing = float(sum(one.tokens for one in job.writings if one.key not in done.written))
+        seconds += [speed.write(writing)] if writing else []
     if missing:
         seconds.append(speed.here.get(LOADING, 0.0))
     made = makes and stays(job, plan.experiment)
@@ -301,6 +331,7 @@ def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, sh
         cells=there + missing,
         missing=missing,
         train_tokens=training / TRAIN_COST,
+        write_tokens=writing,
         tokens_plain=plain,
         tokens=tokens,
         bytes_kept=variant_bytes(shapes, job) if made else 0,

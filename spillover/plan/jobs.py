@@ -19,7 +19,7 @@ from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError, placed
-from ..experiment.axes import Axis, MadeAfter, NothingAfter, SeedMean, Weights
+from ..experiment.axes import Axis, MadeAfter, NothingAfter, RandomDemos, RowsInContext, SeedMean, Weights
 from ..experiment.factors import Value, short
 from ..experiment.recipe import OF_TRAINING, Recipe, TrainSpec, recipes
 from ..experiment.schema import Experiment
@@ -32,7 +32,9 @@ from ..text.prompt import render_all
 from ..text.task import Example, PromptFormat
 from .grid import Variant
 from .questions import prompt_format, requested
-from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION
+from .replay import Others, others_of
+from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION, WRITE_VERSION
+from .writing import Writing, writings
 
 Size = int | None  # None: all rows there are
 
@@ -70,7 +72,8 @@ class ExistingJob:
 class TrainJob:
     """A training: `recipe` on `rows`, written in the format `fmt`, each behind the demonstrations `demos`.
 
-    If it is not `tested`, it is trained only because other variants are made from it.
+    `others` are rows of other data that are trained on beside them, and `writings` what the base writes first. If it is
+    not `tested`, it is trained only because other variants are made from it.
     """
 
     variant: Variant
@@ -79,6 +82,8 @@ class TrainJob:
     demos: tuple[Example, ...]
     recipe: Recipe
     fmt: PromptFormat
+    others: tuple[Others, ...] = ()
+    writings: tuple[Writing, ...] = ()
     tested: bool = True
 
     @property
@@ -88,6 +93,7 @@ class TrainJob:
     @property
     def how(self) -> str:
         shots = f", {len(self.demos)} shot{'s' * (len(self.demos) > 1)}" if self.demos else ""
+        shots += f", {' and '.join(one.rows.name for one in self.others)} replayed" if self.others else ""
         rate = short("learning_rate", self.recipe.learning_rate)
         return f"{self.variant.strategy}, {len(self.rows.examples):,} rows{shots}, {rate}"
 
@@ -228,15 +234,19 @@ class JobMaker:
         several += [name for axis in OF_TRAINING for name in _lists(getattr(strategy, axis))]
         for recipe, factors in recipes(strategy, train, rows.task.fticl_shots):
             demos, kept = self._demos(rows, recipe.demos.fixed)
-            parts = [rows.name, strategy.name + (str(recipe.demos.count) if recipe.demos.count else "")]
+            self._refuse_few(rows, recipe)
+            learned = replace(rows, examples=kept)
+            others = others_of(self.catalogue, learned, recipe, train.prompt)
+            written = tuple(writings(recipe, learned, fmt, self.encoder, self.identity))
+            parts = [rows.name, strategy.name + (str(recipe.demos.fixed) if recipe.demos.fixed else "")]
             parts += [str(rows.size)] if rows.size and names_size else []
             parts += [short(name, factors[name]).replace(" ", "") for name in several]
             parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
             with placed(f"{rows.name}, training, {fmt.name}"):
-                key, recipe_key = self._keys(fmt, demos, kept, recipe)
+                key, recipe_key = self._keys(fmt, demos, kept, recipe, others, bool(written))
             factors = of_rows | factors
             variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
-            yield TrainJob(variant, (base,), replace(rows, examples=kept), demos, recipe, fmt)
+            yield TrainJob(variant, (base,), learned, demos, recipe, fmt, others, written)
 
     def _demos(self, rows: TrainSet, shots: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
         """(demonstrations of every sample, rows that remain to train on): from the set's own list, else its rows."""
@@ -255,12 +265,28 @@ class JobMaker:
             raise ExperimentError(what, where="train.strategies", allowed=f"at most {len(pool)}")
         return pool[:shots], self.catalogue.rows_beside(pool[:shots], rows.examples, rows.name)
 
+    def _refuse_few(self, rows: TrainSet, recipe: Recipe) -> None:
+        """Raises ExperimentError where the demonstrations or contexts of a recipe need other rows than there are."""
+        size, batch = len(rows.examples), recipe.batch_size
+        if isinstance(recipe.demos, RandomDemos) and size <= batch:
+            what = f"{rows.name} has {size} rows: all of them are in a step of {batch}, so none can be drawn for it"
+            raise ExperimentError(what, where="train.batch_size", allowed=f"less than {size}, or more rows")
+        if isinstance(recipe.demos, RowsInContext) and recipe.demos.rows_in_context > batch:
+            what = f"rows_in_context is {recipe.demos.rows_in_context}, and a step has {batch} rows"
+            raise ExperimentError(what, where="train.strategies", allowed=f"at most the batch_size, {batch}")
+
     def _keys(
-        self, fmt: PromptFormat, demos: Sequence[Example], examples: Sequence[Example], recipe: Recipe
+        self,
+        fmt: PromptFormat,
+        demos: Sequence[Example],
+        examples: Sequence[Example],
+        recipe: Recipe,
+        others: Sequence[Others],
+        written: bool,
     ) -> tuple[str, str]:
         """The keys of a training, with its seed and without."""
 
-        def texts(rows: Sequence[Example]) -> list[list[str]]:
+        def texts(rows: Sequence[Example], fmt: PromptFormat = fmt) -> list[list[str]]:
             prompts = render_all(fmt, (), rows, self.encoder.chat_template)
             return [[prompt, row.target] for prompt, row in zip(prompts, rows, strict=True)]
 
@@ -271,6 +297,8 @@ class JobMaker:
             "demos": texts(demos),
             "separator": fmt.demo_separator,
             "rows": texts(examples),
+            **({"writing": WRITE_VERSION} if written else {}),
+            **({"others": [texts(one.rows.examples, one.fmt) for one in others]} if others else {}),
             **requested(self.experiment, fmt),
             **self._departures(fmt, demos),
         }

@@ -52,6 +52,8 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
         f"{amount(estimate.tokens)}{unshared}; "
         f"to train: {amount(estimate.train_tokens)}."
     ]
+    if estimate.write_tokens:
+        lines.append(f"Before that, the base model writes at most {amount(estimate.write_tokens)} tokens to train on.")
     if estimate.bytes_kept is None:
         lines.append("Disk: known once the model's weights are here.")
     elif estimate.train_tokens:

@@ -11,6 +11,7 @@
     DIR/variants/<key>/                   an ordinary Hugging Face checkpoint or PEFT adapter, and receipt.json
     DIR/cells/<key>/predictions.jsonl     a row a line; receipt.json beside it, and statistics computed from it (rows-*)
     DIR/cells/<key>/scores.jsonl          in place of predictions, if the cell was imported without texts
+    DIR/written/<key>.json                what the base model wrote for trainings, and its receipt
     DIR/inside/<variant key>.json         what changed inside a variant (`spillover.store.inside`)
     DIR/prompts/<condition>.json          the prompts of a test set at one shot count, format and draw, for the report
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
@@ -44,6 +45,7 @@ from ..plan.grid import Cell, Condition, Grid
 from .cells import Cells
 from .folder import Broken, Json, log
 from .variants import Variants
+from .written import Written
 
 __all__ = ["Broken", "Json", "Store"]
 
@@ -51,7 +53,7 @@ AGAIN = "`spillover run FILE` writes it again"
 NAMED = 3  # broken cells that a line names
 
 
-class Store(Cells, Variants):
+class Store(Cells, Variants, Written):
     """The output folder of an experiment. Raises StoreError for a folder of another version, and for a file."""
 
     # --- what the folder is about: the plan of its last run --------------------------------------------
@@ -245,7 +247,7 @@ class Store(Cells, Variants):
         """What is there of a grid, for an estimate of what is left."""
         trained = [variant.key for variant in grid.made_here]
         receipts = {key: receipt for key in trained if (receipt := self.variant_receipt(key)) is not None}
-        return Done(self.valid(grid), receipts, frozenset(filter(self.has_weights, trained)))
+        return Done(self.valid(grid), receipts, frozenset(filter(self.has_weights, trained)), self.written_keys())
 
     # --- what failed -----------------------------------------------------------------------------------
 

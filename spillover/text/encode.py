@@ -35,6 +35,7 @@ from .words import Beginnings
 
 BATCH_CHARACTERS = 4_000_000  # encoded at a time: an Encoding takes about 100 bytes a token
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+SEPARATORS = ("<|endoftext|>", "<|end_of_text|>")  # what pretraining puts between documents
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,15 @@ class Encoder:
             raise PromptError(what, allowed="a tokenizer that fits vocab_size in config.json")
 
     @property
+    def separator(self) -> int:
+        """The token that stands between documents: what plain text begins with, else the usual one, else EOS.
+
+        It is not always BOS: that of SmolLM2 opens a turn of a chat.
+        """
+        known = (self.tokenizer.token_to_id(text) for text in SEPARATORS)
+        return next((token for token in (*self.prefix[-1:], *known) if token is not None), self.eos_id)
+
+    @property
     def bos_text(self) -> str | None:
         """The text that is read as the beginning-of-sequence token; None if there is none."""
         text = None if self.bos_id is None else self.tokenizer.id_to_token(self.bos_id)
@@ -156,6 +166,25 @@ class Encoder:
             ids, shift = self._ids(encoding, chat)
             rows.append((ids, shift + _tokens_before(encoding, len(prompt))))
         return rows
+
+    def with_answers(
+        self, text: str, answers: Sequence[tuple[int, int]], chat: bool = False
+    ) -> tuple[Ids, list[tuple[int, int]]]:
+        """The ids of a text with several answers in it, and from which to which of them each answer reaches.
+
+        `answers` are in characters. A token that reaches into an answer belongs to it, as in `continuation`. In chat
+        text, so does the token that ends the turn.
+        """
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        ids, shift = self._ids(encoding, chat)
+        reached = []
+        for begin, end in answers:
+            first = last = shift + _tokens_before(encoding, begin)
+            while last < len(ids) and encoding.offsets[last - shift][0] < end:
+                last += 1
+            last += chat and last < len(ids) and ids[last] == self.turn_end
+            reached.append((first, last))
+        return ids, reached
 
     def prompt_for_generation(self, prompts: Sequence[str], chat: bool = False) -> list[Ids]:
         """The ids after which a model writes the answer: those that stand before an answer in `continuation`.

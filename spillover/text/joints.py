@@ -88,10 +88,13 @@ class Joints:
             rows = [(ids, len(alone)) for (ids, _), alone in zip(rows, _alone(encoder, rest, chat), strict=True)]
         return [(head + ids, len(head) + start) for ids, start in rows]
 
+    def begun(self, encoder: Encoder) -> Encoder:
+        """The encoder for texts that begin as the protocol wants it."""
+        return encoder if self.prefix is None else encoder.beginning(self.prefix)
+
     def _parts(self, encoder: Encoder, texts: Sequence[str], chat: bool) -> tuple[Ids, Sequence[str], Encoder]:
         """The ids of the head, the rest of each text, and the encoder for the rest."""
-        if self.prefix is not None:
-            encoder = encoder.beginning(self.prefix)
+        encoder = self.begun(encoder)
         if not self.head or not texts:
             return (), texts, encoder
         return encoder.text_ids(texts[0][: self.head], chat), [t[self.head :] for t in texts], encoder.beginning(())

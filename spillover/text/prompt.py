@@ -72,6 +72,30 @@ def render_all(
         raise PromptError(f"row {examples[error.number].doc_id}: {error.what}") from None
 
 
+def render_rows(
+    fmt: PromptFormat, rows: Sequence[Example], chat_template: ChatTemplate | None = None
+) -> tuple[str, list[tuple[int, int]]]:
+    """Rows one after the other with their answers, and from which character to which each answer reaches.
+
+    It is the text that `render` gives for the last row with the others as demonstrations, and the last answer. Raises
+    as `render` does, and PromptError for a chat template that writes earlier answers otherwise than the last one.
+    """
+    if not fmt.chat:
+        text, answers = fmt.opening, []
+        for number, row in enumerate(rows):
+            text += fmt.demo_separator * bool(number) + _block(fmt, row)
+            answers.append((len(text), len(text) + len(row.target)))
+            text += row.target
+        return text, answers
+    prompts = [render(fmt, rows[:number], row, chat_template) for number, row in enumerate(rows)]
+    text = prompts[-1] + rows[-1].target
+    for prompt, row in zip(prompts, rows, strict=True):
+        if not text.startswith(prompt + row.target):
+            what = f"row {row.doc_id}: the chat template writes an earlier answer otherwise than the last one"
+            raise PromptError(what, allowed="another train.prompt, or a strategy without rows in context")
+    return text, [(len(prompt), len(prompt) + len(row.target)) for prompt, row in zip(prompts, rows, strict=True)]
+
+
 def _block(fmt: PromptFormat, example: Example) -> str:
     prompt = query(fmt, example)
     return prompt + delimiter(fmt, prompt)

@@ -22,7 +22,7 @@ from ..errors import DataError, placed
 from ..experiment.protocol import SOUND, Protocol
 from .encode import Encoder
 from .joints import Joints
-from .prompt import render, render_all
+from .prompt import render, render_all, render_rows
 from .task import Example, PromptFormat
 
 
@@ -59,13 +59,19 @@ class Sample:
 @dataclass(frozen=True)
 class Samples:
     """Training samples in order. `rows_shortened` rows have `lost` something to fit; `rows_dropped` rows fit only
-    without their answer, or not at all, and are no samples.
+    without their answer, or not at all, and are no samples. `places` says of which row each
+    sample is, unless samples were cut.
     """
 
     samples: tuple[Sample, ...]
     rows_shortened: int
     rows_dropped: int
     lost: str = "demonstrations"
+    places: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return len(self.samples)
 
     @property
     def longest(self) -> int:
@@ -78,6 +84,43 @@ class Samples:
         It must depend on its arguments alone: a training that was killed asks for later steps only.
         """
         return [self.samples[row] for row in rows]
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How rows become samples: in which format, by which tokenizer, and how long a sample may be."""
+
+    fmt: PromptFormat
+    encoder: Encoder
+    max_length: int
+    overlong: Literal["error", "drop"]
+    where: str
+    protocol: Protocol = SOUND
+
+    @property
+    def room(self) -> int:
+        """The most tokens of a sample."""
+        return min(self.max_length, self.encoder.max_context)
+
+    def samples(self, examples: Sequence[Example], demos: Sequence[Example] = ()) -> Samples:
+        """A sample of each row behind these demonstrations. Raises as `build_samples` does."""
+        given = (self.max_length, self.overlong, self.where, self.protocol)
+        return build_samples(self.fmt, demos, examples, self.encoder, *given)
+
+    def of_rows(self, rows: Sequence[Example]) -> Sample:
+        """One sample of any length with all these rows, one after the other, and with loss on every answer.
+
+        Raises DataError where the protocol encodes answers or demonstrations apart.
+        """
+        joints = Joints.under(self.protocol, self.encoder, self.fmt, head=len(rows))
+        if joints.answer_apart or joints.head:
+            what = f"the protocol {self.protocol.name} encodes texts apart that rows in context need as one"
+            raise DataError(what, where=self.where, allowed="answer_joint and demo_joint: together")
+        with placed(self.where):
+            text, answers = render_rows(self.fmt, rows, self.encoder.chat_template)
+        ids, spans = joints.begun(self.encoder).with_answers(text, answers, self.fmt.chat)
+        ids = (*ids, self.encoder.end_of(self.fmt.chat))
+        return Sample(ids, (*spans[:-1], (spans[-1][0], len(ids))))
 
 
 def build_samples(
@@ -120,7 +163,7 @@ def build_samples(
     samples = tuple(done[i] for i in sorted(done))
     if not samples:
         raise DataError(f"no row fits into {limit}", where=where)
-    return Samples(samples, shortened, len(waiting))
+    return Samples(samples, shortened, len(waiting), places=tuple(sorted(done)))
 
 
 def _whole(

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from ..experiment.recipe import Recipe
-from ..text.samples import Sample, Samples
+from ..text.compose import Composition
+from ..text.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Steps(Sequence[list[Sample]]):
         return self.hold(step, _shuffled(self.rows, self.seed + epoch)[first : first + self.batch_size])
 
 
-def steps_of(built: Samples, recipe: Recipe) -> Steps:
-    """The steps of a training on these samples."""
-    rows, epochs = len(built.samples), recipe.num_train_epochs
-    return Steps(rows, recipe.batch_size, epochs, recipe.seed, built.of_step, built.longest)
+def steps_of(composition: Composition, recipe: Recipe) -> Steps:
+    """The steps of a training on samples that are made so."""
+    epochs, hold, longest = recipe.num_train_epochs, composition.of_step, composition.longest
+    return Steps(composition.rows, recipe.batch_size, epochs, recipe.seed, hold, longest)
 
 
 @lru_cache(maxsize=2)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from ..experiment.schema import Experiment
     from ..plan.jobs import MergeJob, TrainJob
     from ..store.store import Json
+    from ..text.compose import Composition
     from ..text.encode import Encoder
-    from ..text.samples import Samples
 
 FLOAT32_BYTES = 4
 ROOM = 1.5  # of its weights, for a model with the keys of its passes
+
+Writer = Callable[[int, Sequence[int], int, float, Collection[int]], list[tuple[int, ...]]]
+"""Called with the first token, the numbers of the texts, their tokens, the temperature, and the ids that end a text."""
 
 Steps = Callable[[int, int, float], None]
 """Called with the step, the number of steps and the loss."""
@@ -38,14 +42,17 @@ class Backend(Protocol):
     def train(
         self,
         folder: Path,
-        built: Samples,
+        composition: Composition,
         job: TrainJob,
         experiment: Experiment,
         out: Path,
         precision: Precision,
         steps: Steps,
     ) -> Json:
-        """Train the model in `folder` on samples, and save it in `out`; returns what the receipt records of it."""
+        """Train the model in `folder` and save it in `out`; returns what the receipt records of it.
+
+        `composition` makes the samples of each step.
+        """
         from ..engine.memory import free_memory
 
         free_memory()  # before the Trainer is imported: that allocates already
@@ -54,7 +61,7 @@ class Backend(Protocol):
 
         trained = train(
             folder,
-            steps_of(built, job.recipe),
+            steps_of(composition, job.recipe),
             job.recipe,
             out,
             precision=precision,
@@ -96,6 +103,15 @@ class Backend(Protocol):
 
         free_memory()
         return load_engine(folder, encoder, precision, experiment.engine, adapter, experiment.trust, longest)
+
+    def writer(self, folder: Path, trust: bool) -> Writer:
+        """A model in float32 that writes texts by itself."""
+        from ..engine.hf import load_model
+        from ..engine.memory import free_memory
+        from ..engine.sampled import write
+
+        free_memory()
+        return partial(write, load_model(folder, "float32", trust=trust).eval())
 
     def has_room(self, folder: Path) -> bool:
         """Whether a model fits in float32 into the memory that is free now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ..plan.cost import KINDS, LOADING, TRAINING, kind_of, stays, train_work, unit_work
+from ..plan.cost import KINDS, LOADING, TEXT, TRAINING, kind_of, stays, train_work, unit_work
 from ..plan.jobs import Job, MadeHere, TrainJob, children
 from ..plan.plan import Plan
 from ..store.store import Store
@@ -82,6 +82,7 @@ class Left:
     def kinds(self, jobs: Iterable[Job]) -> dict[str, float]:
         """What is left for some jobs by kind of work: tokens, and models that are to be loaded."""
         found = dict.fromkeys(KINDS, 0.0)
+        written = set(self.store.written_keys())
         for job in jobs:
             key = job.variant.key
             missing = self.missing[key]
@@ -90,6 +91,8 @@ class Left:
                     found[kind_of(todo[0][1])] += unit_work(todo)
             if isinstance(job, TrainJob) and key not in self.made and self.is_needed(job):
                 found[TRAINING] += train_work(job, self.plan.experiment)
+                found[TEXT] += sum(one.tokens for one in job.writings if one.key not in written)
+                written |= {one.key for one in job.writings}
             found[LOADING] += bool(missing)
         return {kind: amount for kind, amount in found.items() if amount}
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from .. import models
 from ..disk import write_whole
+from ..plan.composed import compose
 from ..plan.cost import TRAINING, train_work
 from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
+from ..plan.writing import OwnTexts
 from ..store.store import Json
-from ..text.samples import build_samples
+from ..text.samples import Sample
 from .run import Run
+from .writing import own_texts, rewritten
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -66,16 +70,9 @@ def _train(run: Run, job: TrainJob) -> Json:
     """Train a variant, in its own folder; returns what its receipt says of that."""
     variant, name, experiment = job.variant, job.variant.name, run.plan.experiment
     run.reporter.doing(f"{name}: training")
-    built = build_samples(
-        job.fmt,
-        job.demos,
-        job.rows.examples,
-        run.plan.encoder,
-        job.recipe.max_length,
-        job.recipe.overlong,
-        where=f"{name} ({job.rows.source})",
-        protocol=experiment.protocol,
-    )
+    job, texts, kept = _as_written(run, job)
+    composed = compose(job, run.plan.encoder, experiment.protocol, texts)
+    built = composed.made
     if built.rows_shortened or built.rows_dropped:
         run.reporter.say(
             f"{name}: {built.rows_shortened} of {len(job.rows.examples)} samples were too long and lost "
@@ -91,7 +88,7 @@ def _train(run: Run, job: TrainJob) -> Json:
         run.reporter.worked(TRAINING, cost * (step - done) / of)
         done = step
 
-    trained = run.backend.train(run.model.folder, built, job, experiment, making, run.precision, steps)
+    trained = run.backend.train(run.model.folder, composed.composition, job, experiment, making, run.precision, steps)
     if trained.get("broken_checkpoints"):
         broken = ", ".join(trained["broken_checkpoints"])
         run.reporter.say(f"{name}: broken after a stop: {broken}; trained on from what was whole before")
@@ -107,8 +104,24 @@ def _train(run: Run, job: TrainJob) -> Json:
         "rows_shortened": built.rows_shortened,
         "rows_dropped": built.rows_dropped,
         "demonstrations": [demo.doc_id for demo in job.demos],
+        "replayed": {one.rows.name: len(one.rows.examples) for one in job.others},
+        "written": [writing.key for writing in job.writings],
+        **({} if kept is None else {"rewritten": kept}),
         **trained,
     }
+
+
+def _as_written(run: Run, job: TrainJob) -> tuple[TrainJob, list[Sample], int | None]:
+    """The job with its answers in the base's words, the base's own texts, and how many answers were rewritten."""
+    name, texts, kept = job.variant.name, [], None
+    for writing in job.writings:
+        if isinstance(writing, OwnTexts):
+            texts = own_texts(run, name, writing)
+            continue
+        rows, kept = rewritten(run, name, writing, job.rows.examples, job.rows.task.stop)
+        job = replace(job, rows=replace(job.rows, examples=tuple(rows)))
+        run.reporter.say(f"{name}: {kept} of {len(rows)} answers are learned in the base's words, the others as given")
+    return job, texts, kept
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

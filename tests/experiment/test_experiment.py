@@ -178,7 +178,7 @@ def test_an_experiment_survives_being_written_and_read(tmp_path: Path) -> None:
     [
         ("model: m\nsuite: builtin\ntrian: {}", ("'trian'", "did you mean 'train'", "allowed: model")),
         ("model: m\nsuite: builtin\ntrain: {datsets: [a]}", ("'train.datsets'", "did you mean 'datasets'")),
-        ("model: m\nsuite: builtin\ntrain: {strategies: [fft]}", ("'fft'", "did you mean 'ft'", "ft, fticl, lora")),
+        ("model: m\nsuite: builtin\ntrain: {strategies: [fft]}", ("'fft'", "did you mean 'ft'", "ft, fticl")),
         ("model: m\nsuite: builtin\nengine: fast", ("engine", "'fast'", "shared, plain")),
         (
             "model: m\nsuite: builtin\nkeep: weigths",

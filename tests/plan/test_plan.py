@@ -64,6 +64,10 @@ WITHOUT_A_KEY = {name.partition(".")[2] for name in NOT_IN_RECIPE if name.starts
 # Another value for each option of each axis, beside a strategy that has it.
 OPTIONS_OF_AXES: dict[str, tuple[str, Any]] = {
     "shots": ("fticl", 1),
+    "most_shots": ("fticl-random", 1),
+    "rows_in_context": ("manyicl", 2),
+    "replay_from": ("replay", ["deals"]),
+    "replay_share": ("replay", 0.2),
     "lora_r": ("lora", 4),
     "lora_alpha": ("lora", 8),
     "lora_target_modules": ("lora", ["q_proj"]),
@@ -95,8 +99,9 @@ def test_each_training_field_changes_the_variants_key(name: str) -> None:
 @pytest.mark.parametrize("option", OPTIONS_OF_AXES)
 def test_each_option_of_each_axis_changes_the_variants_key(option: str) -> None:
     strategy, value = OPTIONS_OF_AXES[option]
+    sizes = {"batch_size": 7} if strategy == "fticl-random" else {}  # of 8 rows one at least is left to be shown
     plain, changed = (
-        keys(plan_of(experiment(train__strategies=[written])))[0] for written in (strategy, {strategy: {option: value}})
+        keys(plan_of(experiment(train__strategies=[{strategy: sizes | own}])))[0] for own in ({}, {option: value})
     )
     assert not plain & changed
 

@@ -88,7 +88,8 @@ class Executed:
             raise Killed
         with safe_open(folder / "model.safetensors", "np") as base:  # one of its weights, so that the two compare
             shape = base.get_slice(NORM).get_shape()
-        weights = np.full(shape, sum(sum(sample.ids) for sample in built.samples), dtype=np.float32)
+        samples = built.of_step(0, range(built.rows))
+        weights = np.full(shape, sum(sum(sample.ids) for sample in samples), dtype=np.float32)
         (out / "config.json").write_text("{}")
         save_file({NORM: weights}, out / "model.safetensors")
         progress(1, 1, 0.5)

@@ -1,0 +1,54 @@
+"""From a training's job to what its steps hold: the composition that its recipe asks for.
+
+This is the one way from rows to samples, for trainings, for checks and for what is exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..data.alike import RowSet, clusters
+from ..experiment.axes import OwnText, RandomDemos, Replay, RowsInContext
+from ..experiment.protocol import Protocol
+from ..text.compose import Beside, Composition, DrawnDemos, InContext, Mixed
+from ..text.encode import Encoder
+from ..text.samples import Maker, Sample, Samples
+from .jobs import TrainJob
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What the steps of a training hold. `made` counts what was done to its rows before the first step."""
+
+    composition: Composition
+    made: Samples
+
+
+def compose(job: TrainJob, encoder: Encoder, protocol: Protocol, texts: Sequence[Sample] = ()) -> Composed:
+    """What the steps of a training hold. `texts` are those that the base wrote, if the recipe wants some.
+
+    Raises DataError for a row that cannot be trained on.
+    """
+    recipe, rows, seed = job.recipe, job.rows.examples, job.recipe.seed
+    where = f"{job.variant.name} ({job.rows.source})"
+    maker = Maker(job.fmt, encoder, recipe.max_length, recipe.overlong, where, protocol)
+    made = maker.samples(rows, job.demos)
+    composition: Composition = made
+    fitting = [rows[place] for place in made.places]
+    if isinstance(recipe.demos, RandomDemos):
+        groups = clusters(RowSet(job.rows.name, "train", job.rows.task, fitting))
+        composition = DrawnDemos(maker, fitting, groups, recipe.demos.count, seed, made.longest)
+    elif isinstance(recipe.demos, RowsInContext):
+        composition = InContext(maker, fitting, recipe.demos.rows_in_context, made.longest)
+    if isinstance(recipe.data, Replay):
+        composition = Mixed(composition, _replayed(job, maker), recipe.data.share, recipe.batch_size, seed)
+    elif isinstance(recipe.data, OwnText):
+        composition = Beside(composition, texts, recipe.data.texts_a_step, seed)
+    return Composed(composition, made)
+
+
+def _replayed(job: TrainJob, maker: Maker) -> list[Sample]:
+    """A sample of each row of other data; those that are too long are left out."""
+    makers = [replace(maker, fmt=one.fmt, overlong="drop") for one in job.others]
+    return [s for own, one in zip(makers, job.others, strict=True) for s in own.samples(one.rows.examples).samples]
