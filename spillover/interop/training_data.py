@@ -19,12 +19,14 @@ from typing import Any, Literal
 
 from ..disk import file_name, write_whole
 from ..errors import StoreError, did_you_mean
+from ..plan.composed import compose
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
 from ..text.chat import Message
+from ..text.compose import in_order
 from ..text.encode import Encoder, Ids
 from ..text.prompt import messages, render_all
-from ..text.samples import Sample, build_samples
+from ..text.samples import Sample
 from ..text.task import Example
 from ..text.tools import Conversation
 from ..work.execute import read_plan
@@ -56,17 +58,9 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
 
 
 def _samples(job: TrainJob, plan: Plan) -> Sequence[Sample]:
-    """The samples of the training, in the order of its rows."""
-    return build_samples(
-        job.fmt,
-        job.demos,
-        job.rows.examples,
-        plan.encoder,
-        job.recipe.max_length,
-        job.recipe.overlong,
-        where=f"{job.variant.name} ({job.rows.source})",
-        protocol=plan.experiment.protocol,
-    ).samples
+    """The samples of an epoch, in the order of its rows. The training shuffles them, and draws anew in each epoch."""
+    composition = compose(job, plan.encoder, plan.experiment.protocol).composition
+    return [sample for step in in_order(composition, job.recipe.batch_size) for sample in step]
 
 
 def _texts(encoder: Encoder, samples: Sequence[Sample], job: TrainJob, shape: Shape) -> Iterator[Record]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor
@@ -166,6 +166,12 @@ class Beside:
         used = range(step * self.count, (step + 1) * self.count)
         drawn = turns(used, len(self.texts), f"texts, seed {self.seed}")
         return [*self.own.of_step(step, rows), *(self.texts[place] for place in drawn)]
+
+
+def in_order(composition: Composition, batch_size: int) -> Iterator[list[Sample]]:
+    """The steps of an epoch whose rows come in the order in which they are, without shuffling."""
+    for step, first in enumerate(range(0, composition.rows, batch_size)):
+        yield composition.of_step(step, range(first, min(first + batch_size, composition.rows)))
 
 
 def rows_before(step: int, rows: int, batch_size: int) -> int:
