@@ -52,13 +52,11 @@ def cheapest(results: Results, best: Kept, others: Sequence[Kept]) -> tuple[Kept
         if _saves(ours, theirs):
             chosen, why = one, f"this one costs less ({_cost(ours)}; the other: {_cost(_cost_of(results, best))})"
         elif not _saves(theirs, ours) and _risk(one) < _risk(chosen):
-            chosen, why = (
-                one,
-                f"of this one a smaller loss is possible ({points(_risk(one))} points, not {points(_risk(best))})",
-            )
+            less, more = points(_risk(one)), points(_risk(best))
+            chosen, why = one, f"this one has the smaller possible loss (up to {less} points, not {more})"
     said = []
     if chosen is not best:
-        said.append(f"{recipe_name(best.arm)} gains as much, within chance; {why}.")
+        said.append(f"{recipe_name(best.arm)} gains as much in all uses together, within chance; {why}.")
     for one, found in rivals:
         if one is not chosen and chosen is best:
             cost = f"; {_cost(mine)}" if (mine := _cost_of(results, one)) else ""
