@@ -36,6 +36,7 @@ _WHERE = {
     "load": "api",
     "load_experiment": "experiment.schema",
     "make_plan": "plan.plan",
+    "register_loss": "experiment.functions",
     "register_with_lm_eval": "interop.lm_eval_command",
     "render": "text.prompt",
     "run": "api",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .api import run as run
     from .engine.shared import SharedEngine as SharedEngine
     from .errors import SpilloverError as SpilloverError
+    from .experiment.functions import register_loss as register_loss
     from .experiment.schema import Experiment as Experiment
     from .experiment.schema import load_experiment as load_experiment
     from .interop.harness_model import HarnessModel as HarnessModel

@@ -99,6 +99,7 @@ def test_public_names() -> None:
         "load",
         "load_experiment",
         "make_plan",
+        "register_loss",
         "register_with_lm_eval",
         "render",
         "run",

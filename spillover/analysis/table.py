@@ -26,7 +26,6 @@ from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.inside import read as read_inside
 from ..store.store import Store
 from .clean_split import CleanSplit
-from .earlier import answered, with_earlier
 from .harness import metric_of
 from .metrics import METRICS, Metric, Prediction, rescored
 from .results import Cost, Results, grouped
@@ -59,21 +58,16 @@ def columns(grid: Grid) -> dict[str, str]:
     return _BEFORE | {name: _OF_A_TYPE[FACTORS[name].type] for name in shown(has)} | _AFTER
 
 
-def load(folder: Path, rescore: bool = False, earlier: bool = False) -> Results:
+def load(folder: Path, rescore: bool = False) -> Results:
     """Read and score what is in an output folder. `rescore`: compute row statistics again, even if they were kept.
 
-    `earlier`: with the variants of earlier forms of the experiment that answered the same questions.
     Raises StoreError for a folder without a grid, or with a broken file.
     """
     store = Store(folder)
     grid, split = store.grid(), CleanSplit.of(store.audit())
-    grid, before = with_earlier(grid, store.earlier()) if earlier else (grid, frozenset())
     receipts = store.valid(grid)
-    grid = answered(grid, before, receipts)
-    before &= {variant.key for variant in grid.variants}
     leaked = split.leaked or {}
-    # For its look-ups only.
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters, leaked=leaked, earlier=before)
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters, leaked=leaked)  # look-ups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []

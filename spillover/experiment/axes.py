@@ -12,41 +12,39 @@
 A value is a frozen class with its `kind`, its options, the factors by which its variants differ and what it costs on
 disk. The first value of each axis is the one of plain fine-tuning. An option that is a list is an alternative for each
 of its items (`each`). Names of options are unique over all axes, so that `{lora: {lora_r: 8}}` can leave the axis out.
-What a value does to samples is written in `text.samples`, what it does to a training in `train`.
+Values
+of `loss` and `penalty` stand in `objective`. What a value does to samples is written in `text.samples`, what it does to
+a training in `train`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from .axis import Axis
 from .factors import Value
-from .fields import Amounts, Count, Name, Names, Rate, Seed, Share, Shares, Shots, Strengths, Strict, Tokens
+from .fields import Amounts, Count, Names, Rate, Seed, Share, Shares, Shots, Strengths, Tokens
+from .objective import (
+    DistanceToBase,
+    EasyRows,
+    EasyTokens,
+    Entropy,
+    EveryToken,
+    KlToBase,
+    Likelihood,
+    NoPenalty,
+    PythonLoss,
+    SelectedTokens,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a model's weights, by name."""
 
 WEIGHT_BYTES = 4  # a weight is trained and stored as float32
-
-
-class Axis(Strict):
-    """A value of an axis. `LISTS` are its options that may be lists; one value follows from each combination."""
-
-    LISTS: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def factors(self) -> dict[str, Value]:
-        """By what its variants differ: only what is not the same in every variant of the strategy."""
-        return {name: getattr(self, name)[0] for name in self.LISTS}
-
-    def each(self) -> Iterator[Self]:
-        """One value for each combination of the options that are lists."""
-        for chosen in product(*(getattr(self, name) for name in self.LISTS)):
-            yield self.model_copy(update={name: (one,) for name, one in zip(self.LISTS, chosen, strict=True)})
 
 
 # --- demos: what stands before a training row -----------------------------------------------------------
@@ -209,12 +207,16 @@ class AllWeights(Axis):
 
 
 class SomeWeights(Axis):
-    """Weights by name, by depth or by lot; the others stay as they are. The variant is stored whole."""
+    """Weights by name, by depth or by lot; the others stay as they are. The variant is stored whole.
+
+    A name is a kind of weight in any architecture (embed, norm, q, k, v, o, gate, up, down, head), else a part of
+    the name of a weight. Embeddings and the output layer belong to no layer: they move unless they are named.
+    """
 
     kind: Literal["some"] = "some"
     makes_adapter: ClassVar = False
-    move: Names = Field((), description="parts of names that may move, such as v_proj; empty: all")
-    freeze: Names = Field((), description="parts of names that may not")
+    move: Names = Field((), description="kinds or parts of names that may move; empty: all")
+    freeze: Names = Field((), description="kinds or parts of names that may not")
     freeze_bottom: Share = Field(0.0, description="part of the layers, from the bottom, that may not")
     freeze_half: bool = Field(False, description="a half of the modules of each layer, drawn by `freeze_seed`, may not")
     freeze_seed: Seed = 0
@@ -248,82 +250,6 @@ class Lora(Axis):
             return False
         targets = self.lora_target_modules
         return isinstance(targets, str) or any(part in targets for part in name.split("."))
-
-
-# --- loss: what an answer token counts ------------------------------------------------------------------
-# NLL_t is the negative log-likelihood of answer token t, p_t its probability. Factors carry no gradient.
-
-
-class EveryToken(Axis):
-    """The sum of NLL_t, divided by the answer tokens of the step."""
-
-    kind: Literal["nll"] = "nll"
-
-
-class Likelihood(Axis):
-    """p_t times NLL_t: tokens that the model finds unlikely count little. Divided by the answer tokens."""
-
-    kind: Literal["likelihood"] = "likelihood"
-
-
-class SelectedTokens(Axis):
-    """No loss on tokens whose perplexity under the base exceeds a limit. Divided by the tokens that have loss."""
-
-    kind: Literal["selected"] = "selected"
-    most_perplexity: Rate = 2.5
-
-
-class EasyTokens(Axis):
-    """Weights proportional to exp(-NLL_t / tau), divided by their sum."""
-
-    kind: Literal["easy_tokens"] = "easy_tokens"
-    token_tau: Literal["median"] | Rate = Field("median", description="nats; median: of the step's NLL_t")
-
-
-class EasyRows(Axis):
-    """Row weights proportional to exp(-base's loss of the row / tau), divided by their sum."""
-
-    kind: Literal["easy_rows"] = "easy_rows"
-    row_tau: Literal["median"] | Rate = Field("median", description="nats; median: of the base's losses of the rows")
-
-
-class Entropy(Axis):
-    """NLL_t times the entropy of the top tokens, divided by its largest value. Divided by the answer tokens."""
-
-    kind: Literal["entropy"] = "entropy"
-    entropy_top: Annotated[Count, Field(ge=2)] = Field(20, description="tokens whose entropy is taken")
-
-
-class PythonLoss(Axis):
-    """A function of one's own that gives each answer token a factor: `module:function` or `file.py:function`."""
-
-    kind: Literal["python"] = "python"
-    function: Name
-
-
-# --- penalty: what keeps the model near its base --------------------------------------------------------
-
-
-class NoPenalty(Axis):
-    """Nothing."""
-
-    kind: Literal["none"] = "none"
-
-
-class KlToBase(Axis):
-    """beta times KL(base || model) at the answer positions, over the full vocabulary, as a mean over answer tokens."""
-
-    kind: Literal["kl"] = "kl"
-    LISTS: ClassVar = ("beta",)
-    beta: Annotated[Amounts, Field(min_length=1)] = Field((0.1,), description="weight of the divergence; or a list")
-
-
-class DistanceToBase(Axis):
-    """w / 2 times the squared distance of the weights to the base's."""
-
-    kind: Literal["l2sp"] = "l2sp"
-    LISTS: ClassVar = ("l2sp_weight",)
-    l2sp_weight: Annotated[Amounts, Field(min_length=1)] = Field((0.01,), description="weight; or a list")
 
 
 # --- first, and after -----------------------------------------------------------------------------------

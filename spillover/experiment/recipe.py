@@ -70,6 +70,7 @@ NOT_IN_RECIPE: Mapping[str, str] = {
     "Strategy.against": "says what is compared, after training",
     "Strategy.after": "is made of trained weights: a job of its own",
     "Strategy.sizes": "chooses rows, which are in the key as texts",
+    "PythonLoss.function": "a place; the text of the function's file is in the key",
     "TrainSpec.datasets": "chooses rows, which are in the key as texts",
     "TrainSpec.sizes": "chooses rows, which are in the key as texts",
     "TrainSpec.prompt": "decides the texts of the samples, which are in the key",
@@ -102,8 +103,12 @@ class Recipe(Strict):
     seed: Seed = 0
 
     def content(self, with_seed: bool = True) -> dict[str, Any]:
-        """What enters a key. Without the seed, it is what trainings with other seeds have in common."""
-        return self.model_dump(mode="json", exclude=None if with_seed else {"seed"})
+        """What enters a key. Without the seed, it is what trainings with other seeds have in common.
+
+        Where a function of one's own is found is left out: its text is in the key.
+        """
+        exclude: dict[str, Any] = {"loss": {"function"}} | ({} if with_seed else {"seed": True})
+        return self.model_dump(mode="json", exclude=exclude)
 
 
 OF_TRAINING = [axis for axis in AXES if axis in Recipe.model_fields]

@@ -52,7 +52,6 @@ from .fields import Count, Counts, Listed, Name, Rates, Strict
 NOT_BUILT: frozenset[type[Axis]] = frozenset(
     {
         *(RewrittenAnswers, OwnText, SoftPrompt),
-        *(SomeWeights, Likelihood, SelectedTokens, EasyTokens, EasyRows, Entropy, PythonLoss, KlToBase, DistanceToBase),
     }
 )
 
@@ -92,6 +91,8 @@ class Strategy(Strict):
         for axis, value in values.items():
             if type(value) in NOT_BUILT:
                 raise ValueError(f"{axis} {value.kind} is not built yet")
+        if isinstance(self.loss, PythonLoss) and not self.loss.function:
+            raise ValueError(f"{self.name} needs the function of its loss, such as `function: file.py:name`")
         for first, second, why in IMPOSSIBLE:
             if {first, second} <= set(map(type, values.values())):
                 raise ValueError(f"{self.name} cannot be trained: {why}")
@@ -119,6 +120,17 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy(name="wise", source="arXiv 2109.01903; 2506.01901", against="ft", after=Mixture()),
         Strategy(name="soup", source="arXiv 2203.05482", against="ft", after=SeedMean()),
         Strategy(name="noise", source="a null: no training", against="ft", after=RandomChange()),
+        Strategy(name="dora", source="arXiv 2402.09353", against="ft", weights=Lora(use_dora=True), train=ADAPTERS),
+        Strategy(name="rslora", source="arXiv 2312.03732", against="ft", weights=Lora(use_rslora=True), train=ADAPTERS),
+        Strategy(name="freeze", source="arXiv 2404.18466", against="ft", weights=SomeWeights(freeze_half=True)),
+        Strategy(name="v-only", source="arXiv 2501.13453", against="ft", weights=SomeWeights(move=("v",))),
+        Strategy(name="kl", source="arXiv 2509.04259", against="ft", penalty=KlToBase()),
+        Strategy(name="l2sp", source="Li, Grandvalet and Davoine 2018", against="ft", penalty=DistanceToBase()),
+        Strategy(name="asft", source="arXiv 2509.23753", against="ft", loss=Likelihood(), penalty=KlToBase()),
+        Strategy(name="stm", source="arXiv 2501.14315", against="ft", loss=SelectedTokens()),
+        Strategy(name="talr", source="arXiv 2509.20758", against="ft", loss=EasyTokens()),
+        Strategy(name="flow", source="arXiv 2502.02797", against="ft", loss=EasyRows()),
+        Strategy(name="eaft", source="arXiv 2601.02151", against="ft", loss=Entropy()),
     )
 }
 

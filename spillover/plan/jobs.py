@@ -19,8 +19,9 @@ from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError, placed
-from ..experiment.axes import Axis, MadeAfter, NothingAfter, RandomDemos, RowsInContext, SeedMean, Weights
+from ..experiment.axes import Axis, MadeAfter, NothingAfter, PythonLoss, RandomDemos, RowsInContext, SeedMean, Weights
 from ..experiment.factors import Value, short
+from ..experiment.functions import Located
 from ..experiment.recipe import OF_TRAINING, Recipe, TrainSpec, recipes
 from ..experiment.schema import Experiment
 from ..experiment.strategy import Strategy
@@ -73,7 +74,7 @@ class TrainJob:
     """A training: `recipe` on `rows`, written in the format `fmt`, each behind the demonstrations `demos`.
 
     `others` are rows of other data that are trained on beside them, and `writings` what the base writes first. If it is
-    not `tested`, it is trained only because other variants are made from it.
+    not `tested`, it is trained only because other variants are made from it. `function` is the loss of one's own.
     """
 
     variant: Variant
@@ -84,6 +85,7 @@ class TrainJob:
     fmt: PromptFormat
     others: tuple[Others, ...] = ()
     writings: tuple[Writing, ...] = ()
+    function: Located | None = None
     tested: bool = True
 
     @property
@@ -246,7 +248,8 @@ class JobMaker:
                 key, recipe_key = self._keys(fmt, demos, kept, recipe, others, bool(written))
             factors = of_rows | factors
             variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
-            yield TrainJob(variant, (base,), learned, demos, recipe, fmt, others, written)
+            own = self._function(recipe)
+            yield TrainJob(variant, (base,), learned, demos, recipe, fmt, others, written, own)
 
     def _demos(self, rows: TrainSet, shots: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
         """(demonstrations of every sample, rows that remain to train on): from the set's own list, else its rows."""
@@ -299,11 +302,21 @@ class JobMaker:
             "rows": texts(examples),
             **({"writing": WRITE_VERSION} if written else {}),
             **({"others": [texts(one.rows.examples, one.fmt) for one in others]} if others else {}),
+            **({"function": own.source()} if (own := self._function(recipe)) else {}),
             **requested(self.experiment, fmt),
             **self._departures(fmt, demos),
         }
         with_seed, without = (fingerprint(content | {"recipe": recipe.content(has)}) for has in (True, False))
         return with_seed, without
+
+    def _function(self, recipe: Recipe) -> Located | None:
+        """The loss of one's own, of a recipe that has one. Raises ExperimentError where code must not run."""
+        if not isinstance(recipe.loss, PythonLoss):
+            return None
+        if ":" in recipe.loss.function and not self.experiment.trust:
+            what, where = "is Python code that training would run", f"function: {recipe.loss.function}"
+            raise ExperimentError(what, where=where, allowed="trust: true, if you know the code")
+        return Located(recipe.loss.function, self.folder)
 
     def _departures(self, fmt: PromptFormat, demos: Sequence[Example]) -> dict[str, object]:
         """What the protocol makes of these texts that is not sound."""

@@ -35,7 +35,7 @@ from ..analysis.summaries import matrix
 from ..disk import within, write_whole
 from ..errors import visible
 from ..stats.intervals import MIN_ROWS
-from . import charts, exports, figures, glossary, sections, since, study, tiles, why
+from . import charts, exports, figures, glossary, sections, study, tiles, why
 from .examples import Written
 from .examples import write as write_examples
 from .figures import Figure
@@ -80,12 +80,10 @@ def write(
     said = sections.everything(results, folder, answers)
     if exported:
         exports.write(every, linked)
-    today = today or date.today()
     text = environment.from_string(html).render(
-        news=since.news(results, said["verdicts"], folder, today),
         grid=results.grid,
         version=__version__,
-        today=today.isoformat(),
+        today=(today or date.today()).isoformat(),
         css=Markup(css),
         css_hash=_digest(css),
         js=Markup(js),

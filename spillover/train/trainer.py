@@ -1,10 +1,9 @@
 """A `transformers.Trainer` that computes every shared token prefix once, gradients included.
 
-The batch of an optimiser step becomes one token tree, or a few if memory requires it. Head and loss are computed at
-answer positions only. Gradients are those of the padded batch: the loss is the sum over answer tokens divided by
-their number in the step, whatever the cut into trees. Optimiser, schedule, checkpoints, loggers and LoRA are the
-Trainer's. One process trains on one device. Dropout is off, and the receipt says so: a shared prefix would be drawn
-once for all samples.
+The batch of an optimiser step becomes one token tree, or a few if memory requires it (`passes`). Head and loss are
+computed at answer positions only (`losses`). Gradients are those of the padded batch, whatever the cut. Optimiser,
+schedule, checkpoints, loggers and LoRA are the Trainer's. One process trains on one device. Dropout is off, and the
+receipt says so: a shared prefix would be drawn once for all samples.
 """
 
 from __future__ import annotations
@@ -22,18 +21,19 @@ from torch import Tensor
 from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import ExportableState, PrinterCallback
 
-from ..engine.attention import TreePass
-from ..engine.head import own_logits
 from ..engine.hf import device, load_model
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
 from ..engine.suitable import PROBE_TOKENS, why_plain
-from ..engine.tree import Tree
+from ..experiment.axes import AllWeights, DistanceToBase
 from ..experiment.recipe import Recipe
 from ..text.samples import Sample
 from .axes import let_move
+from .base import ask_base
 from .checkpoints import make_room, newest_whole, seal
+from .losses import Anchor, Function, Looked, Objective, asks_base, asks_distributions
 from .order import Steps
+from .passes import Pass, passes_of
 
 Stepped = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
@@ -43,7 +43,11 @@ Stepped = Callable[[int, int, float], None]
 class Trained:
     """What a training did, in all its processes where it was killed and went on.
 
-    `loss` is the mean over its steps. `tokens_plain` counts every sample in full, `tokens` what was computed.
+    `loss` is the mean over its steps, `penalty` the part of it that is one. `tokens_plain` counts every sample in full,
+    `tokens` what was computed, `tokens_forward` what was computed beside it without gradients: for the base's own
+    answers, and to look at a step before its gradients. `moving` of `weights` numbers may move. `without_loss` is the
+    share of answer tokens, `first_without_loss` of first answer tokens, that the base found too unlikely to be learned;
+    `steps_without_loss` had no other and made no update. `kept_bytes` is the memory of what the base said.
     `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
     are those that were newer than the one from which it went on.
     """
@@ -53,6 +57,14 @@ class Trained:
     seconds: float
     tokens_plain: int
     tokens: int
+    moving: int
+    weights: int
+    penalty: float = 0.0
+    tokens_forward: int = 0
+    kept_bytes: int = 0
+    without_loss: float | None = None
+    first_without_loss: float | None = None
+    steps_without_loss: int = 0
     dropout_off: tuple[str, ...] = ()
     why_plain: str | None = None
     broken_checkpoints: tuple[str, ...] = ()
@@ -65,89 +77,45 @@ class Totals:
     loss: float = 0.0  # summed over `steps`
     steps: int = 0  # without those whose loss was not finite, which the Trainer's own mean leaves out too
     step_loss: float = 0.0  # of the last step, whatever it was
+    penalty: float = 0.0  # summed over `steps`
+    steps_without_loss: int = 0
     tokens: int = 0
     tokens_plain: int = 0
+    tokens_forward: int = 0
     seconds: float = 0.0
 
-    def step(self, loss: float) -> None:
+    def step(self, loss: float, penalty: float) -> None:
         self.step_loss = loss
         if isfinite(loss):
-            self.loss, self.steps = self.loss + loss, self.steps + 1
-
-
-@dataclass(frozen=True)
-class PackedBatch:
-    """Samples as one tree: the line, and at which of its indices which tokens are to be predicted."""
-
-    tree: Tree
-    at: Tensor  # unique indices on the line, P
-    inverse: Tensor  # for each predicted token, its place in `at`
-    targets: Tensor
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample]) -> PackedBatch:
-        tree = Tree.of([sample.ids[:-1] for sample in samples])
-        asked = [
-            (tree.locate(number, position - 1), sample.ids[position])
-            for number, sample in enumerate(samples)
-            for position in sample.learned
-        ]
-        at, inverse = torch.tensor([index for index, _ in asked]).unique(return_inverse=True)
-        return cls(tree, at, inverse, torch.tensor([token for _, token in asked]))
-
-
-def summed_loss(model: Any, batch: PackedBatch, device: torch.device) -> Tensor:
-    """Cross-entropy summed over the batch's answer tokens, in float32."""
-    tree = batch.tree
-    logits_PV = own_logits(
-        model,
-        batch.at.to(device),
-        input_ids=torch.from_numpy(tree.tokens)[None].to(device),
-        position_ids=torch.from_numpy(tree.positions)[None].to(device),
-        tree=TreePass(tree.parts),
-    ).float()
-    inverse, targets = batch.inverse.to(device), batch.targets.to(device)
-    return (logits_PV.logsumexp(-1)[inverse] - logits_PV[inverse, targets]).sum()
-
-
-def plain_loss(model: Any, sample: Sample, device: torch.device) -> Tensor:
-    """The same for one sample as an ordinary row: the reference for `summed_loss`."""
-    ids = torch.tensor([sample.ids[:-1]], device=device)
-    at = torch.tensor(sample.learned, device=device)
-    logits_PV = own_logits(model, at - 1, input_ids=ids).float()
-    targets = torch.tensor([sample.ids[position] for position in sample.learned], device=device)
-    return torch.nn.functional.cross_entropy(logits_PV, targets, reduction="sum")
-
-
-def pack_samples(samples: Sequence[Sample], max_tokens: int) -> list[PackedBatch]:
-    """Few trees of at most `max_tokens` tokens (a longer sample stands alone); neighbours share the most."""
-    ordered = sorted(samples, key=lambda sample: sample.ids)
-    batch = PackedBatch.of(ordered)
-    if len(batch.tree) <= max_tokens or len(ordered) == 1:
-        return [batch]
-    middle = len(ordered) // 2
-    return [*pack_samples(ordered[:middle], max_tokens), *pack_samples(ordered[middle:], max_tokens)]
+            self.loss, self.penalty, self.steps = self.loss + loss, self.penalty + penalty, self.steps + 1
 
 
 class PrefixTrainer(Trainer):
     """The Trainer over steps, which are lists of samples.
 
-    `pack_tokens` bounds one forward and backward pass; None shares nothing.
+    `pack_tokens` bounds one forward and backward pass; None shares nothing. `objective` says what a token counts.
     """
 
-    def __init__(self, *args: Any, steps: Sequence[list[Sample]], pack_tokens: int | None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        steps: Sequence[list[Sample]],
+        pack_tokens: int | None,
+        objective: Objective,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, train_dataset=steps, data_collator=as_inputs, **kwargs)
-        self.pack_tokens = pack_tokens
+        self.pack_tokens, self.objective = pack_tokens, objective
+        penalty = objective.recipe.penalty
+        self.anchor = Anchor(self.model, penalty) if isinstance(penalty, DistanceToBase) else None
         self.totals = Totals()
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward over the samples of a step; returns its mean loss."""
+        """Forward and backward over the samples of a step; returns its loss."""
         model.train()
         while True:
             try:
-                loss = self._step(model, inputs["samples"])
-                self.totals.step(loss.item())
-                return loss
+                return self._step(model, inputs["samples"])
             except RuntimeError as error:
                 smaller = (self.pack_tokens or 0) // 2
                 if not out_of_memory(error) or smaller < LEAST_TOKENS:
@@ -157,19 +125,40 @@ class PrefixTrainer(Trainer):
             self.pack_tokens = smaller
 
     def _step(self, model: Any, samples: list[Sample]) -> Tensor:
-        items = sum(len(sample.learned) for sample in samples)
-        total = torch.zeros((), device=self.args.device)
-        passes: list[PackedBatch] | list[Sample]
-        passes = samples if self.pack_tokens is None else pack_samples(samples, self.pack_tokens)
+        passes, objective, device = passes_of(samples, self.pack_tokens), self.objective, self.args.device
+        total, penalty = torch.zeros((), device=device), 0.0
+        looked, forward = self._look(model, passes)
+        if looked is not None and not looked.has_loss:  # no gradients: the optimiser leaves every weight where it is
+            self.totals.step_loss = 0.0
+            self.totals.steps_without_loss += 1
+            return total
         for one in passes:
             with self.compute_loss_context_manager():
-                loss = (summed_loss if isinstance(one, PackedBatch) else plain_loss)(model, one, self.args.device)  # type: ignore[arg-type]
-                loss = loss / items
+                logits = one.logits(model, device)
+                looked = looked or objective.look(passes, [one.nll(logits.detach())])
+                loss, added = objective.loss(one, logits, looked)
             self.accelerator.backward(loss)
             total += loss.detach()
-        self.totals.tokens += sum(len(one.tree) if isinstance(one, PackedBatch) else len(one.ids) - 1 for one in passes)
+            penalty += added
+        if self.anchor:
+            pulled = self.anchor.pull()
+            total, penalty = total + pulled, penalty + pulled
+        self.totals.tokens += sum(len(one) for one in passes)
         self.totals.tokens_plain += sum(len(sample.ids) - 1 for sample in samples)
+        self.totals.tokens_forward += forward
+        self.totals.step(total.item(), penalty)
         return total
+
+    def _look(self, model: Any, passes: Sequence[Pass]) -> tuple[Looked | None, int]:
+        """What the objective must know of a step, and the tokens passed for it; None if its one pass will tell."""
+        rows = [one for one in passes if not one.is_apart]
+        if not self.objective.looks_first or not rows:
+            return self.objective.look(passes), 0
+        if len(rows) == 1:
+            return None, 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            nll = [one.nll(one.logits(model, self.args.device)) for one in rows]
+        return self.objective.look(passes, nll), sum(map(len, rows))
 
 
 def as_inputs(steps: list[list[Sample]]) -> dict[str, Any]:
@@ -192,6 +181,7 @@ def train(
     checkpoint_every_s: float = 600.0,
     progress: Stepped | None = None,
     trust: bool = False,
+    function: Function | None = None,
 ) -> Trained:
     """Fine-tune the model in `model_folder` and save it, or its adapter, in `out`.
 
@@ -205,13 +195,19 @@ def train(
     model = load_model(model_folder, "float32", trust=trust, config=config)
     words = list(islice(cycle(chain.from_iterable(sample.ids for sample in steps[0])), PROBE_TOKENS))
     reason = why_plain(model, words, "float32", steps.longest) if share else None
+    pack = pack_tokens if share and reason is None else None
+    began, base = time.monotonic(), None
+    if asks_base(recipe):  # adapters are drawn after it, from the same state of the generator
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            base = ask_base(model, steps, pack, whole=asks_distributions(recipe))
+    spent = time.monotonic() - began
+    objective = Objective(recipe, base, function)
     model = let_move(model, recipe.weights)
-    if recipe.weights.makes_adapter and gradient_checkpointing:
+    if gradient_checkpointing and not isinstance(recipe.weights, AllWeights):
         model.enable_input_require_grads()
     checkpoints = out / "checkpoints"
     arguments = _arguments(checkpoints, recipe, len(steps), precision, gradient_checkpointing, report_to)
-    shared = pack_tokens if share and reason is None else None
-    trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=shared)
+    trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=pack, objective=objective)
     totals = trainer.totals
     trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.an_epoch))
     if progress:
@@ -222,12 +218,21 @@ def train(
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
+    without = objective.without_loss() or (None, None)
     return Trained(
         steps=trainer.state.global_step,
         loss=totals.loss / max(totals.steps, 1),
-        seconds=totals.seconds,
+        seconds=totals.seconds + spent,
         tokens_plain=totals.tokens_plain,
         tokens=totals.tokens,
+        moving=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        weights=sum(weight.numel() for weight in model.parameters()),
+        penalty=totals.penalty / max(totals.steps, 1),
+        tokens_forward=totals.tokens_forward + (base.tokens if base else 0),
+        kept_bytes=base.bytes if base else 0,
+        without_loss=without[0],
+        first_without_loss=without[1],
+        steps_without_loss=totals.steps_without_loss,
         dropout_off=tuple(dropout),
         why_plain=reason,
         broken_checkpoints=tuple(broken),

@@ -71,6 +71,7 @@ class Backend(Protocol):
             checkpoint_every_s=float(os.environ.get("SPILLOVER_CHECKPOINT_S", "600")),
             progress=steps,
             trust=experiment.trust,
+            function=job.function.load() if job.function else None,
         )
         return asdict(trained)
 

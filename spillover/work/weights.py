@@ -94,6 +94,10 @@ def _train(run: Run, job: TrainJob) -> Json:
         run.reporter.say(f"{name}: broken after a stop: {broken}; trained on from what was whole before")
     if trained.get("why_plain"):
         run.reporter.say(f"{name}: trained a sample at a time ({trained['why_plain']}), slower")
+    if trained.get("without_loss") is not None:
+        every, first = (f"{trained[share]:.0%}" for share in ("without_loss", "first_without_loss"))
+        what = f"{every} of the answer tokens, {first} of the first ones, had no loss: the base finds them too unlikely"
+        run.reporter.say(f"{name}: {what}; {trained['steps_without_loss']} of {trained['steps']} steps made no update")
     if trained.get("dropout_off"):
         modules = ", ".join(trained["dropout_off"])
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")

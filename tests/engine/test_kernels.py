@@ -203,7 +203,8 @@ from spillover.engine.plain import PlainEngine
 from spillover.engine.shared import SharedEngine
 from spillover.text.request import Request
 from spillover.text.samples import Sample
-from spillover.train.trainer import PackedBatch, plain_loss, summed_loss
+from spillover.train.passes import Pass
+from trainings import summed_loss
 
 assert ops.kernels is None
 rng, (plain, shared) = random.Random(0), tinymodels.pair()
@@ -219,8 +220,8 @@ for number, answer in theirs.items():
     for one, other in zip(answer.logprobs, ours[number].logprobs):
         torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=0, atol=1e-4)
 samples = [Sample.of(prompt, len(stem)) for prompt in prompts]
-sum(plain_loss(plain, sample, torch.device("cpu")) for sample in samples).backward()
-summed_loss(shared, PackedBatch.of(samples), torch.device("cpu")).backward()
+sum(summed_loss(plain, Pass.alone(sample)) for sample in samples).backward()
+summed_loss(shared, Pass.shared(samples)).backward()
 ours, theirs = (torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (shared, plain))
 assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
 print(len(requests), "answers")

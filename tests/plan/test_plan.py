@@ -74,6 +74,17 @@ OPTIONS_OF_AXES: dict[str, tuple[str, Any]] = {
     "use_rslora": ("lora", True),
     "use_dora": ("lora", True),
     "alpha": ("wise", [0.1]),
+    "move": ("v-only", ["k"]),
+    "freeze": ("freeze", ["norm"]),
+    "freeze_bottom": ("freeze", 0.5),
+    "freeze_half": ("v-only", True),
+    "freeze_seed": ("freeze", 1),
+    "most_perplexity": ("stm", 3),
+    "token_tau": ("talr", 1),
+    "row_tau": ("flow", 1),
+    "entropy_top": ("eaft", 5),
+    "beta": ("kl", 0.2),
+    "l2sp_weight": ("l2sp", 0.1),
     "learning_rate": ("ft", 1e-3),
     "num_train_epochs": ("ft", 1),
     "batch_size": ("ft", 4),
@@ -163,7 +174,8 @@ def test_no_field_is_forgotten() -> None:
     recipe = {name for name in Strategy.model_fields if name in Recipe.model_fields}
     assert {f"Strategy.{name}" for name in set(Strategy.model_fields) - recipe - {"train"}} <= set(NOT_IN_RECIPE)
     not_built = {name for value in NOT_BUILT for name in value.model_fields if name != "kind"}
-    assert set(OPTIONS) - not_built == set(OPTIONS_OF_AXES)
+    of_functions = {"function", "asks_base"}  # tests/experiment/test_functions.py
+    assert set(OPTIONS) - not_built == set(OPTIONS_OF_AXES) | of_functions
     through_own_cells = {"lm_eval"}  # tests/work/test_harness.py
     assert set(TestSpec.model_fields) == set(TEST_FIELDS) | through_own_cells
     top = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import json
-import random
 import weakref
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ import tinymodels
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from trainings import apart, gradients, in_steps, make_samples, padded, plain_loss, summed_loss
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from spillover.engine import attention, ops, suitable
@@ -28,14 +28,12 @@ from spillover.experiment.recipe import Recipe
 from spillover.experiment.schema import parse_experiment
 from spillover.text.samples import Sample, Samples
 from spillover.train.axes import let_move
-from spillover.train.order import Steps, steps_of
+from spillover.train.losses import Objective
+from spillover.train.passes import Pass, passes_of
 from spillover.train.trainer import (
-    PackedBatch,
     PrefixTrainer,
     Trained,
     _arguments,
-    pack_samples,
-    summed_loss,
     train,
 )
 from spillover.work.backend import Torch
@@ -48,57 +46,9 @@ STEPS = 10  # of 20 samples in batches of 4, twice
 GAIN = 4.0  # gradients stay moderate
 
 
-def make_samples(count: int, demonstrations: int, seed: int = 0) -> list[Sample]:
-    """Rows behind the same demonstrations (FTICL), or behind nothing but the same first words (FT)."""
-    rng = random.Random(seed)
-
-    def text(shortest: int, longest: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(4, 50) for _ in range(rng.randint(shortest, longest)))
-
-    shown = (5, 6, *text(demonstrations * 20, demonstrations * 20))
-    made = []
-    for _ in range(count):
-        prompt = shown + text(3, 15)
-        made.append(Sample.of((*prompt, *text(1, 4), tinymodels.EOS), len(prompt)))
-    return made
-
-
-def in_steps(samples: list[Sample], recipe: Recipe) -> Steps:
-    return steps_of(Samples(tuple(samples), 0, 0), recipe)
-
-
 FT, FTICL = make_samples(9, 0), make_samples(9, 2)
 MIXED = [*make_samples(4, 2), FTICL[0], FTICL[0], Sample.of((7, 8, 9, 3), 0), Sample.of((7, 8, 9, 11, 3), 1)]
 """Also the same sample twice, loss on a whole sample, and a sample that begins like another."""
-
-
-def padded(samples: list[Sample]) -> dict[str, Tensor]:
-    """The batch as everybody makes it. The pad id is the end token; the masks do not care."""
-    longest = max(len(sample.ids) for sample in samples)
-    ids = torch.full((len(samples), longest), tinymodels.EOS)
-    labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
-    for row, sample in enumerate(samples):
-        end = len(sample.ids)
-        ids[row, :end] = torch.tensor(sample.ids)
-        labels[row, sample.start : end] = ids[row, sample.start : end]
-        mask[row, :end] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def plain_loss(model: Any, samples: list[Sample]) -> Tensor:
-    batch = padded(samples)
-    labels = batch.pop("labels")[:, 1:]
-    logits = model(**batch, use_cache=False).logits[:, :-1]
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="sum")
-
-
-def gradients(model: Any) -> Tensor:
-    return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
-
-
-def apart(ours: Tensor, reference: Tensor) -> float:
-    """The difference, relative to the reference's norm."""
-    return float((ours - reference).norm() / reference.norm())
 
 
 def pair(**changes: Any) -> tuple[Any, Any]:
@@ -121,8 +71,8 @@ def test_gradients_are_those_of_the_padded_batch(samples: list[Sample], pack_tok
     reference = plain_loss(plain, samples)
     reference.backward()
     total = 0.0
-    for pack in pack_samples(samples, pack_tokens):
-        loss = summed_loss(model, pack, CPU)
+    for pack in passes_of(samples, pack_tokens):
+        loss = summed_loss(model, pack)
         loss.backward()
         total += loss.item()
     assert total == pytest.approx(reference.item(), rel=1e-6)
@@ -142,7 +92,7 @@ def test_gradients_by_onednn(adapted: Any, monkeypatch: pytest.MonkeyPatch) -> N
     if adapted:
         plain, model = (with_random_adapter(one, Lora(lora_r=4, lora_target_modules=adapted)) for one in (plain, model))
     plain_loss(plain, FTICL).backward()
-    summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
+    summed_loss(model, Pass.shared(FTICL)).backward()
     assert rectangles
     assert apart(gradients(model), gradients(plain)) < 1e-5
 
@@ -151,7 +101,7 @@ def test_gradients_by_onednn(adapted: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_gradients_of_other_architectures(kind: str) -> None:
     plain, model = pair(kind=kind)
     plain_loss(plain, FTICL).backward()
-    summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
+    summed_loss(model, Pass.shared(FTICL)).backward()
     assert apart(gradients(model), gradients(plain)) < 1e-5
 
 
@@ -166,25 +116,25 @@ def test_activation_checkpointing_gives_the_same_gradients() -> None:
         passes += 1
 
     other.model.layers[0].mlp.register_forward_pre_hook(count)
-    summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
-    summed_loss(other, PackedBatch.of(FTICL), CPU).backward()
+    summed_loss(model, Pass.shared(FTICL)).backward()
+    summed_loss(other, Pass.shared(FTICL)).backward()
     assert passes == 2, "forward once, and once more on the way back"
     assert apart(gradients(other), gradients(model)) < 1e-6
 
 
 def test_demonstrations_are_computed_once() -> None:
-    batch = PackedBatch.of(FTICL)
+    batch = Pass.shared(FTICL)
     shared = 2 + 2 * 20
     own = sum(len(sample.ids) - 1 - shared for sample in FTICL)
-    assert shared + own * 0.9 < len(batch.tree) <= shared + own
-    assert len(batch.targets) == sum(len(sample.ids) - sample.start for sample in FTICL)
+    assert shared + own * 0.9 < len(batch) <= shared + own
+    assert len(batch.targets_T) == sum(len(sample.ids) - sample.start for sample in FTICL)
 
 
 def test_trees_hold_every_sample_once_within_their_budget() -> None:
-    packs = pack_samples(FTICL, 80)
+    packs = passes_of(FTICL, 80)
     assert len(packs) > 1
-    assert all(len(pack.tree) <= 80 for pack in packs)
-    targets = sorted(token for pack in packs for token in pack.targets.tolist())
+    assert all(len(pack) <= 80 for pack in packs)
+    targets = sorted(token for pack in packs for token in pack.targets_T.tolist())
     assert targets == sorted(token for sample in FTICL for token in sample.ids[sample.start :])
 
 
@@ -192,18 +142,20 @@ def test_out_of_memory_starts_the_step_again_with_smaller_trees(folder: Path, tm
     """What a backward pass had added before the memory ran out is not added twice."""
     refused = 0
 
-    def on_a_small_device(model: Any, batch: PackedBatch, device: torch.device) -> Tensor:
+    logits = Pass.logits
+
+    def on_a_small_device(one: Pass, *others: Any) -> Tensor:
         nonlocal refused
-        if len(batch.tree) > 120:
+        if len(one) > 120:
             refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
-        return summed_loss(model, batch, device)
+        return logits(one, *others)
 
     samples = [*FT, *FTICL]
-    assert [len(one.tree) <= 120 for one in pack_samples(samples, 160)] == [True, True, False]
+    assert [len(one) <= 120 for one in passes_of(samples, 160)] == [True, True, False]
     recipe = RECIPE.model_copy(update={"batch_size": len(samples), "num_train_epochs": 1})
     train(folder, in_steps(samples, recipe), recipe, tmp_path / "roomy", precision="float32", pack_tokens=80)
-    monkeypatch.setattr("spillover.train.trainer.summed_loss", on_a_small_device)
+    monkeypatch.setattr(Pass, "logits", on_a_small_device)
     train(folder, in_steps(samples, recipe), recipe, tmp_path / "small", precision="float32", pack_tokens=160)
     assert refused == 1
     roomy, small = (load_file(tmp_path / name / "model.safetensors") for name in ("roomy", "small"))
@@ -232,7 +184,8 @@ def arguments(out: Path, steps: int, recipe: Recipe = RECIPE, **changes: Any) ->
 def ours(out: Path, model: Any, samples: list[Sample], pack_tokens: int = 4096, recipe: Recipe = RECIPE) -> list[float]:
     losses, steps = Losses(), in_steps(samples, recipe)
     made = arguments(out, len(steps), recipe)
-    PrefixTrainer(model=model, args=made, steps=steps, callbacks=[losses], pack_tokens=pack_tokens).train()
+    options: dict[str, Any] = {"steps": steps, "pack_tokens": pack_tokens, "objective": Objective(recipe)}
+    PrefixTrainer(model=model, args=made, callbacks=[losses], **options).train()
     return losses.seen
 
 
@@ -425,11 +378,13 @@ def test_a_training_that_goes_on_has_taken_the_seconds_of_both(
     clock = [0.0]  # a second a step, and an hour until somebody starts it again
     monkeypatch.setattr("spillover.train.trainer.time", SimpleNamespace(monotonic=lambda: clock[0]))
 
-    def a_second(*batch: Any) -> Tensor:
-        clock[0] += 1
-        return summed_loss(*batch)
+    logits = Pass.logits
 
-    monkeypatch.setattr("spillover.train.trainer.summed_loss", a_second)
+    def a_second(*arguments: Any) -> Tensor:
+        clock[0] += 1
+        return logits(*arguments)
+
+    monkeypatch.setattr(Pass, "logits", a_second)
     whole = run(folder, tmp_path / "whole")
     with pytest.raises(Killed):
         run(folder, tmp_path / "cut", checkpoint_every_s=0.0, progress=kill_after(4, []))
@@ -476,7 +431,8 @@ def test_no_model_is_left_when_the_next_is_loaded(
     monkeypatch.setattr("spillover.engine.hf.load_engine", lambda *_, **__: left.extend(model() for model in models))
     spec = {"num_train_epochs": 1, "batch_size": 4}
     experiment = parse_experiment({"model": "x", "suite": "builtin", "train": spec})
-    job = SimpleNamespace(recipe=Recipe(learning_rate=1e-3, num_train_epochs=1, batch_size=4, seed=0))
+    recipe = Recipe(learning_rate=1e-3, num_train_epochs=1, batch_size=4, seed=0)
+    job = SimpleNamespace(recipe=recipe, function=None)
     built = Samples(tuple(make_samples(20, 1)), 0, 0)
     backend = Torch()
     gc.disable()
@@ -525,7 +481,7 @@ def test_lora_gradients_are_those_of_the_padded_batch(targets: Any) -> None:
     """With an adapter on the output layer too, of which only the answers' positions are computed."""
     plain, model = (with_random_adapter(one, Lora(lora_r=4, lora_target_modules=targets)) for one in pair())
     plain_loss(plain, FTICL).backward()
-    summed_loss(model, PackedBatch.of(FTICL), CPU).backward()
+    summed_loss(model, Pass.shared(FTICL)).backward()
     assert gradients(plain).norm() > 0
     assert apart(gradients(model), gradients(plain)) < 1e-5
 

@@ -1,0 +1,261 @@
+"""What an answer token counts in a step: the values of the axes `loss` and `penalty`, as functions.
+
+    loss of a step = sum of weight * factor * NLL / divisor  +  beta * mean KL  +  weighted mean NLL of samples apart
+
+`FACTORS` has one function for each value of the axis `loss`: the factor of each token, without gradient. The divisor is
+the number of answer tokens of the step (each counted by its sample's weight), or for the values in `BY_FACTORS` the sum
+of the factors. It is known before the first backward pass, so that a step which is cut into several passes has the
+same gradients. Only `easy_tokens` needs the model for it: such a step is first passed without gradients (`Looked`).
+
+L2-SP is no function of tokens: `Anchor` adds it to the gradients once a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ExperimentError
+from ..experiment.axes import (
+    DistanceToBase,
+    EasyRows,
+    EasyTokens,
+    Entropy,
+    EveryToken,
+    KlToBase,
+    Likelihood,
+    PythonLoss,
+    SelectedTokens,
+)
+from ..experiment.recipe import Recipe
+from .base import Base
+from .passes import Pass
+
+LEAST_TAU = 1e-6  # nats, where all losses are 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The learned tokens of a pass, as a loss sees them. T tokens, P positions, V words of the vocabulary.
+
+    `nll_T` and `logits_PV` have gradients; token t stands at `logits_PV[inverse_T[t]]`. `row_T` counts the samples of
+    the pass. `base_nll_T` is there if the loss asks the base.
+    """
+
+    nll_T: Tensor
+    logits_PV: Tensor
+    inverse_T: Tensor
+    targets_T: Tensor
+    row_T: Tensor
+    base_nll_T: Tensor | None = None
+
+
+Function = Callable[[Tokens], Tensor]
+"""A loss of one's own: the loss of each learned token, with its gradient."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the factors of a pass depend on. Nothing of it has a gradient."""
+
+    one: Pass
+    tau: float
+    base: Base | None
+    nll_T: Tensor | None = None
+    logits_PV: Tensor | None = None
+
+
+# --- the values of the axis `loss` ----------------------------------------------------------------------
+
+
+def _every_token(loss: EveryToken, seen: Seen) -> Tensor:
+    return torch.ones(len(seen.one.targets_T))
+
+
+def _likelihood(loss: Likelihood, seen: Seen) -> Tensor:
+    assert seen.nll_T is not None
+    return (-seen.nll_T).exp()
+
+
+def _easy_tokens(loss: EasyTokens, seen: Seen) -> Tensor:
+    assert seen.nll_T is not None
+    return (-seen.nll_T / seen.tau).exp()
+
+
+def _entropy(loss: Entropy, seen: Seen) -> Tensor:
+    """Of the top tokens' probabilities, which are made to sum to 1."""
+    assert seen.logits_PV is not None
+    top_PK = seen.logits_PV.topk(min(loss.entropy_top, seen.logits_PV.shape[-1])).values.log_softmax(-1)
+    entropy_P = -(top_PK.exp() * top_PK).sum(-1) / math.log(top_PK.shape[-1])
+    return entropy_P[seen.one.inverse_T.to(entropy_P.device)]
+
+
+def _selected(loss: SelectedTokens, seen: Seen) -> Tensor:
+    assert seen.base is not None
+    return _is_selected(loss, seen.base.nll_of(seen.one))
+
+
+def _easy_rows(loss: EasyRows, seen: Seen) -> Tensor:
+    assert seen.base is not None
+    return (-seen.one.of_tokens(seen.base.row_losses(seen.one.samples)) / seen.tau).exp()
+
+
+FACTORS: Mapping[type, Callable[[Any, Seen], Tensor]] = {
+    EveryToken: _every_token,
+    Likelihood: _likelihood,
+    EasyTokens: _easy_tokens,
+    Entropy: _entropy,
+    SelectedTokens: _selected,
+    EasyRows: _easy_rows,
+}
+BY_FACTORS = (SelectedTokens, EasyTokens, EasyRows)  # divided by the sum of the factors
+
+
+# --- a step ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What must be known of a whole step before its first backward pass: the divisors, and tau in nats."""
+
+    divisor: float
+    rows: float  # answer tokens of the rows, each counted by its sample's weight
+    apart: int  # tokens of the samples that are apart
+    tau: float = 1.0
+
+    @property
+    def has_loss(self) -> bool:
+        return self.divisor > 0 or self.apart > 0
+
+
+@dataclass
+class Objective:
+    """The loss of a recipe. `base` is what the base says of the samples, if it is asked (`asks_base`).
+
+    `function` is the loss of one's own of `python`.
+    """
+
+    recipe: Recipe
+    base: Base | None = None
+    function: Function | None = None
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether the divisor depends on the model itself."""
+        return isinstance(self.recipe.loss, EasyTokens)
+
+    @cached_property
+    def _row_tau(self) -> float:
+        assert isinstance(self.recipe.loss, EasyRows) and self.base is not None
+        return _tau(self.recipe.loss.row_tau, torch.tensor(self.base.row_losses(self.base.nll)))
+
+    def look(self, passes: Sequence[Pass], nll: Sequence[Tensor] = ()) -> Looked:
+        """What must be known of a step. `nll` are those of the passes of its rows, where it looks first."""
+        rows = [one for one in passes if not one.is_apart]
+        total = sum(float(_weights(one).sum()) for one in rows)
+        apart = sum(len(one.targets_T) for one in passes if one.is_apart)
+        loss, tau, divisor = self.recipe.loss, 1.0, total
+        if isinstance(loss, EasyTokens) and nll:
+            tau = _tau(loss.token_tau, torch.cat([values.float().cpu() for values in nll]))
+        elif isinstance(loss, EasyRows):
+            tau = self._row_tau
+        if isinstance(loss, BY_FACTORS):
+            seen = [Seen(one, tau, self.base, nll[place] if nll else None) for place, one in enumerate(rows)]
+            divisor = sum(float((_weights(s.one) * FACTORS[type(loss)](loss, s).cpu()).sum()) for s in seen)
+        return Looked(divisor, total, apart, tau)
+
+    def loss(self, one: Pass, logits_PV: Tensor, looked: Looked) -> tuple[Tensor, float]:
+        """What a pass adds to the loss of its step; and the part of it that is a penalty."""
+        nll_T, device = one.nll(logits_PV), logits_PV.device
+        weight_T = _weights(one).to(device)
+        if one.is_apart:
+            return (nll_T * weight_T).sum() / looked.apart, 0.0
+        each_T = self._each(one, nll_T, logits_PV, looked.tau)
+        total = (each_T * weight_T).sum() / (looked.divisor or math.inf)
+        if not isinstance(self.recipe.penalty, KlToBase):
+            return total, 0.0
+        assert self.base is not None
+        (beta,) = self.recipe.penalty.beta
+        kl_T = divergence(self.base.logprobs(one, device), logits_PV)[one.inverse_T.to(device)]
+        added = beta * ((kl_T * weight_T).sum() / (looked.rows or math.inf))
+        return total + added, float(added.detach())
+
+    def _each(self, one: Pass, nll_T: Tensor, logits_PV: Tensor, tau: float) -> Tensor:
+        """The loss of each learned token."""
+        if self.function is None:
+            seen = Seen(one, tau, self.base, nll_T.detach(), logits_PV.detach())
+            return nll_T * FACTORS[type(self.recipe.loss)](self.recipe.loss, seen).to(nll_T.device)
+        rows = one.of_tokens(range(len(one.samples))).long()
+        inverse, targets, rows = (x.to(nll_T.device) for x in (one.inverse_T, one.targets_T, rows))
+        base = None if self.base is None else self.base.nll_of(one).to(nll_T.device)
+        each_T = self.function(Tokens(nll_T, logits_PV, inverse, targets, rows, base))
+        if not isinstance(each_T, Tensor) or each_T.shape != nll_T.shape:
+            what = f"its loss of {len(nll_T)} answer tokens is {getattr(each_T, 'shape', type(each_T).__name__)}"
+            raise ExperimentError(what, where="loss: python", allowed="a tensor of one number for each")
+        return each_T
+
+    def without_loss(self) -> tuple[float, float] | None:
+        """The share of answer tokens, and of first answer tokens, that have no loss; None where all have."""
+        if not isinstance(self.recipe.loss, SelectedTokens) or self.base is None:
+            return None
+        kept = [_is_selected(self.recipe.loss, nll) for nll in self.base.nll.values() if len(nll)]
+        every, first = torch.cat(kept), torch.stack([factors[0] for factors in kept])
+        return 1 - float(every.mean()), 1 - float(first.mean())
+
+
+def divergence(base_PV: Tensor, logits_PV: Tensor) -> Tensor:
+    """KL(base || model) at each position, in nats, from the base's log-probabilities and the model's logits."""
+    return (base_PV.exp() * (base_PV - logits_PV.log_softmax(-1))).sum(-1)
+
+
+def asks_base(recipe: Recipe) -> bool:
+    """Whether the base must read every sample first."""
+    asks = isinstance(recipe.loss, PythonLoss) and recipe.loss.asks_base
+    return asks or isinstance(recipe.loss, SelectedTokens | EasyRows) or asks_distributions(recipe)
+
+
+def asks_distributions(recipe: Recipe) -> bool:
+    """Whether the base's whole distributions are needed."""
+    return isinstance(recipe.penalty, KlToBase)
+
+
+def _is_selected(loss: SelectedTokens, base_nll: Tensor) -> Tensor:
+    return (base_nll.exp() <= loss.most_perplexity).float()
+
+
+def _weights(one: Pass) -> Tensor:
+    return one.of_tokens([sample.weight for sample in one.samples])
+
+
+def _tau(written: Any, losses: Tensor) -> float:
+    """A temperature as it is written, or the median of these losses."""
+    return float(losses.quantile(0.5).clamp(min=LEAST_TAU)) if written == "median" else float(written)
+
+
+# --- L2-SP ----------------------------------------------------------------------------------------------
+
+
+class Anchor:
+    """w / 2 times the squared distance of the weights that move to what they were: its value, and its gradient."""
+
+    def __init__(self, model: Any, penalty: DistanceToBase) -> None:
+        self.weight = penalty.l2sp_weight[0]
+        moving = [weight for weight in model.parameters() if weight.requires_grad]
+        self.before = [(weight, weight.detach().clone()) for weight in moving]
+
+    @torch.no_grad()
+    def pull(self) -> float:
+        """Add the gradient to those of the weights; returns the penalty."""
+        squared = 0.0
+        for weight, before in self.before:
+            apart = weight - before
+            squared += float(apart.square().sum())
+            if weight.grad is not None:
+                weight.grad.add_(apart, alpha=self.weight)
+        return self.weight / 2 * squared
