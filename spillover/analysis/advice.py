@@ -14,7 +14,7 @@ from .checkpoints import cheapest, checkpoint
 from .contrasts import Effect
 from .deploy import Gain
 from .needed import either, of_change, of_share
-from .numbers import bounds, counted, listed, percent, points, without_arrow
+from .numbers import bounds, listed, percent, points, without_arrow
 from .results import ROLE_TITLES, Results
 from .retention import Kept, Retention
 from .summaries import RoleChange
@@ -107,14 +107,14 @@ def _not_ruled_out(one: Retention | None) -> str:
 
 
 def of_checkpoints(results: Results, lines: Sequence[Line]) -> tuple[str, str]:
-    """The answer to somebody who asks what existing checkpoints have lost: their own task is not among the tests."""
+    """The answer to somebody who asks what existing checkpoints have lost."""
     known = [line for line in lines if line.changes]
     if not known:
         return "Nothing to compare yet.", ""
     losing = [line for line in known if line.losses or line.lost_sets]
-    sets = counted(len({test for line in known for test in line.kept.sets}), "set")
+    sets = len({test for line in known for test in line.kept.sets})
     if not losing:
-        advice = f"No loss is shown on {'this' if sets == '1 set' else f'these {sets}'}."
+        advice = f"No loss is shown on {'this test set' if sets == 1 else f'these {sets} test sets'}."
     else:
         advice = f"{listed([line.name for line in losing])} {'loses' if len(losing) == 1 else 'lose'} beyond chance."
         if quiet := [line.name for line in known if line not in losing]:
@@ -129,10 +129,28 @@ def _of_each(results: Results, lines: Sequence[Line]) -> Iterator[str]:
     for line in lines:
         if found := results.nearly_base.get(line.kept.arm[0].key):
             yield f"{line.name} {found}. It may have learnt little, or its weights are not the ones that you mean."
-    yield (
-        "The task that it was made for was not tested, so nothing is known of a gain: add its test rows, and give "
-        "trained_on."
-    )
+    if not any(line.kept.gains for line in lines):
+        yield (
+            "The task that it was made for was not tested, so nothing is known of a gain: add its test rows, and give "
+            "trained_on."
+        )
+    else:
+        yield _largest_gain(lines)
+
+
+def _largest_gain(lines: Sequence[Line]) -> str:
+    """No gain is beyond chance: the largest that was seen, and what would show it."""
+    inside = [(line, gain) for line in lines for gain in line.kept.gains if gain.effect.has_enough]
+    why = "There is insufficient evidence of a gain."
+    if not inside:
+        return why
+    line, gain = max(inside, key=lambda one: one[1].effect.value)
+    if gain.effect.value <= 0:
+        most = max(gain.effect.interval.high for _, gain in inside)
+        limit = f"; a gain of up to {points(most)} points is not ruled out" if most > 0 else ""
+        return f"{why} No variant scores above the base in-domain{limit}."
+    takes = f" If it is real, {text} would show it." if (text := str(of_change(gain.effect))) else ""
+    return f"{why} The largest is that of {line.name}: {without_arrow(gain.effect)} {gain.where}.{takes}"
 
 
 # --- advice -----------------------------------------------------------------------------------------------------------
@@ -209,15 +227,8 @@ class Judge:
         changes = [change for line in compared for change in line.changes if change.effect.has_enough]
         if not changes:
             return "Evaluate more rows.", f"Nothing can be claimed from fewer than {MIN_ROWS} independent documents."
-        why = "There is insufficient evidence of a gain."
-        inside = [(line, g) for line in compared for g in line.kept.gains if g.effect.has_enough and g.effect.value > 0]
-        line, gain = max(inside, key=lambda one: one[1].effect.value, default=(None, None))
-        if line is None or gain is None:
-            return "Keep the base.", f"{why} No variant scores above it in-domain."
-        why += f" The largest is that of {line.name}: {without_arrow(gain.effect)} {gain.where}."
-        text = str(of_change(gain.effect))
-        why += f" If it is real, {text} would show it." if text else ""
-        return "Keep the base, or evaluate more rows.", why
+        possible = any(gain.effect.interval.high > 0 for line in compared for gain in line.kept.gains)
+        return f"Keep the base{', or evaluate more rows' if possible else ''}.", _largest_gain(compared)
 
     def _trade(self, traded: Sequence[Line]) -> str:
         """The two ends of the choice: the recipe that gains most, and the one that loses least."""

@@ -52,7 +52,8 @@ def leaks(results: Results, recipes: Sequence[Kept]) -> Iterator[str]:
                 for some in (results, results.clean)
             )
             if gone and left < before:
-                yield f"{before - left} of the {before} rows of {test} leak from the training rows: {_fate(left)}."
+                gone_rows = f"{before - left} of the {before} rows of {test}"
+                yield f"Left out, since they leak from the training rows: {gone_rows}; {_fate(left)}."
 
 
 def _fate(left: int) -> str:

@@ -18,7 +18,8 @@ rest follows one rule (`advice`):
 
 Beyond chance means: after Holm over all changes of the same kind in the report, and from enough documents
 (`contrasts.Effect.is_clear`). Test rows that leak from the training set are left out (`Results.clean`), and it is said.
-Of checkpoints whose own task was not tested it is only said what they have lost: that is what was asked.
+Of checkpoints that were not trained here, and of which no gain is shown, it is said what they have lost: that is what
+was asked.
 """
 
 from __future__ import annotations
@@ -75,8 +76,7 @@ def _verdict(results: Results, group: Group) -> Verdict:
     lines = [_line(results, results.recipes[key], kept(results).get(key, NOTHING)) for key in keys]
     planned = [ROLE_TITLES[role] for role, _ in group.columns if role]
     loss = largest_loss(results, [line.kept for line in lines if line.kept.arm])
-    own_task = ROLE_TITLES["in_domain"] in planned
-    if not own_task and all(variant.kind == "existing" for variant in group.variants):
+    if all(variant.kind == "existing" for variant in group.variants) and not any(line.gains for line in lines):
         advice, why, best = *of_checkpoints(results, lines), None
     else:
         advice, why, best = Judge(results, lines, planned).advice()

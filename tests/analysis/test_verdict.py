@@ -145,6 +145,8 @@ def test_without_evidence_the_base_stays_and_rows_would_decide(results: table.Re
 
 def test_what_gains_nowhere_needs_no_more_rows(results: table.Results) -> None:
     assert advice(results, line("worse", inside(-8.0))).startswith("Keep the base. ")
+    open_still = advice(results, line("open", inside(-1.0, 5.0)))
+    assert open_still.startswith("Keep the base, or evaluate more rows.") and "up to 4.0 points" in open_still
 
 
 def test_a_handful_of_documents_proves_nothing(results: table.Results) -> None:
@@ -256,7 +258,7 @@ def test_rows_that_leak_are_left_out_and_it_is_said(tmp_path: Path, gone: int, s
     assert verdict.verdicts(table.load(folder))[0].advice == "Ship news-ft."
     fakestore.put(folder, "audit.json", json.dumps({"leaked": {"news": {"news": list(range(gone))}}, "lists": []}))
     (found,) = verdict.verdicts(table.load(folder))
-    assert f"{gone} of the 40 rows of news leak" in found.why and said in found.why
+    assert f"leak from the training rows: {gone} of the 40 rows of news" in found.why and said in found.why
     if gone == 14:
         assert [change.effect.n for change in found.lines[0].changes] == [26]
     else:
@@ -273,11 +275,17 @@ def existing(results: table.Results, *lines: Line) -> str:
 def test_a_checkpoint_is_told_what_it_has_lost(results: table.Results) -> None:
     mine = line("mine", sets={"far": effect(-1.0, 3.4), "near": effect(0.0)}, cross_task=effect(-0.5))
     said = existing(results, mine)
-    assert said.startswith("No loss is shown on these 2 sets.")
+    assert said.startswith("No loss is shown on these 2 test sets.")
     assert "up to 4.4 points on far is not ruled out" in said and "was not tested" in said
     assert "base" not in said.lower() and "Ship" not in said
     nearly = replace(results, nearly_base={"mine": "hardly differs from the base: KL 1e-06 nats a token"})
     assert "mine hardly differs from the base" in existing(nearly, mine)
+
+
+def test_a_checkpoint_whose_task_was_tested_is_told_of_its_gain_too(results: table.Results) -> None:
+    said = existing(results, line("mine", inside(1.0), {"far": effect(-1.0)}, cross_task=effect(-0.5)))
+    assert said.startswith("No loss is shown on this test set.") and "Keep the base" not in said
+    assert "insufficient evidence of a gain" in said and "mine: +1.0 [−1.0, +3.0]" in said and "not tested" not in said
 
 
 def test_a_checkpoint_that_lost_is_named(results: table.Results) -> None:
