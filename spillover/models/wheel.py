@@ -184,7 +184,7 @@ def _write_manifest(folder: Path) -> None:
         "source": f"{PACKAGE}=={PACKAGE_VERSION}",
         "wheel_sha256": WHEEL_SHA256,
         "conversion": CONVERSION,
-        "versions": versions(),
+        "versions": dict(versions()),
         "files": files,
     }
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")

@@ -119,7 +119,7 @@ class Run:
             "machine": platform.node(),
             "threads": memory.threads(),
             "precision": self.precision,
-            "versions": models.versions(),
+            "versions": dict(models.versions()),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 

@@ -67,7 +67,9 @@ def test_an_adapters_answers_end_where_the_bases_do(place: Path, engine: str) ->
 def test_a_trained_checkpoint_tells_other_tools_where_its_answers_end(place: Path) -> None:
     """The tokenizer's end token is not in the base's generation_config.json, but answers end there too."""
     (place / "tiny" / "generation_config.json").write_text(json.dumps({"eos_token_id": END}))
-    plan, store = prepare(place / "twice.yaml", ["test.limit=4"], output_path=place / "out")
+    plan, store = prepare(
+        place / "twice.yaml", ["test.limit=4", "test.shots=[0]", "train.seeds=[0]"], output_path=place / "out"
+    )
     assert execute(plan, store) == ()
     for training in plan.trainings:
         settings = json.loads((store.variant_folder(training.variant.key) / "generation_config.json").read_text())

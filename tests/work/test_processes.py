@@ -115,7 +115,7 @@ def test_several_processes_do_what_one_does(file: Path, whole: dict[str, str], t
     [
         ("killed", "SIGKILL"),
         pytest.param("exits", "exit code 7", marks=pytest.mark.slow),
-        ("broken", "ZeroDivisionError"),
+        pytest.param("broken", "ZeroDivisionError", marks=pytest.mark.slow),
     ],
 )
 def test_a_process_that_fails_costs_its_variant_only(
@@ -135,7 +135,8 @@ def test_a_process_that_fails_costs_its_variant_only(
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT]
+    "number",
+    [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGTERM, signal.SIGINT))],
 )
 def test_no_process_is_left_when_the_parent_dies(
     file: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
