@@ -1,4 +1,7 @@
-"""What was measured inside the variants of an output folder, compared with the base (`spillover.work.inspect`)."""
+"""What was measured inside the variants of an output folder, compared with the base.
+
+`spillover.work.inspect` measures it once a variant and stores it. `read` gives it to who makes a report.
+"""
 
 from __future__ import annotations
 
