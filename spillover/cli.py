@@ -100,13 +100,14 @@ def check(
     """Audit data, prompts, labels, lengths and disk space before a run. Nothing is trained."""
     import json
 
+    from .analysis.choices import done
     from .checks.check import check as find
     from .checks.training import count
     from .report.checks import counting, render
 
     plan, store = prepare(given, aside=format == "json")
     with counting(out(aside=True), "checking every row, prompt and sample") as progress:
-        found = find(plan, store.folder, given.data_dir, store.done(plan.grid), progress)
+        found = find(plan, store.folder, given.data_dir, done(store, plan.grid), progress)
     if format == "json":
         document(json.dumps(found.to_json(), indent=1) + "\n")
     else:
@@ -127,6 +128,7 @@ def plan(
     ] = None,
 ) -> None:
     """List variants and cells, which of them are done, and what the missing ones will cost."""
+    from .analysis.choices import done
     from .checks.check import beforehand
     from .plan.cost import estimate
     from .report.plan import render
@@ -138,7 +140,7 @@ def plan(
     made, store = prepare(given if write is None else given._replace(output_path=write))
     with working("counting"):
         receipts = (receipt for _, receipt in store.cell_receipts())
-        estimated = estimate(made, store.done(made.grid), receipts, known(made))
+        estimated = estimate(made, done(store, made.grid), receipts, known(made))
         findings = beforehand(made)
     out().print(render(estimated, store.folder))
     for finding in findings:
@@ -252,11 +254,14 @@ def work(
 @app.command(cls=Command)
 def status(folder: Folder) -> None:
     """Show how many cells of each variant are done."""
+    from .analysis.choices import choices
     from .report.plan import standing
     from .store.store import Store
 
     store = Store(folder)
-    out().print(standing(grid := store.grid(), store.valid(grid, hashes=False)))
+    grid = store.grid()
+    valid = store.valid(grid, hashes=False)
+    out().print(standing(grid, valid, choices(store, grid, valid)))
 
 
 @app.command(cls=Command)

@@ -35,11 +35,17 @@ class Gain:
         return f"in-domain{self.named}"
 
 
-def deployed(results: Results, variant: Variant) -> Use | None:
-    """How a variant, or the base, will be asked; None if the experiment does not say."""
+def deployed(results: Results, variant: Variant, trained_on: str | None = None) -> Use | None:
+    """How a variant, or the base, will be asked; None if the experiment does not say.
+
+    `trained_on` is the training set whose task it will be asked: the variant's own if none is given. With
+    `deploy: best` it is the use that was best on validation rows of that set.
+    """
     deploy = results.grid.deploy
     if deploy is None:
         return None
+    if deploy == "best":
+        return results.best_uses.get((variant.recipe_key, trained_on or variant.train_dataset or ""))
     return deploy.base if variant.kind == "base" else deploy.variant
 
 
@@ -49,7 +55,8 @@ def gains(results: Results, arm: Sequence[Variant]) -> Iterator[Gain]:
     tests = {cell.test for cell in ours}
     theirs = [cell for cell in results.cells_of_base if cell.test in tests]
     recipe, uses = arm[0].recipe_key, sorted({Use.of(cell) for cell in ours})
-    own, of_base = deployed(results, arm[0]), deployed(results, results.base) if results.base else None
+    own = deployed(results, arm[0])
+    of_base = deployed(results, results.base, arm[0].train_dataset) if results.base else None
     if own and of_base:
         effect = across(results, asked(ours, own), asked(theirs, of_base))
         if effect is not None:

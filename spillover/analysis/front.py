@@ -92,7 +92,8 @@ def _inside(drawn: _Drawn, arm: Sequence[Variant], cells: Sequence[Cell]) -> Arr
     """The gain in the use that `deploy` names; else the least gain of any use that was tested."""
     results = drawn.results
     base = results.cells_of_base
-    own, theirs = deployed(results, arm[0]), deployed(results, results.base) if results.base else None
+    own = deployed(results, arm[0])
+    theirs = deployed(results, results.base, arm[0].train_dataset) if results.base else None
     if own and theirs:
         tests = {cell.test for cell in cells}
         return drawn.between(asked(cells, own), asked([cell for cell in base if cell.test in tests], theirs))

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..experiment.suite import Role
-from ..plan.grid import Cell, Condition, Grid, TestInfo, Variant
+from ..plan.grid import Cell, Condition, Grid, TestInfo, Use, Variant
+from .choices import Choice
 from .rows import RowStatistics
 from .scoring import Clusters, cluster_codes
 
@@ -59,6 +60,8 @@ class Results:
     `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
     `costs` has, by variant key, what each trained variant costs. `answers` reads a cell's answers, by key; none where
     they are not stored. `folder` is where all of this was read.
+    `choices` are those made on validation rows, and those that are awaited: the variants of `grid` are the chosen ones.
+    `best_uses` has, for `deploy: best`, how a recipe is asked best on the validation rows of a training set.
     """
 
     grid: Grid
@@ -76,6 +79,8 @@ class Results:
     costs: Mapping[str, Cost] = field(default_factory=dict, repr=False, kw_only=True)
     answers: Callable[[str], Sequence[Mapping[str, Any]]] = field(default=lambda key: (), repr=False, kw_only=True)
     folder: Path | None = field(default=None, kw_only=True)
+    choices: Sequence[Choice] = field(default=(), repr=False, kw_only=True)
+    best_uses: Mapping[tuple[str, str], Use] = field(default_factory=dict, repr=False, kw_only=True)
 
     @cached_property
     def variants(self) -> Mapping[str, Variant]:

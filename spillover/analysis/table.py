@@ -22,9 +22,11 @@ from ..errors import StoreError, did_you_mean, visible
 from ..experiment.factors import FACTORS, shown
 from ..experiment.protocol import Protocol
 from ..models import is_adapter
+from ..plan.choice import Chosen, unasked
 from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.inside import read as read_inside
 from ..store.store import Store
+from .choices import best_uses, choices, chosen
 from .clean_split import CleanSplit
 from .harness import metric_of
 from .metrics import METRICS, Metric, Prediction, rescored
@@ -64,8 +66,10 @@ def load(folder: Path, rescore: bool = False) -> Results:
     Raises StoreError for a folder without a grid, or with a broken file.
     """
     store = Store(folder)
-    grid, split = store.grid(), CleanSplit.of(store.audit())
-    receipts = store.valid(grid)
+    planned, split = store.grid(), CleanSplit.of(store.audit())
+    receipts = store.valid(planned)
+    made, uses = choices(store, planned, receipts), best_uses(store, planned, receipts)
+    grid = _of_chosen(planned, chosen(made))
     leaked = split.leaked or {}
     results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters, leaked=leaked)  # look-ups only
     label_scoring = Protocol.named(grid.protocol).label_scoring
@@ -75,8 +79,8 @@ def load(folder: Path, rescore: bool = False) -> Results:
     digests: dict[str, str] = {}
     rounding: dict[str, RowStatistics] = {}
     ended: dict[str, RowStatistics] = {}
-    for planned in grouped(grid.cells, lambda cell: cell.condition).values():
-        cells = sorted(planned, key=lambda cell: results.variants[cell.variant].kind != "base")  # the base first
+    for of_condition in grouped(grid.cells, lambda cell: cell.condition).values():
+        cells = sorted(of_condition, key=lambda cell: results.variants[cell.variant].kind != "base")  # the base first
         test = results.tests[cells[0].test]
         metrics, labels = _metrics(test), grid.labels_for(test)
         done: dict[Cell, Mapping[str, RowStatistics]] = {}
@@ -104,6 +108,7 @@ def load(folder: Path, rescore: bool = False) -> Results:
     nearly = {key: how for key, seen in inside.items() if (how := seen.hardly_differs)}
     of_cells = replace(results, first_metric=first_metric, digests=digests, rounding=rounding, ended=ended)
     of_store = replace(of_cells, answers=_answers(store, label_scoring, set(digests)), folder=folder)
+    of_store = replace(of_store, choices=made, best_uses=uses)
     costs = {variant.key: _cost(store, variant) for variant in grid.variants if variant.kind == "trained"}
     return replace(of_store, df=df, missing=tuple(missing), checkpoints=kept, costs=costs, nearly_base=nearly)
 
@@ -123,6 +128,13 @@ def _cost(store: Store, variant: Variant) -> Cost:
     size = store.weights_size(variant.key) or None
     adapter = is_adapter(store.variant_folder(variant.key)) if size else "lora_r" in variant.factors
     return Cost(adapter, receipt.get("seconds"), size)
+
+
+def _of_chosen(grid: Grid, made: Chosen) -> Grid:
+    """The grid without the alternatives that were not chosen, or not yet, and without the cells on validation rows."""
+    out = unasked(grid.variants, made)
+    kept = tuple(variant for variant in grid.variants if variant.key not in out)
+    return replace(grid, variants=kept, cells=tuple(c for c in grid.cells if c.variant not in out), validation=())
 
 
 def as_csv(rows: pd.DataFrame) -> str:

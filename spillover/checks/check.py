@@ -139,7 +139,11 @@ def disk(plan: Plan, folder: Path, done: Done = NOTHING, devices: int = 1) -> It
     Raises StoreError if there is not enough for the largest trainings, one on each device.
     """
     coming = [job for job in plan.jobs if not done.is_made(job)]
-    cells = sum(cell_bytes(plan.sheets[cell.condition]) for cell in plan.grid.cells if cell.key not in done.cells)
+    cells = sum(
+        cell_bytes(plan.sheets[cell.condition])
+        for cell in plan.grid.asked(done.unasked).values()
+        if cell.key not in done.cells
+    )
     shapes = weight_shapes(plan.experiment, plan.base)
     if coming and shapes is None:
         yield Finding("note", "the disk space for variants is unknown until the model's weights are here", str(folder))

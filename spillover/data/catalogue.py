@@ -17,7 +17,7 @@ from ..experiment.schema import Experiment
 from ..experiment.suite import load_suite, role_of
 from ..text.demos import pool_and_rows
 from ..text.task import Example, Task
-from .load import load_demos, load_test, load_train
+from .load import load_demos, load_groups, load_test, load_train
 from .rows import TestSet, TrainSet
 from .sources import Places, members_of
 from .tasks import dataset_task, task_name
@@ -110,8 +110,72 @@ class Catalogue:
         spec, keep = self.specs[name], self.experiment.protocol.unanswerable == "wrong"
         return self._once(("test", name), lambda: load_test(name, spec, self.task(name), self.places, keep))
 
+    def validation(self, name: str) -> tuple[Example, ...]:
+        """The validation rows of a training set, which no model is trained on; none where nothing is to be chosen."""
+        if not self.experiment.validates:
+            return ()
+        found = self._once(("validation", name), lambda: self._validation(name))
+        return () if isinstance(found, SourceUnavailable) else found
+
+    def _validation(self, name: str) -> tuple[Example, ...]:
+        from .alike import RowSet  # loads numpy
+        from .validation import MANY, drawn
+
+        spec, task, wanted = self.specs[name], self.task(name), self.experiment.validation
+        most = self._most_trained(name)
+        size = None if most is None else most + MANY * wanted.rows
+        try:
+            rows = load_train(name, spec, task, size, self.places).examples
+        except SourceUnavailable:  # a release has files of some sizes only
+            rows = load_train(name, spec, task, None, self.places).examples
+        kept = self.rows_beside(self._shown(name), rows, name)
+        ids = {row.doc_id for row in kept}
+        first = None if most is None else sum(row.doc_id in ids for row in rows[:most])
+        by = spec.group or (spec.hold_out and spec.hold_out.by)
+        groups = load_groups(name, spec, task, by, self.places) if by else {}
+        tests = [RowSet(test.name, "test", test.task, test.examples) for test in self._tests_of(name)]
+        found = drawn(RowSet(name, "train", task, kept), first, wanted.rows, wanted.seed, groups, tests)
+        if not found:
+            what = f"none of its {len(kept):,} training rows can be held out for validation"
+            raise DataError(what, where=f"datasets.{name}", allowed="more rows, or choose: none")
+        if len(found) < wanted.rows:
+            what = f"{len(found):,} validation rows, {wanted.rows:,} were asked for; more training rows give more"
+            self.find("warning", f"{name}, validation", what)
+        return found
+
+    def _most_trained(self, name: str) -> int | None:
+        """How many rows of a set are trained on at most; None: all there are."""
+        train = self.experiment.train
+        if name not in self.train_names():
+            return 0
+        sizes = [train.sizes if one.sizes in (None, "smallest") else one.sizes for one in train.strategies]
+        return max(int(size) for of in sizes for size in of or ()) if all(sizes) else None
+
+    def _tests_of(self, train: str) -> Iterator[TestSet]:
+        """The test sets that are not cross-task for a training set."""
+        task = task_name(train, self.specs[train], self.specs)
+        for name in self.test_names():
+            spec = self.specs[name]
+            if role_of(name, spec, task_name(name, spec, self.specs), train, task) != "cross_task":
+                test = self._test(name)
+                if isinstance(test, TestSet):
+                    yield test
+
+    def _loaded(self, name: str, size: int | None) -> TrainSet:
+        """The first `size` training rows that are no validation rows."""
+        spec, task = self.specs[name], self.task(name)
+        rows, held = load_train(name, spec, task, size, self.places), {one.content for one in self.validation(name)}
+        if held.isdisjoint(row.content for row in rows.examples):
+            return rows
+        more = rows if size is None else load_train(name, spec, task, None, self.places)
+        kept = tuple(row for row in more.examples if row.content not in held)[:size]
+        gone = f"{len(held):,} rows are held out for validation"
+        short = size is not None and len(kept) < size
+        lacking = (f"{len(kept)} rows beside those for validation, {size} were asked for",) if short else ()
+        return replace(rows, examples=kept, notes=(*rows.notes, gone), lacking=lacking or rows.lacking)
+
     def _train(self, name: str, size: int | None) -> TrainSet:
-        rows = load_train(name, self.specs[name], self.task(name), size, self.places)
+        rows = self._loaded(name, size)
         kept = self.rows_beside(self._shown(name), rows.examples, name)
         where = f"{name}, {size} training rows" if size else f"{name}, training rows"
         self.find_notes(where, rows)

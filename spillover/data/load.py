@@ -69,6 +69,12 @@ def load_demos(name: str, spec: DatasetSpec, task: Task, places: Places) -> tupl
     return _read(name, "demos", spec, task, None, places)[0].examples if spec.demos else ()
 
 
+def load_groups(name: str, spec: DatasetSpec, task: Task, by: str, places: Places) -> dict[int, str]:
+    """The value in the column `by` of every training row, by doc_id."""
+    reads = [read_part(name, "train", source, None, places) for source in spec.train]
+    return {example.doc_id: str(group) for example, group in _candidates(reads, by, task, places)}
+
+
 def load_untouched(
     name: str, part: Part, spec: DatasetSpec, task: Task, size: int | None, places: Places
 ) -> tuple[Example, ...]:

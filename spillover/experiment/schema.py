@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from ..errors import ExperimentError, shown
 from . import dialect
+from .choice import ValidationSpec, alternatives
 from .claims import Claim, ClaimFile, Claims
 from .fields import Count, Listed, Name, Names, Seeds, Shots, Strict, as_list
 from .gate import GateSpec
@@ -84,8 +85,15 @@ class Experiment(Strict):
     train: TrainSpec = TrainSpec()
     test: TestSpec = TestSpec()
     variants: Annotated[tuple[VariantSpec, ...], Listed()] = ()
-    deploy: DeploySpec | None = Field(None, description="how the trained task will be asked: what the verdict goes by")
+    deploy: DeploySpec | Literal["best"] | None = Field(
+        None,
+        description="how the trained task will be asked; best: each model as is best for it on validation rows",
+    )
     ship: ShipSpec = ShipSpec()
+    validation: ValidationSpec = ValidationSpec()
+    choose: Literal["best", "none"] = Field(
+        "best", description="of alternatives, the best on validation rows is tested; none: all are tested"
+    )
     gate: GateSpec = GateSpec()
     protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
     engine: Literal["shared", "plain"] = "shared"
@@ -115,6 +123,16 @@ class Experiment(Strict):
         if cells > MOST_CELLS:
             raise ValueError(f"the lists of train and test multiply to {cells:,}; at most {MOST_CELLS:,} are allowed")
         return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether an alternative is chosen on validation rows."""
+        return self.choose == "best" and any(alternatives(one, self.train) for one in self.train.strategies)
+
+    @property
+    def validates(self) -> bool:
+        """Whether validation rows are needed, and so held out."""
+        return self.chooses or self.deploy == "best"
 
     def all_datasets(self) -> dict[str, DatasetSpec]:
         """The suites' data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""

@@ -220,6 +220,7 @@ class DatasetSpec(Strict):
     train: Sources = ()
     test: Sources = ()
     hold_out: HoldOut | None = Field(None, description="in place of test or demos: some training rows are held out")
+    group: str | None = Field(None, description="column of the group: validation rows share no group with training")
     demos: Sources = Field((), description="the set's own list of demonstrations; else its last test rows serve")
     in_domain: Names = Field((), description="training sets for which this test set is in-domain")
     out_of_domain: Names = Field((), description="training sets for which this test set is out-of-domain")

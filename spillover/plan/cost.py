@@ -135,12 +135,16 @@ def cell_bytes(sheet: Sheet) -> int:
 @dataclass(frozen=True)
 class Done:
     """What is there of a plan: `cells` that count and `trainings`, as receipts by key; the keys of variants with
-    `weights`, and of what the base has `written`."""
+    `weights`, and of what the base has `written`.
+
+    `unasked` are the variants that will not be asked the test sets, as far as is known (`plan.choice`).
+    """
 
     cells: Mapping[str, Json] = field(default_factory=dict)
     trainings: Mapping[str, Json] = field(default_factory=dict)
     weights: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
+    unasked: frozenset[str] = frozenset()
 
     def is_made(self, job: Job) -> bool:
         """Whether a variant's weights are there: it was not made here, or what was made is on disk."""
@@ -152,7 +156,7 @@ NOTHING = Done()
 
 def units(plan: Plan, done: Done, job: Job) -> Iterator[tuple[Parts, Parts]]:
     """For each unit of a variant, its cells that are there and its cells that are missing."""
-    for _, parts in plan.units(job.variant):
+    for _, parts in plan.units(job.variant, done.unasked):
         yield [part for part in parts if part[0].key in done.cells], [p for p in parts if p[0].key not in done.cells]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from ..errors import ExperimentError, did_you_mean
 from ..experiment.schema import Experiment
@@ -12,15 +13,15 @@ Tested = Mapping[str, set[Use]]
 """By test set, the uses that it is tested in."""
 
 
-def deploy_of(experiment: Experiment, cells: Sequence[Cell]) -> Deploy | None:
-    """How base and variants will be asked; None if the experiment does not say.
+def deploy_of(experiment: Experiment, cells: Sequence[Cell]) -> Deploy | Literal["best"] | None:
+    """How base and variants will be asked; None if the experiment does not say, "best" if validation rows say.
 
     The trained task will be asked so, that is every in-domain test set (without any, every test set). Raises
     ExperimentError for what is not among the tested conditions.
     """
     spec = experiment.deploy
-    if spec is None:
-        return None
+    if spec is None or spec == "best":
+        return spec
     inside = [cell for cell in cells if cell.role == "in_domain"] or cells
     tests = dict.fromkeys(cell.test for cell in inside)
     tested = {test: {Use.of(cell) for cell in cells if cell.test == test} for test in tests}

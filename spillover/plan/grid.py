@@ -8,7 +8,7 @@ store keeps it, so that a report is made without reading data or model.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
 
@@ -58,7 +58,8 @@ class Variant:
 
     `factors` say how it came to be (`experiment.factors`). `recipe_key` is the same for trainings that differ in their
     seed alone. `against` names the strategy that a trained variant is compared with. What is made of trained weights
-    is `trained` too, and `made_from` are the keys of the variants whose weights these are.
+    is `trained` too, and `made_from` are the keys of the variants whose weights these are. `choices` are those that it
+    is a candidate of (`plan.choice`): it is asked validation rows, and the test sets only once it is chosen.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Variant:
     recipe_key: str = ""
     against: str | None = None
     made_from: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.recipe_key:  # what was not trained here has no other seeds
@@ -150,6 +152,7 @@ class Grid:
 
     `trained_prompt` is the prompt format of training samples. `deploy` and `keep` are what the verdict goes by, if the
     experiment says so: how the models will be asked, and the share of the base's score that has to be left outside.
+    `validation` are the cells on validation rows, of the sets `validated`; what they decide is in no table of scores.
     """
 
     model: str
@@ -160,9 +163,11 @@ class Grid:
     labels_of_train_task: dict[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
     trained_prompt: str = "p1"
-    deploy: Deploy | None = None
+    deploy: Deploy | Literal["best"] | None = None
     keep: float | None = None
     helpers: tuple[Variant, ...] = ()
+    validation: tuple[Cell, ...] = ()
+    validated: tuple[TestInfo, ...] = ()
 
     @property
     def made_here(self) -> list[Variant]:
@@ -170,9 +175,22 @@ class Grid:
         return [variant for variant in (*self.variants, *self.helpers) if variant.kind == "trained"]
 
     @property
+    def every_cell(self) -> tuple[Cell, ...]:
+        """The cells on validation rows, and those on test sets."""
+        return (*self.validation, *self.cells)
+
+    def asked(self, unasked: Container[str] = ()) -> dict[str, Cell]:
+        """The cells that are computed, by key: two test sets with the same rows share theirs.
+
+        `unasked` are the keys of variants that are not asked the test sets (`plan.choice`).
+        """
+        tested = (cell for cell in self.cells if cell.variant not in unasked)
+        return {cell.key: cell for cell in (*self.validation, *tested)}
+
+    @property
     def size(self) -> int:
-        """The number of cells that are computed: two test sets with the same rows share theirs."""
-        return len({cell.key for cell in self.cells})
+        """The number of cells that are named."""
+        return len(self.asked())
 
     def labels_for(self, test: TestInfo) -> tuple[str, ...]:
         """The labels that scores of a test set must know: its own, or for free text those of every task here.

@@ -19,10 +19,21 @@ from .. import models
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError, placed
-from ..experiment.axes import Axis, MadeAfter, NothingAfter, PythonLoss, RandomDemos, RowsInContext, SeedMean, Weights
+from ..experiment.axes import (
+    Axis,
+    MadeAfter,
+    NothingAfter,
+    PythonLoss,
+    RandomChange,
+    RandomDemos,
+    RowsInContext,
+    SeedMean,
+    Weights,
+)
+from ..experiment.choice import alternatives
 from ..experiment.factors import Value, short
 from ..experiment.functions import Located
-from ..experiment.recipe import OF_TRAINING, Recipe, TrainSpec, recipes
+from ..experiment.recipe import Recipe, recipes
 from ..experiment.schema import Experiment
 from ..experiment.strategy import Strategy
 from ..fingerprint import fingerprint
@@ -31,6 +42,7 @@ from ..text.encode import Encoder
 from ..text.joints import Joints
 from ..text.prompt import render_all
 from ..text.task import Example, PromptFormat
+from .choice import candidates, of_both, only_of
 from .grid import Variant
 from .questions import prompt_format, requested
 from .replay import Others, others_of
@@ -150,6 +162,7 @@ class JobMaker:
             if is_tested(job) and not is_tested(first):
                 by_key[job.variant.key] = job  # in the place of the first: before what is made from it
             elif is_tested(job) and first is not job:
+                by_key[job.variant.key] = replace(first, variant=of_both(first.variant, job.variant))
                 what = f"is the same as {first.variant.name} and is not computed twice; take one of them out"
                 self.catalogue.find("warning", job.variant.name, what)
         helpers = [job for job in by_key.values() if not is_tested(job)]
@@ -157,7 +170,9 @@ class JobMaker:
         if twice := [name for name in names if names.count(name) > 1]:
             what = f"two variants are called {twice[0]!r}"
             raise ExperimentError(what, where="variants", allowed="give each its own name")
-        return list(by_key.values())
+        of_choice = candidates(job.variant for job in by_key.values())
+        several = {name for name, recipes in of_choice.items() if len(recipes) > 1}
+        return [replace(job, variant=only_of(job.variant, several)) for job in by_key.values()]
 
     def _existing(self) -> Iterator[Job]:
         for number, spec in enumerate(self.experiment.variants):
@@ -196,9 +211,10 @@ class JobMaker:
             yield from trained
             return
         for job in trained:
-            yield replace(job, variant=self._renamed(job.variant, "-trained"), tested=False)
+            helper = replace(self._renamed(job.variant, "-trained"), choices=())
+            yield replace(job, variant=helper, tested=False)
         for after in strategy.after.each():
-            several = "".join(f"-{short(n, getattr(after, n)[0]).replace(' ', '')}" for n in _lists(strategy.after))
+            several = "".join(f"-{short(n, getattr(after, n)[0]).replace(' ', '')}" for n in _several(strategy.after))
             if isinstance(after, SeedMean):
                 recipes_of = dict.fromkeys(job.variant.recipe_key for job in trained)
                 families = [[job for job in trained if job.variant.recipe_key == recipe] for recipe in recipes_of]
@@ -232,8 +248,8 @@ class JobMaker:
         fmt = prompt_format(rows.task, train.prompt, "train.prompt")
         of_rows: dict[str, Value] = {"train_dataset": rows.name, "train_task": rows.task.name}
         of_rows |= {"train_kind": rows.task.kind, "train_size": rows.size or len(rows.examples)}
-        several = [name for name in ("learning_rate", "num_train_epochs") if len(_own(strategy, train, name)) > 1]
-        several += [name for axis in OF_TRAINING for name in _lists(getattr(strategy, axis))]
+        chooses = self.experiment.chooses and bool(alternatives(strategy, train))
+        chooses = chooses and not isinstance(strategy.after, RandomChange)  # of noise, nothing is chosen
         for recipe, factors in recipes(strategy, train, rows.task.fticl_shots):
             demos, kept = self._demos(rows, recipe.demos.fixed)
             self._refuse_few(rows, recipe)
@@ -242,12 +258,15 @@ class JobMaker:
             written = tuple(writings(recipe, learned, fmt, self.encoder, self.identity))
             parts = [rows.name, strategy.name + (str(recipe.demos.fixed) if recipe.demos.fixed else "")]
             parts += [str(rows.size)] if rows.size and names_size else []
+            choice = "-".join(parts)
+            several = [name for name in alternatives(strategy, train) if name in factors]
             parts += [short(name, factors[name]).replace(" ", "") for name in several]
             parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
             with placed(f"{rows.name}, training, {fmt.name}"):
                 key, recipe_key = self._keys(fmt, demos, kept, recipe, others, bool(written))
             factors = of_rows | factors
             variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
+            variant = replace(variant, choices=(choice,)) if chooses else variant
             own = self._function(recipe)
             yield TrainJob(variant, (base,), learned, demos, recipe, fmt, others, written, own)
 
@@ -325,15 +344,9 @@ class JobMaker:
         return found if protocol.truncation == "demonstrations" else {**found, "truncation": protocol.truncation}
 
 
-def _own(strategy: Strategy, train: TrainSpec, name: str) -> Sequence[float]:
-    """The values of an option of `train` for a strategy: its own, else the experiment's."""
-    own: Sequence[float] | None = getattr(strategy.train, name)
-    return own if own is not None else getattr(train, name)
-
-
-def _lists(value: Axis) -> list[str]:
-    """The options of a value that have several alternatives."""
-    return [name for name in value.LISTS if len(getattr(value, name)) > 1]
+def _several(after: Axis) -> list[str]:
+    """The options that have several values."""
+    return [name for name in after.LISTS if len(getattr(after, name)) > 1]
 
 
 def _sizes(strategy: Strategy, sizes: Sequence[int]) -> Sequence[Size]:

@@ -10,7 +10,7 @@ test set without its own demonstrations: when it is first asked with some, its l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from .grid import Cell, Condition, Grid, TestInfo, Variant
 from .harness import harness_tests
 from .jobs import Job, JobMaker, MadeHere, MergeJob, TrainJob, is_tested
 from .questions import Sheet, SheetMaker, refuse_unknown_prompts
+from .validation import SUFFIX, validation_of
 from .vocabularies import unlearnt
 
 
@@ -56,13 +57,15 @@ class Plan:
     def made_here(self) -> list[TrainJob | MergeJob]:
         return [job for job in self.jobs if isinstance(job, MadeHere)]
 
-    def units(self, variant: Variant) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:
+    def units(self, variant: Variant, unasked: Container[str] = ()) -> Iterator[tuple[str, list[tuple[Cell, Sheet]]]]:
         """A variant's cells by what is batched together: test set x prompt format.
+
+        Without those on test sets if it is among the `unasked` (`plan.choice`).
 
         Two test sets may have the same rows and so the same cell: it is in the unit of the first.
         """
         first: dict[str, Cell] = {}
-        for cell in self.grid.cells:
+        for cell in self.grid.validation if variant.key in unasked else self.grid.every_cell:
             if cell.variant == variant.key:
                 first.setdefault(cell.key, cell)
         by_unit: dict[tuple[str, str], list[tuple[Cell, Sheet]]] = {}
@@ -112,6 +115,11 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
     trainings = [job for job in jobs if isinstance(job, TrainJob)]
     tested = [job.variant for job in jobs if is_tested(job)]
     cells = tuple(_cell(variant, sheet, specs[sheet.test]) for variant in tested for sheet in sheets.values())
+    deploy = deploy_of(experiment, cells)
+    validation = validation_of(catalogue, maker, jobs, sheets, deploy)
+    of_validation = (
+        _cell(variant, sheet, specs[sheet.test.removesuffix(SUFFIX)]) for variant, sheet in validation.asked
+    )
     grid = Grid(
         model=experiment.model,
         protocol=experiment.protocol.name,
@@ -121,10 +129,13 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
         labels_of_train_task=_labels(jobs, catalogue),
         warnings=(*catalogue.findings, *unlearnt(trainings, sheets.values(), specs)),
         trained_prompt=experiment.train.prompt,
-        deploy=deploy_of(experiment, cells),
+        deploy=deploy,
         keep=experiment.ship.keep,
         helpers=tuple(job.variant for job in jobs if not is_tested(job)),
+        validation=tuple(of_validation),
+        validated=validation.infos,
     )
+    sheets |= {sheet.condition: sheet for sheet in validation.sheets}
     return Plan(experiment, base, encoder, grid, tuple(jobs), sheets, data_dir)
 
 
@@ -132,7 +143,13 @@ def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:
     rows = [[q.prompt_hash, q.example.doc_id, *q.example.right] for q in sheet.questions]
     role: Role | None = None
     if variant.train_dataset:
-        role = role_of(sheet.test, spec, sheet.task.name, variant.train_dataset, str(variant.factors["train_task"]))
+        role = role_of(
+            sheet.test.removesuffix(SUFFIX),
+            spec,
+            sheet.task.name,
+            variant.train_dataset,
+            str(variant.factors["train_task"]),
+        )
     return Cell(
         key=fingerprint([variant.key, rows]),
         variant=variant.key,

@@ -166,7 +166,7 @@ class SheetMaker:
                     raise ExperimentError(what, where="test.shots", allowed=allowed)
                 for draw in asked.draws if shots else asked.draws[:1]:
                     demos = order(pool, task, asked.demos, draw)[:shots]
-                    sheets.append(self._sheet(name, task, fmt, shots, draw, demos, rows))
+                    sheets.append(self.sheet(name, task, fmt, shots, draw, demos, rows))
         self._warn_of(sheets)
         of_task = task.name, task.kind, task.labels, task.metrics
         notes = (*test.notes, *test.lacking)
@@ -187,7 +187,7 @@ class SheetMaker:
         usable = [name for name in asked if name in task.prompts or name == "chat"]
         return [prompt_format(task, name, "test.prompts") for name in usable] or list(task.prompts.values())[:1]
 
-    def _sheet(
+    def sheet(
         self,
         test: str,
         task: Task,
@@ -197,6 +197,7 @@ class SheetMaker:
         demos: tuple[Example, ...],
         rows: Sequence[Example],
     ) -> Sheet:
+        """Rows in one condition, behind these demonstrations."""
         protocol, limit = self.experiment.protocol, self._max_new_tokens(task)
         fmt = format_in_test(protocol, fmt, self.encoder, shots)
         with placed(f"{test}, {fmt.name}"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from rich import box
@@ -11,7 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..analysis.choices import Choice, chosen
 from ..disk import free_space
+from ..plan.choice import unasked
 from ..plan.cost import Estimate, gigabytes
 from ..plan.grid import Grid
 from ..work.execute import Worked
@@ -81,14 +83,18 @@ def amount(number: float) -> str:
     return f"{number:.0f}"
 
 
-def standing(grid: Grid, valid: Container[str]) -> RenderableType:
-    """How many cells of each variant are there. `valid` are the keys of the cells that count."""
+def standing(grid: Grid, valid: Container[str], made: Sequence[Choice] = ()) -> RenderableType:
+    """How many cells of each variant are there, and what was chosen. `valid` are the keys of the cells that count.
+
+    An alternative that is not chosen has only its cells on validation rows.
+    """
+    out = unasked(grid.variants, chosen(made))
     table = Table("variant", "cells done", "missing", box=None, header_style="bold", pad_edge=False)
     for variant in grid.variants:
-        cells = {cell.key for cell in grid.cells if cell.variant == variant.key}
+        cells = {cell.key for cell in grid.asked(out).values() if cell.variant == variant.key}
         there = sum(key in valid for key in cells)
         table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
-    return table
+    return Group(table, *(Text(one.sentence) for one in made))
 
 
 def where_it_stands(worked: Worked, folder: Path) -> str:

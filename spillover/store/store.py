@@ -202,7 +202,7 @@ class Store(Cells, Variants, Written):
         weights = {v.key: self.weights(v.key) for v in chosen}
         whole: dict[str, Json] = {}
         broken: list[tuple[Cell, Broken]] = []
-        for cell in grid.cells:
+        for cell in grid.every_cell:
             try:
                 receipt = self.cell(cell.key, hashes) if cell.variant in weights else None
             except Broken as error:
@@ -215,9 +215,9 @@ class Store(Cells, Variants, Written):
             if variant.kind == "trained" and weights[variant.key] is None:
                 made_with = {r["weights"] for r in whole.values() if r.get("variant") == variant.key}
                 weights[variant.key] = None if len(made_with) < 2 else ""  # nobody knows which of them count
-        counts = {cell.key: weights[cell.variant] for cell in grid.cells if cell.key in whole}
+        counts = {cell.key: weights[cell.variant] for cell in grid.every_cell if cell.key in whole}
         for variant in chosen:
-            void = sum(cell.variant == variant.key and counts.get(cell.key) == "" for cell in grid.cells)
+            void = sum(cell.variant == variant.key and counts.get(cell.key) == "" for cell in grid.every_cell)
             if void:
                 why = "the weights on disk are not those that they were made with"
                 said = f"{void} cells of {variant.name} do not count: {why}; `spillover run FILE` makes them again"
@@ -303,7 +303,7 @@ class Store(Cells, Variants, Written):
     def unused(self, grid: Grid) -> list[Path]:
         """Folders of variants and cells that the grid does not name, and what a killed run left beside them."""
         variants = {variant.key for variant in (*grid.variants, *grid.helpers)}
-        named = {"variants": variants, "cells": {cell.key for cell in grid.cells}}
+        named = {"variants": variants, "cells": {cell.key for cell in grid.every_cell}}
         return [path for kind, keys in named.items() for path in self._entries(kind) if path.name not in keys]
 
     def delete(self, paths: Sequence[Path]) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..analysis.choices import choices, chosen
 from ..checks.training import count
 from ..disk import size_on_disk
+from ..plan.choice import awaiting, unasked
 from ..plan.cost import gigabytes
 from ..store.store import Store
 
@@ -29,7 +31,9 @@ def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iter
     grid = store.grid()
     with store.lock_all(grid):
         valid = store.valid(grid)
-        unfinished = {cell.variant for cell in grid.cells if cell.key not in valid}
+        made = chosen(choices(store, grid, valid))
+        asked = grid.asked(unasked(grid.variants, made)).values()
+        unfinished = {cell.variant for cell in asked if cell.key not in valid} | awaiting(grid.variants, made)
         needed = unfinished | {key for one in grid.variants if one.key in unfinished for key in one.made_from}
         done = [variant for variant in grid.made_here if variant.key not in needed]
         weights = {variant: size for variant in done if (size := store.weights_size(variant.key))}

@@ -47,10 +47,12 @@ def execute(
             with suppress(StoreBusy), store.lock_variant(made.variant.key, made.variant.name):
                 store.finish_if_trained(made.variant.key)
         run = Run(plan, store, reporter, backend or Torch())
-        left, todo, total = run.left, run.left.jobs(), plan.grid.size
+        left, todo = run.left, run.left.jobs()
         devices = run.backend.devices() if todo else []
         known = pace.known(plan, max(1, len(devices))) if todo else {}
-        run.reporter.start(total, total - left.cells, left.kinds(todo), known)
+        to_come, there = left.to_come, sum(map(len, left.there.values()))
+        cells = there + sum(map(len, to_come.values()))
+        run.reporter.start(cells, there, left.kinds(plan.jobs, to_come), known)
         for made in plan.made_here:
             with run.others_go_on(made.variant.name):
                 left.drop_weights(made)
@@ -58,11 +60,16 @@ def execute(
             store.forget_errors()
             run.prepare(len(devices))
             try:
-                left_over = Pool(run, devices).work_off() if len(devices) > 1 else _one_by_one(run, todo)
+                while todo:
+                    unasked = left.unasked
+                    left_over = Pool(run, devices, todo).work_off() if len(devices) > 1 else _one_by_one(run, todo)
+                    for job in left_over:
+                        what = f"{left.parents_missing(job)} could not be made, and it is made from that"
+                        run.failed(job.variant.name, what)
+                    left.look(left.by_key)
+                    todo = left.jobs_for(unasked - left.unasked)  # chosen meanwhile
             finally:
                 pace.note(plan, run.reporter.measured, len(devices))
-            for job in left_over:
-                run.failed(job.variant.name, f"{left.parents_missing(job)} could not be made, and it is made from that")
         return tuple(run.failures)
 
 
@@ -94,7 +101,13 @@ def _bring(run: Run, job: Job) -> None:
         folder, weights = find_or_make(run, job)
         run.left.look([key])  # after a training the weights may be what they were before
         if run.left.missing[key] or key in run.left.damaged:
-            Respondent(run, job, folder, weights).answer(run.left.missing[key])
+            respondent, asked = Respondent(run, job, folder, weights), set[str]()
+            while (missing := run.left.missing[key]) - asked or not asked:
+                respondent.answer(missing - asked)
+                asked |= missing
+                if not run.left.rivals(job):
+                    break
+                run.left.look(run.left.by_key)  # it may be the one that is chosen, now that its rows are answered
         run.left.finish(job)
 
 
@@ -132,10 +145,8 @@ def work(
     with ExitStack() as stack:
         job = _named(run, name, stack) if name is not None else _next(run, stack)
         if job is not None and (left.is_needed(job) or (keep and left.lacks_weights(job))):
-            cells = sum(cell.variant == job.variant.key for cell in run.plan.grid.cells)
-            run.reporter.start(
-                cells, cells - len(left.missing[job.variant.key]), left.kinds([job]), pace.known(run.plan)
-            )
+            there, missing = len(left.there[job.variant.key]), len(left.missing[job.variant.key])
+            run.reporter.start(there + missing, there, left.kinds([job]), pace.known(run.plan))
             run.prepare()
             _bring(run, job)
             store.note_failure(job.variant.key, bool(run.failures))
@@ -174,7 +185,7 @@ def _named(run: Run, name: str, stack: ExitStack) -> Job:
 
 def _next(run: Run, stack: ExitStack) -> Job | None:
     """The next job, locked until the stack is closed; None if there is none. Those that failed before come last."""
-    for job in sorted(run.left.jobs(longest_first=True), key=lambda job: run.store.has_failed(job.variant.key)):
+    for job in sorted(run.left.longest_first(run.left.jobs()), key=lambda job: run.store.has_failed(job.variant.key)):
         with suppress(StoreBusy), ExitStack() as trial:
             trial.enter_context(run.store.lock_variant(job.variant.key, job.variant.name))
             run.left.look(run.left.by_key)  # another process may have done it, or made its parents
@@ -201,7 +212,9 @@ def read_plan(store: Store) -> Plan:
     """
     grid = store.grid()
     plan = make_plan(*store.experiment())
-    planned, now = ({cell.key for cell in made.cells} | {v.key for v in made.variants} for made in (grid, plan.grid))
+    planned, now = (
+        {cell.key for cell in made.every_cell} | {v.key for v in made.variants} for made in (grid, plan.grid)
+    )
     if planned != now:
         what = "its data, its model or the program have changed since it was planned"
         raise StoreError(what, where=str(store.folder), allowed="plan it again: spillover plan FILE --write DIR")

@@ -1,5 +1,8 @@
 """What is left to do of a plan: which jobs, in which order, which of them can begin, and which weights can go.
 
+Of the alternatives of a choice, all are asked validation rows, and the one that is chosen is asked the test sets too. A
+choice is made as soon as all of its validation cells are there. Until then the weights of all its candidates stay.
+
 A job is needed if cells of its variant are missing, if a file of the variant itself is broken, or if a variant that is
 made from it is still to be made and its own weights are gone. A job can begin once the weights of all its parents are
 there. Weights can go, as the experiment's `keep` says, once the variant's cells are all there and everything that is
@@ -8,12 +11,14 @@ made from it has been made.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 
+from ..analysis.choices import choices, chosen
+from ..plan.choice import awaiting, candidates, expected, unasked
 from ..plan.cost import KINDS, LOADING, TEXT, TRAINING, kind_of, stays, train_work, unit_work
 from ..plan.jobs import Job, MadeHere, TrainJob, children
 from ..plan.plan import Plan
-from ..store.store import Store
+from ..store.store import Json, Store
 
 
 class Left:
@@ -23,21 +28,56 @@ class Left:
         self.plan, self.store = plan, store
         self.by_key = {job.variant.key: job for job in plan.jobs}
         self.missing: dict[str, set[str]] = {}
+        self.there: dict[str, dict[str, Json]] = {}
+        self.chosen: dict[str, str] = {}
+        self.choices = candidates(plan.grid.variants)
         self.made: set[str] = set()
         self.damaged: set[str] = set()
         self.look(self.by_key)
 
     def look(self, variants: Collection[str]) -> None:
         """Read again what is there of these variants, by key."""
-        valid = self.store.valid(self.plan.grid, variants)
-        self.missing |= {key: set() for key in variants}
-        for cell in self.plan.grid.cells:
-            if cell.variant in variants and cell.key not in valid:
-                self.missing[cell.variant].add(cell.key)
+        grid = self.plan.grid
+        valid = self.store.valid(grid, variants)
+        self.there |= {key: {} for key in variants}
+        for cell in grid.asked().values():
+            if cell.variant in variants and cell.key in valid:
+                self.there[cell.variant][cell.key] = valid[cell.key]
+        self._choose()
+        self.missing = self._missing(self.unasked)
         trained = {key for key in variants if isinstance(self.by_key[key], MadeHere)}
         self.made = self.made - trained | (set(variants) - trained) | set(filter(self.store.has_weights, trained))
         damaged = {key for key in variants if self.store.is_damaged(key, key in trained)}
         self.damaged = self.damaged.difference(variants) | damaged
+
+    def _choose(self) -> None:
+        """Make every choice that can be made by now."""
+        if self.choices.keys() > self.chosen.keys() and len(self.there) == len(self.by_key):
+            valid = {key: receipt for of_variant in self.there.values() for key, receipt in of_variant.items()}
+            open_ones = self.choices.keys() - self.chosen.keys()
+            self.chosen |= chosen(choices(self.store, self.plan.grid, valid, open_ones))
+
+    def _missing(self, unasked: Container[str]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {key: set() for key in self.by_key}
+        for cell in self.plan.grid.asked(unasked).values():
+            if cell.key not in self.there.get(cell.variant, ()):
+                found[cell.variant].add(cell.key)
+        return found
+
+    @property
+    def unasked(self) -> frozenset[str]:
+        """The variants that are not asked the test sets: not chosen, or not yet."""
+        return unasked(self.plan.grid.variants, self.chosen)
+
+    @property
+    def to_come(self) -> dict[str, set[str]]:
+        """What is missing, with what will be once every choice is made: a candidate stands in for the chosen one."""
+        return self._missing(expected(self.plan.grid.variants, self.chosen))
+
+    def rivals(self, job: Job) -> list[Job]:
+        """The other candidates of a job's choices."""
+        names = set(job.variant.choices)
+        return [one for one in self.by_key.values() if one is not job and names.intersection(one.variant.choices)]
 
     def is_needed(self, job: Job) -> bool:
         key = job.variant.key
@@ -51,20 +91,18 @@ class Left:
         made_from_it = children(self.plan.jobs, key)
         return any(child.variant.key not in self.made and self.is_needed(child) for child in made_from_it)
 
-    @property
-    def cells(self) -> int:
-        """How many cells are missing."""
-        return sum(map(len, self.missing.values()))
+    def jobs(self) -> list[Job]:
+        """The jobs that are needed, in the order of the plan."""
+        return list(filter(self.is_needed, self.plan.jobs))
 
-    def jobs(self, longest_first: bool = False) -> list[Job]:
-        """The jobs that are needed, in the order of the plan.
+    def jobs_for(self, variants: Collection[str]) -> list[Job]:
+        """The jobs that are needed for these variants: their own, and those that they are made from."""
+        parents = {key for variant in variants for key in self.by_key[variant].parents}
+        return [job for job in self.jobs() if job.variant.key in parents.union(variants)]
 
-        `longest_first`: the base first, then the longest, so that no process is left with a long one at the end.
-        """
-        needed = list(filter(self.is_needed, self.plan.jobs))
-        if longest_first:
-            needed.sort(key=lambda job: (job.variant.kind != "base", -self.work(job)))
-        return needed
+    def longest_first(self, jobs: Iterable[Job]) -> list[Job]:
+        """The base first, then the longest, so that no process is left with a long one at the end."""
+        return sorted(jobs, key=lambda job: (job.variant.kind != "base", -self.work(job)))
 
     def can_begin(self, job: Job) -> bool:
         """Whether the weights of all parents are there now. Other processes may have made some since the last look."""
@@ -79,13 +117,16 @@ class Left:
         """Tokens that are left for a job, as the plan estimates them."""
         return sum(amount for kind, amount in self.kinds([job]).items() if kind != LOADING)
 
-    def kinds(self, jobs: Iterable[Job]) -> dict[str, float]:
-        """What is left for some jobs by kind of work: tokens, and models that are to be loaded."""
+    def kinds(self, jobs: Iterable[Job], missing_of: Mapping[str, Collection[str]] | None = None) -> dict[str, float]:
+        """What is left for some jobs by kind of work: tokens, and models that are to be loaded.
+
+        `missing_of` are the cells that are to be computed, if they are others than those that are missing now.
+        """
         found = dict.fromkeys(KINDS, 0.0)
         written = set(self.store.written_keys())
         for job in jobs:
             key = job.variant.key
-            missing = self.missing[key]
+            missing = (self.missing if missing_of is None else missing_of)[key]
             for _, parts in self.plan.units(job.variant):
                 if todo := [part for part in parts if part[0].key in missing]:
                     found[kind_of(todo[0][1])] += unit_work(todo)
@@ -101,14 +142,19 @@ class Left:
         parents = [self.by_key[key] for key in job.parents]
         made_from = any(isinstance(parent, MadeHere) for parent in parents)
         has_relatives = isinstance(job, MadeHere) and (made_from or bool(children(self.plan.jobs, job.variant.key)))
-        self.look(self.by_key if has_relatives else [job.variant.key])  # other processes may have made relatives
-        self.drop_weights(job, *parents)
+        rivals = self.rivals(job)
+        several = has_relatives or bool(rivals)
+        self.look(self.by_key if several else [job.variant.key])  # other processes may have made relatives and rivals
+        self.drop_weights(job, *parents, *rivals)
+
+    def _awaits_choice(self, job: Job) -> bool:
+        return job.variant.key in awaiting([job.variant], self.chosen)
 
     def drop_weights(self, *jobs: Job) -> None:
         """Delete the weights that `keep` does not keep, of those of these jobs that nobody needs any more."""
         for job in jobs:
             key = job.variant.key
-            is_done = not self.missing[key] and not self._has_child_to_make(key)
+            is_done = not self.missing[key] and not self._has_child_to_make(key) and not self._awaits_choice(job)
             if isinstance(job, MadeHere) and is_done and not stays(job, self.plan.experiment):
                 self.store.drop_weights(key)
                 self.made.discard(key)

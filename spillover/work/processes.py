@@ -79,8 +79,8 @@ class Process(Thread):
 class Pool:
     """Processes on several devices, at most one on each at a time."""
 
-    def __init__(self, run: Run, devices: Sequence[str]) -> None:
-        self.run, self.free = run, list(devices)
+    def __init__(self, run: Run, devices: Sequence[str], jobs: Sequence[Job]) -> None:
+        self.run, self.free, self.jobs = run, list(devices), jobs
         self.inbox: SimpleQueue[Any] = SimpleQueue()
         self.running: list[Process] = []
 
@@ -90,7 +90,7 @@ class Pool:
         What a process refuses is raised here, such as a full disk. No process is left in any case.
         """
         left = self.run.left
-        waiting = left.jobs(longest_first=True)
+        waiting = left.longest_first(self.jobs)
         at_once = min(len(self.free), len(waiting))
         try:
             while True:

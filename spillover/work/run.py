@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import models
+from ..analysis import choices
 from ..checks.check import disk
 from ..checks.prompts import longest_prompts
 from ..errors import BaseModelError, ModelError, SpilloverError, StoreError, shortened, visible
@@ -49,7 +50,7 @@ class Run:
         plan, trust = self.plan, self.plan.experiment.trust
         self.precision = self._settle_precision()
         probes = longest_prompts(plan)
-        for _ in disk(plan, self.store.folder, self.store.done(plan.grid), devices):
+        for _ in disk(plan, self.store.folder, choices.done(self.store, plan.grid), devices):
             pass
         self.model = models.resolve(plan.experiment.model, plan.base, self.reporter.say, trust)
         self.inspector = Inspector(plan, self.store, self.model.folder, self.precision)

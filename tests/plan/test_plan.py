@@ -195,6 +195,9 @@ def test_no_field_is_forgotten() -> None:
         "claims": "judged by the results, after the fact",
         "deploy": "what the verdict goes by, after the fact",
         "ship": "what the verdict goes by, after the fact",
+        "gate": "judged by the results, after the fact",
+        "validation": "through the rows that are left to train on",
+        "choose": "through the rows that are left to train on",
     }
     assert set(Experiment.model_fields) == set(top)
 

@@ -96,7 +96,7 @@ def test_the_base_is_first_and_then_the_longest(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     plan, store = prepare(tmp_path / "twice.yaml", ["train.seeds=0"], output_path=tmp_path / "out")
     left = Left(plan, store)
-    first, *others = left.jobs(longest_first=True)
+    first, *others = left.longest_first(left.jobs())
     assert first.variant.kind == "base"
     assert [left.work(job) for job in others] == sorted(map(left.work, others), reverse=True)
     assert left.jobs() == list(plan.jobs)

@@ -1,0 +1,124 @@
+"""A run with alternatives: all are asked validation rows, one is chosen, and only that one is asked the test sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import Executed, Killed
+from plans import contents
+from tinyruns import write_experiment
+from typer.testing import CliRunner
+
+from spillover import cli
+from spillover.analysis.choices import choices, chosen, done
+from spillover.analysis.table import load
+from spillover.api import prepare
+from spillover.plan.cost import estimate
+from spillover.plan.plan import Plan
+from spillover.store.store import Store
+from spillover.work.execute import execute, work, write_plan
+
+SETS = ["train.strategies=[ft]", "train.learning_rate=[1e-2, 1e-3]", "train.seeds=[0, 1]", "test.limit=3"]
+SETS += ["test.shots=[0]", "test.datasets=[parity]", "validation.rows=5"]
+
+
+def planned(place: Path, *more: str, out: str = "out") -> tuple[Plan, Store]:
+    if not (place / "twice.yaml").exists():
+        write_experiment(place)
+    return prepare(place / "twice.yaml", [*SETS, *more], output_path=place / out)
+
+
+def tested(store: Store) -> set[str]:
+    """The trained variants that have answered a test row."""
+    grid = store.grid()
+    valid = store.valid(grid)
+    names = {variant.key: variant.name for variant in grid.variants}
+    return {names[cell.variant] for cell in grid.cells if cell.key in valid} - {"base"}
+
+
+def choice_of(store: Store) -> dict[str, str]:
+    return chosen(choices(store, store.grid()))
+
+
+def test_only_the_chosen_one_is_asked_the_test_sets(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, "keep=none")
+    before = estimate(plan, done(store, plan.grid))
+    backend = Executed()
+    assert execute(plan, store, backend=backend.backend()) == ()
+    [recipe] = choice_of(store).values()
+    names = {variant.name for variant in plan.grid.variants if variant.recipe_key == recipe}
+    assert tested(store) == names and len(names) == 2
+    assert sum(backend.trained.values()) == 4, "all are trained, once"
+    assert backend.answers == 5 * 5 + 3 * 3, "five variants on validation rows, base and the chosen ones on test rows"
+    assert before.missing == len(store.valid(plan.grid)), "the plan counts the cells of the chosen ones only"
+    assert not any(store.has_weights(job.variant.key) for job in plan.trainings)
+    again = Executed()
+    assert execute(plan, store, backend=again.backend()) == () and again == Executed()
+
+
+def test_the_report_holds_the_chosen_and_how_it_was_chosen(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path)
+    execute(plan, store, backend=Executed().backend())
+    results = load(store.folder)
+    assert {v.name for v in results.grid.variants} == {"base"} | tested(store) == set(results.df.variant)
+    assert not results.missing and set(results.df.test_dataset) == {"parity"}
+    [choice] = results.choices
+    assert choice.chosen is not None and choice.factors == ("learning_rate",)
+    assert [one.factors["learning_rate"] for one in choice.alternatives] == [1e-3, 1e-2]
+    said = CliRunner().invoke(cli.app, ["status", str(store.folder)])
+    assert said.exit_code == 0 and choice.sentence in " ".join(said.output.split())
+
+
+@pytest.mark.parametrize("die_at", [7, 22, 27])
+def test_a_killed_run_makes_the_same_choice(tmp_path: Path, die_at: int) -> None:
+    plan, store = planned(tmp_path)
+    with pytest.raises(Killed):
+        execute(plan, store, backend=Executed(die_at=die_at).backend())
+    execute(plan, store, backend=Executed().backend())
+    other, whole = planned(tmp_path, out="whole")
+    execute(other, whole, backend=Executed().backend())
+    assert choice_of(store) == choice_of(whole) and contents(store.folder) == contents(whole.folder)
+
+
+def test_processes_that_take_one_after_another_agree(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path)
+    store.create()
+    write_plan(plan, store)
+    taken: list[Any] = []
+    while (worked := work(Store(store.folder), backend=Executed().backend())).variant:
+        taken.append(worked.variant)
+        if len(taken) < 5:
+            assert choice_of(store) == {} and tested(store) == set()
+    other, whole = planned(tmp_path, out="whole")
+    execute(other, whole, backend=Executed().backend())
+    assert contents(store.folder) == contents(whole.folder)
+
+
+def test_weights_stay_until_the_choice_is_made(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, "keep=none")
+    store.create()
+    write_plan(plan, store)
+    for _ in range(4):
+        work(Store(store.folder), backend=Executed().backend())
+    made = [job for job in plan.trainings if store.has_weights(job.variant.key)]
+    assert len(made) == 3, "base and three candidates: nothing is chosen yet"
+    [waiting] = choices(store, plan.grid)
+    assert waiting.chosen is None and waiting.missing == 1
+
+
+def test_choose_none_tests_all_and_holds_nothing_out(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, "choose=none")
+    assert plan.grid.validation == () and [len(job.rows.examples) for job in plan.trainings] == [24] * 4
+    execute(plan, store, backend=Executed().backend())
+    assert len(tested(store)) == 4 and load(store.folder).choices == []
+
+
+def test_deploy_best_asks_each_as_is_best_for_it(tmp_path: Path) -> None:
+    sets = ["deploy=best", "train.learning_rate=1e-2", "test.shots=[0, 2]", "train.seeds=[0]"]
+    plan, store = planned(tmp_path, *sets)
+    assert {cell.shots for cell in plan.grid.validation} == {0, 2}
+    execute(plan, store, backend=Executed().backend())
+    results = load(store.folder)
+    assert {key for key, _ in results.best_uses} == {variant.recipe_key for variant in results.grid.variants}
