@@ -75,13 +75,15 @@ class Result:
     def write(self, figures: bool = False) -> Path:
         """Write results.csv, effects.csv and report.html, with `figures` also each figure as files; returns the page's
         path."""
-        from .analysis import effects
+        from .analysis import choice_table, effects
         from .analysis.table import as_csv
         from .report import page
 
         store = Store(self.folder)
         store.write_report_file("results.csv", as_csv(self.table.df))
         store.write_report_file("effects.csv", as_csv(effects.tidy(self.table)))
+        if self.table.choices:
+            store.write_report_file("choices.csv", as_csv(choice_table.tidy(self.table.choices)))
         with disk_errors(self.folder):
             page.write(self.table, self.folder, store.page, exported=figures)
         return store.page

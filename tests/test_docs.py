@@ -19,6 +19,7 @@ from spillover.analysis import effects
 from spillover.analysis.table import columns
 from spillover.experiment import dialect
 from spillover.experiment.axes import AXES, plain
+from spillover.experiment.choice import ValidationSpec
 from spillover.experiment.gate import GateSpec
 from spillover.experiment.recipe import TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, VariantSpec
@@ -40,6 +41,7 @@ KEYS = {  # heading in the reference -> whose keys stand under it
     "`variants`, a list": [VariantSpec],
     "`deploy`": [DeploySpec],
     "`ship`": [ShipSpec],
+    "`validation`": [ValidationSpec],
     "`gate`": [GateSpec],
     "`datasets`, by name": [DatasetSpec],
     "Rows that are held out": [HoldOut],

@@ -105,6 +105,7 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     """What no verdict here knows, and which scores on clean rows are missing."""
     of_verdict = {v.title: [change.effect for line in v.lines for change in line.changes] for v in found}
     effects = [effect for those in of_verdict.values() for effect in those]
+    yield from (choice.sentence for choice in results.choices)
     for variant in results.grid.variants:
         if variant.key in results.nearly_base:
             yield f"{variant.name} {results.nearly_base[variant.key]}."

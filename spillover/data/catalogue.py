@@ -111,8 +111,12 @@ class Catalogue:
         return self._once(("test", name), lambda: load_test(name, spec, self.task(name), self.places, keep))
 
     def validation(self, name: str) -> tuple[Example, ...]:
-        """The validation rows of a training set, which no model is trained on; none where nothing is to be chosen."""
-        if not self.experiment.validates:
+        """The validation rows of a training set, which no model is trained on; none where nothing is to be chosen.
+
+        Other sets have some where they bound what may be lost.
+        """
+        bounds = self.experiment.ship.keep is not None and self.experiment.validation.elsewhere
+        if not self.experiment.validates or not (bounds or name in self.train_names()):
             return ()
         found = self._once(("validation", name), lambda: self._validation(name))
         return () if isinstance(found, SourceUnavailable) else found
@@ -135,10 +139,10 @@ class Catalogue:
         groups = load_groups(name, spec, task, by, self.places) if by else {}
         tests = [RowSet(test.name, "test", test.task, test.examples) for test in self._tests_of(name)]
         found = drawn(RowSet(name, "train", task, kept), first, wanted.rows, wanted.seed, groups, tests)
-        if not found:
+        if not found and name in self.train_names():
             what = f"none of its {len(kept):,} training rows can be held out for validation"
             raise DataError(what, where=f"datasets.{name}", allowed="more rows, or choose: none")
-        if len(found) < wanted.rows:
+        if len(found) < wanted.rows and name in self.train_names():
             what = f"{len(found):,} validation rows, {wanted.rows:,} were asked for; more training rows give more"
             self.find("warning", f"{name}, validation", what)
         return found

@@ -17,7 +17,7 @@
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
     DIR/locks/<variant key>, DIR/.lock    lock files: one a variant, and one for a run of the whole folder
-    DIR/results.csv, effects.csv, report.html, figures/   made from the above at any time
+    DIR/results.csv, effects.csv, choices.csv, report.html, figures/   made from the above at any time
 
 A cell or a variant is either whole or absent: it is written into a folder beside its place and renamed. After a kill
 at any moment the next run finds what is whole, and every chunk that was answered of the unit under way.

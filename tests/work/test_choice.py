@@ -30,7 +30,7 @@ def planned(place: Path, *more: str, out: str = "out") -> tuple[Plan, Store]:
     return prepare(place / "twice.yaml", [*SETS, *more], output_path=place / out)
 
 
-def tested(store: Store) -> set[str]:
+def were_tested(store: Store) -> set[str]:
     """The trained variants that have answered a test row."""
     grid = store.grid()
     valid = store.valid(grid)
@@ -49,7 +49,7 @@ def test_only_the_chosen_one_is_asked_the_test_sets(tmp_path: Path) -> None:
     assert execute(plan, store, backend=backend.backend()) == ()
     [recipe] = choice_of(store).values()
     names = {variant.name for variant in plan.grid.variants if variant.recipe_key == recipe}
-    assert tested(store) == names and len(names) == 2
+    assert were_tested(store) == names and len(names) == 2
     assert sum(backend.trained.values()) == 4, "all are trained, once"
     assert backend.answers == 5 * 5 + 3 * 3, "five variants on validation rows, base and the chosen ones on test rows"
     assert before.missing == len(store.valid(plan.grid)), "the plan counts the cells of the chosen ones only"
@@ -62,7 +62,7 @@ def test_the_report_holds_the_chosen_and_how_it_was_chosen(tmp_path: Path) -> No
     plan, store = planned(tmp_path)
     execute(plan, store, backend=Executed().backend())
     results = load(store.folder)
-    assert {v.name for v in results.grid.variants} == {"base"} | tested(store) == set(results.df.variant)
+    assert {v.name for v in results.grid.variants} == {"base"} | were_tested(store) == set(results.df.variant)
     assert not results.missing and set(results.df.test_dataset) == {"parity"}
     [choice] = results.choices
     assert choice.chosen is not None and choice.factors == ("learning_rate",)
@@ -90,7 +90,7 @@ def test_processes_that_take_one_after_another_agree(tmp_path: Path) -> None:
     while (worked := work(Store(store.folder), backend=Executed().backend())).variant:
         taken.append(worked.variant)
         if len(taken) < 5:
-            assert choice_of(store) == {} and tested(store) == set()
+            assert choice_of(store) == {} and were_tested(store) == set()
     other, whole = planned(tmp_path, out="whole")
     execute(other, whole, backend=Executed().backend())
     assert contents(store.folder) == contents(whole.folder)
@@ -112,7 +112,7 @@ def test_choose_none_tests_all_and_holds_nothing_out(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "choose=none")
     assert plan.grid.validation == () and [len(job.rows.examples) for job in plan.trainings] == [24] * 4
     execute(plan, store, backend=Executed().backend())
-    assert len(tested(store)) == 4 and load(store.folder).choices == []
+    assert len(were_tested(store)) == 4 and load(store.folder).choices == []
 
 
 def test_deploy_best_asks_each_as_is_best_for_it(tmp_path: Path) -> None:
