@@ -14,6 +14,7 @@ import torch
 from ..errors import ModelError
 from ..text.encode import Encoder
 from . import load
+from .held import HeldBase
 from .lengths import forget_texts
 from .plain import PlainEngine
 from .port import Engine
@@ -80,12 +81,18 @@ def load_model(
     trust: bool = False,
     config: Any = None,
     on: str | None = None,
+    held: HeldBase | None = None,
 ) -> Any:
     """A causal language model with all its weights, and a PEFT adapter on top if one is given; `on` names a device.
 
-    Raises ModelError if some are missing, unused or not numbers, or if the model is no causal one.
+    `held` keeps the model in `folder` in memory, for other adapters of it. Raises ModelError if some weights are
+    missing, unused or not numbers, or if the model is no causal one.
     """
-    model = load.load(folder, getattr(torch, precision), adapter, trust, config).to(device(on))
+    dtype = getattr(torch, precision)
+    if held is None:
+        model = load.load(folder, dtype, adapter, trust, config).to(device(on))
+    else:
+        model = held.with_adapter(folder, dtype, device(on), adapter)
     load.refuse_looking_ahead(model, adapter or folder)
     forget_texts(model)
     return model
@@ -99,12 +106,14 @@ def load_engine(
     adapter: Path | None = None,
     trust: bool = False,
     longest: int | None = None,
+    held: HeldBase | None = None,
 ) -> tuple[Engine, str | None]:
     """The engine for a model, and why it is the plain one although the shared one was asked for.
 
-    `longest` is the length of the longest request in tokens, answer included, if it is known.
+    `longest` is the length of the longest request in tokens, answer included, if it is known. `held` is as for
+    `load_model`.
     """
-    model = load_model(folder, precision, adapter, trust).eval().requires_grad_(False)
+    model = load_model(folder, precision, adapter, trust, held=held).eval().requires_grad_(False)
     if precision == "bfloat16" and model.device.type == "cpu":
         round_products_only(model)
     if asked == "plain":

@@ -80,9 +80,16 @@ def wrapped(model: Any, adapter: Path) -> Any:
 
 
 def _weights_that_it_stores(model: Any, stored: Iterable[str]) -> dict[str, Tensor]:
-    """The base's weights that an adapter replaces without a wrapper, such as biases, by name."""
+    """The base's weights that an adapter replaces without a wrapper, such as biases, by name.
+
+    The model gets copies of them, to write into: another model may share the originals.
+    """
     names = {name.removeprefix("base_model.model.").replace(".base_layer.", ".") for name in stored}
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if name in names}
+    before = {name: weight.data for name, weight in model.named_parameters() if name in names}
+    for name, weight in model.named_parameters():
+        if name in before:
+            weight.data = before[name].clone()
+    return before
 
 
 def _fit_vocabulary(model: Any, stored: Mapping[str, Any], config: Mapping[str, Any], adapter: Path) -> None:

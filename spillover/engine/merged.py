@@ -99,7 +99,7 @@ def _differences(model: Any) -> Iterator[tuple[str, Tensor, Tensor | None]]:
 
     def difference(name: str, before: Tensor, after: Tensor) -> tuple[str, Tensor, Tensor]:
         done.add(name)
-        before = replaced.get(name, before)
+        before = replaced.get(name, before).to(after.device)
         return name, before, after[: len(before)].float() - before.float()  # of rows that both have
 
     for name, layers in tuned(model).items():

@@ -18,6 +18,7 @@ from .. import models
 from ..models.tensors import parameters
 
 if TYPE_CHECKING:
+    from ..engine.held import HeldBase
     from ..engine.hf import Precision
     from ..engine.port import Engine
     from ..experiment.schema import Experiment
@@ -37,7 +38,12 @@ Steps = Callable[[int, int, float], None]
 
 
 class Backend(Protocol):
-    """What a run needs of a machine that computes. Here every method does it with torch."""
+    """What a run needs of a machine that computes. Here every method does it with torch.
+
+    `held` is the base of the run's adapters, as long as it stays in memory.
+    """
+
+    held: HeldBase | None = None
 
     def train(
         self,
@@ -55,6 +61,7 @@ class Backend(Protocol):
         """
         from ..engine.memory import free_memory
 
+        self.held = None
         free_memory()  # before the Trainer is imported: that allocates already
         from ..train.order import steps_of
         from ..train.trainer import train
@@ -80,6 +87,7 @@ class Backend(Protocol):
         from ..engine.memory import free_memory
         from ..train.merge import merge
 
+        self.held = None
         free_memory()
         began = time.perf_counter()
         stays_adapter, key = job.stored_as.makes_adapter, job.variant.key
@@ -94,16 +102,24 @@ class Backend(Protocol):
         experiment: Experiment,
         adapter: Path | None,
         longest: int,
+        hold: bool = False,
     ) -> tuple[Engine, str | None]:
         """An engine for a model, with an adapter on top if one is given; and why it is the plain one if nobody asked.
 
-        `longest` is the largest number of tokens of a request.
+        `longest` is the largest number of tokens of a request. `hold`: adapters of the model in `folder` will follow,
+        so it stays in memory until another model is trained, made or loaded.
         """
+        from ..engine.held import HeldBase
         from ..engine.hf import load_engine
         from ..engine.memory import free_memory
 
+        if self.held is not None and not self.held.is_of(folder):
+            self.held = None
+        if hold and self.held is None:
+            self.held = HeldBase()
         free_memory()
-        return load_engine(folder, encoder, precision, experiment.engine, adapter, experiment.trust, longest)
+        held = self.held if hold else None
+        return load_engine(folder, encoder, precision, experiment.engine, adapter, experiment.trust, longest, held=held)
 
     def writer(self, folder: Path, trust: bool) -> Writer:
         """A model in float32 that writes texts by itself."""

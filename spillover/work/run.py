@@ -15,7 +15,7 @@ from ..analysis import choices
 from ..checks.check import disk
 from ..checks.prompts import longest_prompts
 from ..errors import BaseModelError, ModelError, SpilloverError, StoreError, shortened, visible
-from ..plan.jobs import ExistingJob, Job
+from ..plan.jobs import ExistingJob, Job, MadeHere
 from ..plan.plan import Plan
 from ..store.store import Json, Store
 from ..text.encode import Encoder
@@ -59,6 +59,12 @@ class Run:
         for job in plan.jobs:
             if isinstance(job, ExistingJob):
                 models.check_adapter(str(self.existing_folder(job)), str(self.model.folder))
+        self.has_adapters = any(map(self._is_adapter, plan.jobs))
+
+    def _is_adapter(self, job: Job) -> bool:
+        if isinstance(job, ExistingJob):
+            return models.is_adapter(self.existing_folder(job))
+        return isinstance(job, MadeHere) and job.stored_as.makes_adapter
 
     def _settle_precision(self) -> Precision:
         """What `auto` means is settled once a folder, so that its scores stay comparable."""
@@ -81,9 +87,14 @@ class Run:
         """
         adapter = folder if models.is_adapter(folder) else None
         whole, experiment = self.model.folder if adapter else folder, self.plan.experiment
-        precision = precision or self.precision
+        # A model in another precision stands beside the one that answers, for a moment. A copy of a model that runs
+        # its author's code may share more than weights.
+        hold = self.has_adapters and whole == self.model.folder and precision is None and not experiment.trust
+        asked = precision or self.precision
         try:
-            return self.backend.load(whole, encoder, precision, experiment, adapter=adapter, longest=self.longest)
+            return self.backend.load(
+                whole, encoder, asked, experiment, adapter=adapter, longest=self.longest, hold=hold
+            )
         except ModelError as error:
             if folder == self.model.folder:
                 raise BaseModelError(error.what, where=error.where, allowed=error.allowed) from error
