@@ -40,11 +40,12 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
     """Write `VARIANT.jsonl`. Raises StoreError for a variant that was not trained here, and if the data has changed."""
     variant, plan = wanted.one_variant, read_plan(wanted.store)
     jobs = {job.variant.key: job for job in plan.trainings}
-    if variant.key not in jobs:
+    key, *_ = variant.made_from or (variant.key,)  # trainings that are made one differ in their seed alone
+    if key not in jobs:
         names = [job.variant.name for job in plan.trainings]
         what = f"{variant.name} was not trained here, so its training data is not known"
         raise StoreError(what, where=str(wanted.folder), allowed=did_you_mean(variant.name, names))
-    job = jobs[variant.key]
+    job = jobs[key]
     samples = _samples(job, plan)
     is_chat = shape == "messages" and job.fmt.chat
     records = list(_turns(job, plan.encoder, samples) if is_chat else _texts(plan.encoder, samples, job, shape))

@@ -1,4 +1,4 @@
-"""A run of several adapters loads their base once, and it is gone before a training or another checkpoint needs room."""
+"""A run of adapters loads their base once, and it is gone before a training or another checkpoint needs the room."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from spillover.api import prepare
 from spillover.engine import held
 from spillover.engine import load as loading
 from spillover.experiment.schema import parse_experiment
-from spillover.text.samples import Samples
-from spillover.train import trainer
+from spillover.train import order, trainer
 from spillover.work.backend import Torch
 from spillover.work.execute import execute
 
@@ -61,8 +60,9 @@ def test_a_training_begins_without_the_base_in_memory(monkeypatch: pytest.Monkey
         raise NotImplementedError
 
     monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(order, "steps_of", lambda *made: None)
     plain = parse_experiment({"model": "x", "suite": "builtin"})
     job: Any = SimpleNamespace(recipe=None)
     with pytest.raises(NotImplementedError):
-        backend.train(Path(), Samples((), 0, 0), job, plain, Path(), "float32", lambda *step: None)
+        backend.train(Path(), job, job, plain, Path(), "float32", lambda *step: None)
     assert seen == [None]
