@@ -12,9 +12,8 @@
 A value is a frozen class with its `kind`, its options, the factors by which its variants differ and what it costs on
 disk. The first value of each axis is the one of plain fine-tuning. An option that is a list is an alternative for each
 of its items (`each`). Names of options are unique over all axes, so that `{lora: {lora_r: 8}}` can leave the axis out.
-Values
-of `loss` and `penalty` stand in `objective`. What a value does to samples is written in `text.samples`, what it does to
-a training in `train`.
+The values of `loss` and `penalty` stand in `objective`. What a value does to samples is written in `text.samples`, what
+it does to a training in `train`.
 """
 
 from __future__ import annotations

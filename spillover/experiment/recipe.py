@@ -14,7 +14,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..errors import did_you_mean
-from .axes import AXES, Answers, Data, Demos, First, Loss, Penalty, SeedMean, Weights, plain
+from .axes import (
+    AXES,
+    Answers,
+    Data,
+    Demos,
+    EasyRows,
+    First,
+    KlToBase,
+    Loss,
+    Penalty,
+    PythonLoss,
+    RandomDemos,
+    RowsInContext,
+    SeedMean,
+    SelectedTokens,
+    Weights,
+    plain,
+)
 from .factors import Value
 from .fields import Amount, Count, Names, Natural, Rate, Rates, Seed, Seeds, Sizes, Strict, Tokens
 from .strategy import STRATEGIES, Strategies, Strategy
@@ -101,6 +118,22 @@ class Recipe(Strict):
     weight_decay: Amount = 0.0
     max_grad_norm: Amount = 1.0
     seed: Seed = 0
+
+    @property
+    def asks_distributions(self) -> bool:
+        """Whether the base's whole distributions at the answers are needed."""
+        return isinstance(self.penalty, KlToBase)
+
+    @property
+    def asks_base(self) -> bool:
+        """Whether the base must read every sample before the first step."""
+        asks = isinstance(self.loss, PythonLoss) and self.loss.asks_base
+        return asks or self.asks_distributions or isinstance(self.loss, SelectedTokens | EasyRows)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the samples of a row differ from epoch to epoch."""
+        return isinstance(self.demos, RandomDemos | RowsInContext)
 
     def content(self, with_seed: bool = True) -> dict[str, Any]:
         """What enters a key. Without the seed, it is what trainings with other seeds have in common.

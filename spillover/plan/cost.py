@@ -11,15 +11,26 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from .. import models
-from ..experiment.axes import OwnText, RandomDemos, Replay, Shapes
+from ..experiment.axes import (
+    WEIGHT_BYTES,
+    AllWeights,
+    DistanceToBase,
+    NoPenalty,
+    OwnText,
+    RandomDemos,
+    Replay,
+    Shapes,
+)
+from ..experiment.recipe import Recipe
 from ..experiment.schema import Experiment
 from ..models.tensors import stored_tensors
+from ..models.weights import module_of
 from ..text.compose import others_beside
 from ..text.task import Example
 from .grid import Cell, Variant
@@ -60,7 +71,10 @@ def kind_of(sheet: Sheet) -> str:
 
 
 def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTERS_A_TOKEN) -> float:
-    """Training in tokens of scoring. The samples of a step share demonstrations, but not with the plain engine."""
+    """Training in tokens of scoring. The samples of a step share demonstrations, but not with the plain engine.
+
+    Where the base is asked, it reads each sample once: a forward pass, which costs as much as scoring.
+    """
     recipe, own = job.recipe, [_size(row) for row in job.rows.examples]
     shown = float(sum(sum(map(len, e.fields.values())) + 40 for e in job.demos))
     if isinstance(recipe.demos, RandomDemos):  # half of the most, on average
@@ -72,7 +86,14 @@ def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTER
         beside = others_beside(len(own), recipe.data.share) * fmean(others or [0])
     elif isinstance(recipe.data, OwnText):
         beside = ceil(len(own) / recipe.batch_size) * recipe.data.texts_a_step * recipe.data.text_tokens * a_token
-    return (sum(own) + shown * times + beside) / a_token * recipe.num_train_epochs * TRAIN_COST
+    rows, epochs = (sum(own) + shown * times) / a_token, recipe.num_train_epochs
+    asked = rows * _readings(recipe) if recipe.asks_base else 0.0
+    return (rows + beside / a_token) * epochs * TRAIN_COST + asked
+
+
+def _readings(recipe: Recipe) -> float:
+    """How many samples of each row the base reads: one, or one an epoch where contexts are drawn."""
+    return max(1.0, recipe.num_train_epochs) if recipe.is_drawn else min(1.0, recipe.num_train_epochs)
 
 
 def _size(row: Example) -> int:
@@ -112,6 +133,22 @@ def weight_shapes(experiment: Experiment, base: Path) -> Shapes | None:
 def variant_bytes(shapes: Shapes | None, job: Job) -> int | None:
     """What a variant that is made here takes on disk; None as long as the base's weights are not here."""
     return job.stored_as.stored_bytes(shapes) if shapes and isinstance(job, MadeHere) else None
+
+
+def memory_bytes(shapes: Shapes | None, job: Job, a_token: float) -> int | None:
+    """Memory that a training takes beside plain fine-tuning of the same weights: what its penalty compares with.
+
+    That is the base's final hidden states at the answers and a copy of the output layer, or a copy of the weights.
+    """
+    if not isinstance(job, TrainJob) or isinstance(job.recipe.penalty, NoPenalty):
+        return 0
+    if shapes is None:
+        return None
+    if isinstance(job.recipe.penalty, DistanceToBase):
+        return AllWeights().stored_bytes(shapes)
+    embeddings = max((shape for name, shape in shapes.items() if module_of(name) == "embed"), key=prod, default=(0, 0))
+    answers = sum(len(row.target) / a_token + 1 for row in job.rows.examples) * _readings(job.recipe)
+    return round(WEIGHT_BYTES * (answers * embeddings[-1] + prod(embeddings)))
 
 
 def work_bytes(job: Job, size: int) -> int:
@@ -271,10 +308,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class VariantCost(Cost):
-    """The cost of one variant."""
+    """The cost of one variant. `memory` is what its training takes beside plain fine-tuning, in bytes."""
 
     variant: Variant
     how: str
+    memory: int | None
 
 
 @dataclass(frozen=True)
@@ -332,6 +370,7 @@ def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, sh
     return VariantCost(
         variant=job.variant,
         how=job.how,
+        memory=memory_bytes(shapes, job, a_token) if makes else 0,
         cells=there + missing,
         missing=missing,
         train_tokens=training / TRAIN_COST,

@@ -63,6 +63,10 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
             f"Weights that are kept: {gigabytes(estimate.bytes_kept)} (keep: {estimate.keep}); "
             f"{gigabytes(free_space(folder))} are free for {folder}."
         )
+    dear = max(estimate.variants, key=lambda cost: cost.memory or 0)
+    if dear.memory:
+        what = f"Memory beside that of plain training: up to {gigabytes(dear.memory)} ({dear.variant.name})"
+        lines.append(f"{what}, for what its penalty compares with.")
     if estimate.seconds is None:
         return [*lines, "Time: unknown until the first cell has been computed on this machine."]
     lines.append(f"Time: about {duration(estimate.seconds)} of one device, at the speed of this machine so far.")

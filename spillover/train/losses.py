@@ -30,7 +30,6 @@ from ..experiment.axes import (
     EveryToken,
     KlToBase,
     Likelihood,
-    PythonLoss,
     SelectedTokens,
 )
 from ..experiment.recipe import Recipe
@@ -136,7 +135,7 @@ class Looked:
 
 @dataclass
 class Objective:
-    """The loss of a recipe. `base` is what the base says of the samples, if it is asked (`asks_base`).
+    """The loss of a recipe. `base` is what the base says of the samples, if it is asked (`Recipe.asks_base`).
 
     `function` is the loss of one's own of `python`.
     """
@@ -204,25 +203,14 @@ class Objective:
         """The share of answer tokens, and of first answer tokens, that have no loss; None where all have."""
         if not isinstance(self.recipe.loss, SelectedTokens) or self.base is None:
             return None
-        kept = [_is_selected(self.recipe.loss, nll) for nll in self.base.nll.values() if len(nll)]
-        every, first = torch.cat(kept), torch.stack([factors[0] for factors in kept])
-        return 1 - float(every.mean()), 1 - float(first.mean())
+        every = torch.cat([_is_selected(self.recipe.loss, nll) for nll in self.base.nll.values()])
+        begins = [at in {max(start, 1) for start, _ in one.spans} for one in self.base.nll for at in one.learned]
+        return 1 - float(every.mean()), 1 - float(every[torch.tensor(begins)].mean())
 
 
 def divergence(base_PV: Tensor, logits_PV: Tensor) -> Tensor:
     """KL(base || model) at each position, in nats, from the base's log-probabilities and the model's logits."""
     return (base_PV.exp() * (base_PV - logits_PV.log_softmax(-1))).sum(-1)
-
-
-def asks_base(recipe: Recipe) -> bool:
-    """Whether the base must read every sample first."""
-    asks = isinstance(recipe.loss, PythonLoss) and recipe.loss.asks_base
-    return asks or isinstance(recipe.loss, SelectedTokens | EasyRows) or asks_distributions(recipe)
-
-
-def asks_distributions(recipe: Recipe) -> bool:
-    """Whether the base's whole distributions are needed."""
-    return isinstance(recipe.penalty, KlToBase)
 
 
 def _is_selected(loss: SelectedTokens, base_nll: Tensor) -> Tensor:

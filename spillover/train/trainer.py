@@ -31,7 +31,7 @@ from ..text.samples import Sample
 from .axes import let_move
 from .base import ask_base
 from .checkpoints import make_room, newest_whole, seal
-from .losses import Anchor, Function, Looked, Objective, asks_base, asks_distributions
+from .losses import Anchor, Function, Looked, Objective
 from .order import Steps
 from .passes import Pass, passes_of
 
@@ -197,9 +197,9 @@ def train(
     reason = why_plain(model, words, "float32", steps.longest) if share else None
     pack = pack_tokens if share and reason is None else None
     began, base = time.monotonic(), None
-    if asks_base(recipe):  # adapters are drawn after it, from the same state of the generator
+    if recipe.asks_base:  # adapters are drawn after it, from the same state of the generator
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            base = ask_base(model, steps, pack, whole=asks_distributions(recipe))
+            base = ask_base(model, steps, pack, whole=recipe.asks_distributions)
     spent = time.monotonic() - began
     objective = Objective(recipe, base, function)
     model = let_move(model, recipe.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from pathlib import Path
@@ -228,3 +229,22 @@ def test_durations(seconds: float, said: str) -> None:
 @pytest.mark.parametrize(("number", "said"), [(950, "950"), (1234, "1.2 k"), (41_000_000, "41 M"), (2.5e9, "2.5 G")])
 def test_amounts(number: float, said: str) -> None:
     assert amount(number) == said
+
+
+def test_what_penalties_and_base_passes_add_is_counted(store: Store) -> None:
+    """The base reads every row once: a third of an epoch of training; where contexts are drawn, in every epoch."""
+    strategies = ["ft", "stm", "kl", "talr", "l2sp", "fticl-random", "fticl-random + kl"]
+    train = {"datasets": ["reviews"], "sizes": [32], "num_train_epochs": 2, "strategies": strategies}
+    plan = plan_of(train=train)
+    works = dict(zip(strategies, [train_work(job, plan.experiment) for job in plan.trainings], strict=True))
+    assert works["stm"] == works["kl"] == pytest.approx(works["ft"] * 7 / 6)
+    assert works["talr"] == works["l2sp"] == works["ft"]
+    assert works["fticl-random + kl"] == pytest.approx(works["fticl-random"] * 4 / 3)
+    found = estimated(plan, store)
+    memory = dict(zip(strategies, [cost.memory for cost in found.variants[1:]], strict=True))
+    weights = sum(map(math.prod, (weight_shapes(plan.experiment, Path()) or {}).values()))
+    assert memory["l2sp"] == 4 * weights
+    head, width = 4 * 49152 * 576, 4 * 576
+    assert memory["kl"] is not None and head + 32 * width < memory["kl"] < head + 32 * 10 * width
+    assert not any(memory[name] for name in ("ft", "stm", "talr", "fticl-random"))
+    assert tells("\n".join(closing(found, store.folder)), "Memory", "0.5 GB", "l2sp")

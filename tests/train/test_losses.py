@@ -32,7 +32,7 @@ from spillover.experiment.recipe import Recipe
 from spillover.text.samples import Sample
 from spillover.train import losses
 from spillover.train.base import ask_base
-from spillover.train.losses import Objective, Tokens, asks_base, asks_distributions
+from spillover.train.losses import Objective, Tokens
 from spillover.train.passes import passes_of
 from spillover.train.trainer import PrefixTrainer, Trained, _arguments, train
 
@@ -81,7 +81,7 @@ def stepped(made: Recipe, pack_tokens: int | None, out: Path, samples: list[Samp
     base, model = (copy.deepcopy(one) for one in models())
     for one in (base, model) if pack_tokens is None else ():
         one.set_attn_implementation("sdpa")
-    said = ask_base(base, [samples], pack_tokens, asks_distributions(made)) if asks_base(made) else None
+    said = ask_base(base, [samples], pack_tokens, made.asks_distributions) if made.asks_base else None
     objective = Objective(made, said, focal if isinstance(made.loss, PythonLoss) else None)
     options: dict[str, Any] = {"steps": [samples], "pack_tokens": pack_tokens, "objective": objective}
     trainer = PrefixTrainer(model=model, args=_arguments(out, made, 1, "float32", False, ()), **options)
@@ -321,6 +321,18 @@ def test_killed_and_started_again_a_penalty_goes_on_to_the_same_bytes(folder: Pa
     again = run(folder, tmp_path / "cut", made)
     assert stored(tmp_path / "cut") == stored(tmp_path / "whole")
     assert again.penalty == pytest.approx(whole.penalty) and again.loss == pytest.approx(whole.loss)
+
+
+def test_the_first_token_of_each_answer_counts_as_one() -> None:
+    """Also where a sample has several answers."""
+    base, _ = models()
+    both = Sample(SAMPLES[0].ids, ((3, 6), (20, 24)))
+    said = ask_base(base, [[both]], 4096, whole=False)
+    nll = said.nll[both]
+    limit = float(nll.exp().median())
+    shares = Objective(recipe(loss=SelectedTokens(most_perplexity=limit)), said).without_loss()
+    masked = nll.exp() > limit
+    assert shares == (pytest.approx(float(masked.float().mean())), pytest.approx(float(masked[[0, 3]].float().mean())))
 
 
 def test_a_loss_of_another_shape_is_refused(tmp_path: Path) -> None:
