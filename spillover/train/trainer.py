@@ -45,9 +45,10 @@ class Trained:
 
     `loss` is the mean over its steps, `penalty` the part of it that is one. `tokens_plain` counts every sample in full,
     `tokens` what was computed, `tokens_forward` what was computed beside it without gradients: for the base's own
-    answers, and to look at a step before its gradients. `moving` of `weights` numbers may move. `without_loss` is the
-    share of answer tokens, `first_without_loss` of first answer tokens, that the base found too unlikely to be learned;
-    `steps_without_loss` had no other and made no update. `kept_bytes` is the memory of what the base said.
+    answers, and to look at a step before its gradients. `weights_moving` of `weights_in_all` numbers may move.
+    `without_loss` is the share of answer tokens, `first_without_loss` of first answer tokens, that the base found too
+    unlikely to be learned; `steps_without_loss` had no other and made no update. `kept_bytes` is the memory of what the
+    base said.
     `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
     are those that were newer than the one from which it went on.
     """
@@ -57,8 +58,8 @@ class Trained:
     seconds: float
     tokens_plain: int
     tokens: int
-    moving: int
-    weights: int
+    weights_moving: int
+    weights_in_all: int
     penalty: float = 0.0
     tokens_forward: int = 0
     kept_bytes: int = 0
@@ -225,8 +226,8 @@ def train(
         seconds=totals.seconds + spent,
         tokens_plain=totals.tokens_plain,
         tokens=totals.tokens,
-        moving=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        weights=sum(weight.numel() for weight in model.parameters()),
+        weights_moving=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        weights_in_all=sum(weight.numel() for weight in model.parameters()),
         penalty=totals.penalty / max(totals.steps, 1),
         tokens_forward=totals.tokens_forward + (base.tokens if base else 0),
         kept_bytes=base.bytes if base else 0,

@@ -63,4 +63,4 @@ def test_it_trains_and_moves_what_it_says(name: str, smollm2: Path, tmp_path: Pa
         assert changed == {part for part in before if re.search(moves, part)}
     else:
         assert 0 < len(changed) < len(before)
-        assert sum(before[part].numel() for part in changed) == trained.moving
+        assert sum(before[part].numel() for part in changed) == trained.weights_moving

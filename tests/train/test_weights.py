@@ -63,7 +63,10 @@ def test_the_weights_that_are_named_move_and_no_other(name: str, folder: Path, t
     found = moved(folder, tmp_path)
     assert found == {name: should(name) for name in found}
     sizes = {name: weight.numel() for name, weight in load_file(folder / "model.safetensors").items()}
-    assert (done.moving, done.weights) == (sum(sizes[name] for name in sizes if should(name)), sum(sizes.values()))
+    assert (done.weights_moving, done.weights_in_all) == (
+        sum(sizes[name] for name in sizes if should(name)),
+        sum(sizes.values()),
+    )
 
 
 def test_a_half_of_the_modules_of_each_layer_moves_and_the_seed_says_which() -> None:
