@@ -19,6 +19,7 @@ from .results import ROLE_TITLES, Results
 from .retention import Kept, Retention
 from .summaries import RoleChange
 
+FEW_USES = 2  # are named one by one
 NOTHING = Kept((), (), {}, {}, None, None, None)
 
 
@@ -58,15 +59,14 @@ class Line:
         """What is beyond chance first, then what is not."""
         if not self.changes:
             return "Nothing to compare yet: it and the base have not run on the same cells."
-        unclear = [f"{c.where} ({_unclear(c.effect)})" for c in self.changes if not c.effect.is_clear]
-        lost = [f"{_by(change.effect)} {change.where}" for change in self.losses]
+        lost = _each(self.losses)
         if self.lost_sets and lost:
             worst = min(self.lost_sets, key=lambda one: one.effect.value)
             lost[-1] += f" (most on {worst.where}: {points(-worst.effect.value)})"
         parts = {
-            "gains": [f"{_by(change.effect)} {change.where}" for change in self.gains],
+            "gains": _each(self.gains),
             "loses": lost or [f"{_by(one.effect)} on {one.where}" for one in self.lost_sets],
-            "insufficient evidence": unclear,
+            "insufficient evidence": _each([c for c in self.changes if not c.effect.is_clear], unclear=True),
         }
         text = "; ".join(f"{verb} {listed(some)}" for verb, some in parts.items() if some)
         return f"{text[0].upper()}{text[1:]}."
@@ -78,6 +78,20 @@ class Line:
 def _by(effect: Effect) -> str:
     """`14.6 points [+8.3, +20.8]`: the verb before it says the sign."""
     return f"{points(abs(effect.value))} points {bounds(effect)}"
+
+
+def _each(changes: Sequence[RoleChange], unclear: bool = False) -> list[str]:
+    """Each change in a few words. Of many uses only the one that changes least and the one that changes most."""
+
+    def one(change: RoleChange, where: str) -> str:
+        return f"{where} ({_unclear(change.effect)})" if unclear else f"{_by(change.effect)} {where}"
+
+    uses = sorted((c for c in changes if c.role == "in_domain"), key=lambda c: abs(c.effect.value))
+    if len(uses) <= FEW_USES:
+        return [one(change, change.where) for change in changes]
+    ends = [one(c, c.where.removeprefix("in-domain ")).removeprefix("at ") for c in (uses[0], uses[-1])]
+    others = [one(change, change.where) for change in changes if change.role != "in_domain"]
+    return [f"in-domain in {len(uses)} uses, from {' to '.join(ends)}", *others]
 
 
 def _unclear(effect: Effect) -> str:
@@ -193,12 +207,11 @@ class Judge:
         inside = [c for c in line.losses if c.role == "in_domain"]
         if self.keep is None:
             outside = [c for c in line.losses if c not in inside]
-            said = [f"{_by(change.effect)} {change.where}" for change in (*inside, *outside)]
-            return said or [f"{_by(one.effect)} on {one.where}" for one in line.lost_sets]
+            return _each([*inside, *outside]) or [f"{_by(one.effect)} on {one.where}" for one in line.lost_sets]
         keep, whole = self.keep, line.kept.outside
         broken = [f"{_share(one)} on {one.where}" for one in line.lost_sets if one.held(keep) is False]
         broken += [f"{_share(whole)} outside"] if whole and whole.held(keep) is False else []
-        return [f"{_by(change.effect)} {change.where}" for change in inside] + broken
+        return _each(inside) + broken
 
     def _doubts(self, line: Line) -> str:
         """What might still be a loss."""
@@ -239,7 +252,7 @@ class Judge:
         return f"{most.name} {'gains most and loses least: it ' if len(traded) > 1 else ''}{self._both(most)}"
 
     def _both(self, line: Line) -> str:
-        gained = listed([f"{_by(c.effect)} {c.where}" for c in line.gains])
+        gained = listed(_each(line.gains))
         outcome = listed(self._losses(line))
         return f"gains {gained} and {'loses' if self.keep is None else 'keeps too little:'} {outcome}"
 

@@ -37,7 +37,7 @@ from .uncertainty import (
 )
 
 ALPHA = 0.05
-STEPS, EXACT, MOST_SHARE = 30, 1e-4, 100.0  # of the search for an end of a share
+STEPS, EXACT, MOST_SHARE = 30, 5e-4, 100.0  # of the search for an end of a share
 
 Outcome = Literal["higher", "lower", "insufficient evidence"]
 HasEffect = TypeVar("HasEffect", bound=Any)
@@ -286,7 +286,8 @@ def share(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Int
 def _share_at(results: Results, parts: Sequence[SetPart], sign: int) -> float:
     """The share at which the lower end (-1) or the upper end (1) of the contrast is zero, by Newton's steps."""
     base = -sum(float((part.scores @ np.minimum(part.weights, 0)).mean()) for part in parts)
-    at = 1.0
+    ours = sum(float((part.scores @ np.maximum(part.weights, 0)).mean()) for part in parts)
+    at = max(ours / base, EXACT) if base > 0 else 0.0
     for _ in range(STEPS if base > 0 else 0):
         found = _estimate(results, _weighted(parts, at))
         step = (found.centre + sign * found.half) / base

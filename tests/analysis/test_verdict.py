@@ -175,6 +175,16 @@ def test_the_worst_and_the_best_use_are_named_and_who_is_better_in_one(results: 
     assert "deploy: {shots: 0, prompt: p1}" in said
 
 
+def test_of_many_uses_the_two_ends_are_named(results: table.Results) -> None:
+    uses = [(Use(shots, "p1"), effect(by)) for shots, by in ((0, 30.0), (1, 20.0), (2, 10.0), (4, 0.5))]
+    assert line("x", uses).sentence == (
+        "Gains in-domain in 3 uses, from 10.0 points [+8.0, +12.0] at 2 shots to 30.0 points [+28.0, +32.0] at 0 "
+        "shots; insufficient evidence in-domain at 4 shots (+0.5 [−1.5, +2.5])."
+    )
+    dull = line("x", [(Use(shots, "p1"), effect(by)) for shots, by in ((0, 1.0), (1, 0.5), (2, 0.1))]).sentence
+    assert "in-domain in 3 uses, from 2 shots (+0.1" in dull and "to 0 shots (+1.0" in dull
+
+
 def test_how_the_models_will_be_used_decides(tmp_path: Path) -> None:
     base, ft, *_ = fakestore.VARIANTS
     grid = fakestore.make_grid(variants=(base, ft), rows=40, prompts=("p1",))
@@ -305,7 +315,8 @@ def test_verdicts_of_a_run(results: table.Results) -> None:
     shop_ft = results.variants["shop-ft"]
     gains = kept(results)[shop_ft.recipe_key].gains
     assert [change.effect for change in lines["shop-ft"].changes[: len(gains)]] == [gain.effect for gain in gains]
-    assert all(numbers.points(abs(gain.effect.value)) in lines["shop-ft"].sentence for gain in gains)
+    ends = sorted(gain.effect.value for gain in gains)
+    assert all(f"{numbers.points(value)} points" in lines["shop-ft"].sentence for value in (ends[0], ends[-1]))
     said = list(verdict.caveats(results, found))
     assert any("Trained once each" in caveat for caveat in said) and "One seed: no noise floor." in said
 
@@ -314,7 +325,8 @@ def test_a_noise_floor_stands_beside_every_effect(tmp_path: Path) -> None:
     """Of a recipe with three seeds; of what was trained once on another set it is said that there is none."""
     base, news, _, shop, _ = fakestore.VARIANTS
     seeds = [replace(shop, key=f"{shop.key}-{n}", name=f"{shop.name}-s{n}", seed=n) for n in (0, 1, 2)]
-    results = table.load(fakestore.write_store(tmp_path, fakestore.make_grid(variants=(base, news, *seeds))))
+    grid = fakestore.make_grid(variants=(base, news, *seeds), prompts=("p1",))
+    results = table.load(fakestore.write_store(tmp_path, grid))
     once, often = found = verdict.verdicts(results)
     (ft,) = often.lines
     floors = [change.effect.noise_floor for change in ft.changes]
