@@ -7,6 +7,7 @@ brings the axes on which it differs from plain fine-tuning. Two that bring diffe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -220,9 +221,13 @@ def _written(full: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchema
     options = dict(handler.resolve_ref_schema(full)["properties"])
     options |= {name: value.model_json_schema()["properties"][name] for name, (_, value) in OPTIONS.items()}
     fields = {"properties": options, "additionalProperties": False}
-    named = {"properties": {name: {"type": ["object", "null"], **fields} for name in STRATEGIES}}
+    changed = {"type": ["object", "null"], **fields}
+    names = "|".join(map(re.escape, STRATEGIES))
+    several = rf"^({names})( *\+ *({names}))+$"
+    named = {"properties": dict.fromkeys(STRATEGIES, changed), "patternProperties": {several: changed}}
     one = {"type": "object", **named, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
-    return {"anyOf": [{"enum": [*STRATEGIES]}, one, {"type": "object", **fields, "required": ["name"]}]}
+    text = [{"enum": [*STRATEGIES]}, {"type": "string", "pattern": several}]
+    return {"anyOf": [*text, one, {"type": "object", **fields, "required": ["name"]}]}
 
 
 Strategies = Annotated[tuple[Annotated[Strategy, BeforeValidator(parse_strategy)], ...], Listed(item=_written)]
