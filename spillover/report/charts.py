@@ -191,6 +191,38 @@ def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: 
     return _panel(rows, title, subtitle, *_line_and_marks(x, y, looks, 22))
 
 
+def curve(
+    rows: pd.DataFrame,
+    looks: Mapping[str, Look],
+    title: str,
+    subtitle: str,
+    x_title: str,
+    logarithmic: bool = False,
+    base: float | None = None,
+) -> Spec:
+    """A panel of scores over a number. `rows`: label, x, value, ci_low, ci_high, chosen, tip. A ring marks `chosen`.
+
+    The scale is `logarithmic` for numbers that differ by multiples. `base` is a score that is drawn as a line across.
+    """
+    values = sorted({float(x) for x in rows["x"]})
+    span = (values[-1] / values[0]) ** 0.08 if logarithmic else 0.08 * (values[-1] - values[0])
+    ends = [values[0] / span, values[-1] * span] if logarithmic else [values[0] - span, values[-1] + span]
+    scale: Spec = {"type": "log" if logarithmic else "linear", "domain": ends, "nice": False}
+    x = _number("x", x_title, scale, values=values, format="~g", grid=False, labelOverlap="greedy")
+    y = _number("value", None, {"zero": False}, labelExpr=OF_100, tickCount=4)
+    across = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": base}, {}, color=INK, opacity=0.5)
+    ring: Spec = {"transform": [{"filter": "datum.chosen"}]}
+    return _panel(
+        rows,
+        title,
+        subtitle,
+        *([] if base is None else [across]),
+        _interval(x, y, "ci_low", "ci_high", looks),
+        *_line_and_marks(x, y, looks, 42),
+        ring | _mark("point", x, y, {}, size=170, strokeWidth=1.6, color=INK, filled=False),
+    )
+
+
 def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
     """Panels beside each other under one legend, in the reader's own font."""
     in_row = min(columns, len(panels)) or 1

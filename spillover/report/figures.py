@@ -32,7 +32,7 @@ from ..analysis.results import Results
 from ..models.weights import Change, pooled
 from ..store.inside import Inside
 from ..store.inside import read as read_inside
-from . import charts, frontier
+from . import charts, curves, frontier
 from . import study as of_study
 from .charts import Figure, Panel
 
@@ -66,8 +66,14 @@ def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
 
 
 def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
-    """The figures of the report: the plane, the weights (`inside` by variant name), and the study's seven."""
-    return [frontier.figure(results), moved_weights(results, inside), *of_study.every(Averages.of(results))]
+    """The figures of the report: plane, curves, the weights (`inside` by variant name), and the study's seven."""
+    return [
+        frontier.figure(results),
+        curves.strength(results),
+        curves.choices(results),
+        moved_weights(results, inside),
+        *of_study.every(Averages.of(results)),
+    ]
 
 
 def plane(result: HasTable | Results) -> alt.ConcatChart:
