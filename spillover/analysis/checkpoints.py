@@ -12,10 +12,11 @@ from ..experiment.suite import Role
 from ..plan.grid import Variant
 from .contrasts import Effect, difference
 from .deploy import asked, deployed
-from .numbers import points, signed, signed_interval
+from .numbers import listed, points, signed, signed_interval
 from .results import Cost, Results, recipe_name
 from .retention import Kept
 
+NAMED = 3  # rivals in a sentence, the nearest ones
 CLOSE = 0.02  # recipes whose gains differ by no more than this, and not beyond chance, count as equal
 SAVES = 0.8  # a cost is lower if it is below this share of the other: times differ by as much from run to run
 
@@ -57,13 +58,16 @@ def cheapest(results: Results, best: Kept, others: Sequence[Kept]) -> tuple[Kept
     said = []
     if chosen is not best:
         said.append(f"{recipe_name(best.arm)} gains as much in all uses together, within chance; {why}.")
-    for one, found in rivals:
-        if one is not chosen and chosen is best:
-            cost = f"; {_cost(mine)}" if (mine := _cost_of(results, one)) else ""
-            name, gap = recipe_name(one.arm), f"{signed(found.value)} {signed_interval(found.interval)}"
-            where = "In-domain it" if best.gains else "It"
-            said.append(f"{where} cannot be told from {name} ({gap}{cost}).")
+    elif rivals:
+        rivals.sort(key=lambda pair: abs(pair[1].value))
+        where = "In-domain it" if best.gains else "It"
+        said.append(f"{where} cannot be told from {listed([_rival(results, *pair) for pair in rivals], NAMED)}.")
     return chosen, said
+
+
+def _rival(results: Results, one: Kept, gap: Effect) -> str:
+    cost = f"; {_cost(own)}" if (own := _cost_of(results, one)) else ""
+    return f"{recipe_name(one.arm)} ({signed(gap.value)} {signed_interval(gap.interval)}{cost})"
 
 
 def _compared(results: Results, best: Kept, other: Kept) -> Effect | None:

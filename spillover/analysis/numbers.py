@@ -37,8 +37,10 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def listed(parts: list[str]) -> str:
-    """`a, b and c`."""
+def listed(parts: list[str], most: int | None = None) -> str:
+    """`a, b and c`. Where there are two or more beyond the `most`, they are counted: `a, b and 7 others`."""
+    if most is not None and len(parts) > most + 1:
+        parts = [*parts[:most], f"{len(parts) - most} others"]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 

@@ -38,6 +38,8 @@ from .results import ROLE_TITLES, ROLES, Results, recipe_name
 from .retention import Kept, kept
 from .summaries import Group, RoleChange, groups
 
+NAMED = 6  # recipes in a caveat
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -143,5 +145,5 @@ def _trained_once(compared: Sequence[Line]) -> Iterator[str]:
     """Of which recipes there is one training only."""
     once = [line.name for line in compared if any(change.effect.seeds == 1 for change in line.changes)]
     if once:
-        which = "Trained once each" if len(once) == len(compared) else f"Trained once: {listed(once)}"
+        which = "Trained once each" if len(once) == len(compared) else f"Trained once: {listed(once, NAMED)}"
         yield f"{which}. This speaks of these checkpoints, not of another training of the same recipe."
