@@ -32,19 +32,21 @@ if TYPE_CHECKING:
 class Result:
     """A folder of results. `failures` are lines about what failed in the run that made it.
 
-    `rescore`: scores come from the predictions, not from what is kept beside them.
+    `rescore`: scores come from the predictions, not from what is kept beside them. `current`: without the variants that
+    only an earlier form of the experiment had.
     """
 
     folder: Path
     failures: tuple[str, ...] = ()
     rescore: bool = False
+    current: bool = False
 
     @cached_property
     def table(self) -> Results:
         """Scores of every cell that is there, with what is missing."""
         from .analysis.table import load as load_table
 
-        return load_table(self.folder, self.rescore)
+        return load_table(self.folder, self.rescore, earlier=not self.current)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per cell and metric, with intervals and paired changes from the base: the columns of results.csv."""
@@ -127,8 +129,8 @@ def run(
     return result
 
 
-def load(folder: str | Path, rescore: bool = False) -> Result:
-    """Open a folder of results; `rescore` as in `Result`. Raises StoreError where there is none."""
+def load(folder: str | Path, rescore: bool = False, current: bool = False) -> Result:
+    """Open a folder of results; `rescore` and `current` as in `Result`. Raises StoreError where there is none."""
     folder = Path(folder)
     Store(folder).grid()
-    return Result(folder, rescore=rescore)
+    return Result(folder, rescore=rescore, current=current)

@@ -274,13 +274,16 @@ def report(
     rescore: Annotated[
         bool, typer.Option("--rescore", help="Score the stored answers again and ignore earlier scores.")
     ] = False,
+    current: Annotated[
+        bool, typer.Option("--current", help="Only variants of the present experiment, none of its earlier forms.")
+    ] = False,
 ) -> None:
     """Make verdict, tables, figures and page from the stored answers, finished or not. No model is loaded."""
     from .api import load
     from .report.exports import printed
     from .report.terminal import show
 
-    result = load(folder, rescore)
+    result = load(folder, rescore, current)
     if format != "html":
         document(printed(result.table, format))
         return

@@ -57,6 +57,7 @@ class Results:
     `clusters` has, by test set, the component of each document that depends on others, if an audit found some.
     `nearly_base` has, by variant key, how little those differ from the base that hardly do.
     `leaked` has, by training set and test set, the documents that leak, if an audit found some.
+    `earlier` are the keys of variants that only an earlier form of the experiment had (`earlier`).
     `checkpoints` has, by variant key, the path inside the folder of each trained variant's weights, if they were kept.
     `costs` has, by variant key, what each trained variant costs. `answers` reads a cell's answers, by key; none where
     they are not stored. `folder` is where all of this was read.
@@ -75,6 +76,7 @@ class Results:
     nearly_base: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
     clusters: Mapping[str, Clusters] = field(default_factory=dict, repr=False, kw_only=True)
     leaked: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict, repr=False, kw_only=True)
+    earlier: frozenset[str] = field(default=frozenset(), repr=False, kw_only=True)
     checkpoints: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
     costs: Mapping[str, Cost] = field(default_factory=dict, repr=False, kw_only=True)
     answers: Callable[[str], Sequence[Mapping[str, Any]]] = field(default=lambda key: (), repr=False, kw_only=True)

@@ -155,7 +155,11 @@ def groups(results: Results) -> list[Group]:
     roles: dict[str, dict[str, Role | None]] = {v.name: {} for v in results.grid.variants}
     for cell in results.grid.cells:
         roles[results.variants[cell.variant].name][cell.test] = cell.role
-    others = (variant for variant in results.grid.variants if variant.kind != "base")
+    others = [variant for variant in results.grid.variants if variant.kind != "base"]
+    for variant in (one for one in others if one.key in results.earlier):  # it may lack test sets that came later
+        own = roles[variant.name].items()
+        alike_now = (roles[one.name] for one in others if one.train_dataset == variant.train_dataset)
+        roles[variant.name] = next((wider for wider in alike_now if own < wider.items()), roles[variant.name])
     alike = grouped(others, lambda variant: (variant.train_dataset, frozenset(roles[variant.name].items())))
     if not alike:
         return [Group("The base model", (), _columns(results, {t.name: None for t in results.grid.tests}))]

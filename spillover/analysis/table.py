@@ -28,6 +28,7 @@ from ..store.inside import read as read_inside
 from ..store.store import Store
 from .choices import best_uses, choices, chosen
 from .clean_split import CleanSplit
+from .earlier import answered, with_earlier
 from .harness import metric_of
 from .metrics import METRICS, Metric, Prediction, rescored
 from .results import Cost, Results, grouped
@@ -60,9 +61,10 @@ def columns(grid: Grid) -> dict[str, str]:
     return _BEFORE | {name: _OF_A_TYPE[FACTORS[name].type] for name in shown(has)} | _AFTER
 
 
-def load(folder: Path, rescore: bool = False) -> Results:
+def load(folder: Path, rescore: bool = False, earlier: bool = False) -> Results:
     """Read and score what is in an output folder. `rescore`: compute row statistics again, even if they were kept.
 
+    `earlier`: with the variants of earlier forms of the experiment that answered the same questions.
     Raises StoreError for a folder without a grid, or with a broken file.
     """
     store = Store(folder)
@@ -70,8 +72,15 @@ def load(folder: Path, rescore: bool = False) -> Results:
     receipts = store.valid(planned)
     made, uses = choices(store, planned, receipts), best_uses(store, planned, receipts)
     grid = _of_chosen(planned, chosen(made))
+    before: frozenset[str] = frozenset()
+    if earlier:
+        grid, before = with_earlier(grid, store.earlier(), {variant.key for variant in planned.variants})
+        receipts = {**receipts, **store.valid(grid, before)}
+        grid = answered(grid, before, receipts)
+        before &= {variant.key for variant in grid.variants}
     leaked = split.leaked or {}
-    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters, leaked=leaked)  # look-ups only
+    # For its look-ups only.
+    results = Results(grid, pd.DataFrame(), (), receipts, {}, clusters=split.clusters, leaked=leaked, earlier=before)
     label_scoring = Protocol.named(grid.protocol).label_scoring
     records: list[dict[str, Any]] = []
     missing: list[Cell] = []

@@ -23,10 +23,14 @@ SMALL_N = 100  # with fewer documents in a test set, a note says which changes c
 
 @dataclass(frozen=True)
 class Column:
-    """A recipe with its variants, which differ in their seed. The base is a column, too."""
+    """A recipe with its variants, which differ in their seed. The base is a column, too.
+
+    `earlier`: only an earlier form of the experiment had it.
+    """
 
     name: str
     variants: tuple[Variant, ...]
+    earlier: bool = False
 
     @property
     def seeds(self) -> str:
@@ -76,7 +80,10 @@ def blocks(results: Results) -> Iterator[Block]:
     for group in groups(results):
         variants = [*([results.base] if results.base else []), *group.variants]
         arms = grouped(variants, lambda variant: variant.recipe_key)
-        columns = {key: Column(recipe_name(results.recipes[key]), tuple(arm)) for key, arm in arms.items()}
+        columns = {
+            key: Column(recipe_name(results.recipes[key]), tuple(arm), arm[0].key in results.earlier)
+            for key, arm in arms.items()
+        }
         rows = [
             Row(
                 ROLE_TITLES[role],

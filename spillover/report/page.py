@@ -35,7 +35,7 @@ from ..analysis.summaries import matrix
 from ..disk import within, write_whole
 from ..errors import visible
 from ..stats.intervals import MIN_ROWS
-from . import charts, exports, figures, glossary, sections, study, tiles, why
+from . import charts, exports, figures, glossary, sections, since, study, tiles, why
 from .examples import Written
 from .examples import write as write_examples
 from .figures import Figure
@@ -75,15 +75,17 @@ def write(
     for beside in (linked, packs):
         within(path.parent, f"{beside.name}/any")
     every = figures.every(results, inside)
-    plane, weights, *of_study = every
+    plane, strength, chosen, weights, *of_study = every
     answers = write_examples(results, folder, packs)
     said = sections.everything(results, folder, answers)
     if exported:
         exports.write(every, linked)
+    today = today or date.today()
     text = environment.from_string(html).render(
+        news=since.news(results, said["verdicts"], folder, today),
         grid=results.grid,
         version=__version__,
-        today=(today or date.today()).isoformat(),
+        today=today.isoformat(),
         css=Markup(css),
         css_hash=_digest(css),
         js=Markup(js),
@@ -95,6 +97,7 @@ def write(
         **said,
         why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
         plane=drawn(plane, linked),
+        curves=[drawn(one, linked) for one in (chosen, strength) if one.panels],
         figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
         data=Markup(_as_json(payload(results, answers))),
         packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],

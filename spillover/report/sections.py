@@ -46,6 +46,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
     """All sections by the names that the template knows them under."""
     return {
         "protocol": results.grid.protocol,
+        "earlier": f"{count(len(results.earlier), 'variant')}" if results.earlier else "",
         "small_print": list(small_print(results.grid)),
         "verdicts": (found := verdicts(results)),
         "caveats": caveats(results, found),

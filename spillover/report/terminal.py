@@ -73,6 +73,7 @@ def _tables(block: Block, has_base: bool, width: int) -> Iterator[Table]:
         for i in shown:
             head = Text(block.columns[i].name, style="bold")
             head.append(f"\n{seeds}" if (seeds := block.columns[i].seeds) else "", style="dim not bold")
+            head.append("\nearlier" if block.columns[i].earlier else "", style="dim not bold")
             table.add_column(head, overflow="fold", min_width=CELL_WIDTH)
         for role, rows in groupby(block.rows, lambda row: row.role):
             if role:

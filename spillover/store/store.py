@@ -5,6 +5,7 @@
     DIR/source.json                       where the experiment's paths start from, the data folder it was given, and
                                           the hash of every file of the plan: those above and below, and the prompts
     DIR/grid.json                         the current experiment's variants and cells
+    DIR/earlier/<number>.json             grids of earlier forms of the experiment, with variants that this one lacks
     DIR/claims.yaml                       the experiment's own claims
     DIR/audit.json                        the audit of the rows in use
     DIR/precision.json                    what `precision: auto` means in this folder
@@ -17,6 +18,7 @@
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
     DIR/locks/<variant key>, DIR/.lock    lock files: one a variant, and one for a run of the whole folder
+    DIR/shown.json                        what the report showed last, and before that
     DIR/results.csv, effects.csv, choices.csv, report.html, figures/   made from the above at any time
 
 A cell or a variant is either whole or absent: it is written into a folder beside its place and renamed. After a kill
@@ -31,7 +33,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..disk import file_name, remove, text_sha256, within
@@ -73,6 +75,7 @@ class Store(Cells, Variants, Written):
         Until then the old plan and the new one do not fit together, and who reads says so. `prompts` are those of each
         condition, as `plan.questions.kept` makes them.
         """
+        self._keep_earlier(grid)
         starts = str(base.absolute())
         files = {_prompts(one): json.dumps(kept, ensure_ascii=False) for one, kept in (prompts or {}).items()}
         if experiment is not None:
@@ -86,6 +89,25 @@ class Store(Cells, Variants, Written):
         hashes = {name: text_sha256(text) for name, text in files.items()}
         source = {"base": starts, "data_dir": data_dir and str(data_dir.absolute()), "files": hashes}
         self._write_sealed("source.json", source)
+
+    def _keep_earlier(self, grid: Grid) -> None:
+        """Keep the grid that is there, if it has variants that the next one lacks."""
+        try:
+            before = self.grid()
+        except StoreError:
+            return
+        if {variant.key for variant in before.variants} - {variant.key for variant in grid.variants}:
+            kept = self.earlier()
+            if before not in kept:
+                self._write(f"earlier/{len(kept):06}.json", before.to_json())
+
+    def earlier(self) -> list[Grid]:
+        """The grids of earlier forms of the experiment, the oldest first."""
+        found = []
+        for path in sorted(self._entries("earlier")):
+            with suppress(ValueError, OSError):  # a file that is broken tells of nothing
+                found.append(Grid.read(path.read_bytes()))
+        return found
 
     def has_grid(self) -> bool:
         """Whether a plan was written here."""
@@ -275,6 +297,15 @@ class Store(Cells, Variants, Written):
         """Where the report's page goes. Its figures and data files go beside it."""
         return self.folder / "report.html"
 
+    def shown(self) -> Json:
+        """What reports showed (`keep_shown`); empty if there was none, or if the file is broken."""
+        return self._sealed_or_none("shown.json", "the next report does not say what is new") or {}
+
+    def keep_shown(self, shown: Json) -> None:
+        """Keep what the report shows. Nothing is kept in a folder that cannot be written."""
+        with suppress(OSError, StoreError):
+            self._write_sealed("shown.json", shown)
+
     def write_report_file(self, name: str, content: str | bytes) -> Path:
         """Write a file that is made from the results, such as results.csv; returns its path."""
         return self._write(name, content)
@@ -307,7 +338,9 @@ class Store(Cells, Variants, Written):
         return [path for kind, keys in named.items() for path in self._entries(kind) if path.name not in keys]
 
     def delete(self, paths: Sequence[Path]) -> None:
-        """Delete what `unused` found."""
+        """Delete what `unused` found, and what is known of earlier forms of the experiment."""
+        if paths:
+            self._remove("earlier")
         for path in paths:
             remove(within(self.folder, str(path.relative_to(self.folder))))
 
