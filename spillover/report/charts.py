@@ -210,7 +210,7 @@ def curve(
     scale: Spec = {"type": "log" if logarithmic else "linear", "domain": ends, "nice": False}
     x = _number("x", x_title, scale, values=values, format="~g", grid=False, labelOverlap="greedy")
     y = _number("value", None, {"zero": False}, labelExpr=OF_100, tickCount=4)
-    across = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": base}, {}, color=INK, opacity=0.5)
+    across: Spec = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": base}, {}, color=INK, opacity=0.5)
     ring: Spec = {"transform": [{"filter": "datum.chosen"}]}
     return _panel(
         rows,

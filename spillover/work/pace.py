@@ -25,6 +25,7 @@ from ..plan.plan import Plan
 
 LEAST_S = 3.0  # of work of a kind, so that its speed is worth keeping
 KEPT = 50  # models whose speed is kept, the last ones
+TOLD = 0.02  # the share of a kind's work from which on this run tells its speed
 EARLIER = 0.1  # earlier runs count as much as this share of the work of a kind
 
 Rates = Mapping[str, float]
@@ -80,7 +81,7 @@ class Pace:
         for kind, amount in self.work.items():
             earlier = EARLIER * amount if kind in self.known else 0.0
             done = self.done.get(kind, 0.0) + earlier
-            if done > 0:
+            if done > TOLD * amount:
                 rates[kind] = (self.seconds.get(kind, 0.0) + earlier * self.known.get(kind, 0.0)) / done
         tokens = [kind for kind in rates if kind != LOADING]
         if tokens:
