@@ -69,12 +69,13 @@ def recipe(variant: Variant) -> str:
     if variant.kind == "existing":
         return "existing checkpoint" + (f", on {variant.train_dataset}" if variant.train_dataset else "")
     left_out = {"strategy", "train_task", "train_kind"}  # the training set says the task
-    parts = [phrase(name, value) for name, value in variant.factors.items() if name not in left_out and value]
+    left_out |= set() if variant.factors.get("train_shots") else {"train_shots"}
+    parts = [phrase(name, value) for name, value in variant.factors.items() if name not in left_out]
     return ", ".join([spelled(variant.strategy or ""), *parts])
 
 
 def _verdict(results: Results, group: Group) -> Verdict:
-    keys = dict.fromkeys(variant.recipe_key for variant in group.variants)
+    keys = dict.fromkeys(variant.recipe_key for variant in group.variants if not variant.is_null)
     lines = [_line(results, results.recipes[key], kept(results).get(key, NOTHING)) for key in keys]
     planned = [ROLE_TITLES[role] for role, _ in group.columns if role]
     loss = largest_loss(results, [line.kept for line in lines if line.kept.arm])

@@ -59,7 +59,8 @@ class Variant:
     `factors` say how it came to be (`experiment.factors`). `recipe_key` is the same for trainings that differ in their
     seed alone. `against` names the strategy that a trained variant is compared with. What is made of trained weights
     is `trained` too, and `made_from` are the keys of the variants whose weights these are. `choices` are those that it
-    is a candidate of (`plan.choice`): it is asked validation rows, and the test sets only once it is chosen.
+    is a candidate of (`plan.choice`): it is asked validation rows, and the test sets only once it is chosen. `is_null`:
+    it is a random change, with which others are compared, and never a candidate to be used.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Variant:
     against: str | None = None
     made_from: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    is_null: bool = False
 
     def __post_init__(self) -> None:
         if not self.recipe_key:  # what was not trained here has no other seeds

@@ -235,6 +235,7 @@ class JobMaker:
             seed=first.seed if len(family) == 1 else None,
             recipe_key=fingerprint({**content, "recipe": first.recipe_key}),
             made_from=parents,
+            is_null=isinstance(after, RandomChange),
         )
         return MergeJob(variant, (*family[0].parents, *parents), after, after.stored_as(family[0].recipe.weights))
 

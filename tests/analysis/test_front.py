@@ -10,6 +10,7 @@ from madescores import results_of
 
 from spillover.analysis.front import Point, fronts
 from spillover.analysis.results import Results
+from spillover.analysis.verdict import verdicts
 from spillover.plan.grid import Deploy, Use
 
 N = 40
@@ -81,3 +82,14 @@ def test_without_tests_on_both_sides_there_is_no_front() -> None:
     results = made(0.01, ft=(0.3, -0.05))
     inside = replace(results.grid, cells=tuple(c for c in results.grid.cells if c.test == "in"))
     assert fronts(replace(results, grid=inside)) == []
+
+
+def test_a_null_is_no_candidate_of_front_and_verdict() -> None:
+    """Random numbers may gain by chance; they are never what is shipped."""
+    results = made(0.01, ft=(0.2, -0.05), icl=(0.3, 0.1))
+    assert points(results)["icl"].on_front
+    variants = tuple(replace(one, is_null=one.name == "icl") for one in results.grid.variants)
+    without = replace(results, grid=replace(results.grid, variants=variants))
+    assert points(without).keys() == {"base", "ft"} and points(without)["ft"].on_front
+    (verdict,) = verdicts(without)
+    assert [line.name for line in verdict.lines] == ["ft"]

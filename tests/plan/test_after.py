@@ -96,6 +96,7 @@ def test_only_a_mixture_of_a_plain_lora_is_stored_as_an_adapter() -> None:
     stored = {str(job.variant.strategy): type(job.stored_as) for job in plan.jobs if isinstance(job, MergeJob)}
     assert stored == {"lora+wise": Lora, "d": AllWeights, "lora+soup": AllWeights, "lora+noise": AllWeights}
     assert {v.strategy: v.against for v in plan.grid.variants[1:]}["lora+noise"] == "lora"
+    assert {v.strategy for v in plan.grid.variants if v.is_null} == {"lora+noise"}
 
 
 def test_weights_are_made_again_only_for_what_still_needs_them() -> None:
