@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..engine.head import Head
-from ..engine.suitable import HEAD_TOLERANCE
+from ..engine.suitable import PROBE_TOLERANCE
 from ..errors import ModelError
 from ..text.samples import Sample
 from .passes import Pass, passes_of
@@ -91,6 +91,7 @@ def _frozen(model: Any) -> Head:
 def _check(made_PV: Tensor, own_PV: Tensor) -> None:
     """Raise ModelError if logits made of hidden states are not the model's own."""
     apart = float((made_PV.float().log_softmax(-1) - own_PV.log_softmax(-1)).abs().max())
-    if not apart <= HEAD_TOLERANCE:
+    rounded = torch.is_autocast_enabled(own_PV.device.type)
+    if not apart <= PROBE_TOLERANCE["bfloat16" if rounded else "float32"]:
         what = f"the output layer does something of its own ({apart:.2g} nats off): its divergence cannot be computed"
         raise ModelError(what, allowed="a strategy without the penalty kl")

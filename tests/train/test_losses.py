@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from trainings import CPU, apart, gradients, in_steps, make_samples, padded
 
 from spillover.engine import attention
-from spillover.errors import ExperimentError
+from spillover.errors import ExperimentError, ModelError
 from spillover.experiment.axes import (
     DistanceToBase,
     EasyRows,
@@ -333,6 +334,30 @@ def test_the_first_token_of_each_answer_counts_as_one() -> None:
     shares = Objective(recipe(loss=SelectedTokens(most_perplexity=limit)), said).without_loss()
     masked = nll.exp() > limit
     assert shares == (pytest.approx(float(masked.float().mean())), pytest.approx(float(masked[[0, 3]].float().mean())))
+
+
+def test_a_penalty_in_bfloat16(folder: Path, tmp_path: Path) -> None:
+    """The base's distributions are rounded as the model's are: before the first step both are the same."""
+    made, seen = recipe(penalty=KlToBase(), loss=SelectedTokens(most_perplexity=LIMIT)), []
+    steps = in_steps(SAMPLES, made)
+    trained = train(folder, steps, made, tmp_path, precision="bfloat16", progress=lambda *step: seen.append(step))
+    assert len(seen) == 1 and abs(trained.penalty) < 1e-6 and trained.loss > 0
+
+
+def test_an_output_layer_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where hidden states and output layer do not give the model's logits, there is no divergence to be had."""
+    model = copy.deepcopy(models()[0])
+    forward = type(model).forward
+
+    def scaled(*arguments: Any, **options: Any) -> Any:
+        out = forward(*arguments, **options)
+        out.logits = out.logits * 1.1
+        return out
+
+    monkeypatch.setattr(type(model), "forward", scaled)
+    monkeypatch.setattr("spillover.engine.head.signature", lambda _: signature(forward))
+    with pytest.raises(ModelError, match="output layer does something of its own"):
+        ask_base(model, [SAMPLES], 4096, whole=True)
 
 
 def test_a_loss_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -109,6 +109,16 @@ def test_gradients_of_a_frozen_model_are_those_of_the_padded_batch() -> None:
     assert apart(gradients(model), gradients(plain)) < 1e-5
 
 
+def test_frozen_layers_train_with_activation_checkpointing(folder: Path, tmp_path: Path) -> None:
+    weights = SomeWeights(freeze_bottom=0.6, freeze=("embed",))
+    for name, checkpointing in (("without", False), ("with", True)):
+        recipe = Recipe(learning_rate=1e-2, num_train_epochs=1, batch_size=6, seed=3, weights=weights)
+        options = {"precision": "float32", "gradient_checkpointing": checkpointing}
+        train(folder, in_steps(SAMPLES, recipe), recipe, tmp_path / name, **options)  # type: ignore[arg-type]
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("without", "with"))
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
 @pytest.mark.parametrize("name", ["dora", "rslora"])
 def test_adapters_of_each_kind_learn_through_shared_prefixes_and_load(name: str, folder: Path, tmp_path: Path) -> None:
     weights = STRATEGIES[name].weights
