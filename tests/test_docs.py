@@ -27,6 +27,7 @@ from spillover.experiment.strategy import STRATEGIES, Strategy, TrainOptions
 from spillover.experiment.suite import Choice, DatasetSpec, HoldOut, Share, Source, Strict, Threshold
 from spillover.experiment.use import DeploySpec, ShipSpec
 from spillover.plan.grid import Grid
+from spillover.report import kept
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
@@ -155,6 +156,12 @@ def test_every_command_stands_in_the_reference() -> None:
 
 def test_every_column_of_the_results_stands_in_the_reference() -> None:
     assert [row[0].strip("`") for row in rows(section("results.csv"))] == list(columns(Grid("", "sound", (), (), ())))
+
+
+def test_every_column_of_the_retention_stands_in_the_reference() -> None:
+    assert (
+        tuple(name for row in rows(section("retention.csv")) for name in re.findall(r"`(\w+)`", row[0])) == kept.COLUMNS
+    )
 
 
 def test_every_column_of_the_effects_stands_in_the_reference() -> None:

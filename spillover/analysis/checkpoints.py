@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..experiment.suite import Role
 from ..plan.grid import Variant
-from .contrasts import Effect, difference
+from .contrasts import Effect, across, difference
 from .deploy import asked, deployed
 from .numbers import listed, points, signed, signed_interval
 from .results import Cost, Results, recipe_name
@@ -72,11 +72,12 @@ def _rival(results: Results, one: Kept, gap: Effect) -> str:
 
 def _compared(results: Results, best: Kept, other: Kept) -> Effect | None:
     """The other less the best, in-domain as deployed, or over all uses; without an in-domain set, over all."""
-    clean, use = results.clean, deployed(results, best.arm[0])
+    clean = results.clean
     role: Role | None = "in_domain" if best.gains else None
     theirs, ours = (clean.cells_of(one.arm, role) for one in (best, other))
-    if use is not None and role:
-        theirs, ours = asked(theirs, use), asked(ours, use)
+    use, own = (deployed(results, one.arm[0]) for one in (best, other))
+    if use and own and role:
+        return across(clean, asked(ours, own), asked(theirs, use))
     return difference(clean, ours, theirs)
 
 

@@ -63,9 +63,9 @@ class Demonstrations:
 class Kept:
     """All that is known of one recipe beside the base. What was not tested is missing, or None.
 
-    `gains` are in-domain, a use each (`deploy`). `roles` are by role title, `sets` by the name of a test set that is
-    not in-domain; test sets of a checkpoint whose training set is not known are there too. `formats` is the in-domain
-    change in the prompt formats that were not trained.
+    `gains` are in-domain, a use each (`deploy`). `roles` are out-of-domain and cross-task, by title. `sets` are by the
+    name of a test set that is not in-domain; those of a checkpoint whose training set is not known are there too.
+    `formats` is the in-domain change in the prompt formats that were not trained.
     """
 
     arm: tuple[Variant, ...]
@@ -93,7 +93,7 @@ def kept(results: Results) -> Mapping[str, Kept]:
     of_roles = _all(
         _retention(clean, key, ROLE_TITLES[role], clean.cells_of(arm, role))
         for key, arm in arms.items()
-        for role in ROLES
+        for role in ROLES[1:]
     )
     of_sets = _all(
         _retention(clean, key, test, [c for c in cells[key] if c.test == test]) for key in arms for test in tests[key]

@@ -97,8 +97,8 @@ TERMS = (
          "validation rows?"),
     Term("Clean rows", "The test rows that do not leak from what the variant was trained on. A row leaks if the same "
          "row, nearly the same row, or one of its texts was trained on.", "clean rows?|clean scores?"),
-    Term("Ship", "The advice is to ship a variant that gains somewhere and loses nowhere, beyond chance, and that has "
-         "no interval wholly below zero.", "[Ss]hip"),
+    Term("Ship", "The advice is to ship a variant that gains somewhere and loses nowhere, beyond chance, or that keeps "
+         "the share of the base’s score that ship.keep asks for. Of several, the one that gains most.", "[Ss]hip"),
 )  # fmt: skip
 
 # Where a term is no word of the page: names from data, code, links, and headings, whose sections explain it.

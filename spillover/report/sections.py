@@ -22,6 +22,7 @@ from ..plan.grid import Grid
 from ..store.store import Store
 from ..text.task import FIVE
 from . import frontier
+from . import kept as shares
 from .evidence import MARKS, records
 from .examples import Written
 from .matrix import count, notes
@@ -51,7 +52,10 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "verdicts": (found := verdicts(results)),
         "caveats": caveats(results, found),
         "notes": notes(results),
-        "front_tables": [table(one["caption"], one["rows"]) for one in frontier.tables(results)],
+        "front_tables": [
+            *(table(one["caption"], one["rows"]) for one in frontier.tables(results)),
+            *([table(shares.CAPTION, left)] if (left := list(shares.rows(results))) else []),
+        ],
         "matrices": matrices(results, answers.tallies),
         "is_study": is_of_study(results.grid),
         **claims(judge_all(results, Store(folder))),
