@@ -51,9 +51,7 @@ from .axes import (
 from .fields import Count, Counts, Listed, Name, Rates, Strict
 
 NOT_BUILT: frozenset[type[Axis]] = frozenset(
-    {
-        *(RewrittenAnswers, OwnText, SoftPrompt),
-    }
+    {SoftPrompt}
 )
 
 
@@ -116,6 +114,8 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy(name="fticl", source="arXiv 2403.09162, section 5", against="ft", demos=FixedDemos()),
         Strategy(name="fticl-random", source="MetaICL; arXiv 2512.19879", against="ft", demos=RandomDemos()),
         Strategy(name="manyicl", source="arXiv 2506.11103", against="ft", demos=RowsInContext()),
+        Strategy(name="cfs", source="arXiv 2505.13811", against="ft", data=OwnText()),
+        Strategy(name="rewrite", source="arXiv 2402.13669 (SDFT)", against="ft", answers=RewrittenAnswers()),
         Strategy(name="replay", source="arXiv 2502.06042", against="ft", data=Replay()),
         Strategy(name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=ADAPTERS),
         Strategy(name="wise", source="arXiv 2109.01903; 2506.01901", against="ft", after=Mixture()),
