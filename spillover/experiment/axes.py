@@ -12,8 +12,8 @@
 A value is a frozen class with its `kind`, its options, the factors by which its variants differ and what it costs on
 disk. The first value of each axis is the one of plain fine-tuning. An option that is a list is an alternative for each
 of its items (`each`). Names of options are unique over all axes, so that `{lora: {lora_r: 8}}` can leave the axis out.
-The values of `loss` and `penalty` stand in `objective`. What a value does to samples is written in `text.samples`, what
-it does to a training in `train`.
+Values of `loss` and `penalty` stand in `objective`. What a value does to samples is written in `plan.composed`, what it
+does to a training in `train`.
 """
 
 from __future__ import annotations
@@ -261,12 +261,12 @@ class NothingFirst(Axis):
 
 
 class SoftPrompt(Axis):
-    """A soft prompt is trained alone, then the weights with it, then it is dropped."""
+    """A soft prompt is trained alone, then the weights behind it, then it is dropped."""
 
     kind: Literal["soft_prompt"] = "soft_prompt"
     prompt_tokens: Count = Field(20, description="vectors of the prompt")
     prompt_epochs: Rate = 1.0
-    prompt_learning_rate: Rate = 0.3
+    prompt_learning_rate: Rate = 0.03
 
 
 class NothingAfter(Axis):

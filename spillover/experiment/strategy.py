@@ -50,10 +50,6 @@ from .axes import (
 )
 from .fields import Count, Counts, Listed, Name, Rates, Strict
 
-NOT_BUILT: frozenset[type[Axis]] = frozenset(
-    {SoftPrompt}
-)
-
 
 class TrainOptions(Strict):
     """A strategy's own values of `train`. What is left out is the experiment's."""
@@ -87,9 +83,6 @@ class Strategy(Strict):
     @model_validator(mode="after")
     def _is_possible(self) -> Strategy:
         values = {axis: getattr(self, axis) for axis in AXES}
-        for axis, value in values.items():
-            if type(value) in NOT_BUILT:
-                raise ValueError(f"{axis} {value.kind} is not built yet")
         if isinstance(self.loss, PythonLoss) and not self.loss.function:
             raise ValueError(f"{self.name} needs the function of its loss, such as `function: file.py:name`")
         for first, second, why in IMPOSSIBLE:
@@ -100,6 +93,7 @@ class Strategy(Strict):
 
 IMPOSSIBLE: tuple[tuple[type[Axis], type[Axis], str], ...] = (
     (Lora, DistanceToBase, "an adapter leaves the base's weights where they are, so their distance is 0"),
+    (SoftPrompt, KlToBase, "the base has never read the soft prompt, so a divergence from it would say nothing"),
     (RowsInContext, EasyRows, "a sample of several rows has no single row whose loss would weigh it"),
 )
 """Pairs of values that do not go together, and why."""
@@ -117,6 +111,7 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy(name="cfs", source="arXiv 2505.13811", against="ft", data=OwnText()),
         Strategy(name="rewrite", source="arXiv 2402.13669 (SDFT)", against="ft", answers=RewrittenAnswers()),
         Strategy(name="replay", source="arXiv 2502.06042", against="ft", data=Replay()),
+        Strategy(name="promot", source="arXiv 2211.00635 (ProMoT)", against="ft", first=SoftPrompt()),
         Strategy(name="lora", source="arXiv 2106.09685", against="ft", weights=Lora(), train=ADAPTERS),
         Strategy(name="wise", source="arXiv 2109.01903; 2506.01901", against="ft", after=Mixture()),
         Strategy(name="soup", source="arXiv 2203.05482", against="ft", after=SeedMean()),

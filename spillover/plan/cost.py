@@ -26,6 +26,7 @@ from ..experiment.axes import (
     RandomDemos,
     Replay,
     Shapes,
+    SoftPrompt,
 )
 from ..experiment.recipe import Recipe
 from ..experiment.schema import Experiment
@@ -86,7 +87,10 @@ def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTER
         beside = others_beside(len(own), recipe.data.share) * fmean(others or [0])
     elif isinstance(recipe.data, OwnText):
         beside = ceil(len(own) / recipe.batch_size) * recipe.data.texts_a_step * recipe.data.text_tokens * a_token
-    rows, epochs = (sum(own) + shown * times) / a_token, recipe.num_train_epochs
+    epochs = recipe.num_train_epochs
+    if isinstance(recipe.first, SoftPrompt):  # its gradients go through the model too, and no prefix is shared
+        epochs, times = epochs + recipe.first.prompt_epochs, float(len(own))
+    rows = (sum(own) + shown * times) / a_token
     asked = rows * _readings(recipe) if recipe.asks_base else 0.0
     return (rows + beside / a_token) * epochs * TRAIN_COST + asked
 

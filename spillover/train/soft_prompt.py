@@ -10,8 +10,9 @@ An engine sees token ids only, so the samples are computed one at a time, in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from ..disk import write_whole
 from ..errors import ModelError
 from ..experiment.axes import SoftPrompt
-from ..text.samples import Sample
+from .order import Steps
+from .passes import Pass
 
 FILE = "soft_prompt.safetensors"
 WHY_PLAIN = "a soft prompt stands before each sample"
@@ -32,28 +34,27 @@ WHY_PLAIN = "a soft prompt stands before each sample"
 def soft_prompt(
     model: Any,
     first: SoftPrompt,
-    steps: Iterable[Sequence[Sample]],
+    steps: Steps,
     seed: int,
-    loss_of: Callable[[Any, Sample], Tensor],
     kept: Path,
 ) -> Tensor:
     """The trained vectors, from the folder of checkpoints `kept` if they are there. The weights stay as they are.
 
-    `loss_of` gives the summed loss of a sample. Samples that are no rows of the training set are left out.
+    The loss is the mean NLL over the answer tokens of a step. Samples apart from the rows are left out.
     """
     if (kept / FILE).exists():
-        return load_file(kept / FILE)["prompt"]
+        return load_file(kept / FILE)["prompt"].to(model.device)
     prompt = nn.Parameter(_drawn(model, first.prompt_tokens, seed))
     optimizer = torch.optim.Adam([prompt], lr=first.prompt_learning_rate)
     moving = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in moving:
         weight.requires_grad_(False)
     with behind(model, prompt):
-        for step in steps:
-            rows = [sample for sample in step if not sample.apart]
-            items = sum(len(sample.learned) for sample in rows)
-            for sample in rows:
-                (loss_of(model, sample) / items).backward()
+        for step in replace(steps, epochs=first.prompt_epochs):
+            rows = [Pass.alone(sample) for sample in step if not sample.apart]
+            items = sum(len(one.targets_T) for one in rows)
+            for one in rows:
+                (one.nll(one.logits(model, model.device)).sum() / items).backward()
             optimizer.step()
             optimizer.zero_grad()
     for weight in moving:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice
 from math import isfinite
@@ -25,7 +26,7 @@ from ..engine.hf import device, load_model
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
 from ..engine.suitable import PROBE_TOKENS, why_plain
-from ..experiment.axes import AllWeights, DistanceToBase
+from ..experiment.axes import AllWeights, DistanceToBase, SoftPrompt
 from ..experiment.recipe import Recipe
 from ..text.samples import Sample
 from .axes import let_move
@@ -34,6 +35,7 @@ from .checkpoints import make_room, newest_whole, seal
 from .losses import Anchor, Function, Looked, Objective
 from .order import Steps
 from .passes import Pass, passes_of
+from .soft_prompt import WHY_PLAIN, behind, soft_prompt
 
 Stepped = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
@@ -195,7 +197,10 @@ def train(
     as_given = {**dropout, **({"use_cache": config.use_cache} if hasattr(config, "use_cache") else {})}
     model = load_model(model_folder, "float32", trust=trust, config=config)
     words = list(islice(cycle(chain.from_iterable(sample.ids for sample in steps[0])), PROBE_TOKENS))
-    reason = why_plain(model, words, "float32", steps.longest) if share else None
+    reason = None
+    if share:  # `why_plain` makes the model share prefixes if it can
+        has_prompt = isinstance(recipe.first, SoftPrompt)
+        reason = WHY_PLAIN if has_prompt else why_plain(model, words, "float32", steps.longest)
     pack = pack_tokens if share and reason is None else None
     began, base = time.monotonic(), None
     if recipe.asks_base:  # adapters are drawn after it, from the same state of the generator
@@ -215,7 +220,10 @@ def train(
         trainer.add_callback(_Report(progress, totals))
     trainer.remove_callback(PrinterCallback)
     resumed, broken = newest_whole(checkpoints)
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    with ExitStack() as stack:
+        if isinstance(recipe.first, SoftPrompt):
+            stack.enter_context(behind(model, soft_prompt(model, recipe.first, steps, recipe.seed, checkpoints)))
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)

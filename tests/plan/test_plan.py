@@ -19,7 +19,7 @@ from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.axes import AXES, PythonLoss
 from spillover.experiment.recipe import NOT_IN_RECIPE, OF_TRAINING, Recipe, TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, load_experiment, parse_experiment
-from spillover.experiment.strategy import NOT_BUILT, OPTIONS, Strategy
+from spillover.experiment.strategy import OPTIONS, Strategy
 from spillover.experiment.suite import SUITES
 from spillover.fingerprint import fingerprint
 from spillover.plan.grid import Condition, Grid
@@ -71,6 +71,9 @@ OPTIONS_OF_AXES: dict[str, tuple[str, Any]] = {
     "text_tokens": ("cfs", 64),
     "texts_a_step": ("cfs", 2),
     "temperature": ("cfs", 0.7),
+    "prompt_tokens": ("promot", 4),
+    "prompt_epochs": ("promot", 2),
+    "prompt_learning_rate": ("promot", 0.1),
     "replay_from": ("replay", ["deals"]),
     "replay_share": ("replay", 0.2),
     "lora_r": ("lora", 4),
@@ -178,9 +181,8 @@ def test_no_field_is_forgotten() -> None:
     assert WITHOUT_A_KEY & set(TRAIN_FIELDS) == in_key_by_texts_or_recipes
     recipe = {name for name in Strategy.model_fields if name in Recipe.model_fields}
     assert {f"Strategy.{name}" for name in set(Strategy.model_fields) - recipe - {"train"}} <= set(NOT_IN_RECIPE)
-    not_built = {name for value in NOT_BUILT for name in value.model_fields if name != "kind"}
     of_functions = {"function", "asks_base"}  # tests/experiment/test_functions.py
-    assert set(OPTIONS) - not_built == set(OPTIONS_OF_AXES) | of_functions
+    assert set(OPTIONS) == set(OPTIONS_OF_AXES) | of_functions
     through_own_cells = {"lm_eval"}  # tests/work/test_harness.py
     assert set(TestSpec.model_fields) == set(TEST_FIELDS) | through_own_cells
     top = {

@@ -83,6 +83,16 @@ def test_texts_are_written_once_and_bear_loss_on_every_token_they_have(place: Pa
     assert all(1 < len(text.ids) <= TOKENS + 1 for text in first)
 
 
+def test_texts_of_no_weight_leave_the_weights_of_plain_fine_tuning(place: Path, tmp_path: Path) -> None:
+    weightless = {"cfs": {**CFS["cfs"], "text_weight": [0, 1]}}
+    plan = plan_of(place, "ft", weightless, num_train_epochs=1, batch_size=8)
+    run = begin(plan, tmp_path)
+    found = [next(find_or_make(run, job)[0].glob("*.safetensors")).read_bytes() for job in plan.trainings]
+    assert found[0] == found[1] != found[2]
+    tokens = [(run.store.variant_receipt(job.variant.key) or {})["tokens"] for job in plan.trainings]
+    assert tokens[0] < tokens[1] == tokens[2], "the texts are computed, whatever their weight is"
+
+
 def test_what_a_killed_process_had_written_is_kept_and_the_bytes_are_the_same(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
