@@ -177,7 +177,7 @@ def plane(
         front | _mark("line", x, y, {"order": {"field": "order", "type": "quantitative"}}, **dashed),
         strong | _mark("rule", _end("gain_low"), y, across, strokeWidth=1.5, opacity=0.4),
         strong | _interval(x, y, "kept_low", "kept_high", looks),
-        weak | _marks(x, y, looks, 30),
+        *([weak | _marks(x, y, looks, 30)] if rows["weak"].any() else []),  # an empty group would have no name
         strong | _marks(x, y, looks, 80),
         strong | _mark("text", x, y, beside, dx=7, dy=-8, fontSize=11),
     )
