@@ -4,9 +4,9 @@ Of the alternatives of a choice, all are asked validation rows, and the one that
 choice is made as soon as all of its validation cells are there. Until then the weights of all its candidates stay.
 
 A job is needed if cells of its variant are missing, if a file of the variant itself is broken, or if a variant that is
-made from it is still to be made and its own weights are gone. A job can begin once the weights of all its parents are
-there. Weights can go, as the experiment's `keep` says, once the variant's cells are all there and everything that is
-made from it has been made.
+made from it is still to be made and its own weights are gone. A job can begin once its own weights are there, or those
+of all its parents. Weights can go, as the experiment's `keep` says, once the variant's cells are all there and
+everything that is made from it has been made.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ class Left:
         return sorted(jobs, key=lambda job: (job.variant.kind != "base", -self.work(job)))
 
     def can_begin(self, job: Job) -> bool:
-        """Whether the weights of all parents are there now. Other processes may have made some since the last look."""
-        self.look([key for key in job.parents if key not in self.made])
-        return self.made.issuperset(job.parents)
+        """Whether its own weights are there, or those of all parents. Others may have made some since the last look."""
+        self.look([key for key in (job.variant.key, *job.parents) if key not in self.made])
+        return job.variant.key in self.made or self.made.issuperset(job.parents)
 
     def parents_missing(self, job: Job) -> str:
         """The names of the parents whose weights are not there, for an error."""

@@ -48,14 +48,14 @@ class DiesInTheMiddle(Executed):
 def test_a_training_that_only_serves_others_is_made_kept_and_dropped_as_others(
     place: Path, tmp_path: Path, keep: str, stay: bool
 ) -> None:
-    plan, store = prepared(place, tmp_path, f"keep={keep}")
+    plan, store = prepared(place, tmp_path, f"keep={keep}", "choose=none")
     executed = Executed()
     assert execute(plan, store, backend=executed.backend()) == ()
     assert executed.trained == dict.fromkeys(TRAINED, 1)
     assert executed.answers == 3 * 2 * 3  # base and two mixtures; the training itself is not asked
     assert there(plan, store) == [stay] * 3
     again = Executed()
-    assert execute(*prepared(place, tmp_path, f"keep={keep}"), backend=again.backend()) == ()
+    assert execute(*prepared(place, tmp_path, f"keep={keep}", "choose=none"), backend=again.backend()) == ()
     assert again == Executed() and Left(plan, store).jobs() == []
     receipt = store.variant_receipt(plan.grid.variants[1].key)
     parent = store.variant_receipt(plan.grid.helpers[0].key)
@@ -91,3 +91,14 @@ def test_clean_keeps_what_something_is_still_made_from(place: Path, tmp_path: Pa
     assert Left(plan, store).jobs() == []
     more, _ = prepared(place, tmp_path, "test.shots=[0, 2]")  # new cells: the training is made again for them
     assert [job.variant.name for job in Left(more, store).jobs()] == ["base", *TRAINED]
+
+
+def test_the_strength_that_is_chosen_is_asked_although_its_training_is_gone(place: Path, tmp_path: Path) -> None:
+    """All strengths are made and asked validation rows, and nothing is then made from the training any more."""
+    plan, store = prepared(place, tmp_path, "keep=none")
+    executed = Executed()
+    assert execute(plan, store, backend=executed.backend()) == ()
+    assert executed.trained == dict.fromkeys(TRAINED, 1)
+    left = Left(plan, store)
+    assert left.jobs() == [] and len(left.chosen) == 1
+    assert there(plan, store) == [False] * 3

@@ -16,6 +16,7 @@ model: {model}
 precision: float32
 suite: builtin
 keep: none
+choose: none
 train:
   datasets: [reviews]
   sizes: [8]
