@@ -22,6 +22,7 @@ from ..errors import StoreError, did_you_mean
 from ..plan.composed import compose
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
+from ..store.store import Store
 from ..text.chat import Message
 from ..text.compose import in_order
 from ..text.encode import Encoder, Ids
@@ -29,7 +30,11 @@ from ..text.prompt import messages, render_all
 from ..text.samples import Sample
 from ..text.task import Example
 from ..text.tools import Conversation
+from ..work.backend import Torch
 from ..work.execute import read_plan
+from ..work.progress import Reporter
+from ..work.run import Run
+from ..work.weights import as_written
 from .wanted import Wanted
 
 Shape = Literal["trl", "messages", "alpaca"]
@@ -45,8 +50,8 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
         names = [job.variant.name for job in plan.trainings]
         what = f"{variant.name} was not trained here, so its training data is not known"
         raise StoreError(what, where=str(wanted.folder), allowed=did_you_mean(variant.name, names))
-    job = jobs[key]
-    samples = _samples(job, plan)
+    job, texts = _written(jobs[key], plan, wanted.store)
+    samples = _samples(job, plan, texts)
     is_chat = shape == "messages" and job.fmt.chat
     records = list(_turns(job, plan.encoder, samples) if is_chat else _texts(plan.encoder, samples, job, shape))
     path = wanted.place if wanted.place.suffix == ".jsonl" else wanted.place / f"{file_name(variant.name)}.jsonl"
@@ -55,12 +60,28 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
     rest = {name: recipe[name] for name in ("learning_rate", "num_train_epochs", "batch_size", "max_length", "seed")}
     rest |= {axis: value["kind"] for axis in ("weights", "loss", "penalty") if (value := recipe.get(axis))}
     said = ", ".join(f"{name} {value}" for name, value in rest.items())
-    return [f"Wrote {len(records)} training samples to {path}", f"Not in the data, but of the recipe: {said}"]
+    lines = [f"Wrote {len(records)} training samples to {path}"]
+    if apart := [sample.weight for sample in samples if sample.apart]:
+        lines.append(
+            f"{len(apart)} of them are texts of the base, whose loss has a mean of its own, times {apart[0]:g}"
+        )
+    return [*lines, f"Not in the data, but of the recipe: {said}"]
 
 
-def _samples(job: TrainJob, plan: Plan) -> Sequence[Sample]:
+def _written(job: TrainJob, plan: Plan, store: Store) -> tuple[TrainJob, Sequence[Sample]]:
+    """The job with its answers as the base has rewritten them, and the texts that the base has written for it."""
+    if any(store.written(one.key) is None for one in job.writings):
+        what = f"{job.variant.name} learns from texts that the base writes, and it has not written them yet"
+        raise StoreError(what, where=str(store.folder), allowed="spillover run FILE, or spillover work DIR")
+    if not job.writings:
+        return job, ()
+    job, texts, _ = as_written(Run(plan, store, Reporter(), Torch()), job)
+    return job, texts
+
+
+def _samples(job: TrainJob, plan: Plan, texts: Sequence[Sample]) -> Sequence[Sample]:
     """The samples of an epoch, in the order of its rows. The training shuffles them, and draws anew in each epoch."""
-    composition = compose(job, plan.encoder, plan.experiment.protocol).composition
+    composition = compose(job, plan.encoder, plan.experiment.protocol, texts).composition
     return [sample for step in in_order(composition, job.recipe.batch_size) for sample in step]
 
 

@@ -70,7 +70,7 @@ def _train(run: Run, job: TrainJob) -> Json:
     """Train a variant, in its own folder; returns what its receipt says of that."""
     variant, name, experiment = job.variant, job.variant.name, run.plan.experiment
     run.reporter.doing(f"{name}: training")
-    job, texts, kept = _as_written(run, job)
+    job, texts, kept = as_written(run, job)
     composed = compose(job, run.plan.encoder, experiment.protocol, texts)
     built = composed.made
     if built.rows_shortened or built.rows_dropped:
@@ -115,7 +115,7 @@ def _train(run: Run, job: TrainJob) -> Json:
     }
 
 
-def _as_written(run: Run, job: TrainJob) -> tuple[TrainJob, list[Sample], int | None]:
+def as_written(run: Run, job: TrainJob) -> tuple[TrainJob, list[Sample], int | None]:
     """The job with its answers in the base's words, the base's own texts, and how many answers were rewritten."""
     name, texts, kept = job.variant.name, [], None
     for writing in job.writings:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover as so
 from spillover.analysis.verdict import Verdict
+from spillover.experiment import strategy
 from spillover.experiment.schema import parse_experiment
 from spillover.interop import wanted
 from spillover.plan.jobs import TrainJob
@@ -201,6 +202,27 @@ def test_the_data_of_a_checkpoint_from_elsewhere_is_not_known(ran: Path, tmp_pat
     assert call("plan", str(ran.parent / "own.yaml"), "--write", out, "--set", mine)[0] == 0
     code, _, error = call("export", out, "--format", "trl", "--variant", "mine")
     assert code == 2 and "mine" in error and "parity-ft" in error and error.count("\n") == 1
+
+
+def test_texts_that_the_base_writes_are_part_of_the_data_once_they_are_there(
+    ran: Path, tmp_path: Path, call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy, "NOT_BUILT", frozenset(), raising=False)  # also where the base cannot write yet
+    out, file = str(tmp_path / "planned"), tmp_path / "data.jsonl"
+    own_text = "train.strategies=[{name: own, data: {kind: own_text, texts: 6, text_tokens: 8}}]"
+    assert call("plan", str(ran.parent / "own.yaml"), "--write", out, "--set", own_text)[0] == 0
+    to = ("--format", "trl", "-o", str(file))
+    code, _, error = call("export", out, *to)
+    assert code == 2 and "the base" in error and error.count("\n") == 1 and not file.exists()
+    _, jobs = plan_of(Path(out))
+    (job,) = jobs.values()
+    (writing,) = job.writings
+    text = {"ids": [4, 5, 6], "text": "One two three"}
+    Store(Path(out)).write_written(writing.key, [text] * 6, {})
+    code, said, _ = call("export", out, *to)
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    own = [record for record in records if record["completion"].split() == ["One", "two", "three"]]
+    assert code == 0 and f"{len(own)} of them" in said and len(records) == 22 + len(own) > 22
 
 
 @pytest.fixture(scope="module")
