@@ -120,7 +120,7 @@ def test_the_page_on_strategies_lists_them_all_and_its_examples_are_right(tmp_pa
     page = (ROOT / "docs" / "strategies.md").read_text("utf-8")
     headings = {name.strip() for line in re.findall(r"^## (.*)$", page, re.M) for name in line.split(",")}
     table = {name for line in re.findall(r"^\| \[(.*?)\]\(#", page, re.M) for name in re.findall(r"`(.*?)`", line)}
-    assert table == headings & set(STRATEGIES)
+    assert table == set(STRATEGIES) == headings & table
     for example in re.findall(r"```yaml\n(.*?)```", page, re.S):
         parse_experiment({"model": "x", "suite": "builtin", **yaml.safe_load(example)})
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
