@@ -14,7 +14,7 @@ from .checkpoints import cheapest, checkpoint
 from .contrasts import Effect
 from .deploy import Gain
 from .needed import either, of_change, of_share
-from .numbers import bounds, listed, percent, points, without_arrow
+from .numbers import bounds, listed, percent, points, signed, without_arrow
 from .results import ROLE_TITLES, Results
 from .retention import Kept, Retention
 from .summaries import RoleChange
@@ -115,6 +115,15 @@ def _not_ruled_out(one: Retention | None) -> str:
     if one is None or one.effect.interval.low >= 0:
         return ""
     return f"A loss of up to {points(-one.effect.interval.low)} points on {one.where} is not ruled out."
+
+
+def _shown_less(line: Line) -> str:
+    """That demonstrations help less than they help the base: in-context learning has weakened."""
+    found = line.kept.demonstrations
+    if found is None or not found.effect.is_clear or found.effect.value >= 0:
+        return ""
+    adds = f"{signed(found.ours.value)} points each, and {signed(found.base.value)} for the base"
+    return f"Demonstrations help it less than the base outside: {adds} ({without_arrow(found.effect)})."
 
 
 # --- what a checkpoint has lost ---------------------------------------------------------------------------------------
@@ -261,7 +270,7 @@ class Judge:
         top = max(safe, key=lambda line: (bool(line.kept.gains), line.least_gain))
         best, told = cheapest(self.results, top.kept, [line.kept for line in safe if line is not top])
         line = next(one for one in safe if one.kept is best)
-        parts = [self._gained(line), self._kept(line), _not_ruled_out(line.kept.worst), *told]
+        parts = [self._gained(line), self._kept(line), _not_ruled_out(line.kept.worst), _shown_less(line), *told]
         parts += [self._elsewhere(line, safe), checkpoint(self.results, line.kept.arm)]
         return f"Ship {line.name}.", " ".join(filter(None, parts)), line.kept.arm[0].recipe_key
 

@@ -51,7 +51,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """What one more demonstration adds to the score, for the base and for the recipe, and the `effect`: the change."""
+    """What one more demonstration adds outside, for the base and for the recipe, and the `effect`: the change."""
 
     recipe: str
     base: Effect
@@ -99,7 +99,7 @@ def kept(results: Results) -> Mapping[str, Kept]:
         _retention(clean, key, test, [c for c in cells[key] if c.test == test]) for key in arms for test in tests[key]
     )
     of_outside = _all(_retention(clean, key, OUTSIDE, cells[key]) for key in arms)
-    of_slopes = together(one for key, arm in arms.items() if (one := _demonstrations(clean, key, arm)))
+    of_slopes = together(one for key in arms if (one := _demonstrations(clean, key, cells[key])))
     of_formats = _all(_formats(clean, key, arm) for key, arm in arms.items())
     return {
         key: Kept(
@@ -160,9 +160,12 @@ def base_at_chance(results: Results, of_base: Effect) -> bool:
     return of_base.interval.low <= sum(chance) / len(chance)
 
 
-def _demonstrations(results: Results, recipe: str, arm: Sequence[Variant]) -> Demonstrations | None:
-    """The slopes over shots on all test sets that were asked with several numbers of them."""
-    ours, theirs = paired(results, results.cells_of(arm), results.cells_of_base)
+def _demonstrations(results: Results, recipe: str, cells: Sequence[Cell]) -> Demonstrations | None:
+    """The slopes over shots on the test sets outside that were asked with several numbers of them.
+
+    In-domain, a gain without demonstrations leaves them less to add, which is no loss.
+    """
+    ours, theirs = paired(results, cells, results.cells_of_base)
     change, of_base, own = slope(results, ours, theirs), slope(results, theirs), slope(results, ours)
     return Demonstrations(recipe, of_base, own, change) if change and of_base and own else None
 

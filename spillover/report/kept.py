@@ -29,7 +29,7 @@ def rows(results: Results) -> Iterator[dict[str, Any]]:
             "Variant": recipe_name(found.arm),
             **{title.capitalize(): _share(found.roles.get(title)) for title in _titles()},
             "All outside": _share(found.outside),
-            "One more demonstration": _slope(found),
+            "One more demonstration, outside": _slope(found),
             "In-domain, other formats": _share(found.formats),
         }
 

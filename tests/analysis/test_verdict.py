@@ -18,7 +18,7 @@ from spillover.analysis.contrasts import Effect
 from spillover.analysis.deploy import Gain
 from spillover.analysis.losses import largest_loss
 from spillover.analysis.results import Cost
-from spillover.analysis.retention import OUTSIDE, Kept, Retention, kept
+from spillover.analysis.retention import OUTSIDE, Demonstrations, Kept, Retention, kept
 from spillover.analysis.summaries import RoleChange
 from spillover.experiment.factors import spelled
 from spillover.experiment.suite import Role
@@ -210,6 +210,14 @@ def test_of_those_that_keep_the_share_the_one_that_gains_most_ships(results: tab
     assert advice(results, bold, mild, keep=0.98).startswith("Ship mild")
     said = advice(results, bold, mild, keep=0.9)
     assert said.startswith("Ship bold") and "96.0 % [95.0, 97.0]" in said and "90.0 %" in said
+
+
+def test_it_is_said_that_demonstrations_help_less(results: table.Results) -> None:
+    safe = line("safe", inside(5.0), cross_task=effect(0.0))
+    less = Demonstrations("safe", base=effect(8.0), ours=effect(1.0), effect=effect(-7.0))
+    weak = replace(safe, kept=replace(safe.kept, demonstrations=less))
+    assert "Demonstrations help it less than the base outside: +1.0 points each, and +8.0" in advice(results, weak)
+    assert "Demonstrations" not in advice(results, safe)
 
 
 def test_a_share_that_is_not_shown_is_not_shipped(results: table.Results) -> None:

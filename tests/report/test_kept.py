@@ -17,7 +17,10 @@ def test_every_recipe_has_a_row_with_its_shares(results: Results) -> None:
     assert outside is not None and outside.share is not None
     cell = rows["news-ft"]["All outside"]
     assert cell["text"].startswith(f"{100 * outside.share:.1f} %") and f"n {outside.effect.n}" in cell["note"]
-    assert found.demonstrations is not None and "points, the base" in rows["news-ft"]["One more demonstration"]["text"]
+    assert (
+        found.demonstrations is not None
+        and "points, the base" in rows["news-ft"]["One more demonstration, outside"]["text"]
+    )
     assert rows["news-ft"]["In-domain, other formats"]["text"]
 
 
