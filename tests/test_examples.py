@@ -17,6 +17,7 @@ from commandline import Cli
 from fakes import Executed
 
 import spillover as so
+from spillover.api import prepare
 from spillover.work import execute
 
 ROOT = Path(__file__).parents[1]
@@ -51,11 +52,10 @@ def run_notebook() -> dict[str, Any]:
 )
 def test_an_example_runs(place: Path, name: str, variants: set[str]) -> None:
     yaml = place / "examples" / name / "experiment.yaml"
-    backend = Executed().backend()
-    result = so.run(yaml, ["test.limit=12"], output_path=place / "out", backend=backend)
-    assert not result.failures
-    assert set(result.to_pandas()["variant"]) == {"base"} | variants
-    assert min(result.to_pandas()["n"]) >= 10
+    plan, store = prepare(yaml, ["test.limit=12"], output_path=place / "out")
+    assert not execute.execute(plan, store, backend=Executed().backend())
+    assert {variant.name for variant in plan.grid.variants} == {"base"} | variants
+    assert min(cell.n for cell in plan.grid.cells) >= 10
 
 
 def test_the_notebook_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
