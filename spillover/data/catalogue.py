@@ -115,7 +115,8 @@ class Catalogue:
 
         Other sets have some where they bound what may be lost.
         """
-        bounds = self.experiment.ship.keep is not None and self.experiment.validation.elsewhere
+        watches = self.experiment.ship.keep is not None or self.experiment.train.evaluate_every
+        bounds = watches and self.experiment.validation.elsewhere
         if not self.experiment.validates or not (bounds or name in self.train_names()):
             return ()
         found = self._once(("validation", name), lambda: self._validation(name))

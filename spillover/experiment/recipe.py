@@ -61,6 +61,10 @@ class TrainSpec(Strict):
     warmup_steps: Natural = 0
     weight_decay: Amount = 0.0
     max_grad_norm: Amount = 1.0
+    evaluate_every: Natural = Field(
+        0, description="steps between measurements of the loss on validation rows; the best weights are kept; 0: none"
+    )
+    patience: Natural = Field(0, description="stop after so many measurements without a lower loss; 0: never")
     gradient_checkpointing: bool = False
     report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
 
@@ -71,6 +75,12 @@ class TrainSpec(Strict):
             if strategy.against is not None and strategy.against not in known:
                 what = f"strategy {strategy.name!r} is compared with {strategy.against!r}, which is unknown"
                 raise ValueError(f"{what} ({did_you_mean(strategy.against, known)})")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_needs_measurements(self) -> TrainSpec:
+        if self.patience and not self.evaluate_every:
+            raise ValueError("patience counts measurements, and nothing is measured: give train.evaluate_every")
         return self
 
     @model_validator(mode="after")
@@ -117,6 +127,8 @@ class Recipe(Strict):
     warmup_steps: Natural = 0
     weight_decay: Amount = 0.0
     max_grad_norm: Amount = 1.0
+    evaluate_every: Natural = 0
+    patience: Natural = 0
     seed: Seed = 0
 
     @property

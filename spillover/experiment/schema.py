@@ -132,7 +132,7 @@ class Experiment(Strict):
     @property
     def validates(self) -> bool:
         """Whether validation rows are needed, and so held out."""
-        return self.chooses or self.deploy == "best"
+        return self.chooses or self.deploy == "best" or self.train.evaluate_every > 0
 
     def all_datasets(self) -> dict[str, DatasetSpec]:
         """The suites' data sets and this file's own, by name. Raises ExperimentError where a name stands twice."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from ..data.alike import RowSet, clusters
 from ..experiment.axes import OwnText, RandomDemos, Replay, RowsInContext
 from ..experiment.protocol import Protocol
-from ..text.compose import Beside, Composition, DrawnDemos, InContext, Mixed
+from ..text.compose import Beside, Composition, DrawnDemos, InContext, Mixed, Watched
 from ..text.encode import Encoder
 from ..text.samples import Maker, Sample, Samples
 from .jobs import TrainJob
+from .replay import Others
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,16 @@ def compose(job: TrainJob, encoder: Encoder, protocol: Protocol, texts: Sequence
         composition = Mixed(composition, _replayed(job, maker), recipe.data.share, recipe.batch_size, seed)
     elif isinstance(recipe.data, OwnText):
         composition = Beside(composition, texts, recipe.data.texts_a_step, seed)
+    if job.watched:
+        own, *others = (_evaluated(one, maker, job) for one in job.watched)
+        composition = Watched(composition, own, [sample for samples in others for sample in samples])
     return Composed(composition, made)
+
+
+def _evaluated(one: Others, maker: Maker, job: TrainJob) -> Sequence[Sample]:
+    """Samples of watched rows: those of the training set behind its demonstrations. Too long ones are left out."""
+    demos = job.demos if one.rows.name == job.rows.name else ()
+    return replace(maker, fmt=one.fmt, overlong="drop").samples(one.rows.examples, demos).samples
 
 
 def _replayed(job: TrainJob, maker: Maker) -> list[Sample]:

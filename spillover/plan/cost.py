@@ -158,6 +158,7 @@ def memory_bytes(shapes: Shapes | None, job: Job, a_token: float) -> int | None:
 def work_bytes(job: Job, size: int) -> int:
     """What a variant of this size takes on disk while it is made: its checkpoints, or its parents as merged."""
     others = CHECKPOINTS * CHECKPOINT_WEIGHTS if isinstance(job, TrainJob) else len(job.variant.made_from)
+    others += isinstance(job, TrainJob) and bool(job.recipe.evaluate_every)  # the best weights so far
     return size * (1 + others)
 
 

@@ -47,6 +47,7 @@ from .grid import Variant
 from .questions import prompt_format, requested
 from .replay import Others, others_of
 from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION, WRITE_VERSION
+from .watched import watched_of
 from .writing import Writing, writings
 
 Size = int | None  # None: all rows there are
@@ -86,7 +87,8 @@ class TrainJob:
     """A training: `recipe` on `rows`, written in the format `fmt`, each behind the demonstrations `demos`.
 
     `others` are rows of other data that are trained on beside them, and `writings` what the base writes first. If it is
-    not `tested`, it is trained only because other variants are made from it. `function` is the loss of one's own.
+    not `tested`, it is trained only because other variants are made from it. `function` is the loss of one's own, and
+    `watched` are rows whose loss is measured while it goes on, its own validation rows first.
     """
 
     variant: Variant
@@ -99,6 +101,7 @@ class TrainJob:
     writings: tuple[Writing, ...] = ()
     function: Located | None = None
     tested: bool = True
+    watched: tuple[Others, ...] = ()
 
     @property
     def stored_as(self) -> Weights:
@@ -264,12 +267,13 @@ class JobMaker:
             parts += [short(name, factors[name]).replace(" ", "") for name in several]
             parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
             with placed(f"{rows.name}, training, {fmt.name}"):
-                key, recipe_key = self._keys(fmt, demos, kept, recipe, others, bool(written))
+                watched = watched_of(self.catalogue, rows, recipe, fmt, train.prompt)
+                key, recipe_key = self._keys(fmt, demos, kept, recipe, others, bool(written), watched)
             factors = of_rows | factors
             variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
             variant = replace(variant, choices=(choice,)) if chooses else variant
             own = self._function(recipe)
-            yield TrainJob(variant, (base,), learned, demos, recipe, fmt, others, written, own)
+            yield TrainJob(variant, (base,), learned, demos, recipe, fmt, others, written, own, watched=watched)
 
     def _demos(self, rows: TrainSet, shots: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
         """(demonstrations of every sample, rows that remain to train on): from the set's own list, else its rows."""
@@ -306,6 +310,7 @@ class JobMaker:
         recipe: Recipe,
         others: Sequence[Others],
         written: bool,
+        watched: Sequence[Others],
     ) -> tuple[str, str]:
         """The keys of a training, with its seed and without."""
 
@@ -322,6 +327,7 @@ class JobMaker:
             "rows": texts(examples),
             **({"writing": WRITE_VERSION} if written else {}),
             **({"others": [texts(one.rows.examples, one.fmt) for one in others]} if others else {}),
+            **({"watched": [texts(one.rows.examples, one.fmt) for one in watched[:1]]} if watched else {}),
             **({"function": own.source()} if (own := self._function(recipe)) else {}),
             **requested(self.experiment, fmt),
             **self._departures(fmt, demos),

@@ -38,7 +38,7 @@ def validation_of(
     deploy: Deploy | str | None,
 ) -> Validation:
     """The validation sheets of all training sets; none where nothing is to be chosen."""
-    if not catalogue.experiment.validates:
+    if not (catalogue.experiment.chooses or deploy == "best"):
         return Validation()
     made = _Maker(catalogue, maker, list(tests.values()), deploy)
     trained = dict.fromkeys(job.rows.name for job in jobs if isinstance(job, TrainJob))

@@ -8,6 +8,7 @@ same samples, and none of them has to be kept. There is one class for each way t
     InContext   the rows of a step stand one after the other in a few samples, with loss on every answer
 
 `Mixed` adds samples of other data to the steps of one of these, `Beside` the same number of texts to each step.
+`Watched` adds samples that are only looked at.
 """
 
 from __future__ import annotations
@@ -166,6 +167,29 @@ class Beside:
         used = range(step * self.count, (step + 1) * self.count)
         drawn = turns(used, len(self.texts), f"texts, seed {self.seed}")
         return [*self.own.of_step(step, rows), *(self.texts[place] for place in drawn)]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A composition with samples whose loss is measured while the training goes on: no step holds them.
+
+    `inside` are of the training set's own validation rows, `elsewhere` of other data.
+    """
+
+    own: Composition
+    inside: Sequence[Sample]
+    elsewhere: Sequence[Sample]
+
+    @property
+    def rows(self) -> int:
+        return self.own.rows
+
+    @property
+    def longest(self) -> int:
+        return max([self.own.longest, *(len(sample.ids) for sample in (*self.inside, *self.elsewhere))])
+
+    def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
+        return self.own.of_step(step, rows)
 
 
 def in_order(composition: Composition, batch_size: int) -> Iterator[list[Sample]]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..experiment.recipe import Recipe
-from ..text.compose import Composition
+from ..text.compose import Composition, Watched
 from ..text.samples import Sample
 
 
@@ -24,7 +24,7 @@ from ..text.samples import Sample
 class Steps(Sequence[list[Sample]]):
     """The optimiser steps of a training. `hold` makes the samples of a step from its number and its rows.
 
-    `longest` is the number of tokens of the longest sample.
+    `longest` is the number of tokens of the longest sample. `watched` has the samples whose loss is measured meanwhile.
     """
 
     rows: int
@@ -33,6 +33,7 @@ class Steps(Sequence[list[Sample]]):
     seed: int
     hold: Callable[[int, Sequence[int]], list[Sample]]
     longest: int
+    watched: Watched | None = None
 
     @property
     def an_epoch(self) -> int:
@@ -53,7 +54,8 @@ class Steps(Sequence[list[Sample]]):
 def steps_of(composition: Composition, recipe: Recipe) -> Steps:
     """The steps of a training on samples that are made so."""
     epochs, hold, longest = recipe.num_train_epochs, composition.of_step, composition.longest
-    return Steps(composition.rows, recipe.batch_size, epochs, recipe.seed, hold, longest)
+    watched = composition if isinstance(composition, Watched) else None
+    return Steps(composition.rows, recipe.batch_size, epochs, recipe.seed, hold, longest, watched)
 
 
 @lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ receipt says so: a shared prefix would be drawn once for all samples.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from ..text.samples import Sample
 from .axes import let_move
 from .base import ask_base
 from .checkpoints import make_room, newest_whole, seal
+from .evaluation import Evaluation
 from .losses import Anchor, Function, Looked, Objective
 from .order import Steps
 from .passes import Pass, passes_of
@@ -52,7 +54,8 @@ class Trained:
     unlikely to be learned; `steps_without_loss` had no other and made no update. `kept_bytes` is the memory of what the
     base said.
     `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
-    are those that were newer than the one from which it went on.
+    are those that were newer than the one from which it went on. `evaluations` are (step, loss on validation rows, loss
+    on rows of other data); the weights are those of `best_step`.
     """
 
     steps: int
@@ -71,6 +74,8 @@ class Trained:
     dropout_off: tuple[str, ...] = ()
     why_plain: str | None = None
     broken_checkpoints: tuple[str, ...] = ()
+    evaluations: tuple[tuple[int, float, float | None], ...] = ()
+    best_step: int | None = None
 
 
 @dataclass
@@ -218,12 +223,18 @@ def train(
     trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.an_epoch))
     if progress:
         trainer.add_callback(_Report(progress, totals))
+    evaluation = None
+    if steps.watched:
+        log = weakref.proxy(trainer).log
+        evaluation = Evaluation(steps.watched, recipe, pack, checkpoints, lambda found: log(found))
+        trainer.add_callback(evaluation)
     trainer.remove_callback(PrinterCallback)
     resumed, broken = newest_whole(checkpoints)
     with ExitStack() as stack:
         if isinstance(recipe.first, SoftPrompt):
             stack.enter_context(behind(model, soft_prompt(model, recipe.first, steps, recipe.seed, checkpoints)))
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    best = evaluation.restore(trainer.accelerator.unwrap_model(trainer.model)) if evaluation else None
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
@@ -245,6 +256,8 @@ def train(
         dropout_off=tuple(dropout),
         why_plain=reason,
         broken_checkpoints=tuple(broken),
+        evaluations=tuple(evaluation.curve) if evaluation else (),
+        best_step=best,
     )
 
 

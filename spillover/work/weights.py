@@ -98,6 +98,10 @@ def _train(run: Run, job: TrainJob) -> Json:
         every, first = (f"{trained[share]:.0%}" for share in ("without_loss", "first_without_loss"))
         what = f"{every} of the answer tokens, {first} of the first ones, had no loss: the base finds them too unlikely"
         run.reporter.say(f"{name}: {what}; {trained['steps_without_loss']} of {trained['steps']} steps made no update")
+    if trained.get("evaluations"):
+        best, last = trained["best_step"], trained["evaluations"][-1][0]
+        loss = next(inside for step, inside, _ in trained["evaluations"] if step == best)
+        run.reporter.say(f"{name}: kept as it was after step {best} of {last}: loss {loss:.3g} on validation rows")
     if trained.get("dropout_off"):
         modules = ", ".join(trained["dropout_off"])
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")

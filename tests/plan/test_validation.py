@@ -1,0 +1,77 @@
+"""What is asked of validation rows, and what is watched during a training: never a test row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tinyruns import write_experiment
+
+from spillover.api import prepare
+from spillover.errors import ExperimentError
+from spillover.plan.plan import Plan
+from spillover.plan.validation import SUFFIX
+
+SETS = ["train.strategies=[ft]", "train.seeds=0", "test.limit=6", "test.datasets=[parity, echo]", "validation.rows=5"]
+
+
+def planned(place: Path, *more: str) -> Plan:
+    if not (place / "twice.yaml").exists():
+        write_experiment(place)
+        demos = [{"prompt": f"echo {n} of them {n}", "completion": f" {n}"} for n in range(9)]
+        (place / "demos.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demos))
+    sets = [*SETS, "datasets.echo.demos=demos.jsonl", *more]
+    return prepare(place / "twice.yaml", sets, output_path=place / "out")[0]
+
+
+RATES = "train.learning_rate=[1e-2, 1e-3]"
+
+
+@pytest.mark.parametrize(
+    ("sets", "uses"),
+    [
+        ([], {(0, "p1"), (2, "p1")}),
+        (["deploy.shots=2"], {(2, "p1")}),
+    ],
+)
+def test_validation_rows_are_asked_as_the_task_will_be(
+    tmp_path: Path, sets: list[str], uses: set[tuple[int, str]]
+) -> None:
+    grid = planned(tmp_path, RATES, *sets).grid
+    assert {(cell.shots, cell.prompt) for cell in grid.validation} == uses
+    assert {cell.test for cell in grid.validation} == {f"parity{SUFFIX}"}
+
+
+def test_other_sets_are_asked_where_a_share_must_be_kept(tmp_path: Path) -> None:
+    plan = planned(tmp_path, RATES, "ship.keep=0.9", "validation.elsewhere=4")
+    of_echo = [sheet for sheet in plan.sheets.values() if sheet.test == f"echo{SUFFIX}"]
+    [sheet] = of_echo
+    shown = {demo.content for one in plan.sheets.values() if one.test == "echo" for demo in one.demos}
+    tested = {row.example.content for one in plan.sheets.values() if one.test == "echo" for row in one.questions}
+    asked = {row.example.content for row in sheet.questions}
+    assert len(asked) == 4 and asked.isdisjoint(shown | tested)
+    assert {cell.role for cell in plan.grid.validation if cell.test == sheet.test} == {None, "cross_task"}
+
+
+def test_what_is_watched_is_neither_trained_on_nor_tested(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "train.evaluate_every=2", "validation.elsewhere=3")
+    [job] = plan.trainings
+    own, other = job.watched
+    assert (own.rows.name, len(own.rows.examples), other.rows.name, len(other.rows.examples)) == (
+        "parity",
+        5,
+        "echo",
+        3,
+    )
+    watched = {row.content for one in job.watched for row in one.rows.examples}
+    tested = {row.example.content for sheet in plan.sheets.values() for row in sheet.questions}
+    assert watched.isdisjoint(tested) and watched.isdisjoint(row.content for row in job.rows.examples)
+    assert plan.grid.validation == (), "nothing is chosen among variants"
+    [blind] = planned(tmp_path, "train.evaluate_every=0").trainings
+    assert blind.watched == () and blind.variant.key != job.variant.key
+
+
+def test_patience_without_measurements_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="evaluate_every"):
+        planned(tmp_path, "train.patience=2")
