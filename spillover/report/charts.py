@@ -208,7 +208,8 @@ def curve(
     span = (values[-1] / values[0]) ** 0.08 if logarithmic else 0.08 * (values[-1] - values[0])
     ends = [values[0] / span, values[-1] * span] if logarithmic else [values[0] - span, values[-1] + span]
     scale: Spec = {"type": "log" if logarithmic else "linear", "domain": ends, "nice": False}
-    x = _number("x", x_title, scale, values=values, format="~g", grid=False, labelOverlap="greedy")
+    written = f"format(datum.value, '{'~e' if logarithmic else '~g'}')"
+    x = _number("x", x_title, scale, values=values, labelExpr=written, grid=False, labelOverlap="greedy")
     y = _number("value", None, {"zero": False}, labelExpr=OF_100, tickCount=4)
     across: Spec = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": base}, {}, color=INK, opacity=0.5)
     ring: Spec = {"transform": [{"filter": "datum.chosen"}]}

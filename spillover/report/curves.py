@@ -14,10 +14,10 @@ import pandas as pd
 
 from ..analysis.averages import titles_of
 from ..analysis.choices import Alternative, Choice
+from ..analysis.contrasts import Effect, Term, effect, paired
 from ..analysis.harness import metric_of
 from ..analysis.numbers import points
 from ..analysis.results import ROLE_TITLES, ROLES, Results, grouped
-from ..analysis.retention import kept
 from ..experiment.factors import FACTORS, short
 from ..plan.grid import Variant
 from . import charts
@@ -44,12 +44,30 @@ class Mark:
         return f"{self.label}, {self.x:g}: {points(self.value)} [{points(self.ci_low)}, {points(self.ci_high)}]{ring}"
 
 
-def curve(name: str, title: str, subtitle: str, factor: str, marks: Sequence[Mark], base: float | None = None) -> Panel:
+@dataclass(frozen=True)
+class Curve:
     """A panel over a factor. `base` is the base's score, where it is no point of the curve."""
-    rows = pd.DataFrame([asdict(mark) | {"tip": mark.tip} for mark in sorted(marks, key=lambda mark: mark.x)])
-    looks = charts.looks(list(dict.fromkeys(mark.label for mark in marks)), None)
-    what = factor.replace("_", " ")
-    return Panel(name, charts.curve(rows, looks, title, subtitle, what, factor in LOGARITHMIC, base), rows)
+
+    name: str
+    title: str
+    subtitle: str
+    factor: str
+    marks: Sequence[Mark]
+    base: float | None = None
+
+    def panel(self, labels: Sequence[str]) -> Panel:
+        """`labels` are those of all panels of a figure, which share their looks."""
+        marks = sorted(self.marks, key=lambda mark: mark.x)
+        rows = pd.DataFrame([asdict(mark) | {"tip": mark.tip} for mark in marks])
+        looks, what = charts.looks(labels, None), self.factor.replace("_", " ")
+        is_log = self.factor in LOGARITHMIC
+        return Panel(self.name, charts.curve(rows, looks, self.title, self.subtitle, what, is_log, self.base), rows)
+
+
+def panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
+    """The panels of one figure."""
+    labels = list(dict.fromkeys(mark.label for one in curves for mark in one.marks))
+    return tuple(one.panel(labels) for one in curves)
 
 
 # --- strength: scores on the test sets over alpha -----------------------------------------------------------------
@@ -57,7 +75,7 @@ def curve(name: str, title: str, subtitle: str, factor: str, marks: Sequence[Mar
 
 def strength(results: Results) -> Figure:
     """A panel for each training whose weights were mixed with the base's at several strengths."""
-    titles, panels = titles_of(results), []
+    titles, curves = titles_of(results), []
     chosen = {one.chosen.recipe for one in results.choices if one.chosen is not None}
     for arms in _mixed(results):
         first = arms[0][0]
@@ -65,7 +83,7 @@ def strength(results: Results) -> Figure:
         marks += _ends(results, arms)
         train = str(first.train_dataset)
         title = f"Trained on {titles.get(train, train)}"
-        panels.append(curve(f"{train}, {_others(first)}", title, _others(first), "alpha", marks))
+        curves.append(Curve(f"{train}, {_others(first)}", title, _others(first), "alpha", marks))
     return Figure(
         number=0,
         name="strength",
@@ -73,14 +91,14 @@ def strength(results: Results) -> Figure:
         caption="The weights are those of the base plus alpha times what training changed: 0 is the base, 1 is what "
         "was trained. Each line is the mean over the test sets of a role. Bars are the 95 % interval of the change "
         "from the base. A ring marks the strength that was chosen on validation rows.",
-        panels=tuple(panels),
+        panels=panels(curves),
         columns=3,
     )
 
 
 def _mixed(results: Results) -> Iterator[list[tuple[Variant, ...]]]:
     """The recipes that differ in alpha alone, where there are several."""
-    arms = [arm for arm in results.recipes.values() if "alpha" in arm[0].factors and arm[0].recipe_key in kept(results)]
+    arms = [arm for arm in results.recipes.values() if "alpha" in arm[0].factors]
     for alike in grouped(arms, lambda arm: tuple(sorted(_without_alpha(arm[0]).items()))).values():
         if len(alike) > 1:
             yield sorted(alike, key=lambda arm: float(arm[0].factors["alpha"]))
@@ -97,21 +115,29 @@ def _others(variant: Variant) -> str:
 
 
 def _of_roles(results: Results, arm: Sequence[Variant], x: float, chosen: set[str]) -> Iterator[Mark]:
-    known = kept(results)[arm[0].recipe_key].roles
+    for where, base, change in _changes(results, arm):
+        low, high = change.interval.low, change.interval.high
+        yield Mark(where, x, base + change.value, base + low, base + high, arm[0].recipe_key in chosen)
+
+
+def _changes(results: Results, arm: Sequence[Variant]) -> Iterator[tuple[str, float, Effect]]:
+    """By role, the base's mean score and the recipe's change from it, on the same documents without those that leak."""
+    clean = results.clean
     for role in ROLES:
-        if one := known.get(ROLE_TITLES[role]):
-            low, high = one.effect.interval.low, one.effect.interval.high
-            yield Mark(one.where, x, one.ours, one.base + low, one.base + high, arm[0].recipe_key in chosen)
+        ours, theirs = paired(clean, clean.cells_of(arm, role), clean.cells_of_base)
+        base, change = effect(clean, [Term(1.0, theirs)]), effect(clean, [Term(1.0, ours), Term(-1.0, theirs)])
+        if base is not None and change is not None:
+            yield ROLE_TITLES[role], base.value, change
 
 
 def _ends(results: Results, arms: Sequence[Sequence[Variant]]) -> Iterator[Mark]:
     """The base at 0 and what was trained at 1, where the strengths that were asked leave them out."""
     asked = {float(arm[0].factors["alpha"]) for arm in arms}
     if 0.0 not in asked:
-        for one in kept(results)[arms[0][0].recipe_key].roles.values():
-            yield Mark(one.where, 0.0, one.base, one.base, one.base)
+        for where, base, _ in _changes(results, arms[0]):
+            yield Mark(where, 0.0, base, base, base)
     parents = [results.variants[key] for key in arms[0][0].made_from if key in results.variants]
-    if 1.0 not in asked and parents and parents[0].recipe_key in kept(results):
+    if 1.0 not in asked and parents:
         yield from _of_roles(results, results.recipes[parents[0].recipe_key], 1.0, set())
 
 
@@ -127,12 +153,12 @@ def choices(results: Results) -> Figure:
         caption="Scores on validation rows, which are neither trained on nor tested, with 95 % intervals. The line "
         "across is the base. A ring marks what was chosen: the most careful of those that the rows do not tell from "
         "the best.",
-        panels=tuple(choice(one) for one in results.choices if one.alternatives),
+        panels=panels([choice(one) for one in results.choices if one.alternatives]),
         columns=3,
     )
 
 
-def choice(made: Choice) -> Panel:
+def choice(made: Choice) -> Curve:
     """A choice over the factor with the most values; the others make lines of their own."""
     values = {name: {one.factors[name] for one in made.alternatives} for name in made.factors}
     numbers = [name for name in made.factors if FACTORS[name].type is not str]
@@ -140,7 +166,7 @@ def choice(made: Choice) -> Panel:
     rest = [name for name in made.factors if name != across]
     marks = [
         Mark(
-            label=_label(one, rest, made),
+            label=_label(one, rest),
             x=float(one.factors[across]),
             value=one.score,
             ci_low=one.interval.low,
@@ -150,9 +176,9 @@ def choice(made: Choice) -> Panel:
         for one in made.alternatives
     ]
     subtitle = f"{metric_of(made.metric).title} on {made.rows} validation rows"
-    return curve(made.name, made.name, subtitle, across, marks, made.base)
+    return Curve(made.name, made.name, subtitle, across, marks, made.base)
 
 
-def _label(one: Alternative, names: Sequence[str], made: Choice) -> str:
+def _label(one: Alternative, names: Sequence[str]) -> str:
     factors: Mapping[str, object] = one.factors
-    return " ".join(short(name, factors[name]) for name in names) or made.metric  # type: ignore[arg-type]
+    return " ".join(short(name, factors[name]) for name in names) or "score"  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 from spillover.analysis import table
 from spillover.analysis.choices import Alternative, Choice
 from spillover.analysis.results import Results
-from spillover.analysis.retention import kept
+from spillover.analysis.summaries import matrix
 from spillover.report import curves, page
 from spillover.stats.intervals import Interval
 
@@ -37,9 +37,10 @@ def test_strength_goes_from_the_base_through_what_was_trained(mixed: tuple[Path,
     assert len(figure.panels) == 1 and set(rows["label"]) == {"in-domain", "out-of-domain", "cross-task"}
     inside = rows[rows["label"] == "in-domain"]
     assert inside["x"].tolist() == [0.0, 0.5, 1.0, 1.25]
-    of = [kept(results)[key].roles["in-domain"] for key in ("wise0.5", FT.recipe_key, "wise1.25")]
-    assert inside["value"].tolist() == pytest.approx([of[0].base, *(one.ours for one in of)])
-    assert inside["ci_low"].tolist()[1] == pytest.approx(of[0].base + of[0].effect.interval.low)
+    of = [matrix(results)[name, "shop"] for name in ("base", "wise0.5", "shop-ft", "wise1.25")]
+    assert inside["value"].tolist() == pytest.approx([one.score for one in of])
+    assert of[1].delta_interval is not None
+    assert inside["ci_low"].tolist()[1] == pytest.approx(of[0].score + of[1].delta_interval.low)
     assert figure.chart.to_dict()["concat"]  # Altair checks it against the schema
     cells = tuple(cell for cell in results.grid.cells if cell.variant != "wise0.5")
     alone = replace(results, grid=replace(results.grid, variants=results.grid.variants[:3], cells=cells))
@@ -68,9 +69,9 @@ def made(**factors: list[float]) -> Choice:
 
 
 def test_a_choice_is_a_curve_with_a_ring() -> None:
-    panel = curves.choice(made(learning_rate=[1e-5, 3e-5, 1e-4]))
+    (panel,) = curves.panels([curves.choice(made(learning_rate=[1e-5, 3e-5, 1e-4]))])
     assert panel.rows["x"].tolist() == [1e-5, 3e-5, 1e-4] and panel.rows["chosen"].tolist() == [False, True, False]
-    assert panel.rows["value"].tolist() == pytest.approx([0.5, 0.6, 0.7]) and set(panel.rows["label"]) == {"accuracy"}
+    assert panel.rows["value"].tolist() == pytest.approx([0.5, 0.6, 0.7]) and set(panel.rows["label"]) == {"score"}
     x = [layer["encoding"]["x"] for layer in panel.spec["layer"] if layer.get("encoding", {}).get("x")]
     assert {channel["scale"]["type"] for channel in x} == {"log"}
     assert 0.3 in [layer.get("encoding", {}).get("y", {}).get("datum") for layer in panel.spec["layer"]]
@@ -78,7 +79,7 @@ def test_a_choice_is_a_curve_with_a_ring() -> None:
 
 
 def test_a_choice_of_two_numbers_has_a_line_for_each_value_of_one() -> None:
-    panel = curves.choice(made(learning_rate=[1e-5, 1e-4], alpha=[0.25, 0.5, 1.0]))
+    (panel,) = curves.panels([curves.choice(made(learning_rate=[1e-5, 1e-4], alpha=[0.25, 0.5, 1.0]))])
     assert panel.rows["x"].tolist() == [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
     assert set(panel.rows["label"]) == {"lr 1e-05", "lr 0.0001"}
 
