@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import ceil, floor
 from typing import Protocol
 
@@ -101,6 +102,11 @@ class InContext:
     @property
     def longest(self) -> int:
         return min(self.maker.room, self.count * self.alone)
+
+    def fewest(self, steps: int, batch_size: int) -> int:
+        """How many samples so many steps have if none is too long."""
+        ends = [rows_before(step, self.rows, batch_size) for step in range(steps + 1)]
+        return sum(ceil((end - begin) / self.count) for begin, end in pairwise(ends))
 
     def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
         samples, left = [], [self.examples[row] for row in rows]

@@ -65,6 +65,7 @@ class Trained:
     tokens: int
     weights_moving: int
     weights_in_all: int
+    samples: int = 0
     penalty: float = 0.0
     tokens_forward: int = 0
     kept_bytes: int = 0
@@ -87,6 +88,7 @@ class Totals:
     step_loss: float = 0.0  # of the last step, whatever it was
     penalty: float = 0.0  # summed over `steps`
     steps_without_loss: int = 0
+    samples: int = 0
     tokens: int = 0
     tokens_plain: int = 0
     tokens_forward: int = 0
@@ -152,6 +154,7 @@ class PrefixTrainer(Trainer):
             pulled = self.anchor.pull()
             total, penalty = total + pulled, penalty + pulled
         self.totals.tokens += sum(len(one) for one in passes)
+        self.totals.samples += len(samples)
         self.totals.tokens_plain += sum(len(sample.ids) - 1 for sample in samples)
         self.totals.tokens_forward += forward
         self.totals.step(total.item(), penalty)
@@ -243,6 +246,7 @@ def train(
         steps=trainer.state.global_step,
         loss=totals.loss / max(totals.steps, 1),
         seconds=totals.seconds + spent,
+        samples=totals.samples,
         tokens_plain=totals.tokens_plain,
         tokens=totals.tokens,
         weights_moving=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),

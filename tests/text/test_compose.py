@@ -113,6 +113,7 @@ def test_a_context_that_is_too_long_has_fewer_rows(maker: Maker) -> None:
     room = len(maker.of_rows(ROWS[:2]).ids)
     made = contexts(replace(maker, max_length=room), 3).of_step(0, range(5))
     assert [len(sample.spans) for sample in made] == [2, 2, 1]
+    assert contexts(maker, 3).fewest(2 * 6, SIZE) == 2 * 6 * 2, "of 4 rows a step, 3 and then 1"
     assert all(len(sample.ids) <= room for sample in made)
 
 

@@ -71,8 +71,15 @@ def test_each_trains_to_weights_of_its_own_and_the_receipt_says_how(place: Path)
     assert {receipt["steps"] for receipt in receipts.values()} == {6}, "each row once an epoch, in as many steps"
     assert receipts["parity-replay-replay0.25"]["replayed"] == {"others": 12}
     assert receipts["parity-replay-replay0"]["replayed"] == {}
+    assert receipts["parity-manyicl"]["samples"] == 6 and receipts["parity-manyicl"]["contexts_cut"] == 0
     shared = receipts["parity-fticl-random"]
     assert shared["tokens"] < shared["tokens_plain"], "the drawn prefix of a step is computed once"
+
+
+def test_contexts_that_max_length_cuts_are_counted(place: Path) -> None:
+    plan = plan_of(place, {"manyicl": {"rows_in_context": 4}}, train__max_length=24, train__num_train_epochs=1)
+    _, receipt = trained(place, plan, "cut contexts")["parity-manyicl"]
+    assert receipt["contexts_cut"] == receipt["samples"] - 6 > 0
 
 
 def test_a_training_that_was_killed_goes_on_with_the_same_draws(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
