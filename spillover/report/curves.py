@@ -116,8 +116,10 @@ def _others(variant: Variant) -> str:
 
 def _of_roles(results: Results, arm: Sequence[Variant], x: float, chosen: set[str]) -> Iterator[Mark]:
     for where, base, change in _changes(results, arm):
-        low, high = change.interval.low, change.interval.high
-        yield Mark(where, x, base + change.value, base + low, base + high, arm[0].recipe_key in chosen)
+        value = base + change.value  # an interval of a change may reach beyond what scores can be
+        low = max(base + change.interval.low, min(0.0, value))
+        high = min(base + change.interval.high, max(1.0, value))
+        yield Mark(where, x, value, low, high, arm[0].recipe_key in chosen)
 
 
 def _changes(results: Results, arm: Sequence[Variant]) -> Iterator[tuple[str, float, Effect]]:

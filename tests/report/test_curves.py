@@ -41,6 +41,7 @@ def test_strength_goes_from_the_base_through_what_was_trained(mixed: tuple[Path,
     assert inside["value"].tolist() == pytest.approx([one.score for one in of])
     assert of[1].delta_interval is not None
     assert inside["ci_low"].tolist()[1] == pytest.approx(of[0].score + of[1].delta_interval.low)
+    assert rows["ci_high"].max() <= 1.0
     assert figure.chart.to_dict()["concat"]  # Altair checks it against the schema
     cells = tuple(cell for cell in results.grid.cells if cell.variant != "wise0.5")
     alone = replace(results, grid=replace(results.grid, variants=results.grid.variants[:3], cells=cells))
