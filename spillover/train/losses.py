@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ExperimentError
+from ..errors import ExperimentError, ModelError
 from ..experiment.axes import (
     DistanceToBase,
     EasyRows,
@@ -200,10 +200,18 @@ class Objective:
         return each_T
 
     def without_loss(self) -> tuple[float, float] | None:
-        """The share of answer tokens, and of first answer tokens, that have no loss; None where all have."""
+        """The share of answer tokens, and of first answer tokens, that have no loss; None where all have.
+
+        Raises ModelError if none has.
+        """
         if not isinstance(self.recipe.loss, SelectedTokens) or self.base is None:
             return None
+        limit = self.recipe.loss.most_perplexity
         every = torch.cat([_is_selected(self.recipe.loss, nll) for nll in self.base.nll.values()])
+        if not every.any():
+            least = float(torch.cat([*self.base.nll.values()]).min().exp())
+            what = f"no answer token has a perplexity of {limit:g} or less under the base; the least is {least:.3g}"
+            raise ModelError(f"{what}: nothing would be trained", where="most_perplexity", allowed="a higher limit")
         begins = [at in {max(start, 1) for start, _ in one.spans} for one in self.base.nll for at in one.learned]
         return 1 - float(every.mean()), 1 - float(every[torch.tensor(begins)].mean())
 

@@ -216,6 +216,7 @@ def train(
             base = ask_base(model, steps, pack, whole=recipe.asks_distributions)
     spent = time.monotonic() - began
     objective = Objective(recipe, base, function)
+    without = objective.without_loss() or (None, None)
     model = let_move(model, recipe.weights)
     if gradient_checkpointing and not isinstance(recipe.weights, AllWeights):
         model.enable_input_require_grads()
@@ -241,7 +242,6 @@ def train(
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
-    without = objective.without_loss() or (None, None)
     return Trained(
         steps=trainer.state.global_step,
         loss=totals.loss / max(totals.steps, 1),

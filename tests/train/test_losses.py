@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import tinymodels
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from trainings import CPU, apart, gradients, in_steps, make_samples, padded
+from transformers import TrainerCallback
 
 from spillover.engine import attention
 from spillover.errors import ExperimentError, ModelError
@@ -281,18 +281,41 @@ def test_only_the_tokens_of_the_spans_are_learned(tmp_path: Path) -> None:
     assert sorted(passes_of([both], 4096)[0].targets_T.tolist()) == sorted([*ids[3:6], *ids[20:24]])
 
 
+class Watch(TrainerCallback):
+    """Whether each step moved any weight."""
+
+    def __init__(self, model: Any) -> None:
+        self.now, self.moved = torch.nn.utils.parameters_to_vector(model.parameters()).detach(), list[bool]()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        now = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+        self.moved.append(not torch.equal(now, self.now))
+        self.now = now
+
+
 def test_a_step_without_loss_makes_no_update_and_is_counted(folder: Path, tmp_path: Path) -> None:
     """Whatever the optimiser remembers, and although weights decay."""
-    step: list[float] = []
-    made = recipe(**SEVERAL, loss=SelectedTokens(most_perplexity=1.0), weight_decay=0.1)
-    trained = run(folder, tmp_path / "none", made, progress=lambda at, of, loss: step.append(loss))
-    assert (trained.steps, trained.steps_without_loss, trained.tokens) == (6, 6, 0)
-    assert (trained.without_loss, trained.first_without_loss) == (1.0, 1.0)
-    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "none" / "model.safetensors")
-    assert all(torch.equal(after[name], before[name]) for name in after)
-    some = run(folder, tmp_path / "some", recipe(**SEVERAL, loss=SelectedTokens(most_perplexity=LIMIT)))
-    assert some.without_loss is not None and 0 < some.without_loss < 1
-    assert stored(tmp_path / "some") != stored(tmp_path / "none")
+    base = copy.deepcopy(models()[0])
+    steps = in_steps(SAMPLES, recipe(**SEVERAL))
+    said = ask_base(base, steps, 4096, whole=False)
+    least = float(torch.cat([*said.nll.values()]).min().exp())
+    made = recipe(**SEVERAL, loss=SelectedTokens(most_perplexity=least * 1.001), weight_decay=0.1)
+    watch = Watch(base)
+    options: dict[str, Any] = {"steps": steps, "pack_tokens": 4096, "objective": Objective(made, said)}
+    arguments = _arguments(tmp_path / "out", made, len(steps), "float32", False, ())
+    trainer = PrefixTrainer(model=base, args=arguments, callbacks=[watch], **options)
+    trainer.train()
+    assert sum(watch.moved) == 2, "the one token with loss is learned once an epoch"
+    assert not all(watch.moved[watch.moved.index(True) :]), "then the optimiser remembers"
+    assert trainer.totals.steps_without_loss == 4
+    trained = run(folder, tmp_path / "some", recipe(**SEVERAL, loss=SelectedTokens(most_perplexity=LIMIT)))
+    assert trained.without_loss is not None and 0 < trained.without_loss < 1
+    assert trained.first_without_loss is not None and 0 < trained.first_without_loss < 1
+
+
+def test_a_limit_that_leaves_no_token_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"most_perplexity.*1\.5 or less.*the least is"):
+        run(folder, tmp_path, recipe(loss=SelectedTokens(most_perplexity=1.5)))
 
 
 def test_the_base_is_asked_once_a_row_and_its_answers_are_counted(folder: Path, tmp_path: Path) -> None:

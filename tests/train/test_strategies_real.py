@@ -32,7 +32,7 @@ STRATEGIES: dict[str, tuple[Any, str | None]] = {  # as it is written, and which
     "v-only": ("v-only", r"v_proj"),
     "freeze + talr": ("freeze + talr", None),
     "fticl-random + kl": ("fticl-random + kl", EVERY),
-    "manyicl + asft": ("manyicl + asft", EVERY),
+    "manyicl + asft": ({"manyicl + asft": {"rows_in_context": 2}}, EVERY),
     "dora": ("dora", r"lora_(A|B|magnitude)"),
     "rslora": ("rslora", r"lora_(A|B)"),
     "kl + lora": ("kl + lora", r"lora_(A|B)"),
