@@ -39,11 +39,13 @@ def bring(plan: Plan, store: Store, aside: bool = False) -> Result:
     from .api import Result
     from .checks.check import beforehand
     from .checks.training import count
+    from .plan.choice import expected
     from .work.execute import execute
     from .work.progress import LiveReporter
 
     console, grid = out(aside), plan.grid
-    size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {grid.size} cells"
+    cells = len(grid.asked(expected(grid.variants, {})))
+    size = f"{len(grid.variants)} variants x {len(grid.tests)} test sets, {cells} cells"
     console.print(f"spillover {grid.model}: {size}", style="bold")
     findings = beforehand(plan)
     for finding in findings:

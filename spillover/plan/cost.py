@@ -322,10 +322,14 @@ class VariantCost(Cost):
 
 @dataclass(frozen=True)
 class Estimate(Cost):
-    """The cost of all variants together, and of each."""
+    """The cost of all variants together, and of each.
+
+    `unasked` variants are asked validation rows and not the test sets; one of each choice stands for the chosen one.
+    """
 
     variants: tuple[VariantCost, ...]
     keep: str
+    unasked: int = 0
 
 
 def _total(numbers: Iterable[Any]) -> Any:
@@ -348,7 +352,7 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[s
         costs.append(_variant(plan, replace(done, written=frozenset(written)), job, a_token, speed, shapes))
         written |= {writing.key for writing in job.writings} if isinstance(job, TrainJob) else set()
     together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
-    return Estimate(**together, variants=tuple(costs), keep=plan.experiment.keep)
+    return Estimate(**together, variants=tuple(costs), keep=plan.experiment.keep, unasked=len(done.unasked))
 
 
 def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:

@@ -54,6 +54,11 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
         f"{amount(estimate.tokens)}{unshared}; "
         f"to train: {amount(estimate.train_tokens)}."
     ]
+    if estimate.unasked:
+        lines.append(
+            f"{estimate.unasked:,} alternatives are asked validation rows only: of each choice one is tested. Until it "
+            "is made, the first stands for it."
+        )
     if estimate.write_tokens:
         lines.append(f"Before that, the base model writes at most {amount(estimate.write_tokens)} tokens to train on.")
     if estimate.bytes_kept is None:
