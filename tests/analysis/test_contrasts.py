@@ -511,3 +511,22 @@ def test_of_several_ways_to_see_chance_the_least_certain_counts() -> None:
     """Two seeds that agree to within nothing, and 20 rows: what rows say stands."""
     rows, seeds = Level(0.01, 19), Level(1e-8, 1)
     assert replace(an_effect(), chance=((seeds,), (rows,))).mde == replace(an_effect(), chance=((rows,),)).mde
+
+
+def test_seeds_of_a_mixture_are_no_further_trainings() -> None:
+    """Two mixtures that hardly differ would make the spread of trainings look small."""
+    rng = np.random.default_rng(5)
+    base = rng.uniform(0.2, 0.6, 40)
+    moved = {"base": 0.0, "ft": 0.1, "ft1": 0.3, "icl": 0.1, "icl1": 0.1}
+    results = results_of({(name, "in", 0, "p1", 0): base + by for name, by in moved.items()})
+    variants = [replace(v, made_from=("ft",)) if v.strategy == "fticl" else v for v in results.grid.variants]
+    mixed = replace(results, grid=replace(results.grid, variants=tuple(variants)))
+    alone = results_of({(name, "in", 0, "p1", 0): base + moved[name] for name in ("base", "ft", "ft1")})
+
+    def floor(made: Results) -> float:
+        ours = [cell for cell in made.grid.cells if cell.variant in ("ft", "ft1")]
+        effect = difference(made, ours, made.cells_of_base)
+        assert effect is not None and effect.noise_floor is not None
+        return effect.noise_floor
+
+    assert floor(mixed) == floor(alone) != floor(results)
