@@ -19,7 +19,7 @@ from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.axes import AXES, PythonLoss
 from spillover.experiment.recipe import NOT_IN_RECIPE, OF_TRAINING, Recipe, TrainSpec
 from spillover.experiment.schema import Experiment, TestSpec, load_experiment, parse_experiment
-from spillover.experiment.strategy import OPTIONS, Strategy
+from spillover.experiment.strategy import OPTIONS, STRATEGIES, Strategy
 from spillover.experiment.suite import SUITES
 from spillover.fingerprint import fingerprint
 from spillover.plan.grid import Condition, Grid
@@ -246,7 +246,15 @@ def test_a_row_of_own_data_changes_its_variant_and_a_name_does_not(tmp_path: Pat
     assert keys(plan(rows, "mine"))[0] != keys(plan([rows[0].replace("0", "12"), *rows[1:]], "mine"))[0]
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+FETCHED = ("abilities", "bigbench")  # suites whose archive is fetched once into the user's cache
+
+
+def _planned(path: Path) -> Any:
+    fetched = set(FETCHED) & set(load_experiment(path).suite)
+    return pytest.param(path, marks=pytest.mark.slow if fetched else (), id=path.stem)
+
+
+@pytest.mark.parametrize("path", [_planned(path) for path in EXPERIMENTS])
 def test_every_experiment_plans(path: Path) -> None:
     if "paper" in load_experiment(path).suite and not PAPER_DATA.is_dir():
         pytest.skip("the study's release is not here")
@@ -254,14 +262,17 @@ def test_every_experiment_plans(path: Path) -> None:
     assert plan.grid.cells
 
 
-FETCHED = ("abilities", "bigbench")
+def test_one_experiment_has_every_strategy_that_has_a_name() -> None:
+    experiment = load_experiment(ROOT / "experiments" / "strategies.yaml")
+    null = {"noise"}  # is made of a training to compare it with, and trains nothing itself
+    assert {one.name for one in experiment.train.strategies} == set(STRATEGIES) - null
 
 
 @pytest.mark.parametrize(
     "suite", ["builtin", "paper", *(pytest.param(name, marks=pytest.mark.slow) for name in FETCHED)]
 )
 def test_every_suite_plans(suite: str) -> None:
-    """Five trainings, each on its own data. The archive of bigbench is fetched once into the user's cache."""
+    """Five trainings, each on its own data."""
     if suite == "paper" and not PAPER_DATA.is_dir():
         pytest.skip("the study's release is not here")
     raw = {
