@@ -4,19 +4,21 @@
     module:function       an installed module
     name                  what `register_loss(name, function)` has registered in this process
 
-The text of the whole file is part of the key of what is trained with it. A file or module is only run by a training,
-and only with `trust: true`: it is code.
+The function's name and the text of the whole file are part of the key of what is trained with it. Of a registered
+function, its own text is, so that all its values must be written there. A file or module is only run by a training, and
+only with `trust: true`: it is code.
 """
 
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from ..errors import ExperimentError, did_you_mean
@@ -38,13 +40,15 @@ class Located:
     written: str
     folder: Path
 
-    def source(self) -> str:
-        """The text that decides what it does. Raises ExperimentError for what is not there."""
-        if ":" not in self.written:
-            try:
-                return inspect.getsource(self._registered())
-            except (OSError, TypeError) as error:
-                raise self._error("its text cannot be read", "a function that is defined in a file") from error
+    @property
+    def is_registered(self) -> bool:
+        """Whether only the process that has registered it knows it."""
+        return ":" not in self.written
+
+    def content(self) -> list[str]:
+        """What decides what it does: its name, and the text around it. Raises ExperimentError for what is not there."""
+        if self.is_registered:
+            return self._content_of_registered()
         text = self._read()
         _, name = self._parts()
         try:
@@ -54,11 +58,11 @@ class Located:
         defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
         if name not in defined:
             raise self._error(f"no function {name!r} is defined there", did_you_mean(name, defined))
-        return text
+        return [name, text]
 
     def load(self) -> Callable[..., Any]:
         """The function."""
-        if ":" not in self.written:
+        if self.is_registered:
             return self._registered()
         place, name = self._parts()
         try:
@@ -80,6 +84,17 @@ class Located:
             allowed = did_you_mean(self.written, _registered) if _registered else "file.py:function or module:function"
             raise self._error("no loss is registered by this name", allowed)
         return _registered[self.written]
+
+    def _content_of_registered(self) -> list[str]:
+        function = self._registered()
+        if not inspect.isfunction(function):
+            raise self._error(f"it is a {type(function).__name__}", "a function that is defined with `def`")
+        if outside := _values_outside(function):
+            raise self._error(f"its text does not show the value of {outside[0]}", "write values into the function")
+        try:
+            return [function.__name__, inspect.getsource(function)]
+        except OSError as error:
+            raise self._error("its text cannot be read", "a function that is defined in a file") from error
 
     def _parts(self) -> tuple[str, str]:
         place, _, name = self.written.rpartition(":")
@@ -105,3 +120,21 @@ class Located:
 
     def _error(self, what: str, allowed: str | None = None) -> ExperimentError:
         return ExperimentError(what, where=f"function: {self.written}", allowed=allowed)
+
+
+def _values_outside(function: FunctionType) -> list[str]:
+    """What a function uses whose value its own text does not show: what surrounds it, defaults, and what its module
+    defines. What it imports is known by its name."""
+    module, names = function.__globals__, sorted(_globals_of(function.__code__))
+    beside = [name for name in names if name in module and not isinstance(module[name], ModuleType)]
+    own = [name for name in beside if getattr(module[name], "__module__", None) in (None, function.__module__)]
+    parameters = inspect.signature(function).parameters.values()
+    defaults = [one.name for one in parameters if one.default is not one.empty]
+    return [*function.__code__.co_freevars, *defaults, *own]
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    """The global names that some code reads, functions inside it included."""
+    inside = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    own = {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}
+    return own.union(*map(_globals_of, inside))

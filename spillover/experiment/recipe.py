@@ -97,7 +97,7 @@ NOT_IN_RECIPE: Mapping[str, str] = {
     "Strategy.against": "says what is compared, after training",
     "Strategy.after": "is made of trained weights: a job of its own",
     "Strategy.sizes": "chooses rows, which are in the key as texts",
-    "PythonLoss.function": "a place; the text of the function's file is in the key",
+    "PythonLoss.function": "a place; the function's name and the text of its file are in the key",
     "TrainSpec.datasets": "chooses rows, which are in the key as texts",
     "TrainSpec.sizes": "chooses rows, which are in the key as texts",
     "TrainSpec.prompt": "decides the texts of the samples, which are in the key",
@@ -150,7 +150,7 @@ class Recipe(Strict):
     def content(self, with_seed: bool = True) -> dict[str, Any]:
         """What enters a key. Without the seed, it is what trainings with other seeds have in common.
 
-        Where a function of one's own is found is left out: its text is in the key.
+        Where a function of one's own is found is left out: its name and its text are in the key.
         """
         exclude: dict[str, Any] = {"loss": {"function"}} | ({} if with_seed else {"seed": True})
         return self.model_dump(mode="json", exclude=exclude)

@@ -46,7 +46,7 @@ from .choice import candidates, of_both, only_of
 from .grid import Variant
 from .questions import prompt_format, requested
 from .replay import Others, others_of
-from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION, WRITE_VERSION
+from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION
 from .watched import watched_of
 from .writing import Writing, writings
 
@@ -268,7 +268,7 @@ class JobMaker:
             parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
             with placed(f"{rows.name}, training, {fmt.name}"):
                 watched = watched_of(self.catalogue, rows, recipe, fmt, train.prompt)
-                key, recipe_key = self._keys(fmt, demos, kept, recipe, others, bool(written), watched)
+                key, recipe_key = self._keys(fmt, demos, kept, recipe, others, written, watched)
             factors = of_rows | factors
             variant = Variant(key, "-".join(parts), "trained", factors, recipe.seed, recipe_key, strategy.against)
             variant = replace(variant, choices=(choice,)) if chooses else variant
@@ -309,7 +309,7 @@ class JobMaker:
         examples: Sequence[Example],
         recipe: Recipe,
         others: Sequence[Others],
-        written: bool,
+        written: Sequence[Writing],
         watched: Sequence[Others],
     ) -> tuple[str, str]:
         """The keys of a training, with its seed and without."""
@@ -325,10 +325,10 @@ class JobMaker:
             "demos": texts(demos),
             "separator": fmt.demo_separator,
             "rows": texts(examples),
-            **({"writing": WRITE_VERSION} if written else {}),
+            **({"writing": [writing.key for writing in written]} if written else {}),
             **({"others": [texts(one.rows.examples, one.fmt) for one in others]} if others else {}),
             **({"watched": [texts(one.rows.examples, one.fmt) for one in watched[:1]]} if watched else {}),
-            **({"function": own.source()} if (own := self._function(recipe)) else {}),
+            **({"function": own.content()} if (own := self._function(recipe)) else {}),
             **requested(self.experiment, fmt),
             **self._departures(fmt, demos),
         }

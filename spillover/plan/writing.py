@@ -69,5 +69,5 @@ def writings(
         prompts = asked(fmt, asks, encoder.chat_template)
         golds = [len(ids) for ids in encoder.prompt_for_generation([row.target for row in asks])]
         limits = [max(SHORTEST, LONGER * gold) for gold in golds]
-        key = fingerprint({**content, "asked": prompts, "limits": limits})
+        key = fingerprint({**content, "asked": prompts, "limits": limits, "stop": rows.task.stop})
         yield Rewriting(key, asks, prompts, limits, fmt.chat)

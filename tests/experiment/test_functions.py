@@ -45,6 +45,13 @@ def test_the_text_of_a_function_is_in_the_key_and_its_place_is_not(tmp_path: Pat
 
 @pytest.mark.model
 @pytest.mark.usefixtures("smollm2")
+def test_two_functions_of_one_file_are_two_variants(tmp_path: Path) -> None:
+    (tmp_path / "losses.py").write_text(SOURCE + "\n\ndef other(tokens):\n    return tokens.nll_T\n")
+    assert key(tmp_path) != key(tmp_path, function="losses.py:other")
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("smollm2")
 def test_code_is_only_planned_where_it_is_trusted(tmp_path: Path) -> None:
     (tmp_path / "losses.py").write_text(SOURCE)
     with pytest.raises(ExperimentError, match=r"losses\.py:mine.*trust: true"):
@@ -64,7 +71,7 @@ def test_code_is_only_planned_where_it_is_trusted(tmp_path: Path) -> None:
 def test_a_function_that_is_not_there_is_one_line(tmp_path: Path, written: str, text: str, said: str) -> None:
     (tmp_path / "losses.py").write_text(text)
     with pytest.raises(ExperimentError, match=said) as caught:
-        Located(written, tmp_path).source()
+        Located(written, tmp_path).content()
     assert written in str(caught.value)
 
 
@@ -84,9 +91,53 @@ def test_files_modules_and_registered_functions_are_loaded(tmp_path: Path) -> No
     assert Located("spillover.fingerprint:fingerprint", tmp_path).load().__name__ == "fingerprint"
     register_loss("halved", halved)
     registered = Located("halved", tmp_path)
-    assert registered.load() is halved and "tokens.nll_T / 2" in registered.source()
+    assert registered.load() is halved and "tokens.nll_T / 2" in registered.content()[1]
     with pytest.raises(ExperimentError, match="without a colon"):
         register_loss("a:b", halved)
+
+
+FACTOR = 2
+
+
+def scaled_by(factor: float) -> Any:
+    return lambda tokens: tokens.nll_T * factor
+
+
+def by_default(tokens: Any, factor: float = 2) -> Any:
+    return tokens.nll_T * factor
+
+
+def by_global(tokens: Any) -> Any:
+    return [nll * FACTOR for nll in tokens.nll_T]
+
+
+def by_other(tokens: Any) -> Any:
+    return halved(tokens)
+
+
+def by_module(tokens: Any) -> Any:
+    return torch.relu(tokens.FACTOR)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (scaled_by(2), "value of factor"),
+        (by_default, "value of factor"),
+        (by_global, "value of FACTOR"),
+        (by_other, "value of halved"),
+        (SimpleNamespace(), "it is a SimpleNamespace"),
+    ],
+)
+def test_a_registered_function_whose_text_does_not_say_all_is_refused(tmp_path: Path, function: Any, said: str) -> None:
+    register_loss("mine", function)
+    with pytest.raises(ExperimentError, match=said):
+        Located("mine", tmp_path).content()
+
+
+def test_a_registered_function_may_use_modules(tmp_path: Path) -> None:
+    register_loss("mine", by_module)
+    assert Located("mine", tmp_path).content()[0] == "by_module"
 
 
 @pytest.mark.parametrize("written", ["kl + lora", "freeze + talr", "stm + l2sp", "fticl + eaft"])

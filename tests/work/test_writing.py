@@ -35,9 +35,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def plan_of(place: Path, *strategies: Any, **train: Any) -> Plan:
+def plan_of(place: Path, *strategies: Any, stop: Sequence[str] = (), **train: Any) -> Plan:
     raw = yaml.safe_load((place / "twice.yaml").read_text())
     raw["datasets"]["echo"]["train"] = "train.jsonl"
+    raw["datasets"]["echo"] |= {"stop": list(stop)} if stop else {}
     raw["train"] |= {"strategies": list(strategies), "seeds": [0], **train}
     raw["test"] = {"datasets": ["echo"], "shots": [0], "limit": 1}
     return make_plan(parse_experiment(raw), place)
@@ -180,6 +181,15 @@ def test_a_rewriting_training_counts_what_it_learned(place: Path, tmp_path: Path
     receipt = run.store.variant_receipt(job.variant.key) or {}
     assert 0 <= receipt["rewritten"] <= receipt["rows"] == 24
     assert receipt["written"] == [job.writings[0].key]
+
+
+def test_where_written_answers_end_is_in_the_keys_of_writing_and_training(place: Path) -> None:
+    def keys(*stop: str) -> tuple[str, str]:
+        [job] = plan_of(place, "rewrite", datasets=["echo"], stop=stop).trainings
+        return job.writings[0].key, job.variant.key
+
+    (written, trained), (written_longer, trained_longer) = keys("\n"), keys("END")
+    assert written != written_longer and trained != trained_longer
 
 
 def test_labels_keep_their_words(place: Path) -> None:
