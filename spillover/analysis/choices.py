@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ExperimentError
 from ..experiment.choice import MORE_CAREFUL, care
 from ..experiment.factors import Value, phrase
 from ..experiment.protocol import Protocol
@@ -182,8 +183,12 @@ class Scored:
         return str(next(of))
 
     def inside(self, arm: Sequence[Variant]) -> str:
-        """The validation set of what a recipe is trained for."""
-        return next(c.test for variant in arm for c in self.by_variant.get(variant.key, ()) if c.role == INSIDE)
+        """The validation set of what a recipe is trained for. Raises ExperimentError where it is asked none."""
+        for cell in self.every(arm):
+            if cell.role == INSIDE:
+                return cell.test
+        what = f"{_name(arm)} is to be compared with others, and is asked no validation rows of its task"
+        raise ExperimentError(what, where="validation", allowed="choose: none")
 
     def cells(self, arm: Iterable[Variant], test: str) -> list[Cell]:
         return [cell for one in arm for cell in self.by_variant.get(one.key, ()) if cell.test == test]

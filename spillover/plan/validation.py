@@ -2,8 +2,10 @@
 
 They are asked as the trained task will be used: in the uses that `deploy` names, in every tested use for
 `deploy: best`, and else in the format of training at every tested number of demonstrations. Demonstrations are those of
-the tests. Where `ship.keep` bounds what may be lost, other test sets have a few validation rows too: training rows of
-theirs, or demonstrations that no test shows. A validation set is called as its data set, with `SUFFIX`.
+the tests. Where no test set is in-domain, they are asked in one way: in the format of training, without demonstrations.
+
+Where `ship.keep` bounds what may be lost, other test sets have a few validation rows too: training rows of theirs, or
+demonstrations that no test shows. A validation set is called as its data set, with `SUFFIX`.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def validation_of(
     for job in filter(is_tested, jobs):
         variant, name = job.variant, job.variant.train_dataset
         for training_set in of_set if variant.kind == "base" else [name] if name in of_set else []:
-            asked += [(variant, sheet) for sheet in of_set[training_set] if made.is_asked(sheet, variant)]
+            own = of_set[training_set]
+            asked += [(variant, sheet) for sheet in own if made.is_asked(sheet, variant, is_only=len(own) == 1)]
             if variant.kind == "base" or variant.choices:
                 asked += [(variant, sheet) for sheet in beyond[training_set]]
     once = {(variant.key, sheet.condition): (variant, sheet) for variant, sheet in asked}
@@ -74,6 +77,8 @@ class _Maker:
         own = own or [sheet for sheet in self.tests if sheet.test in spec and name in spec[sheet.test].in_domain]
         own = [sheet for sheet in own if (sheet.test, sheet.draw) == (own[0].test, own[0].draw)]
         if not own:
+            what = "no test set is in-domain, so they are asked without demonstrations, in the format of training"
+            self.catalogue.find("note", f"{name}, validation", what)
             task, prompt = self.catalogue.task(name), self.catalogue.experiment.train.prompt
             yield self.maker.sheet(name + SUFFIX, task, prompt_format(task, prompt, "train.prompt"), 0, 0, (), rows)
         uses = self._uses(own)
@@ -118,12 +123,12 @@ class _Maker:
         one = trained if trained in formats else formats[0] if formats else ""
         return {use for use in tested if self.deploy == "best" or use.prompt == one}
 
-    def is_asked(self, sheet: Sheet, variant: Variant) -> bool:
-        """Whether a variant that may be asked these rows is asked them in this use."""
+    def is_asked(self, sheet: Sheet, variant: Variant, is_only: bool) -> bool:
+        """Whether a variant that may be asked these rows is asked them in this use, which may be the only one."""
         if self.deploy == "best":
             return True
         own = _use(sheet)
-        if isinstance(self.deploy, Deploy):
+        if isinstance(self.deploy, Deploy) and not is_only:
             own = self.deploy.base if variant.kind == "base" else self.deploy.variant
         return own == _use(sheet) and (variant.kind == "base" or bool(variant.choices))
 

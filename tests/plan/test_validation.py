@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tinyruns import write_experiment
 
+from spillover.analysis.choices import choices
 from spillover.api import prepare
 from spillover.errors import ExperimentError
 from spillover.plan.plan import Plan
 from spillover.plan.validation import SUFFIX
+from spillover.store.store import Store
 
 SETS = ["train.strategies=[ft]", "train.seeds=0", "test.limit=6", "test.datasets=[parity, echo]", "validation.rows=5"]
 
@@ -75,3 +78,14 @@ def test_what_is_watched_is_neither_trained_on_nor_tested(tmp_path: Path) -> Non
 def test_patience_without_measurements_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="evaluate_every"):
         planned(tmp_path, "train.patience=2")
+
+
+def test_a_training_set_without_a_test_set_is_asked_in_one_way(tmp_path: Path) -> None:
+    plan = planned(tmp_path, RATES, "test.datasets=[echo]", "deploy.shots=2")
+    assert {(cell.test, cell.shots) for cell in plan.grid.validation} == {(f"parity{SUFFIX}", 0)}
+    assert len({cell.variant for cell in plan.grid.validation}) == 3, "the base, and both alternatives"
+    [choice] = choices(Store(tmp_path / "none"), plan.grid)
+    assert choice.missing == 3 and len(choice.candidates) == 2
+    unasked = replace(plan.grid, validation=())
+    with pytest.raises(ExperimentError, match="no validation rows"):
+        choices(Store(tmp_path / "none"), unasked)
