@@ -26,6 +26,7 @@ from typing import Literal
 
 from ..errors import ExperimentError, did_you_mean
 from ..experiment.gate import GateSpec, Tier
+from ..plan.choice import candidates
 from ..plan.grid import Cell, Use, Variant
 from ..stats.intervals import Interval
 from ..stats.needed import rows_needed
@@ -104,18 +105,27 @@ def overall(gates: Sequence[Gate]) -> Outcome:
 
 
 def judge(results: Results, spec: GateSpec, variants: Sequence[str] = ()) -> list[Gate]:
-    """A gate for each variant, or for those named. Raises ExperimentError for an unknown name, and if there is none."""
+    """A gate for each variant that the experiment has now, or for those named. Raises ExperimentError as `judged`."""
+    current = [variant for variant in results.grid.variants if variant.key not in results.earlier]
     tiers = spec.tiers([test.name for test in results.grid.tests])
     keep = spec.keep or results.grid.keep or KEEP
-    return [_judge(results.clean, keep, variant, tiers) for variant in judged(results.grid.variants, variants)]
+    return [_judge(results.clean, keep, variant, tiers) for variant in judged(current, variants)]
 
 
 def judged(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
-    """The variants that a gate is about. Raises ExperimentError for an unknown name, and if there is none."""
-    others = {variant.name: variant for variant in variants if variant.kind != "base"}
+    """The variants that a gate is about: not the base, and no random change, which nobody would use.
+
+    Raises ExperimentError for an unknown name, for one of several alternatives, and if there is nothing to judge.
+    """
+    others = {variant.name: variant for variant in variants if variant.kind != "base" and not variant.is_null}
     for name in names:
         if name not in others:
             raise ExperimentError(f"no variant {name!r}", where="--variant", allowed=did_you_mean(name, others))
+    for of_choice in candidates(others.values()).values():
+        alternatives = {one.name for recipe in of_choice.values() for one in recipe} if len(of_choice) > 1 else set()
+        if open_ones := alternatives.intersection(names):
+            what = f"{min(open_ones)} is one of {len(of_choice)} alternatives, of which validation rows choose one"
+            raise ExperimentError(what, where="--variant", allowed="none, to judge what is chosen; or choose: none")
     if not others:
         what = "there is only the base, and nothing that is compared with it"
         raise ExperimentError(what, where="gate", allowed="name a checkpoint or adapter under variants")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import fakestore
@@ -174,6 +175,35 @@ def test_a_gate_of_nothing_but_the_base_or_of_an_unknown_variant_is_refused(resu
         variants = results.grid.variants[:1] if not names else results.grid.variants
         with pytest.raises(ExperimentError):
             gate.judged(variants, names)
+
+
+def test_what_an_earlier_form_of_the_experiment_had_is_not_judged(tmp_path: Path) -> None:
+    """One adapter after the other in one folder: what an old pull request lost decides nothing now."""
+    base, first, second, *_ = fakestore.VARIANTS
+    for variant in (first, second):
+        fakestore.write_store(tmp_path, fakestore.make_grid(variants=(base, variant), prompts=("p1",), rows=12))
+    found = table.load(tmp_path, earlier=True)
+    assert {one.name for one in found.grid.variants} == {base.name, first.name, second.name}
+    assert [one.variant for one in judge(found, GateSpec())] == [second.name]
+    with pytest.raises(ExperimentError):
+        judge(found, GateSpec(), [first.name])
+
+
+def test_a_random_change_is_not_judged(results: table.Results) -> None:
+    base, *others = results.grid.variants
+    first, *rest = (replace(one, is_null=one.name == "news-ft") for one in others)
+    assert first.is_null and gate.judged([base, first, *rest], ()) == rest
+    with pytest.raises(ExperimentError):
+        gate.judged([base, first], ())
+
+
+def test_one_of_several_alternatives_is_refused_until_it_is_chosen(results: table.Results) -> None:
+    base, *others = results.grid.variants
+    first, second, *_ = (replace(one, choices=("news",)) for one in others)
+    with pytest.raises(ExperimentError, match="choose"):
+        gate.judged([base, first, second], [second.name])
+    assert gate.judged([base, first, second], ()) == [first, second]
+    assert gate.judged([base, second], [second.name]) == [second]
 
 
 @pytest.mark.parametrize("n", [50, 400])
