@@ -9,7 +9,7 @@ numbers. If a recipe was trained once, the contrast is about that checkpoint: `E
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import inf
@@ -107,11 +107,22 @@ def adjusted(effects: Sequence[Effect]) -> list[Effect]:
     return [replace(e, p_adjusted=float(p), compared=len(effects)) for e, p in zip(effects, values, strict=True)]
 
 
-def together(rows: Iterable[HasEffect], name: str = "effect") -> list[HasEffect]:
-    """Dataclasses with the effects in their field `name` corrected together; a row without an effect stays as it is."""
+def together(
+    rows: Iterable[HasEffect], name: str = "effect", is_null: Callable[[HasEffect], bool] = lambda row: False
+) -> list[HasEffect]:
+    """Dataclasses with the effects in their field `name` corrected together; a row without an effect stays as it is.
+
+    Rows of random changes (`is_null`) are a family of their own: beside them, no recipe needs more evidence.
+    """
     rows = list(rows)
-    corrected = iter(adjusted([effect for row in rows if (effect := getattr(row, name)) is not None]))
-    return [row if getattr(row, name) is None else replace(row, **{name: next(corrected)}) for row in rows]
+    families: dict[bool, list[Effect]] = {False: [], True: []}
+    for row in rows:
+        if (effect := getattr(row, name)) is not None:
+            families[is_null(row)].append(effect)
+    corrected = {null: iter(adjusted(effects)) for null, effects in families.items()}
+    return [
+        row if getattr(row, name) is None else replace(row, **{name: next(corrected[is_null(row)])}) for row in rows
+    ]
 
 
 def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Effect | None:

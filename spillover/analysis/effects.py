@@ -6,7 +6,7 @@ all that is known of it: effects.csv.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -48,12 +48,16 @@ def families(results: Results) -> dict[str, list[EffectRow]]:
         "test_set": list(_test_sets(results)),  # these are corrected already
         "role": list(_roles(results)),
         "use": list(_uses(results)),
-        "interaction": together(_interactions(results)),
-        "slope": together(_slopes(results)),
+        "interaction": _together(_interactions(results)),
+        "slope": _together(_slopes(results)),
         **{family_of(*pair): together(_against(results, *pair)) for pair in compared_strategies(results).items()},
-        "prompt": together(_prompts(results)),
+        "prompt": _together(_prompts(results)),
     }
     return {name: rows for name, rows in found.items() if rows}
+
+
+def _together(rows: Iterable[EffectRow]) -> list[EffectRow]:
+    return together(rows, is_null=lambda one: one.variants[0].is_null)
 
 
 def compared_strategies(results: Results) -> dict[str, str]:

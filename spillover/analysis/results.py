@@ -102,6 +102,12 @@ class Results:
         return {key: tuple(variants) for key, variants in found.items()}
 
     @cached_property
+    def nulls(self) -> frozenset[str]:
+        """The random changes, by recipe key and by name."""
+        arms = [(key, arm) for key, arm in self.recipes.items() if arm[0].is_null]
+        return frozenset(name for key, arm in arms for name in (key, recipe_name(arm), *(one.name for one in arm)))
+
+    @cached_property
     def _by_variant(self) -> Mapping[str, Sequence[Cell]]:
         return grouped(self.grid.cells, lambda cell: self.variants[cell.variant].key)
 

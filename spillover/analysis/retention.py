@@ -84,23 +84,27 @@ class Kept:
 
 @lru_cache(maxsize=2)
 def kept(results: Results) -> Mapping[str, Kept]:
-    """By recipe key, without the base. Each kind of change is corrected over all recipes."""
+    """By recipe key, without the base. Each kind of change is corrected over all recipes, random changes apart."""
     clean = _of_shares(results.clean)
     arms = {key: arm for key, arm in clean.recipes.items() if arm[0].kind != "base"} if clean.base else {}
+
+    def corrected(found: Iterable[Any]) -> list[Any]:
+        return together((one for one in found if one is not None), is_null=lambda one: one.recipe in clean.nulls)
+
     cells = {key: [c for c in clean.cells_of(arm) if c.role != "in_domain"] for key, arm in arms.items()}
     tests = {key: list(dict.fromkeys(c.test for c in cells[key])) for key in arms}
-    of_gains = together(one for arm in arms.values() for one in gains(clean, arm))
-    of_roles = _all(
+    of_gains = corrected(one for arm in arms.values() for one in gains(clean, arm))
+    of_roles = corrected(
         _retention(clean, key, ROLE_TITLES[role], clean.cells_of(arm, role))
         for key, arm in arms.items()
         for role in ROLES[1:]
     )
-    of_sets = _all(
+    of_sets = corrected(
         _retention(clean, key, test, [c for c in cells[key] if c.test == test]) for key in arms for test in tests[key]
     )
-    of_outside = _all(_retention(clean, key, OUTSIDE, cells[key]) for key in arms)
-    of_slopes = together(one for key in arms if (one := _demonstrations(clean, key, cells[key])))
-    of_formats = _all(_formats(clean, key, arm) for key, arm in arms.items())
+    of_outside = corrected(_retention(clean, key, OUTSIDE, cells[key]) for key in arms)
+    of_slopes = corrected(_demonstrations(clean, key, cells[key]) for key in arms)
+    of_formats = corrected(_formats(clean, key, arm) for key, arm in arms.items())
     return {
         key: Kept(
             arm=arm,
@@ -127,10 +131,6 @@ def _of_shares(results: Results) -> Results:
 
 def _first(found: Iterable[Any], key: str) -> Any:
     return next((one for one in found if one.recipe == key), None)
-
-
-def _all(found: Iterable[Retention | None]) -> list[Retention]:
-    return together(one for one in found if one is not None)
 
 
 def _retention(results: Results, recipe: str, where: str, cells: Sequence[Cell]) -> Retention | None:

@@ -98,7 +98,7 @@ class Group:
 def matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
     """The matrix, by variant name and test set. Pairs without a finished cell are left out."""
     entries = _entries(results, {variant.name: (variant,) for variant in results.grid.variants})
-    return dict(zip(entries, together(entries.values(), "change"), strict=True))
+    return dict(zip(entries, _together(results, entries.values()), strict=True))
 
 
 @lru_cache(maxsize=1)
@@ -107,13 +107,21 @@ def recipe_matrix(results: Results) -> Mapping[tuple[str, str], MatrixEntry]:
     once = {variants[0].name: key for key, variants in results.recipes.items() if len(variants) == 1}
     entries = {(once[name], test): entry for (name, test), entry in matrix(results).items() if name in once}
     entries |= _entries(results, {key: arm for key, arm in results.recipes.items() if len(arm) > 1})
-    return dict(zip(entries, together(entries.values(), "change"), strict=True))
+    return dict(zip(entries, _together(results, entries.values()), strict=True))
 
 
 @lru_cache(maxsize=1)
 def recipe_changes(results: Results) -> Mapping[tuple[str, Role], RoleChange]:
     """The mean change from the base by recipe key, all its seeds together, and role."""
-    return {(one.recipe, one.role): one for one in together(_role_changes(results)) if one.role}
+    return {
+        (one.recipe, one.role): one
+        for one in together(_role_changes(results), is_null=lambda one: one.recipe in results.nulls)
+        if one.role
+    }
+
+
+def _together(results: Results, entries: Iterable[MatrixEntry]) -> list[MatrixEntry]:
+    return together(entries, "change", is_null=lambda one: one.variant in results.nulls)
 
 
 def _entries(results: Results, arms: Mapping[str, Sequence[Variant]]) -> dict[tuple[str, str], MatrixEntry]:

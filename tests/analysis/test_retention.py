@@ -8,13 +8,15 @@ from math import inf, sqrt
 
 import numpy as np
 import pytest
-from madescores import FT, results_of
+from madescores import FT, ICL, results_of
 from scipy.optimize import brentq
 from scipy.stats import t
 
 from spillover.analysis.contrasts import share
+from spillover.analysis.effects import families
 from spillover.analysis.results import Results
 from spillover.analysis.retention import OUTSIDE, Kept, kept
+from spillover.analysis.summaries import matrix, recipe_changes, recipe_matrix
 from spillover.plan.grid import Deploy, Use
 
 RNG = np.random.default_rng(5)
@@ -122,6 +124,40 @@ def test_rows_that_leak_are_in_no_number() -> None:
     assert clean.gains[0].effect.value == 0.0 and clean.gains[0].effect.n == N // 2
     every = replace(results, leaked={FT.train_dataset or "": {"in": list(range(N))}})
     assert of(every).gains == ()
+
+
+def test_a_random_change_takes_no_evidence_from_the_others() -> None:
+    """Neither in what recipes keep nor in the tables; among themselves, random changes are corrected too."""
+
+    def with_icl(null: bool) -> Results:
+        scores = {}
+        for test, by in (("in", 0.1), ("out", -0.02), ("far", -0.1)):
+            scores["base", test, 0, "p1", 0] = BASES[test]
+            scores["ft", test, 0, "p1", 0] = moved(test, by)
+            scores["icl", test, 0, "p1", 0] = moved(test, by / 2)
+        both = results_of(scores)
+        variants = tuple(replace(one, is_null=null and one.key == "icl") for one in both.grid.variants)
+        return replace(both, grid=replace(both.grid, variants=variants))
+
+    def compared(results: Results) -> list[int]:
+        found = kept(results)[FT.recipe_key]
+        many = [found.gains[0].effect, found.roles["cross-task"].effect, found.sets["far"].effect]
+        many += [recipe_changes(results)[FT.recipe_key, "in_domain"].effect]
+        many += [
+            entry.change
+            for table in (matrix(results), recipe_matrix(results))
+            for entry in table.values()
+            if entry.variant == "ft" and entry.change
+        ]
+        many += [row.effect for rows in families(results).values() for row in rows if row.name == "ft"]
+        return [one.compared for one in many]
+
+    alone, beside_null, beside_other = (
+        made({("in", 0): 0.1, ("out", 0): -0.02, ("far", 0): -0.1}),
+        *map(with_icl, (True, False)),
+    )
+    assert compared(alone) == compared(beside_null) != compared(beside_other)
+    assert kept(beside_null)[ICL.recipe_key].sets["far"].effect.compared == 2
 
 
 def test_demonstrations_that_no_longer_help_show_in_the_slope() -> None:
