@@ -257,6 +257,7 @@ class JobMaker:
         for recipe, factors in recipes(strategy, train, rows.task.fticl_shots):
             demos, kept = self._demos(rows, recipe.demos.fixed)
             self._refuse_few(rows, recipe)
+            self._refuse_apart(fmt, recipe)
             learned = replace(rows, examples=kept)
             others = others_of(self.catalogue, learned, recipe, train.prompt)
             written = tuple(writings(recipe, learned, fmt, self.encoder, self.identity))
@@ -301,6 +302,15 @@ class JobMaker:
         if isinstance(recipe.demos, RowsInContext) and recipe.demos.rows_in_context > batch:
             what = f"rows_in_context is {recipe.demos.rows_in_context}, and a step has {batch} rows"
             raise ExperimentError(what, where="train.strategies", allowed=f"at most the batch_size, {batch}")
+
+    def _refuse_apart(self, fmt: PromptFormat, recipe: Recipe) -> None:
+        """Raises ExperimentError where rows in context, which are one text, would be encoded in parts."""
+        protocol = self.experiment.protocol
+        joints = Joints.under(protocol, self.encoder, fmt, head=1)
+        if isinstance(recipe.demos, RowsInContext) and (joints.answer_apart or joints.head):
+            what = f"rows in context are one text to the tokenizer, and the protocol {protocol.name} takes texts apart"
+            allowed = "answer_joint and demo_joint: together"
+            raise ExperimentError(what, where="train.strategies: rows_in_context", allowed=allowed)
 
     def _keys(
         self,

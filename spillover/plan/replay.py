@@ -18,7 +18,7 @@ from ..errors import ExperimentError
 from ..experiment.axes import Replay
 from ..experiment.recipe import Recipe
 from ..text.compose import others_beside, rows_before
-from ..text.task import PromptFormat
+from ..text.task import PromptFormat, Task
 from .questions import prompt_format
 
 WHERE = "train.strategies: replay_from"
@@ -49,7 +49,13 @@ def others_of(catalogue: Catalogue, rows: TrainSet, recipe: Recipe, prompt: str)
     in_turn = chain.from_iterable(zip_longest(*([(n, row) for row in each] for n, each in enumerate(drawn))))
     used = list(islice(filter(None, in_turn), needed))
     chosen = [replace(one, examples=tuple(row for m, row in used if m == n)) for n, one in enumerate(sets)]
-    return tuple(Others(one, prompt_format(one.task, prompt, "train.prompt")) for one in chosen if one.examples)
+    return tuple(Others(one, format_elsewhere(one.task, prompt)) for one in chosen if one.examples)
+
+
+def format_elsewhere(task: Task, prompt: str) -> PromptFormat:
+    """The format of other data beside a training in the format `prompt`: its own first one where it has no such."""
+    known = prompt if prompt in task.prompts or prompt == "chat" else next(iter(task.prompts))
+    return prompt_format(task, known, "train.prompt")
 
 
 def _names(catalogue: Catalogue, rows: TrainSet, data: Replay) -> list[str]:

@@ -15,8 +15,7 @@ from ..data.tasks import task_name
 from ..experiment.recipe import Recipe
 from ..experiment.suite import role_of
 from ..text.task import Example, PromptFormat
-from .questions import prompt_format
-from .replay import Others
+from .replay import Others, format_elsewhere
 
 
 def watched_of(
@@ -38,5 +37,4 @@ def _elsewhere(catalogue: Catalogue, rows: TrainSet, prompt: str) -> Iterator[Ot
         found: Sequence[Example] = catalogue.validation(name) if spec.train else catalogue.demos(name)
         if kept := tuple(row for row in found if row.content not in learned)[:most]:
             task = catalogue.task(name)
-            known = prompt if prompt in task.prompts or prompt == "chat" else next(iter(task.prompts))
-            yield Others(TrainSet(name, task, most, kept, name), prompt_format(task, known, "train.prompt"))
+            yield Others(TrainSet(name, task, most, kept, name), format_elsewhere(task, prompt))
