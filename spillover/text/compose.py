@@ -16,9 +16,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from math import ceil, floor
 from typing import Protocol
 
@@ -88,12 +87,14 @@ class DrawnDemos:
 @dataclass(frozen=True)
 class InContext:
     """The rows of a step in samples of `count` rows. A sample that is too long ends before the row that does not fit,
-    which begins another one. All rows fit alone."""
+    which begins another one. All rows fit alone. `more` has the number of samples that a step has more for it, of the
+    steps that were asked for."""
 
     maker: Maker
     examples: Sequence[Example]
     count: int
     alone: int  # tokens of the longest row
+    more: dict[int, int] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:
@@ -103,11 +104,6 @@ class InContext:
     def longest(self) -> int:
         return min(self.maker.room, self.count * self.alone)
 
-    def fewest(self, steps: int, batch_size: int) -> int:
-        """How many samples so many steps have if none is too long."""
-        ends = [rows_before(step, self.rows, batch_size) for step in range(steps + 1)]
-        return sum(ceil((end - begin) / self.count) for begin, end in pairwise(ends))
-
     def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
         samples, left = [], [self.examples[row] for row in rows]
         while left:
@@ -116,6 +112,7 @@ class InContext:
                 count = max(1, min(count - 1, sum(end <= self.maker.room for _, end in sample.spans)))
             samples.append(sample)
             left = left[count:]
+        self.more[step] = len(samples) - ceil(len(rows) / self.count)
         return samples
 
 
@@ -196,6 +193,13 @@ class Watched:
 
     def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
         return self.own.of_step(step, rows)
+
+
+def contexts_of(composition: Composition) -> InContext | None:
+    """The rows in context of a composition that has some, whatever stands beside them."""
+    while isinstance(composition, Mixed | Beside | Watched):
+        composition = composition.own
+    return composition if isinstance(composition, InContext) else None
 
 
 def in_order(composition: Composition, batch_size: int) -> Iterator[list[Sample]]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..experiment.recipe import Recipe
-from ..text.compose import Composition, Watched
+from ..text.compose import Composition, InContext, Watched, contexts_of
 from ..text.samples import Sample
 
 
@@ -24,7 +24,8 @@ from ..text.samples import Sample
 class Steps(Sequence[list[Sample]]):
     """The optimiser steps of a training. `hold` makes the samples of a step from its number and its rows.
 
-    `longest` is the number of tokens of the longest sample. `watched` has the samples whose loss is measured meanwhile.
+    `longest` is the number of tokens of the longest sample. `watched` has the samples whose loss is measured meanwhile,
+    `contexts` the rows in context, if the steps have some.
     """
 
     rows: int
@@ -34,6 +35,7 @@ class Steps(Sequence[list[Sample]]):
     hold: Callable[[int, Sequence[int]], list[Sample]]
     longest: int
     watched: Watched | None = None
+    contexts: InContext | None = None
 
     @property
     def an_epoch(self) -> int:
@@ -50,12 +52,22 @@ class Steps(Sequence[list[Sample]]):
         first = place * self.batch_size
         return self.hold(step, _shuffled(self.rows, self.seed + epoch)[first : first + self.batch_size])
 
+    def contexts_cut(self, done: int) -> int:
+        """How many samples more than needed the steps `done` had, because contexts were too long."""
+        if self.contexts is None:
+            return 0
+        for step in set(range(done)) - set(self.contexts.more):  # of a process that was killed
+            self[step]
+        return sum(self.contexts.more[step] for step in range(done))
+
 
 def steps_of(composition: Composition, recipe: Recipe) -> Steps:
     """The steps of a training on samples that are made so."""
     epochs, hold, longest = recipe.num_train_epochs, composition.of_step, composition.longest
     watched = composition if isinstance(composition, Watched) else None
-    return Steps(composition.rows, recipe.batch_size, epochs, recipe.seed, hold, longest, watched)
+    return Steps(
+        composition.rows, recipe.batch_size, epochs, recipe.seed, hold, longest, watched, contexts_of(composition)
+    )
 
 
 @lru_cache(maxsize=2)

@@ -55,7 +55,8 @@ class Trained:
     base said.
     `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
     are those that were newer than the one from which it went on. `evaluations` are (step, loss on validation rows, loss
-    on rows of other data); the weights are those of `best_step`.
+    on rows of other data); the weights are those of `best_step`. `contexts_cut` are the samples that there were more
+    than needed, because contexts were too long.
     """
 
     steps: int
@@ -77,6 +78,7 @@ class Trained:
     broken_checkpoints: tuple[str, ...] = ()
     evaluations: tuple[tuple[int, float, float | None], ...] = ()
     best_step: int | None = None
+    contexts_cut: int = 0
 
 
 @dataclass
@@ -262,6 +264,7 @@ def train(
         broken_checkpoints=tuple(broken),
         evaluations=tuple(evaluation.curve) if evaluation else (),
         best_step=best,
+        contexts_cut=steps.contexts_cut(trainer.state.global_step),
     )
 
 

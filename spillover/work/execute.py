@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checks.rows import audit_run
-from ..errors import SpilloverError, StoreBusy, StoreError, did_you_mean
+from ..errors import ExperimentError, SpilloverError, StoreBusy, StoreError, did_you_mean
 from ..plan.jobs import Job
 from ..plan.plan import Plan, make_plan
 from ..plan.questions import kept
@@ -49,6 +49,8 @@ def execute(
         run = Run(plan, store, reporter, backend or Torch())
         left, todo = run.left, run.left.jobs()
         devices = run.backend.devices() if todo else []
+        if len(devices) > 1:
+            _refuse_registered(plan)
         known = pace.known(plan, max(1, len(devices))) if todo else {}
         to_come, there = left.to_come, sum(map(len, left.there.values()))
         cells = there + sum(map(len, to_come.values()))
@@ -71,6 +73,15 @@ def execute(
             finally:
                 pace.note(plan, run.reporter.measured, len(devices))
         return tuple(run.failures)
+
+
+def _refuse_registered(plan: Plan) -> None:
+    """Raises ExperimentError for functions that other processes do not know."""
+    for job in plan.trainings:
+        if job.function and job.function.is_registered:
+            what = "it is registered in this process, and each device has a process of its own"
+            where, allowed = f"function: {job.function.written}", "file.py:function, or one device"
+            raise ExperimentError(what, where=where, allowed=allowed)
 
 
 def _one_by_one(run: Run, todo: list[Job]) -> list[Job]:

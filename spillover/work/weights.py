@@ -14,7 +14,6 @@ from ..plan.cost import TRAINING, train_work
 from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
 from ..plan.writing import OwnTexts
 from ..store.store import Json
-from ..text.compose import InContext
 from ..text.samples import Sample
 from .run import Run
 from .writing import own_texts, rewritten
@@ -90,13 +89,9 @@ def _train(run: Run, job: TrainJob) -> Json:
         done = step
 
     trained = run.backend.train(run.model.folder, composed.composition, job, experiment, making, run.precision, steps)
-    cut = 0
-    if isinstance(composed.composition, InContext):
-        cut = trained["samples"] - composed.composition.fewest(trained["steps"], job.recipe.batch_size)
-    if cut:
-        run.reporter.say(
-            f"{name}: {cut} of {trained['samples']} samples more than needed, because contexts were too long"
-        )
+    if cut := trained.get("contexts_cut"):
+        samples = trained["samples"]
+        run.reporter.say(f"{name}: {cut} of {samples} samples more than needed, because contexts were too long")
     if trained.get("broken_checkpoints"):
         broken = ", ".join(trained["broken_checkpoints"])
         run.reporter.say(f"{name}: broken after a stop: {broken}; trained on from what was whole before")
@@ -119,7 +114,6 @@ def _train(run: Run, job: TrainJob) -> Json:
         "rows": len(built.samples),
         "rows_shortened": built.rows_shortened,
         "rows_dropped": built.rows_dropped,
-        "contexts_cut": cut,
         "demonstrations": [demo.doc_id for demo in job.demos],
         "replayed": {one.rows.name: len(one.rows.examples) for one in job.others},
         "written": [writing.key for writing in job.writings],

@@ -111,9 +111,11 @@ def test_every_row_of_a_step_stands_in_one_context(maker: Maker, encoder: Encode
 
 def test_a_context_that_is_too_long_has_fewer_rows(maker: Maker) -> None:
     room = len(maker.of_rows(ROWS[:2]).ids)
-    made = contexts(replace(maker, max_length=room), 3).of_step(0, range(5))
+    cut = contexts(replace(maker, max_length=room), 3)
+    made = cut.of_step(0, range(5))
     assert [len(sample.spans) for sample in made] == [2, 2, 1]
-    assert contexts(maker, 3).fewest(2 * 6, SIZE) == 2 * 6 * 2, "of 4 rows a step, 3 and then 1"
+    cut.of_step(3, range(2))
+    assert cut.more == {0: 1, 3: 0}, "how many samples each step has more than 3 rows a sample would need"
     assert all(len(sample.ids) <= room for sample in made)
 
 

@@ -23,6 +23,12 @@ from spillover.work.progress import Reporter
 from spillover.work.run import Run
 from spillover.work.weights import find_or_make
 
+TWO_FORMATS = {
+    "train": {"file": "train.jsonl", "target": "completion"},
+    "labels": ["four", "five"],
+    "template": {"p1": "{prompt}", "mine": "So: {prompt}"},
+}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,8 +47,8 @@ def plan_of(place: Path, *strategies: Any, **changes: Any) -> Plan:
     raw["train"] |= {"strategies": list(strategies), "seeds": [0]}
     raw["test"] = {"datasets": ["echo"], "shots": [0], "limit": 1}
     for key, value in changes.items():
-        section, name = key.split("__")
-        raw[section][name] = value
+        section, _, name = key.partition("__")
+        raw |= {section: {**raw[section], name: value} if name else value}
     return make_plan(parse_experiment(raw), place)
 
 
@@ -76,10 +82,13 @@ def test_each_trains_to_weights_of_its_own_and_the_receipt_says_how(place: Path)
     assert shared["tokens"] < shared["tokens_plain"], "the drawn prefix of a step is computed once"
 
 
-def test_contexts_that_max_length_cuts_are_counted(place: Path) -> None:
-    plan = plan_of(place, {"manyicl": {"rows_in_context": 4}}, train__max_length=24, train__num_train_epochs=1)
-    _, receipt = trained(place, plan, "cut contexts")["parity-manyicl"]
-    assert receipt["contexts_cut"] == receipt["samples"] - 6 > 0
+def test_contexts_that_max_length_cuts_are_counted_whatever_stands_beside_them(place: Path) -> None:
+    cut = {"rows_in_context": 4}
+    strategies = [{"manyicl": cut}, {"manyicl + replay": {**cut, "replay_share": 0.25}}]
+    made = trained(place, plan_of(place, *strategies, train__max_length=24, train__num_train_epochs=1), "cut contexts")
+    alone, beside = (made[f"parity-{name}"][1] for name in ("manyicl", "manyicl+replay"))
+    assert alone["contexts_cut"] == beside["contexts_cut"] == alone["samples"] - 6 > 0
+    assert beside["samples"] > alone["samples"]
 
 
 def test_a_training_that_was_killed_goes_on_with_the_same_draws(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +133,19 @@ def test_what_a_step_cannot_hold_is_refused_beforehand(place: Path) -> None:
         plan_of(place, "fticl-random", train__batch_size=24)
     with pytest.raises(ExperimentError, match="at most the batch_size, 4"):
         plan_of(place, "manyicl")
+
+
+def test_contexts_are_refused_where_a_protocol_takes_texts_apart(place: Path) -> None:
+    strategy = {"manyicl": {"rows_in_context": 2}}
+    with pytest.raises(ExperimentError, match="answer_joint and demo_joint: together"):
+        plan_of(place, strategy, protocol="paper")
+    assert plan_of(place, strategy, protocol="paper + answer_joint=together + demo_joint=together").trainings
+
+
+def test_replayed_rows_have_their_own_format_where_they_lack_that_of_the_training(place: Path) -> None:
+    plan = plan_of(place, "replay", datasets__parity=TWO_FORMATS, train__prompt="mine")
+    [job] = plan.trainings
+    assert job.fmt.name == "mine" and [one.fmt.name for one in job.others] == ["p1"]
 
 
 def test_checks_see_the_samples_of_each(place: Path) -> None:

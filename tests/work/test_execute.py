@@ -12,7 +12,8 @@ from fakes import Executed, Killed
 from plans import contents, plan_of
 from prose import tells
 
-from spillover.errors import StoreBusy, StoreError
+from spillover import register_loss
+from spillover.errors import ExperimentError, StoreBusy, StoreError
 from spillover.plan.plan import Plan
 from spillover.store.store import Store
 from spillover.work import units
@@ -49,6 +50,20 @@ def test_a_run_fills_every_cell_and_a_second_run_does_nothing(tmp_path: Path) ->
     again = Executed()
     execute(plan_of(), Store(tmp_path), backend=again.backend())
     assert again == Executed()
+
+
+def doubled(tokens: Any) -> Any:
+    return tokens.nll_T * 2
+
+
+def test_a_registered_loss_is_refused_on_several_devices_before_anything_is_done(tmp_path: Path) -> None:
+    register_loss("doubled", doubled)
+    plan, executed = plan_of(train__strategies=[{"name": "mine", "function": "doubled"}]), Executed()
+    backend = executed.backend()
+    backend.devices = lambda: ["cuda:0", "cuda:1"]
+    with pytest.raises(ExperimentError, match=r"doubled.*file\.py:function"):
+        execute(plan, Store(tmp_path), backend=backend)
+    assert executed == Executed()
 
 
 def test_auto_goes_on_in_the_precision_in_which_the_folder_was_begun(tmp_path: Path) -> None:
