@@ -136,7 +136,9 @@ def of_checkpoints(results: Results, lines: Sequence[Line]) -> tuple[str, str]:
         return "Nothing to compare yet.", ""
     losing = [line for line in known if line.losses or line.lost_sets]
     sets = len({test for line in known for test in line.kept.sets})
-    if not losing:
+    if not losing and not sets:
+        advice = "Nothing was tested outside the task that it was made for, so nothing is known of a loss there."
+    elif not losing:
         advice = f"No loss is shown on {'this test set' if sets == 1 else f'these {sets} test sets'}."
     else:
         advice = f"{listed([line.name for line in losing])} {'loses' if len(losing) == 1 else 'lose'} beyond chance."
@@ -228,7 +230,9 @@ class Judge:
             some = [f"{c.where} ({without_arrow(c.effect)})" for c in line.possible_losses]
             return f"may lose {listed(some)}" if some else ""
         whole = line.kept.outside
-        if whole is None or whole.held(self.keep):
+        if whole is None:
+            return f"was not tested elsewhere: whether it keeps {percent(self.keep)} is not known"
+        if whole.held(self.keep):
             return ""
         return f"keeps {_share(whole)} outside: whether it is {percent(self.keep)} is not decided"
 
@@ -237,6 +241,8 @@ class Judge:
             needs = [of_change(change.effect) for line in lines for change in line.possible_losses]
         else:
             needs = [of_share(self.results, one, self.keep) for line in lines if (one := line.kept.outside)]
+            if not needs:
+                return " Add test sets other than its own."
         text = either(needs[:1])
         return f" To decide it takes {text}." if text else " More rows are needed to tell losses from chance."
 
@@ -288,6 +294,8 @@ class Judge:
 
     def _kept(self, line: Line) -> str:
         whole = line.kept.outside
+        if whole is None and not _outside(line):
+            return "Nothing elsewhere was tested."
         if self.keep is None or whole is None:
             return "No loss is shown elsewhere."
         return (
@@ -305,6 +313,11 @@ class Judge:
                     f"it: deploy: {_yaml(gain)}."
                 )
         return ""
+
+
+def _outside(line: Line) -> bool:
+    """Whether anything but its own task was tested."""
+    return bool(line.kept.sets) or any(change.role != "in_domain" for change in line.changes)
 
 
 def _yaml(gain: Gain) -> str:

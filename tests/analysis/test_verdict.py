@@ -226,6 +226,16 @@ def test_a_share_that_is_not_shown_is_not_shipped(results: table.Results) -> Non
     assert said.startswith("Nothing to ship yet.") and "101.0 % [95.0, 107.0]" in said
 
 
+def test_what_was_not_tested_is_neither_called_unharmed_nor_kept(results: table.Results) -> None:
+    alone = line("alone", inside(9.0))
+    said = advice(results, alone)
+    assert said.startswith("Ship alone.") and "Nothing elsewhere was tested." in said and "No loss" not in said
+    asked = advice(results, alone, keep=0.9)
+    assert asked.startswith("Nothing to ship yet. alone was not tested elsewhere") and "Add test sets" in asked
+    told = existing(results, line("mine", inside(1.0)))
+    assert told.startswith("Nothing was tested outside") and "No loss" not in told
+
+
 def test_one_set_that_keeps_less_is_enough(results: table.Results) -> None:
     odd = line("odd", inside(20.0), {"far": effect(-20.0)}, cross_task=effect(1.0, 0.5))
     said = advice(results, odd, keep=0.98)
