@@ -32,7 +32,7 @@ Key = TypeVar("Key", bound=Hashable)
 @dataclass(frozen=True)
 class Cost:
     """What a trained variant costs: an adapter or whole weights, the seconds of its training, the bytes of its weights
-    (None if they were not kept)."""
+    (None if they were not kept). Of what is made of trained weights, the seconds of all these trainings count too."""
 
     adapter: bool
     seconds: float | None

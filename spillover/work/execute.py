@@ -21,6 +21,7 @@ from ..store.folder import log
 from ..store.store import Store
 from . import pace
 from .backend import Backend, Torch
+from .left import Left
 from .processes import Pool, Relay
 from .progress import Reporter
 from .run import Run
@@ -66,7 +67,8 @@ def execute(
                     unasked = left.unasked
                     left_over = Pool(run, devices, todo).work_off() if len(devices) > 1 else _one_by_one(run, todo)
                     for job in left_over:
-                        what = f"{left.parents_missing(job)} could not be made, and it is made from that"
+                        names = ", ".join(one.variant.name for one in left.parents_missing(job))
+                        what = f"{names} could not be made, and it is made from that"
                         run.failed(job.variant.name, what)
                     left.look(left.by_key)
                     todo = left.jobs_for(unasked - left.unasked)  # chosen meanwhile
@@ -143,23 +145,29 @@ def work(
 ) -> Worked:
     """Bring one variant of a planned folder to its end: the one called `name`, or the next that nobody works on.
 
-    `keep`: the weights of `name` stay, whatever the experiment says, and are trained again if they are gone.
+    `keep`: the weights of `name` stay, whatever the experiment says, and are made again if they are gone. So are those
+    that they are made from, which then go as the experiment says.
 
     The next variant is needed, its parents are made, and no other process holds it. Raises StoreError for a folder
     without a plan, for one whose data have changed, and for an unknown name; StoreBusy if another process holds `name`.
     """
-    plan = read_plan(store)
+    plan = planned = read_plan(store)
     if keep:
         plan = replace(plan, experiment=plan.experiment.model_copy(update={"keep": "weights"}))
     run = Run(plan, store, reporter or Reporter(), backend or Torch())
     left = run.left
     with ExitStack() as stack:
-        job = _named(run, name, stack) if name is not None else _next(run, stack)
+        job = _named(run, name, stack, keep) if name is not None else _next(run, stack)
         if job is not None and (left.is_needed(job) or (keep and left.lacks_weights(job))):
             there, missing = len(left.there[job.variant.key]), len(left.missing[job.variant.key])
-            run.reporter.start(there + missing, there, left.kinds([job]), pace.known(run.plan))
+            parents = left.parents_missing(job)
+            run.reporter.start(there + missing, there, left.kinds([*parents, job]), pace.known(run.plan))
             run.prepare()
-            _bring(run, job)
+            for each in (*parents, job):
+                if not run.failures:
+                    _bring(run, each)
+            if parents:
+                Left(planned, store).drop_weights(*parents)
             store.note_failure(job.variant.key, bool(run.failures))
     left.look(left.by_key)
     names = tuple(one.variant.name for one in left.jobs())
@@ -179,18 +187,20 @@ def work_for_parent(store: Store, name: str, backend: Backend | None = None) -> 
     return 1 if worked.failures else 0
 
 
-def _named(run: Run, name: str, stack: ExitStack) -> Job:
-    """The job of this name, locked until the stack is closed."""
+def _named(run: Run, name: str, stack: ExitStack, with_parents: bool) -> Job:
+    """The job of this name, locked until the stack is closed; `with_parents`: so are those parents that are missing."""
     where = str(run.store.folder)
     job = next((job for job in run.plan.jobs if job.variant.name == name), None)
     if job is None:
         names = [job.variant.name for job in run.plan.jobs]
         raise StoreError(f"no variant {name!r}", where=where, allowed=did_you_mean(name, names))
-    if not run.left.can_begin(job):
-        what = f"{name!r} is made from {run.left.parents_missing(job)}, which is not there"
-        raise StoreError(what, where=where, allowed="work on that first")
-    stack.enter_context(run.store.lock_variant(job.variant.key, name))
-    run.left.look([job.variant.key])
+    if not run.left.can_begin(job) and not with_parents:
+        parents = ", ".join(one.variant.name for one in run.left.parents_missing(job))
+        what = f"{name!r} is made from {parents}, which is not there"
+        raise StoreError(what, where=where, allowed="work on that first, or --keep")
+    for one in (*run.left.parents_missing(job), job):
+        stack.enter_context(run.store.lock_variant(one.variant.key, one.variant.name))
+        run.left.look([one.variant.key])
     return job
 
 

@@ -84,8 +84,8 @@ class Left:
         return bool(self.missing[key]) or key in self.damaged or (key not in self.made and self._has_child_to_make(key))
 
     def lacks_weights(self, job: Job) -> bool:
-        """Whether a trained variant's weights are gone although the experiment keeps them."""
-        return isinstance(job, TrainJob) and job.variant.key not in self.made and stays(job, self.plan.experiment)
+        """Whether the weights of a variant that is made here are gone although the experiment keeps them."""
+        return isinstance(job, MadeHere) and job.variant.key not in self.made and stays(job, self.plan.experiment)
 
     def _has_child_to_make(self, key: str) -> bool:
         made_from_it = children(self.plan.jobs, key)
@@ -109,9 +109,10 @@ class Left:
         self.look([key for key in (job.variant.key, *job.parents) if key not in self.made])
         return job.variant.key in self.made or self.made.issuperset(job.parents)
 
-    def parents_missing(self, job: Job) -> str:
-        """The names of the parents whose weights are not there, for an error."""
-        return ", ".join(self.by_key[key].variant.name for key in job.parents if key not in self.made)
+    def parents_missing(self, job: Job) -> list[Job]:
+        """What has to be made before a job can begin: the parents whose weights are not there, unless its own are."""
+        own = job.variant.key in self.made
+        return [] if own else [self.by_key[key] for key in job.parents if key not in self.made]
 
     def work(self, job: Job) -> float:
         """Tokens that are left for a job, as the plan estimates them."""

@@ -50,6 +50,7 @@ def find_or_make(run: Run, job: Job) -> tuple[Path, str]:
         factors=dict(job.variant.factors),
         base=run.model.identity,
         weights=weights,
+        adapter=job.stored_as.makes_adapter,
         **made,
     )
     return run.store.finish_variant(key, receipt), weights

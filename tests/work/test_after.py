@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from fakes import Executed, Killed
 from plans import contents
 from tinyruns import write_experiment
 
+from spillover.analysis import table
 from spillover.api import prepare
+from spillover.errors import StoreError
 from spillover.plan.plan import Plan
 from spillover.store.store import Store
 from spillover.work.clean import clean
-from spillover.work.execute import execute
+from spillover.work.execute import execute, work
 from spillover.work.left import Left
 
 TRAINED = ("parity-ft+wise-trained", "parity-ft+wise-alpha0.25", "parity-ft+wise-alpha0.5")
@@ -62,6 +65,29 @@ def test_a_training_that_only_serves_others_is_made_kept_and_dropped_as_others(
     assert receipt is not None and parent is not None
     assert receipt["made_from"] == [{"variant": parent["variant"], "name": TRAINED[0], "weights": parent["weights"]}]
     assert receipt["after"] == {"kind": "mixture", "alpha": [0.25]}
+    cost = table.load(store.folder).costs[receipt["variant"]]
+    assert (cost.seconds, cost.adapter) == (pytest.approx(1.1), False)  # the training, and the mixture
+
+
+def test_weights_that_are_advised_are_made_again_with_what_they_are_made_from(place: Path, tmp_path: Path) -> None:
+    """Nothing is kept. `work --keep` makes the training again, and drops it after the mixture."""
+    plan, store = prepared(place, tmp_path, "keep=none", "choose=none")
+    execute(plan, store, backend=Executed().backend())
+    before, executed = contents(store.folder), Executed()
+    with pytest.raises(StoreError, match=re.escape(TRAINED[0])):
+        work(store, TRAINED[1], backend=executed.backend())
+    done = work(store, TRAINED[1], backend=executed.backend(), keep=True)
+    assert not done.failures and executed.trained == dict.fromkeys(TRAINED[:2], 1) and not executed.answers
+    assert there(plan, store) == [False, True, False]
+    assert contents(store.folder) == before
+
+
+def test_what_is_stored_whole_is_no_adapter_although_one_was_trained(place: Path, tmp_path: Path) -> None:
+    sets = ["train.strategies=[{lora + wise: {alpha: 0.5}}, {dora + wise: {alpha: 0.5}}]", "keep=none"]
+    plan, store = prepared(place, tmp_path, *sets)
+    assert execute(plan, store, backend=Executed().backend()) == ()
+    found = table.load(tmp_path)
+    assert [found.costs[variant.key].adapter for variant in found.grid.variants[1:]] == [True, False]
 
 
 def test_killed_while_it_is_made_it_is_made_again_from_the_same_training(place: Path, tmp_path: Path) -> None:
