@@ -43,14 +43,26 @@ def only_of(variant: Variant, choices: Container[str]) -> Variant:
 
 
 def unasked(variants: Sequence[Variant], chosen: Chosen) -> frozenset[str]:
-    """The keys of the variants that are not asked the test sets, as far as is known: not chosen, or not yet."""
-    return frozenset(
+    """The keys of the variants that are not asked the test sets, as far as is known: not chosen, or not yet.
+
+    A random change is compared with what comes from the same training. It is asked if something of that is.
+    """
+    out = {
         variant.key
         for variant in variants
         if variant.choices
         and ASKED_ANYWAY not in variant.choices
         and all(chosen.get(name) != variant.recipe_key for name in variant.choices)
-    )
+    }
+    of_training: dict[str, list[str]] = {}
+    for one in variants:
+        for training in () if one.is_null else (one.key, *one.made_from):
+            of_training.setdefault(training, []).append(one.key)
+    for null in variants:
+        beside = [key for training in null.made_from for key in of_training.get(training, ())] if null.is_null else []
+        if beside and out.issuperset(beside):
+            out.add(null.key)
+    return frozenset(out)
 
 
 def awaiting(variants: Iterable[Variant], chosen: Chosen) -> frozenset[str]:

@@ -352,7 +352,8 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[s
         costs.append(_variant(plan, replace(done, written=frozenset(written)), job, a_token, speed, shapes))
         written |= {writing.key for writing in job.writings} if isinstance(job, TrainJob) else set()
     together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
-    return Estimate(**together, variants=tuple(costs), keep=plan.experiment.keep, unasked=len(done.unasked))
+    alternatives = sum(job.variant.key in done.unasked and bool(job.variant.choices) for job in plan.jobs)
+    return Estimate(**together, variants=tuple(costs), keep=plan.experiment.keep, unasked=alternatives)
 
 
 def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:

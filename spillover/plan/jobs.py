@@ -253,7 +253,7 @@ class JobMaker:
         of_rows: dict[str, Value] = {"train_dataset": rows.name, "train_task": rows.task.name}
         of_rows |= {"train_kind": rows.task.kind, "train_size": rows.size or len(rows.examples)}
         chooses = self.experiment.chooses and bool(alternatives(strategy, train))
-        chooses = chooses and not isinstance(strategy.after, RandomChange)  # of noise, nothing is chosen
+        chooses = chooses and not isinstance(strategy.after, RandomChange)  # it follows the choice of its training
         for recipe, factors in recipes(strategy, train, rows.task.fticl_shots):
             demos, kept = self._demos(rows, recipe.demos.fixed)
             self._refuse_few(rows, recipe)

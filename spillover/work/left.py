@@ -146,10 +146,14 @@ class Left:
         rivals = self.rivals(job)
         several = has_relatives or bool(rivals)
         self.look(self.by_key if several else [job.variant.key])  # other processes may have made relatives and rivals
-        self.drop_weights(job, *parents, *rivals)
+        of_rivals = {key: self.by_key[key] for rival in rivals for key in rival.parents}
+        self.drop_weights(job, *parents, *rivals, *of_rivals.values())
 
     def _awaits_choice(self, job: Job) -> bool:
-        return job.variant.key in awaiting([job.variant], self.chosen)
+        """Whether it may be chosen yet, or a random change of it may be asked once something else of it is chosen."""
+        made_from_it = [child.variant for child in children(self.plan.jobs, job.variant.key)]
+        has_null = isinstance(job, MadeHere) and any(variant.is_null for variant in made_from_it)
+        return bool(awaiting([job.variant, *(made_from_it if has_null else ())], self.chosen))
 
     def drop_weights(self, *jobs: Job) -> None:
         """Delete the weights that `keep` does not keep, of those of these jobs that nobody needs any more."""

@@ -126,3 +126,14 @@ def test_who_is_asked_the_test_sets() -> None:
     assert unasked(variants, {"shop-ft": HIGH.recipe_key}) == {LOW.key}
     assert expected(variants, {}) == {HIGH.key}, "one candidate stands in"
     assert unasked([of_both(LOW, replace(LOW, choices=()))], {}) == frozenset(), "named where nothing is chosen"
+
+
+def test_a_random_change_follows_the_choice_of_its_training() -> None:
+    trained = [Variant(key, key, "trained", choices=("rates",)) for key in ("low", "high")]
+    mixed = [Variant(f"mixed {key}", key, "trained", made_from=(key,), choices=("mixed",)) for key in ("low", "high")]
+    of = ("low", "high", "lone")
+    nulls = [Variant(f"null {key}", key, "trained", made_from=(key,), is_null=True) for key in of]
+    variants = [*nulls, *trained, *mixed]
+    assert unasked(variants, {}) == {one.key for one in variants} - {"null lone"}, "nothing is chosen of these"
+    assert {"null low", "null high"} & unasked(variants, {"rates": "low"}) == {"null high"}
+    assert not {"null low", "null high"} & unasked(variants, {"rates": "low", "mixed": "mixed high"})
