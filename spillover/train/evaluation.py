@@ -85,6 +85,7 @@ class Evaluation(TrainerCallback, ExportableState):
         since = len(self.curve) - 1 - [point[0] for point in self.curve].index(self.best_step)
         if self.recipe.patience and since >= self.recipe.patience:
             control.should_training_stop = True
+            control.should_save = False  # a training that goes on from a checkpoint would go on past its end
 
     def _keep(self, model: Any, step: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

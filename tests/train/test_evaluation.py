@@ -101,6 +101,18 @@ def test_killed_and_started_again_it_keeps_the_same(folder: Path, tmp_path: Path
     assert ours == theirs
 
 
+def test_no_checkpoint_is_saved_at_the_step_that_ends_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE.model_copy(update={"evaluate_every": 1, "patience": 2})
+    losses = [5.0, 4.0, 4.5, 4.0]
+    scripted(monkeypatch, losses)
+    first = run(folder, tmp_path / "out", recipe, checkpoint_every_s=0.0)
+    scripted(monkeypatch, losses[3:])
+    again = run(folder, tmp_path / "out", recipe)
+    assert (again.steps, again.evaluations) == (first.steps, first.evaluations)
+
+
 def test_a_loss_that_is_no_number_is_an_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [nan])
     with pytest.raises(ModelError, match="learning_rate"):
