@@ -8,7 +8,7 @@ with a warning. Everything else that is wrong is an error at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -117,33 +117,32 @@ class Catalogue:
         """
         watches = self.experiment.ship.keep is not None or self.experiment.train.evaluate_every
         bounds = watches and self.experiment.validation.elsewhere
-        if not self.experiment.validates or not (bounds or name in self.train_names()):
+        if not self.experiment.validates or not (bounds or self._is_chosen_on(name)):
             return ()
         found = self._once(("validation", name), lambda: self._validation(name))
         return () if isinstance(found, SourceUnavailable) else found
 
+    def _is_chosen_on(self, name: str) -> bool:
+        """Whether something is chosen on rows of a training set: of what is trained here, or was elsewhere."""
+        experiment = self.experiment
+        elsewhere = (one.trained_on for one in experiment.variants if experiment.deploy == "best")
+        return name in self.train_names() or name in elsewhere
+
     def _validation(self, name: str) -> tuple[Example, ...]:
         from .alike import RowSet  # loads numpy
-        from .validation import MANY, drawn
+        from .validation import drawn
 
-        spec, task, wanted = self.specs[name], self.task(name), self.experiment.validation
-        most = self._most_trained(name)
-        size = None if most is None else most + MANY * wanted.rows
-        try:
-            rows = load_train(name, spec, task, size, self.places).examples
-        except SourceUnavailable:  # a release has files of some sizes only
-            rows = load_train(name, spec, task, None, self.places).examples
+        task, wanted = self.task(name), self.experiment.validation
+        most, rows = self._most_trained(name), self._around(name)
         kept = self.rows_beside(self._shown(name), rows, name)
         ids = {row.doc_id for row in kept}
         first = None if most is None else sum(row.doc_id in ids for row in rows[:most])
-        by = spec.group or (spec.hold_out and spec.hold_out.by)
-        groups = load_groups(name, spec, task, by, self.places) if by else {}
         tests = [RowSet(test.name, "test", test.task, test.examples) for test in self._tests_of(name)]
-        found = drawn(RowSet(name, "train", task, kept), first, wanted.rows, wanted.seed, groups, tests)
-        if not found and name in self.train_names():
+        found = drawn(RowSet(name, "train", task, kept), first, wanted.rows, wanted.seed, self._groups(name), tests)
+        if not found and self._is_chosen_on(name):
             what = f"none of its {len(kept):,} training rows can be held out for validation"
             raise DataError(what, where=f"datasets.{name}", allowed="more rows, or choose: none")
-        if len(found) < wanted.rows and name in self.train_names():
+        if len(found) < wanted.rows and self._is_chosen_on(name):
             what = f"{len(found):,} validation rows, {wanted.rows:,} were asked for; more training rows give more"
             self.find("warning", f"{name}, validation", what)
         return found
@@ -154,7 +153,7 @@ class Catalogue:
         if name not in self.train_names():
             return 0
         sizes = [train.sizes if one.sizes in (None, "smallest") else one.sizes for one in train.strategies]
-        return max(int(size) for of in sizes for size in of or ()) if all(sizes) else None
+        return max((int(size) for of in sizes for size in of or ()), default=0) if all(sizes) else None
 
     def _tests_of(self, train: str) -> Iterator[TestSet]:
         """The test sets that are not cross-task for a training set."""
@@ -166,15 +165,47 @@ class Catalogue:
                 if isinstance(test, TestSet):
                     yield test
 
+    def _around(self, name: str) -> tuple[Example, ...]:
+        """The training rows among which validation rows are looked for: those that are trained on, and some more."""
+        from .validation import MANY  # loads numpy
+
+        def read() -> tuple[Example, ...]:
+            most, spec, task = self._most_trained(name), self.specs[name], self.task(name)
+            size = None if most is None else most + MANY * self.experiment.validation.rows
+            try:
+                return load_train(name, spec, task, size, self.places).examples
+            except SourceUnavailable:  # a release has files of some sizes only
+                return load_train(name, spec, task, None, self.places).examples
+
+        found = self._once(("around", name), read)
+        if isinstance(found, SourceUnavailable):
+            raise found
+        return found
+
+    def _groups(self, name: str) -> Mapping[int, str]:
+        """The groups of training rows that stay on one side, by doc_id, if the data set names a column of them."""
+        spec, task = self.specs[name], self.task(name)
+        by = spec.group or (spec.hold_out and spec.hold_out.by)
+        return load_groups(name, spec, task, by, self.places) if by else {}
+
     def _loaded(self, name: str, size: int | None) -> TrainSet:
-        """The first `size` training rows that are no validation rows."""
+        """The first `size` training rows that are no validation rows, and that have nothing in common with these."""
         spec, task = self.specs[name], self.task(name)
         rows, held = load_train(name, spec, task, size, self.places), {one.content for one in self.validation(name)}
         if held.isdisjoint(row.content for row in rows.examples):
             return rows
-        more = rows if size is None else load_train(name, spec, task, None, self.places)
-        kept = tuple(row for row in more.examples if row.content not in held)[:size]
+        kept = tuple(row for row in (rows.examples if size is None else self._around(name)) if row.content not in held)
         gone = f"{len(held):,} rows are held out for validation"
+        if size is None and self._most_trained(name) is not None:  # more rows than those were looked for among
+            from .alike import RowSet  # loads numpy
+            from .validation import beside
+
+            ids = {row.doc_id for row in rows.examples if row.content in held}
+            apart = beside(RowSet(name, "train", task, rows.examples), ids, self._groups(name))
+            if alike := len(kept) - len(apart):
+                gone += f", and {alike:,} that have a text or a group in common with them are not trained on"
+            kept = apart
+        kept = kept[:size]
         short = size is not None and len(kept) < size
         lacking = (f"{len(kept)} rows beside those for validation, {size} were asked for",) if short else ()
         return replace(rows, examples=kept, notes=(*rows.notes, gone), lacking=lacking or rows.lacking)

@@ -9,7 +9,8 @@ later change little.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from itertools import chain
 
 from ..fingerprint import fingerprint
 from ..text.task import Example
@@ -39,6 +40,12 @@ def drawn(
             chosen += places
             room, of_trained = room - len(places), of_trained - trained
     return tuple(rows[place] for place in sorted(chosen))
+
+
+def beside(one: RowSet, held: Set[int], groups: Mapping[int, str]) -> tuple[Example, ...]:
+    """The rows of `one` that have neither a text nor a group in common with those that are `held` (by doc_id)."""
+    kept = (places for places in _members(one, groups) if held.isdisjoint(one.rows[place].doc_id for place in places))
+    return tuple(one.rows[place] for place in sorted(chain.from_iterable(kept)))
 
 
 def _members(one: RowSet, groups: Mapping[int, str]) -> list[list[int]]:

@@ -82,6 +82,16 @@ def test_no_row_is_trained_on_and_validated_on(tmp_path: Path) -> None:
     assert groups[0].isdisjoint(groups[1])
 
 
+def test_no_row_that_goes_with_a_validation_row_is_trained_on(tmp_path: Path) -> None:
+    made = catalogue(tmp_path, validation={"rows": 3})
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    late = [{**line, "prompt": f"{line['prompt']} once more {n}"} for n, line in enumerate(lines)]  # of the same groups
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *late]))
+    every = made.train("mine", None)
+    held = {row.doc_id % 60 // 3 for row in made.validation("mine")}
+    assert every is not None and held and held.isdisjoint(row.doc_id % 60 // 3 for row in every.examples)
+
+
 def test_rows_are_held_out_only_when_something_is_to_be_chosen(tmp_path: Path) -> None:
     assert catalogue(tmp_path, choose="none").validation("mine") == ()
     assert catalogue(tmp_path, train={"learning_rate": 1}).validation("mine") == ()
