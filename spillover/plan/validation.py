@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..data.catalogue import Catalogue
+from ..errors import ExperimentError
 from ..experiment.suite import role_of
 from ..text.task import Example
 from .grid import Condition, Deploy, TestInfo, Use, Variant
-from .jobs import Job, TrainJob, is_tested
+from .jobs import ExistingJob, Job, TrainJob, is_tested
 from .questions import Sheet, SheetMaker, prompt_format
 
 SUFFIX = ", validation"
@@ -44,7 +45,10 @@ def validation_of(
         return Validation()
     made = _Maker(catalogue, maker, list(tests.values()), deploy)
     trained = dict.fromkeys(job.rows.name for job in jobs if isinstance(job, TrainJob))
-    of_set = {name: sheets for name in trained if (sheets := list(made.inside(name)))}
+    elsewhere = _trained_elsewhere(catalogue, jobs) if deploy == "best" else {}
+    of_set = {name: sheets for name in {**trained, **elsewhere} if (sheets := list(made.inside(name)))}
+    for lacking in elsewhere.keys() - of_set.keys():
+        catalogue.find("warning", "deploy", f"no training row of {lacking} can be had, so nothing is chosen on it")
     beyond = {name: list(made.elsewhere(name, of_set)) for name in of_set}
     asked: list[tuple[Variant, Sheet]] = []
     for job in filter(is_tested, jobs):
@@ -58,6 +62,26 @@ def validation_of(
     by_condition = {sheet.condition: sheet for _, sheet in asked}
     infos = {sheet.test: made.info(sheet) for sheet in by_condition.values()}
     return Validation(tuple(by_condition.values()), tuple(infos.values()), tuple(once.values()))
+
+
+def _trained_elsewhere(catalogue: Catalogue, jobs: Sequence[Job]) -> dict[str, None]:
+    """The training sets of the existing checkpoints, on whose rows `deploy: best` chooses how these are asked.
+
+    Raises ExperimentError for one without training rows, and where nothing has a training set at all.
+    """
+    found: dict[str, None] = {}
+    for job in jobs:
+        if isinstance(job, ExistingJob) and (name := job.variant.train_dataset):
+            if not catalogue.specs[name].train:
+                what = f"best needs training rows of {name}, to choose how {job.variant.name} is asked"
+                raise ExperimentError(what, where="deploy", allowed=f"datasets.{name}.train, or shots and prompt")
+            what = f"deploy: best chooses on training rows of {name}, which this checkpoint may have been trained on"
+            catalogue.find("warning", job.variant.name, what)
+            found[name] = None
+    if not found and not (catalogue.experiment.train.strategies and catalogue.train_names()):
+        what = "best needs a training set: nothing is trained here, and no variant says trained_on"
+        raise ExperimentError(what, where="deploy", allowed="shots and prompt")
+    return found
 
 
 @dataclass(frozen=True)

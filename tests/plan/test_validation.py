@@ -89,3 +89,16 @@ def test_a_training_set_without_a_test_set_is_asked_in_one_way(tmp_path: Path) -
     unasked = replace(plan.grid, validation=())
     with pytest.raises(ExperimentError, match="no validation rows"):
         choices(Store(tmp_path / "none"), unasked)
+
+
+def test_how_a_checkpoint_is_asked_best_is_chosen_on_its_training_set(tmp_path: Path) -> None:
+    sets = ["train.strategies=[]", "deploy=best", "variants=[{name: theirs, path: ./tiny, trained_on: parity}]"]
+    grid = planned(tmp_path, *sets).grid
+    assert {(cell.test, cell.shots) for cell in grid.validation} == {(f"parity{SUFFIX}", 0), (f"parity{SUFFIX}", 2)}
+    assert len({cell.variant for cell in grid.validation}) == 2, "the base and the checkpoint"
+    assert "theirs" in {one.where for one in grid.warnings}, "it may know these rows"
+    with pytest.raises(ExperimentError, match="training rows of echo") as refused:
+        planned(tmp_path, *sets[:2], "variants=[{name: theirs, path: ./tiny, trained_on: echo}]")
+    assert refused.value.where == "deploy"
+    with pytest.raises(ExperimentError, match="trained_on"):
+        planned(tmp_path, *sets[:2], "variants=[{name: theirs, path: ./tiny}]")
