@@ -7,8 +7,8 @@ A line is a training sample, with the demonstrations that the strategy puts befo
     alpaca    `instruction`, an empty `input`, and `output`
 
 Prompt and completion are cut where the first learned token begins, which may hold the space before an answer. A trainer
-that encodes both parts then masks the same tokens. The end token is left out, because trainers add it. Loss, penalty
-and what may move are no part of the data; a line for the user says what the recipe is.
+that encodes both parts then masks the same tokens. The end token is left out, because trainers add it. Loss, penalty,
+what may move, a soft prompt and mixing afterwards are no part of the data; a line for the user says what the recipe is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Literal
 from ..disk import file_name, write_whole
 from ..errors import StoreError, did_you_mean
 from ..plan.composed import compose
-from ..plan.jobs import TrainJob
+from ..plan.jobs import MergeJob, TrainJob
 from ..plan.plan import Plan
 from ..store.store import Store
 from ..text.chat import Message
@@ -58,14 +58,16 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
     write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     recipe = job.recipe.content()
     rest = {name: recipe[name] for name in ("learning_rate", "num_train_epochs", "batch_size", "max_length", "seed")}
-    rest |= {axis: value["kind"] for axis in ("weights", "loss", "penalty") if (value := recipe.get(axis))}
+    rest |= {axis: value["kind"] for axis in ("weights", "loss", "penalty", "first") if (value := recipe.get(axis))}
     said = ", ".join(f"{name} {value}" for name, value in rest.items())
     lines = [f"Wrote {len(records)} training samples to {path}"]
     if apart := [sample.weight for sample in samples if sample.apart]:
         lines.append(
             f"{len(apart)} of them are texts of the base, whose loss has a mean of its own, times {apart[0]:g}"
         )
-    return [*lines, f"Not in the data, but of the recipe: {said}"]
+    made = [one.how for one in plan.jobs if isinstance(one, MergeJob) and one.variant.key == variant.key]
+    after = [f"After training, the weights are {how}" for how in made]
+    return [*lines, f"Not in the data, but of the recipe: {said}", *after]
 
 
 def _written(job: TrainJob, plan: Plan, store: Store) -> tuple[TrainJob, Sequence[Sample]]:

@@ -48,8 +48,14 @@ class Wanted:
         """The name of the variant that is wanted. Raises StoreError where `best` is none, or several."""
         if self.variant != BEST or any(v.name == BEST for v in self.grid.variants):
             return self.variant
-        found = verdicts(load(self.folder))
-        arms = [[v for v in self.grid.variants if v.recipe_key == one.best] for one in found if one.best]
+        results = load(self.folder, earlier=True)  # as on the page
+        found = verdicts(results)
+        arms = [list(results.recipes[one.best]) for one in found if one.best]
+        for arm in arms if len(arms) == 1 else ():
+            if arm[0].key in results.earlier:
+                what = f"the verdict ships {arm[0].name}, which only an earlier form of the experiment has"
+                allowed = "put it back into the experiment, or name a variant"
+                raise StoreError(what, where=f"{self.folder} --variant best", allowed=allowed)
         if len(arms) == 1:
             kept = [v for v in arms[0] if self.store.has_weights(v.key)]
             return (kept or arms[0])[0].name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,18 @@ def test_the_best_variant_is_the_one_that_the_verdict_ships(
         assert error.count("\n") == 1 and ("parity-ft, parity-lora" if shipped else "Keep the base") in error
 
 
+def test_what_only_an_earlier_form_had_is_not_exported_as_the_best(
+    ran: Path, monkeypatch: pytest.MonkeyPatch, call: Cli
+) -> None:
+    """The verdict is that of the page, which has earlier variants."""
+    (old,) = (v for v in Store(ran).grid().variants if v.name == "parity-lora")
+    monkeypatch.setattr(wanted, "verdicts", lambda _: [Verdict("", "", "Ship it.", "", (), old.recipe_key)])
+    whole = wanted.load(ran)
+    monkeypatch.setattr(wanted, "load", lambda *_, earlier: replace(whole, earlier={old.key} if earlier else set()))
+    code, _, error = call("export", str(ran), "--format", "checkpoint", "--variant", "best")
+    assert code == 2 and error.count("\n") == 1 and "parity-lora" in error and "earlier" in error
+
+
 @pytest.mark.parametrize(
     "options", [(), ("--variant", "base"), ("--variant", "parity-fd"), ("--variant", "parity-ft", "-o", "TAKEN")]
 )
@@ -202,6 +215,18 @@ def test_the_data_of_a_checkpoint_from_elsewhere_is_not_known(ran: Path, tmp_pat
     assert call("plan", str(ran.parent / "own.yaml"), "--write", out, "--set", mine)[0] == 0
     code, _, error = call("export", out, "--format", "trl", "--variant", "mine")
     assert code == 2 and "mine" in error and "parity-ft" in error and error.count("\n") == 1
+
+
+def test_a_soft_prompt_and_what_is_made_afterwards_are_told(ran: Path, tmp_path: Path, call: Cli) -> None:
+    out = str(tmp_path / "planned")
+    strategies = "train.strategies=[promot, {ft + wise: {alpha: 0.5}}]"
+    assert call("plan", str(ran.parent / "own.yaml"), "--write", out, "--set", strategies)[0] == 0
+    said = {
+        name: call("export", out, "--format", "trl", "--variant", name, "-o", str(tmp_path / "data.jsonl"))[1]
+        for name in ("parity-promot", "parity-ft+wise")
+    }
+    assert "soft_prompt" in said["parity-promot"] and "After training" not in said["parity-promot"]
+    assert "0.5 of what training changed" in said["parity-ft+wise"]
 
 
 def test_texts_that_the_base_writes_are_part_of_the_data_once_they_are_there(
