@@ -135,7 +135,7 @@ def _answers(store: Store, label_scoring: str, cells: Collection[str]) -> Callab
 def _cost(store: Store, variant: Variant) -> Cost:
     """What a variant costs; the trainings that it is made from are trained for it."""
     own, *parents = (store.variant_receipt(key) or {} for key in (variant.key, *variant.made_from))
-    seconds = [receipt.get("seconds") for receipt in (own, *parents)]
+    seconds: list[Any] = [receipt.get("seconds") for receipt in (own, *parents)]
     size = store.weights_size(variant.key) or None
     stored = own.get("adapter", "lora_r" in variant.factors)
     adapter = is_adapter(store.variant_folder(variant.key)) if size else stored
