@@ -39,7 +39,7 @@ from .kinds import mended
 from .overlap import NOUNS
 from .prompts import Preflight, preflight
 from .rows import Counted, audit_sources, clean_split, scored_rows, trained_rows
-from .training import check_training, count, largest, warmup
+from .training import check_training, count, largest, of_a_kind, warmup
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def beforehand(plan: Plan) -> list[Finding]:
     found = [*plan.grid.warnings, *warmup(plan)]
     for rows in (*scored_rows(plan), *trained_rows(plan)):
         found += [Finding(one.level, one.line(NOUNS[rows.part]), rows.name) for one in unanswered(rows.rows)]
-    for job in largest(plan.trainings, lambda job: (job.rows.name, len(job.demos))):
+    for job in largest(plan.trainings, of_a_kind):
         try:
             lines = check_training(plan, job).findings(plan.encoder.max_context)
             found += [finding for finding in lines if finding.level == "warning"]

@@ -25,7 +25,7 @@ from ..text.prompt import render_all
 from ..text.stops import LINE_BREAK, holds, named
 from ..text.task import FIVE, Example, PromptFormat, Task
 from .kinds import mended
-from .training import LONGEST, TrainingCheck, check_training, count, count_bos, largest, without_bos
+from .training import LONGEST, TrainingCheck, check_training, count, count_bos, largest, of_a_kind, without_bos
 
 JOINTS = 50  # so many rows of a set are checked for the joint of prompt and answer
 CUT_SHARE = 0.01  # a warning if a larger share of the test answers exceeds max_new_tokens
@@ -236,7 +236,7 @@ class Preflight:
 def preflight(plan: Plan) -> Preflight:
     """Try every label set in every prompt format, and every training set. Raises the errors of a run."""
     encoder, longest = plan.encoder, longest_prompts(plan)
-    jobs = largest(plan.trainings, lambda job: (job.rows.name, len(job.demos)))
+    jobs = largest(plan.trainings, of_a_kind)
     trainings = {job.variant.key: check_training(plan, job) for job in jobs}
     groups: dict[Hashable, _Group] = {}
     for sheet in sorted(plan.own_sheets, key=lambda sheet: sheet.shots):

@@ -9,12 +9,15 @@ from __future__ import annotations
 import heapq
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from ..errors import Finding
+from ..experiment.axes import OwnText, plain
+from ..plan.composed import compose
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
+from ..text.compose import in_order
 from ..text.encode import Encoder, Ids
 from ..text.prompt import render
 from ..text.samples import build_samples
@@ -67,6 +70,7 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     where, protocol = f"{job.rows.name}, training", plan.experiment.protocol
     tried = [rows[place] for place in _to_try(plan, job)]
     built = build_samples(job.fmt, job.demos, tried, plan.encoder, recipe.max_length, recipe.overlong, where, protocol)
+    _compose(plan, replace(job, rows=replace(job.rows, examples=tuple(tried))))
     samples = len(built.samples) + len(rows) - len(tried)
     an_epoch = ceil(samples / recipe.batch_size)
     return TrainingCheck(
@@ -83,6 +87,19 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
         steps_an_epoch=an_epoch,
         steps=ceil(an_epoch * recipe.num_train_epochs),
     )
+
+
+def _compose(plan: Plan, job: TrainJob) -> None:
+    """Make the steps of a training, without texts that the base writes. Raises DataError where the training would."""
+    written = isinstance(job.recipe.data, OwnText)
+    job = replace(job, recipe=job.recipe.model_copy(update={"data": plain("data")})) if written else job
+    for _ in in_order(compose(job, plan.encoder, plan.experiment.protocol).composition, job.recipe.batch_size):
+        pass
+
+
+def of_a_kind(job: TrainJob) -> Hashable:
+    """Trainings that make their samples in one way from one data set have the same."""
+    return job.rows.name, len(job.demos), job.recipe.demos.model_dump_json(), job.recipe.data.model_dump_json()
 
 
 def _to_try(plan: Plan, job: TrainJob) -> list[int]:

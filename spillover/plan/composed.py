@@ -59,6 +59,8 @@ def _evaluated(one: Others, maker: Maker, job: TrainJob) -> Sequence[Sample]:
 
 
 def _replayed(job: TrainJob, maker: Maker) -> list[Sample]:
-    """A sample of each row of other data; those that are too long are left out."""
-    makers = [replace(maker, fmt=one.fmt, overlong="drop") for one in job.others]
+    """A sample of each row of other data; those that are too long are left out. Raises DataError for none of a set."""
+    makers = [
+        replace(maker, fmt=one.fmt, overlong="drop", where=f"{maker.where}, {one.rows.name}") for one in job.others
+    ]
     return [s for own, one in zip(makers, job.others, strict=True) for s in own.samples(one.rows.examples).samples]

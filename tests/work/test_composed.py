@@ -38,6 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [" ".join(["six", "seven", "eight", "nine"][n % 4 :] + ["two"] * (n + 4)) for n in range(12)]
     rows = "".join(json.dumps({"prompt": text, "completion": " ten"}) + "\n" for text in words)
     (place / "others.jsonl").write_text(rows)
+    (place / "long.jsonl").write_text(json.dumps({"prompt": "nine " * 2000, "completion": " ten"}) + "\n")
     return place
 
 
@@ -151,3 +152,8 @@ def test_replayed_rows_have_their_own_format_where_they_lack_that_of_the_trainin
 def test_checks_see_the_samples_of_each(place: Path) -> None:
     plan = plan_of(place, "fticl-random", {"manyicl": {"rows_in_context": 2}}, "replay", train__max_length=8)
     assert any("max_length" in one.what for one in beforehand(plan))
+
+
+def test_checks_see_that_no_replayed_row_fits(place: Path) -> None:
+    plan = plan_of(place, "ft", "replay", datasets__others={"train": "long.jsonl", "max_new_tokens": 4})
+    assert any("no row fits" in one.what and "others" in one.where for one in beforehand(plan))
