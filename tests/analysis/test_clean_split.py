@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fakestore
 import pytest
+from prose import read_aloud
 from rich.console import Console
 
 from spillover.analysis import clean_split as leaks
@@ -64,7 +65,7 @@ def test_it_is_said_on_the_page_and_on_the_terminal(audited: Path, tmp_path: Pat
     console = Console(width=200, file=io.StringIO(), color_system=None)
     terminal.show(results, console)
     assert isinstance(console.file, io.StringIO)
-    for text in ((tmp_path / "report.html").read_text("utf-8"), console.file.getvalue()):
+    for text in (read_aloud((tmp_path / "report.html").read_text("utf-8")), console.file.getvalue()):
         assert all(line in text for line in SAID)
 
 

@@ -62,7 +62,7 @@ def test_a_training_begins_without_the_base_in_memory(monkeypatch: pytest.Monkey
     monkeypatch.setattr(trainer, "train", train)
     monkeypatch.setattr(order, "steps_of", lambda *made: None)
     plain = parse_experiment({"model": "x", "suite": "builtin"})
-    job: Any = SimpleNamespace(recipe=None)
+    job: Any = SimpleNamespace(recipe=None, function=None)
     with pytest.raises(NotImplementedError):
         backend.train(Path(), job, job, plain, Path(), "float32", lambda *step: None)
     assert seen == [None]

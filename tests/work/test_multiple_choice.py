@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tinyruns
 from commandline import Cli
+from prose import read_aloud
 
 from spillover.analysis.metrics import likeliest, rescored
 from spillover.plan.questions import FREE_TOKENS_OF_OPTIONS, Question, Sheet, requests_for
@@ -110,7 +111,7 @@ def test_scores_are_those_of_lm_eval_and_chance_stands_beside_them(place: Path, 
     assert test.kind == "multiple_choice" and test.labels is None
     assert test.chance == pytest.approx(sum(1 / len(row["choices"]) for row in first) / 24)
     assert f"chance {100 * test.chance:.1f}" in said
-    page = (place / "out" / "report.html").read_text()
+    page = read_aloud((place / "out" / "report.html").read_text())
     assert f"chance {100 * test.chance:.1f}" in page
     assert '"options":[["' in page, "the examples show the options of each row"
 
