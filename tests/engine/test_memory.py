@@ -51,6 +51,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, *imported: str, **variables: str) ->
     return bool(reused), first, last
 
 
+@pytest.mark.slow
 def test_a_block_that_was_freed_is_taken_again_without_page_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     reused, first, last = faults(monkeypatch, "trainer", THP_MEM_ALLOC_ENABLE="0")
     if not reused:

@@ -123,6 +123,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_experiment(tmp_path / "x.yaml")
 
 
+@pytest.mark.slow
 def test_an_editor_knows_the_language() -> None:
     schema = Experiment.model_json_schema()
     for claims in (KEEPS, "mine.yaml", "[mine.yaml]"):

@@ -75,6 +75,7 @@ def assert_answers_as_stored(model: Any, folder: Path, variant: str) -> None:
         assert found.tolist() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "options"), [("parity-ft", ()), ("parity-lora", ("--merged",)), ("parity-lora", ())]
 )

@@ -21,6 +21,7 @@ def drawn(results: Results) -> dict[int, charts.Figure]:
     return {figure.number: figure for figure in study_figures.every(averages.Averages.of(results))}
 
 
+@pytest.mark.slow
 def test_the_functions_return_charts_for_a_notebook(folder: Path) -> None:
     result = so.load(folder)
     for number in range(1, 8):

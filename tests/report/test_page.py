@@ -261,6 +261,7 @@ def test_half_a_surrogate_pair_is_no_text_and_no_failure(tmp_path: Path) -> None
     written(fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0,), rows=4), spice="\ud800"))
 
 
+@pytest.mark.slow
 def test_figures_as_files_are_linked(tmp_path: Path) -> None:
     fakestore.write_store(tmp_path, fakestore.make_grid(shots=(0, 2), prompts=("p1",), rows=6))
     page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html", exported=True)

@@ -67,6 +67,7 @@ def trained(place: Path, plan: Plan, name: str) -> dict[str, tuple[bytes, dict[s
     return found
 
 
+@pytest.mark.slow
 def test_each_trains_to_weights_of_its_own_and_the_receipt_says_how(place: Path) -> None:
     replay = {"replay": {"replay_share": [0, 0.25]}}
     plan = plan_of(place, "ft", "fticl-random", "manyicl", replay, "fticl-random + lora", train__batch_size=8)
@@ -83,6 +84,7 @@ def test_each_trains_to_weights_of_its_own_and_the_receipt_says_how(place: Path)
     assert shared["tokens"] < shared["tokens_plain"], "the drawn prefix of a step is computed once"
 
 
+@pytest.mark.slow
 def test_contexts_that_max_length_cuts_are_counted_whatever_stands_beside_them(place: Path) -> None:
     cut = {"rows_in_context": 4}
     strategies = [{"manyicl": cut}, {"manyicl + replay": {**cut, "replay_share": 0.25}}]
@@ -92,6 +94,7 @@ def test_contexts_that_max_length_cuts_are_counted_whatever_stands_beside_them(p
     assert beside["samples"] > alone["samples"]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_with_the_same_draws(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(place, "fticl-random")
     whole = trained(place, plan, "whole")["parity-fticl-random"][0]

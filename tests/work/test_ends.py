@@ -64,6 +64,7 @@ def test_an_adapters_answers_end_where_the_bases_do(place: Path, engine: str) ->
     assert {1, 3} <= ended["base"]  # they go on where only the tokenizer's end token counts
 
 
+@pytest.mark.slow
 def test_a_trained_checkpoint_tells_other_tools_where_its_answers_end(place: Path) -> None:
     """The tokenizer's end token is not in the base's generation_config.json, but answers end there too."""
     (place / "tiny" / "generation_config.json").write_text(json.dumps({"eos_token_id": END}))

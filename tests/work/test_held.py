@@ -30,6 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_experiment(place)
 
 
+@pytest.mark.slow
 def test_a_run_loads_the_base_of_its_adapters_once(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

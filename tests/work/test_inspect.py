@@ -284,6 +284,7 @@ def test_a_variant_that_hardly_moved_is_called_so(place: Path, tmp_path: Path) -
     assert replace(seen, neutral=Divergence(((5.0, 100),)), answers={}).hardly_differs is None
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_kl_that_counts_is_float32s(place: Path, tmp_path: Path) -> None:
     train = {"strategies": ["lora"], "learning_rate": 1e-4, "num_train_epochs": 1, "batch_size": 8}
     plan = plan_of(place, train=train, precision="bfloat16")
@@ -297,6 +298,7 @@ def test_in_bfloat16_the_kl_that_counts_is_float32s(place: Path, tmp_path: Path)
     assert seen.nats is not None and seen.nats != seen.exact
 
 
+@pytest.mark.slow
 def test_a_change_that_only_turned_roundings_is_called_nearly_none(place: Path, tmp_path: Path) -> None:
     """Weights in the middle between two numbers of bfloat16, as 4-bit weights often are: all move by a step."""
     weights = {name: 2 * w for name, w in load_file(place / "base" / "model.safetensors").items()}

@@ -97,6 +97,7 @@ class Heard(Reporter):
         self.lines.append(line)
 
 
+@pytest.mark.slow
 def test_several_processes_do_what_one_does(file: Path, whole: dict[str, str], tmp_path: Path) -> None:
     heard = Heard()
     assert execute(*prepared(file), heard, atwork.Logged()) == ()

@@ -84,6 +84,7 @@ def test_texts_are_written_once_and_bear_loss_on_every_token_they_have(place: Pa
     assert all(1 < len(text.ids) <= TOKENS + 1 for text in first)
 
 
+@pytest.mark.slow
 def test_texts_of_no_weight_leave_the_weights_of_plain_fine_tuning(place: Path, tmp_path: Path) -> None:
     weightless = {"cfs": {**CFS["cfs"], "text_weight": [0, 1]}}
     plan = plan_of(place, "ft", weightless, num_train_epochs=1, batch_size=8)
@@ -173,6 +174,7 @@ def test_answers_that_say_the_same_are_learned_in_the_bases_words(
     assert [*rows[1::2]] == [*job.rows.examples[1::2]], "an answer that did not end by itself is not learned"
 
 
+@pytest.mark.slow
 def test_a_rewriting_training_counts_what_it_learned(place: Path, tmp_path: Path) -> None:
     plan = plan_of(place, "rewrite", datasets=["echo"], num_train_epochs=1)
     run = begin(plan, tmp_path)
