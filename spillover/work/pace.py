@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import log, prod
+from math import log, prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,15 @@ def known(plan: Plan, devices: int = 1) -> dict[str, float]:
 
 
 def note(plan: Plan, measured: Rates, devices: int = 1) -> None:
-    """Keep the rates of a run. Nothing is kept where the cache cannot be written."""
+    """Keep the rates of a run. Nothing is kept where the cache cannot be written.
+
+    What was kept before counts as much (geometric mean), so that one run on a busy machine misleads the next one less.
+    """
     if not measured:
         return
     kept, name = _read(), _name(plan)
-    rates = kept.get(name, {}).get("rates", {}) | {kind: rate * devices for kind, rate in measured.items()}
+    before = kept.get(name, {}).get("rates", {})
+    rates = before | {kind: sqrt(before.get(kind, rate * devices) * rate * devices) for kind, rate in measured.items()}
     kept.pop(name, None)
     kept[name] = {"rates": rates, "parameters": _parameters(plan)}
     with suppress(OSError, StoreError):

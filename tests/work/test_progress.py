@@ -98,8 +98,8 @@ def test_speeds_are_kept_for_this_machine_and_scale_with_the_model(
     yaml = tinyruns.write_experiment(tmp_path)
     plan, _ = prepare(yaml, output_path=tmp_path / "out")
     assert pace.known(plan) == {}
-    pace.note(plan, {"training": 0.5, "text": 2.0}, devices=2)
-    pace.note(plan, {"text": 1.0}, devices=2)
+    pace.note(plan, {"training": 0.5, "text": 4.0}, devices=2)
+    pace.note(plan, {"text": 0.25}, devices=2)  # 8 seconds on a busy machine, then half a second: 2 in the middle
     assert pace.known(plan) == {"training": 1.0, "text": 2.0}
     assert pace.known(plan, devices=4) == {"training": 0.25, "text": 0.5}
     size = pace._parameters(plan)
