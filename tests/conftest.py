@@ -19,6 +19,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one device, in this proces
 for name in ("COLUMNS", "FORCE_COLOR", "SPILLOVER_DEVICE"):  # what a user may have set, and would be seen in output
     os.environ.pop(name, None)
 
+# Workers share the processors. Threads that wait for each other on fewer processors than there are of them make a
+# training of seconds take minutes.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(share, 1)))
+
 # The same examples in every run, however busy the machine is.
 settings.register_profile(
     "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
