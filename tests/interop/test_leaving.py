@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover as so
 from spillover.analysis.verdict import Verdict
-from spillover.experiment import strategy
 from spillover.experiment.schema import parse_experiment
 from spillover.interop import wanted
 from spillover.plan.jobs import TrainJob
@@ -231,9 +230,8 @@ def test_a_soft_prompt_and_what_is_made_afterwards_are_told(ran: Path, tmp_path:
 
 
 def test_texts_that_the_base_writes_are_part_of_the_data_once_they_are_there(
-    ran: Path, tmp_path: Path, call: Cli, monkeypatch: pytest.MonkeyPatch
+    ran: Path, tmp_path: Path, call: Cli
 ) -> None:
-    monkeypatch.setattr(strategy, "NOT_BUILT", frozenset(), raising=False)  # also where the base cannot write yet
     out, file = str(tmp_path / "planned"), tmp_path / "data.jsonl"
     own_text = "train.strategies=[{name: own, data: {kind: own_text, texts: 6, text_tokens: 8}}]"
     assert call("plan", str(ran.parent / "own.yaml"), "--write", out, "--set", own_text)[0] == 0
