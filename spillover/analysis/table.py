@@ -137,9 +137,15 @@ def _cost(store: Store, variant: Variant) -> Cost:
     own, *parents = (store.variant_receipt(key) or {} for key in (variant.key, *variant.made_from))
     seconds: list[Any] = [receipt.get("seconds") for receipt in (own, *parents)]
     size = store.weights_size(variant.key) or None
-    stored = own.get("adapter", "lora_r" in variant.factors)
-    adapter = is_adapter(store.variant_folder(variant.key)) if size else stored
-    return Cost(adapter, None if None in seconds else sum(seconds), size)
+    return Cost(stored_as_adapter(store, variant), None if None in seconds else sum(seconds), size)
+
+
+def stored_as_adapter(store: Store, variant: Variant) -> bool:
+    """Whether a variant is an adapter on disk, or was one. What is made of adapters may be whole weights."""
+    if store.weights_size(variant.key):
+        return is_adapter(store.variant_folder(variant.key))
+    receipt = store.variant_receipt(variant.key) or {}
+    return bool(receipt.get("adapter", "lora_r" in variant.factors))
 
 
 def _of_chosen(grid: Grid, made: Chosen) -> Grid:

@@ -18,7 +18,7 @@ from ..analysis.contrasts import ALPHA
 from ..analysis.numbers import points, signed_interval, written
 from ..analysis.results import ROLE_TITLES, Results
 from ..analysis.summaries import MatrixEntry, matrix
-from ..analysis.table import load
+from ..analysis.table import load, stored_as_adapter
 from ..analysis.verdict import caveats, verdicts
 from ..disk import file_name, write_whole
 from ..errors import ModelError, StoreError, visible
@@ -54,7 +54,7 @@ def write(wanted: Wanted) -> list[str]:
     paths = []
     for variant in tested:
         path = wanted.place / file_name(variant.name) / "README.md"
-        paths.append(write_whole(path, text(wanted, variant, "lora_r" in variant.factors)))
+        paths.append(write_whole(path, text(wanted, variant, stored_as_adapter(wanted.store, variant))))
     where = wanted.store.checkpoint(tested[0].key)
     beside = f"copy it into {wanted.folder / where} before you upload that" if where else "add it to the model's folder"
     return [f"Wrote {len(paths)} model cards to {wanted.place}", f"Next: read {paths[0]}, then {beside}"]
