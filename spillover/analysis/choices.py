@@ -3,7 +3,8 @@
 The rule, in this order:
 
 1. A candidate is a recipe. Its score is the mean over its seeds, and over the uses that it was asked in, of the task's
-   first metric on the validation rows of its training set. For `deploy: best` it is the score in its best use.
+   first metric on the validation rows of its training set. For `deploy: best` it is the score in its best use. With
+   `validation.seeds` only so many seeds are asked; the others are trained for what was chosen.
 2. If the experiment says what has to be kept (`ship.keep`), a candidate must keep that share of the base's mean score
    on the validation rows of other test sets. If none does, the one that keeps most is chosen.
 3. Of the candidates that are left, the best is compared with each other one on the same rows. One that is not worse by
@@ -69,7 +70,7 @@ class Alternative:
 class Choice:
     """A choice, made or awaited. `factors` are the names of what is chosen, `alternatives` are in their order.
 
-    `rows` validation rows are asked. `base` is the base's score on them. `missing` cells are awaited: until they are
+    `rows` validation rows are asked, of candidates with `seeds` of `of_seeds` seeds. `base` is the base's score on them. `missing` cells are awaited: until they are
     there, nothing is chosen, and there are no alternatives.
     """
 
@@ -79,6 +80,7 @@ class Choice:
     metric: str
     rows: int
     seeds: int
+    of_seeds: int
     missing: int = 0
     base: float | None = None
     alternatives: tuple[Alternative, ...] = ()
@@ -96,6 +98,7 @@ class Choice:
         one = self.chosen
         value = ", ".join(phrase(name, one.factors[name]) for name in self.factors)
         text = f"{self.name}: {value} was chosen of {len(self.alternatives)} on {self.rows} validation rows"
+        text += f" with {self.seeds} of {self.of_seeds} seeds" if self.seeds < self.of_seeds else ""
         text += f" ({_points(one.score)} {self.metric}"
         level = sum(other.level for other in self.alternatives)
         if one.behind is not None and one.keeps:
@@ -256,7 +259,8 @@ def _choice(scored: Scored, name: str, recipes: Mapping[str, Sequence[Variant]])
         factors=_varied(arms),
         metric=info.metrics[0],
         rows=info.n,
-        seeds=min(map(len, arms)),
+        seeds=min(sum(bool(scored.by_variant.get(one.key)) for one in arm) for arm in arms),
+        of_seeds=min(map(len, arms)),
         missing=len(scored.missing(cells)),
         keep=scored.grid.keep,
         candidates={key: _name(arm) for key, arm in recipes.items()},

@@ -24,6 +24,9 @@ class ValidationSpec(Strict):
     rows: Count = Field(64, description="about so many rows of each training set")
     elsewhere: Natural = Field(16, description="rows of each other test set, where `ship.keep` bounds what is lost")
     seed: Seed = Field(0, description="another seed holds out other rows")
+    seeds: Count | None = Field(
+        None, description="choose on so many of train.seeds; the others are trained for what was chosen. Default: all"
+    )
 
 
 MORE_CAREFUL: Mapping[str, int] = {

@@ -6,6 +6,9 @@ the tests. Where no test set is in-domain, they are asked in one way: in the for
 
 Where `ship.keep` bounds what may be lost, other test sets have a few validation rows too: training rows of theirs, or
 demonstrations that no test shows. A validation set is called as its data set, with `SUFFIX`.
+
+Where `validation.seeds` is given, only candidates of the first of `train.seeds` are asked. The other seeds of a recipe
+have no cell before the choice, so they are trained only if the recipe is chosen.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 
 from ..data.catalogue import Catalogue
 from ..errors import ExperimentError
+from ..experiment.schema import Experiment
 from ..experiment.suite import role_of
 from ..text.task import Example
 from .grid import Condition, Deploy, TestInfo, Use, Variant
@@ -51,8 +55,11 @@ def validation_of(
         catalogue.find("warning", "deploy", f"no training row of {lacking} can be had, so nothing is chosen on it")
     beyond = {name: list(made.elsewhere(name, of_set)) for name in of_set}
     asked: list[tuple[Variant, Sheet]] = []
+    later = _later_seeds(catalogue.experiment)
     for job in filter(is_tested, jobs):
         variant, name = job.variant, job.variant.train_dataset
+        if variant.choices and variant.seed in later:
+            continue
         for training_set in of_set if variant.kind == "base" else [name] if name in of_set else []:
             own = of_set[training_set]
             asked += [(variant, sheet) for sheet in own if made.is_asked(sheet, variant, is_only=len(own) == 1)]
@@ -62,6 +69,12 @@ def validation_of(
     by_condition = {sheet.condition: sheet for _, sheet in asked}
     infos = {sheet.test: made.info(sheet) for sheet in by_condition.values()}
     return Validation(tuple(by_condition.values()), tuple(infos.values()), tuple(once.values()))
+
+
+def _later_seeds(experiment: Experiment) -> frozenset[int]:
+    """The seeds that nothing is chosen on (`validation.seeds`)."""
+    first = experiment.validation.seeds
+    return frozenset() if first is None else frozenset(experiment.train.seeds[first:])
 
 
 def _trained_elsewhere(catalogue: Catalogue, jobs: Sequence[Job]) -> dict[str, None]:

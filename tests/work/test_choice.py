@@ -58,6 +58,35 @@ def test_only_the_chosen_one_is_asked_the_test_sets(tmp_path: Path) -> None:
     assert execute(plan, store, backend=again.backend()) == () and again == Executed()
 
 
+def test_with_one_seed_of_the_choice_the_others_are_trained_for_what_was_chosen(tmp_path: Path) -> None:
+    sets = ["validation.seeds=1", "train.seeds=[5, 6, 7]", "keep=none"]
+    plan, store = planned(tmp_path, *sets)
+    before = estimate(plan, done(store, plan.grid))
+    backend = Executed()
+    assert execute(plan, store, backend=backend.backend()) == ()
+    [choice] = choices(store, plan.grid)
+    assert choice.chosen is not None and (choice.seeds, choice.of_seeds) == (1, 3) and "1 of 3 seeds" in choice.sentence
+    chosen_seeds = {v.seed for v in plan.grid.variants if v.recipe_key == choice.chosen.recipe}
+    assert chosen_seeds == {5, 6, 7} and len(were_tested(store)) == 3
+    assert sum(backend.trained.values()) == 2 + 2, "seed 5 of both rates, and seeds 6 and 7 of the chosen one"
+    assert backend.answers == 3 * 5 + 4 * 3, "base and two candidates on validation rows, base and three on test rows"
+    assert sum(cost.train_tokens > 0 for cost in before.variants) == 4 and before.missing == len(store.valid(plan.grid))
+    assert not load(store.folder).missing and not any(store.has_weights(job.variant.key) for job in plan.trainings)
+    again = Executed()
+    assert execute(plan, store, backend=again.backend()) == () and again == Executed()
+
+
+def test_processes_make_the_seeds_of_what_was_chosen(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, "validation.seeds=1")
+    store.create()
+    write_plan(plan, store)
+    while work(Store(store.folder), backend=Executed().backend()).variant:
+        pass
+    other, whole = planned(tmp_path, "validation.seeds=1", out="whole")
+    execute(other, whole, backend=Executed().backend())
+    assert len(were_tested(store)) == 2 and contents(store.folder) == contents(whole.folder)
+
+
 def test_the_report_holds_the_chosen_and_how_it_was_chosen(tmp_path: Path) -> None:
     plan, store = planned(tmp_path)
     execute(plan, store, backend=Executed().backend())
