@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, settings
 
 from spillover import models
 from spillover.errors import ModelError
+from spillover.experiment.schema import Experiment
 from spillover.text.encode import NOTHING, Encoder
 
 pytest_plugins = ["outputs", "commandline"]  # tests/support
@@ -53,6 +55,12 @@ def smollm2() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Encoder, "load", lambda path, own=NOTHING: load(path, own) if own or path != folder else known)
         yield folder
+
+
+@pytest.fixture(scope="session")
+def schema() -> jsonschema.Draft202012Validator:
+    """Our JSON schema of an experiment, made once: that takes longer than all its uses."""
+    return jsonschema.Draft202012Validator(Experiment.model_json_schema())
 
 
 @pytest.fixture

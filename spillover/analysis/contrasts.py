@@ -252,7 +252,7 @@ def effect(results: Results, terms: Sequence[Term], null: float = 0.0) -> Effect
         seeds=min((t.seeds for t in found.trained), default=0),
         draws=found.draws,
         chance=found.chance,
-        noise_floor=noise_floor_of(found.trained),
+        noise_floor=noise_floor_of(results, parts, found.trained),
         rounding_floor=rounding_floor_of(results, parts),
         cells=tuple(cell.key for part in parts for cell in part.cells),
         interval_over_sets=_over_sets(terms, parts, found.centre, found.half, found.seeds),

@@ -77,6 +77,11 @@ def same_documents(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return ours is theirs or np.array_equal(ours, theirs)
 
 
+def has_documents(ours: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether all that are wanted are among ours."""
+    return ours is wanted or bool(np.isin(wanted, ours).all())
+
+
 @lru_cache(maxsize=512)
 def _documents(doc_ids: bytes) -> np.ndarray:
     """The cells of a test set share the array of their documents, so that comparing them takes no time."""

@@ -9,7 +9,7 @@ estimated from all recipes on the same training set.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, sqrt
 from statistics import fmean
@@ -31,7 +31,7 @@ from ..stats.levels import (
 from ..stats.permutation import sign_flip
 from .harness import metric_of
 from .results import Results, grouped
-from .rows import common_documents
+from .rows import common_documents, has_documents
 
 Mask = npt.NDArray[np.bool_]
 
@@ -65,6 +65,25 @@ class SetPart:
     def values_of(self, units: Mask) -> Array:
         """The same for several units, each with some of the cells: (units, cells) to (documents, units)."""
         return np.asarray(self.scores @ (units * self.weights).T)
+
+    @cached_property
+    def errors_by_rows(self) -> tuple[float, float, float, float]:
+        """What this part adds to the contrast, its standard errors below and above, and their degrees of freedom.
+
+        The errors are those of Wilson's interval if answers are right or wrong and nothing is subtracted; else they
+        are equal.
+        """
+        if not (self.right_or_wrong and _of_one_sign(self.weights)):
+            full, unmoved = _full_change(self.weights), self.unmoved[:, None]
+            change = mean_change(self.values[:, None], self.clusters, self.right_or_wrong, full, unmoved)
+            error = max(sqrt(change.variance[0]), ROUNDING)
+            return float(change.centre[0]), error, error, change.df
+        weight, p = float(self.weights.sum()), float(self.values.mean() / self.weights.sum())
+        answers = np.full(len(self.values), float(len(self.cells)))
+        n, df = effective_rows(self.values / weight, answers, self.clusters)
+        interval, t = wilson(n * p, n), half_width([Level(1.0, df)])
+        below, above = sorted([weight * (interval.low - p) / t, weight * (interval.high - p) / t])
+        return weight * p, -below, above, df
 
     def by_cluster(self, values: Array) -> Array:
         """What each cluster adds to the mean of `values`, (documents, ...) to (clusters, ...)."""
@@ -103,7 +122,7 @@ def row_level(parts: Sequence[SetPart]) -> tuple[Level, float]:
 
     Test sets are independent: their errors below and above are summed separately (Zou and Donner 2008).
     """
-    middles, below, above, dfs = np.array([_errors_by_rows(part) for part in parts]).T
+    middles, below, above, dfs = np.array([part.errors_by_rows for part in parts]).T
     variances = ((below + above) / 2) ** 2
     total, doubt = float(variances.sum()), float((variances**2 / dfs).sum())
     df = total**2 / doubt if doubt else inf
@@ -120,31 +139,12 @@ def swap_p(parts: Sequence[SetPart]) -> float:
     """
     if _of_one_sign(np.concatenate([part.weights for part in parts])):
         return 0.0
-    _, below, above, _ = np.array([_errors_by_rows(part) for part in parts]).T
+    _, below, above, _ = np.array([part.errors_by_rows for part in parts]).T
     variances = ((below + above) / 2) ** 2
     means = np.array([part.values.mean() for part in parts])
     at_zero = means - means.sum() * variances / variances.sum()
     moved = np.concatenate([s.by_cluster(s.values - m) for s, m in zip(parts, at_zero, strict=True)])
     return float(sign_flip(moved)[0])
-
-
-def _errors_by_rows(part: SetPart) -> tuple[float, float, float, float]:
-    """What a test set adds to the contrast, its standard errors below and above, and their degrees of freedom.
-
-    The errors are those of Wilson's interval if answers are right or wrong and nothing is subtracted; else they are
-    equal.
-    """
-    if not (part.right_or_wrong and _of_one_sign(part.weights)):
-        full, unmoved = _full_change(part.weights), part.unmoved[:, None]
-        change = mean_change(part.values[:, None], part.clusters, part.right_or_wrong, full, unmoved)
-        error = max(sqrt(change.variance[0]), ROUNDING)
-        return float(change.centre[0]), error, error, change.df
-    weight, p = float(part.weights.sum()), float(part.values.mean() / part.weights.sum())
-    answers = np.full(len(part.values), float(len(part.cells)))
-    n, df = effective_rows(part.values / weight, answers, part.clusters)
-    interval, t = wilson(n * p, n), half_width([Level(1.0, df)])
-    below, above = sorted([weight * (interval.low - p) / t, weight * (interval.high - p) / t])
-    return weight * p, -below, above, df
 
 
 def _full_change(weights: Array) -> float:
@@ -181,8 +181,9 @@ class Training:
     """One arm of a contrast: its number of seeds, and how much the contrast changes with one training of it.
 
     `variance`, of a single training, is known with `df` degrees of freedom from all recipes on the same training set;
-    None if none has two seeds. `by_rows` is the share of the arm's variance by seeds that rows show already.
-    `least` is the level of the difference of two trainings if each row changes for itself.
+    None if none has two seeds. `by_rows` is the share of the arm's variance by seeds that rows show already. `of_arm`
+    is the arm's weight at each condition, all its seeds together; `alike` are the recipes with several seeds on the
+    same training set.
     """
 
     train_dataset: str | None
@@ -190,7 +191,8 @@ class Training:
     variance: float | None
     df: int
     by_rows: float
-    least: Level
+    of_arm: Mapping[Condition, float] = field(repr=False)
+    alike: Sequence[Sequence[Variant]] = field(repr=False)
 
 
 def trainings(results: Results, parts: Sequence[SetPart]) -> list[Training]:
@@ -208,7 +210,7 @@ def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Varian
         totals = np.sum([s.values_of(own).mean(axis=0) for s, own in zip(parts, units, strict=True)], axis=0)
         squares, df = len(seeds) ** 3 * float(np.var(totals)), len(seeds) - 1  # a seed's part is 1 / seeds of the arm's
         by_rows = sum(s.variance_of(own)[1] for s, own in zip(parts, units, strict=True))
-    of_arm: dict[Condition, float] = {}  # the arm's weight at each condition, all its seeds together
+    of_arm: dict[Condition, float] = {}
     for part, own in zip(parts, units, strict=True):
         for i in np.flatnonzero(own.any(axis=0)):
             place = part.cells[i].condition
@@ -223,24 +225,22 @@ def _training(results: Results, parts: Sequence[SetPart], seeds: Sequence[Varian
             if None not in values:
                 squares += len(values) * float(np.var(np.array(values, dtype=np.float64)))
                 df += len(values) - 1
-    least = _least_difference(results, parts, alike, of_arm)
-    return Training(seeds[0].train_dataset, len(seeds), squares / df if df else None, df, by_rows, least)
+    variance = squares / df if df else None
+    return Training(seeds[0].train_dataset, len(seeds), variance, df, by_rows, of_arm, alike)
 
 
-def _least_difference(
-    results: Results, parts: Sequence[SetPart], alike: Sequence[Sequence[Variant]], of_arm: Mapping[Condition, float]
-) -> Level:
-    """How two trainings of an arm differ by their rows: as the seeds of recipes `alike` do, and by what may go unseen.
+def _least_difference(results: Results, parts: Sequence[SetPart], training: Training) -> Level:
+    """How two trainings of an arm differ by their rows: as the seeds of recipes alike do, and by what may go unseen.
 
     Trainings with equal scores, even with equal answers, may differ on other rows (`stats.levels.mean_change`).
     """
     variance = df = 0.0
     for part in parts:
-        weights = {place: weight for place, weight in of_arm.items() if place.test == part.test}
+        weights = {place: weight for place, weight in training.of_arm.items() if place.test == part.test}
         if weights:
             none = np.zeros((len(part.values), 1))
             unseen = mean_change(none, part.clusters, True, _full_change(np.array(list(weights.values()))))
-            seen = [_variance_by_rows(results, part, siblings, weights) for siblings in alike]
+            seen = [_variance_by_rows(results, part, siblings, weights) for siblings in training.alike]
             variance += float(unseen.variance[0]) + 2 * fmean([one for one in seen if one is not None] or [0.0])
             df += unseen.df
     return Level(variance, df)
@@ -253,7 +253,7 @@ def _variance_by_rows(
     found = []
     for sibling in siblings:
         rows = [results.first_metric.get(results.places.get((sibling.key, place)) or "") for place in weights]
-        whole = [one for one in rows if one is not None and np.isin(part.doc_ids, one.doc_ids).all()]
+        whole = [one for one in rows if one is not None and has_documents(one.doc_ids, part.doc_ids)]
         if len(whole) < len(rows):
             return None
         scores = np.column_stack([one.only(part.doc_ids).statistics[:, 0] for one in whole])
@@ -278,12 +278,12 @@ def seed_levels(trained: Sequence[Training]) -> list[Level]:
     return list(levels.values())
 
 
-def noise_floor_of(trained: Sequence[Training]) -> float | None:
+def noise_floor_of(results: Results, parts: Sequence[SetPart], trained: Sequence[Training]) -> float | None:
     """What two trainings of one recipe differ by; None if no recipe has two.
 
     Few trainings may agree by chance: never less than what their rows show.
     """
-    known = [(t.variance, t.df, t.least) for t in trained if t.variance is not None]
+    known = [(t.variance, t.df, _least_difference(results, parts, t)) for t in trained if t.variance is not None]
     if not known:
         return None
     by_seeds = Level(2 * fmean(variance for variance, _, _ in known), min(df for _, df, _ in known))
