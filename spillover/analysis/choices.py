@@ -70,8 +70,8 @@ class Alternative:
 class Choice:
     """A choice, made or awaited. `factors` are the names of what is chosen, `alternatives` are in their order.
 
-    `rows` validation rows are asked, of candidates with `seeds` of `of_seeds` seeds. `base` is the base's score on them. `missing` cells are awaited: until they are
-    there, nothing is chosen, and there are no alternatives.
+    `rows` validation rows are asked, of candidates with `seeds` of `of_seeds` seeds. `base` is the base's score on
+    them. `missing` cells are awaited: until they are there, nothing is chosen, and there are no alternatives.
     """
 
     name: str

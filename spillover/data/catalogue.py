@@ -152,7 +152,8 @@ class Catalogue:
         train = self.experiment.train
         if name not in self.train_names():
             return 0
-        sizes = [train.sizes if one.sizes in (None, "smallest") else one.sizes for one in train.strategies]
+        trained = [one for one in train.strategies if name in (one.datasets or [name])]
+        sizes = [train.sizes if one.sizes in (None, "smallest") else one.sizes for one in trained]
         return max((int(size) for of in sizes for size in of or ()), default=0) if all(sizes) else None
 
     def _tests_of(self, train: str) -> Iterator[TestSet]:

@@ -64,11 +64,14 @@ class FixedDemos(Axis):
     """The same demonstrations before every row, in every step. One variant for each number in `shots`."""
 
     kind: Literal["fixed"] = "fixed"
-    shots: Literal["task"] | Shots = Field("task", description="numbers of demonstrations; task: those of the task")
+    shots: Literal["task", "smallest", "largest"] | Shots = Field(
+        "task", description="numbers of demonstrations; task: those of the task; smallest, largest: one of these"
+    )
 
     def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
         """One value for each number of demonstrations. `of_task` are the numbers that the task proposes."""
-        numbers = of_task if self.shots == "task" else self.shots
+        named = {"task": of_task, "smallest": of_task[:1], "largest": of_task[-1:]}
+        numbers = named[self.shots] if isinstance(self.shots, str) else self.shots
         return [FixedDemos(shots=(k,)) if k else NoDemos() for k in numbers]
 
     @property

@@ -68,6 +68,11 @@ class TrainSpec(Strict):
     gradient_checkpointing: bool = False
     report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
 
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds of all strategies."""
+        return tuple(dict.fromkeys(seed for one in self.strategies for seed in one.seeds or self.seeds))
+
     @model_validator(mode="after")
     def _partners_are_known(self) -> TrainSpec:
         known = dict.fromkeys([*STRATEGIES, *(strategy.name for strategy in self.strategies)])
@@ -85,8 +90,12 @@ class TrainSpec(Strict):
 
     @model_validator(mode="after")
     def _means_have_several_seeds(self) -> TrainSpec:
-        means = [strategy.name for strategy in self.strategies if isinstance(strategy.after, SeedMean)]
-        if means and len(set(self.seeds)) < 2:
+        means = [
+            strategy.name
+            for strategy in self.strategies
+            if isinstance(strategy.after, SeedMean) and len(set(strategy.seeds or self.seeds)) < 2
+        ]
+        if means:
             raise ValueError(f"{means[0]} is the mean over seeds, and there is only one: give train.seeds two or more")
         return self
 
@@ -97,6 +106,8 @@ NOT_IN_RECIPE: Mapping[str, str] = {
     "Strategy.against": "says what is compared, after training",
     "Strategy.after": "is made of trained weights: a job of its own",
     "Strategy.sizes": "chooses rows, which are in the key as texts",
+    "Strategy.datasets": "chooses rows, which are in the key as texts",
+    "Strategy.seeds": "each becomes a recipe of its own",
     "PythonLoss.function": "a place; the function's name and the text of its file are in the key",
     "TrainSpec.datasets": "chooses rows, which are in the key as texts",
     "TrainSpec.sizes": "chooses rows, which are in the key as texts",
@@ -174,7 +185,7 @@ def recipes(strategy: Strategy, spec: TrainSpec, of_task: tuple[int, ...]) -> It
     rates, epochs = shared.pop("learning_rate"), shared.pop("num_train_epochs")
     axes = [getattr(strategy, axis) for axis in OF_TRAINING if axis != "demos"]
     for demos, *values, many, rate, seed in product(
-        strategy.demos.resolved(of_task), *(value.each() for value in axes), epochs, rates, spec.seeds
+        strategy.demos.resolved(of_task), *(value.each() for value in axes), epochs, rates, strategy.seeds or spec.seeds
     ):
         chosen = dict(zip(OF_TRAINING, [demos, *values], strict=True))
         recipe = Recipe(**shared | chosen, num_train_epochs=many, learning_rate=rate, seed=seed)

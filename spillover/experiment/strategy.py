@@ -48,7 +48,7 @@ from .axes import (
     Weights,
     plain,
 )
-from .fields import Count, Counts, Listed, Name, Rates, Strict
+from .fields import Count, Counts, Listed, Name, Names, Rates, Seeds, Strict
 
 
 class TrainOptions(Strict):
@@ -62,14 +62,16 @@ class TrainOptions(Strict):
 class Strategy(Strict):
     """One way to fine-tune.
 
-    `sizes`: None uses the experiment's, "smallest" the first of them. `against` names the strategy that it is compared
-    with on the same training rows.
+    `sizes`, `datasets` and `seeds`: None uses the experiment's; sizes may be "smallest", the first of them. `against`
+    names the strategy that it is compared with on the same training rows.
     """
 
     name: Name
     source: str = Field("", description="where it was proposed")
     against: str | None = Field(None, description="the strategy that it is compared with")
     sizes: Literal["smallest"] | Counts | None = None
+    datasets: Names | None = Field(None, description="the training sets that it is trained on; default: all of them")
+    seeds: Seeds | None = Field(None, description="its training seeds; default: train.seeds")
     demos: Demos = plain("demos")
     answers: Answers = plain("answers")
     data: Data = plain("data")

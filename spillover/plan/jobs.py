@@ -196,6 +196,7 @@ class JobMaker:
         sizes = list(dict.fromkeys([*(train.sizes or (None,)), *(size for own in sizes_of.values() for size in own)]))
         used = [size for size in sizes if any(size in own for own in sizes_of.values())]
         names = [strategy.name for strategy in train.strategies]
+        self._refuse_unknown_sets()
         for strategy in train.strategies if len(names) > 1 else ():
             if strategy.against not in (None, *names):
                 what = f"{strategy.name} is not compared with {strategy.against}, which is not among the strategies"
@@ -203,10 +204,21 @@ class JobMaker:
         for name in self.catalogue.train_names():
             for size in used:
                 for number, strategy in enumerate(train.strategies):
-                    rows = self.catalogue.train(name, size) if size in sizes_of[number] else None
+                    wanted = size in sizes_of[number] and name in (strategy.datasets or [name])
+                    rows = self.catalogue.train(name, size) if wanted else None
                     if rows is not None:
                         trained = self._of_strategy(base, rows, strategy, names_size=len(used) > 1)
                         yield from self._and_after(list(trained), strategy)
+
+    def _refuse_unknown_sets(self) -> None:
+        """Raises ExperimentError where a strategy names a training set that is not among those of the experiment."""
+        sets, strategies = self.catalogue.train_names(), self.experiment.train.strategies
+        for strategy in strategies:
+            for name in strategy.datasets or ():
+                known(name, sets, f"train.strategies: {strategy.name}.datasets")
+        for name in sets if strategies else ():
+            if not any(name in (strategy.datasets or [name]) for strategy in strategies):
+                raise ExperimentError(f"no strategy is trained on {name}", where="train.strategies: datasets")
 
     def _and_after(self, trained: Sequence[TrainJob], strategy: Strategy) -> Iterator[Job]:
         """The trainings, and what the strategy makes of them. If it makes something, they themselves are not tested."""
@@ -244,7 +256,7 @@ class JobMaker:
 
     def _renamed(self, variant: Variant, part: str, names_seed: bool = True) -> Variant:
         """The variant with one more part in its name, before that of the seed."""
-        seed = f"-s{variant.seed}" if len(self.experiment.train.seeds) > 1 else ""
+        seed = f"-s{variant.seed}" if len(self.experiment.train.every_seed) > 1 else ""
         return replace(variant, name=variant.name.removesuffix(seed) + part + (seed if names_seed else ""))
 
     def _of_strategy(self, base: str, rows: TrainSet, strategy: Strategy, names_size: bool) -> Iterator[TrainJob]:
@@ -266,7 +278,7 @@ class JobMaker:
             choice = "-".join(parts)
             several = [name for name in alternatives(strategy, train) if name in factors]
             parts += [short(name, factors[name]).replace(" ", "") for name in several]
-            parts += [f"s{recipe.seed}"] if len(train.seeds) > 1 else []
+            parts += [f"s{recipe.seed}"] if len(train.every_seed) > 1 else []
             with placed(f"{rows.name}, training, {fmt.name}"):
                 watched = watched_of(self.catalogue, rows, recipe, fmt, train.prompt)
                 key, recipe_key = self._keys(fmt, demos, kept, recipe, others, written, watched)

@@ -7,8 +7,8 @@ the tests. Where no test set is in-domain, they are asked in one way: in the for
 Where `ship.keep` bounds what may be lost, other test sets have a few validation rows too: training rows of theirs, or
 demonstrations that no test shows. A validation set is called as its data set, with `SUFFIX`.
 
-Where `validation.seeds` is given, only candidates of the first of `train.seeds` are asked. The other seeds of a recipe
-have no cell before the choice, so they are trained only if the recipe is chosen.
+Where `validation.seeds` is given, only the first seeds of a candidate are asked. Its other seeds have no cell before
+the choice, so they are trained only if the recipe is chosen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from ..data.catalogue import Catalogue
 from ..errors import ExperimentError
-from ..experiment.schema import Experiment
 from ..experiment.suite import role_of
 from ..text.task import Example
 from .grid import Condition, Deploy, TestInfo, Use, Variant
@@ -55,10 +54,10 @@ def validation_of(
         catalogue.find("warning", "deploy", f"no training row of {lacking} can be had, so nothing is chosen on it")
     beyond = {name: list(made.elsewhere(name, of_set)) for name in of_set}
     asked: list[tuple[Variant, Sheet]] = []
-    later = _later_seeds(catalogue.experiment)
+    later = _later_seeds(jobs, catalogue.experiment.validation.seeds)
     for job in filter(is_tested, jobs):
         variant, name = job.variant, job.variant.train_dataset
-        if variant.choices and variant.seed in later:
+        if variant.key in later:
             continue
         for training_set in of_set if variant.kind == "base" else [name] if name in of_set else []:
             own = of_set[training_set]
@@ -71,10 +70,13 @@ def validation_of(
     return Validation(tuple(by_condition.values()), tuple(infos.values()), tuple(once.values()))
 
 
-def _later_seeds(experiment: Experiment) -> frozenset[int]:
-    """The seeds that nothing is chosen on (`validation.seeds`)."""
-    first = experiment.validation.seeds
-    return frozenset() if first is None else frozenset(experiment.train.seeds[first:])
+def _later_seeds(jobs: Sequence[Job], first: int | None) -> frozenset[str]:
+    """The keys of the candidates whose seeds come after the first so many of their recipe (`validation.seeds`)."""
+    of_recipe: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.variant.choices:
+            of_recipe.setdefault(job.variant.recipe_key, []).append(job.variant.key)
+    return frozenset(key for keys in of_recipe.values() for key in keys[first:] if first is not None)
 
 
 def _trained_elsewhere(catalogue: Catalogue, jobs: Sequence[Job]) -> dict[str, None]:

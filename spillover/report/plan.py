@@ -14,7 +14,7 @@ from rich.text import Text
 from ..analysis.choices import Choice, chosen
 from ..disk import free_space
 from ..plan.choice import unasked
-from ..plan.cost import Estimate, gigabytes
+from ..plan.cost import Estimate, VariantCost, gigabytes
 from ..plan.grid import Grid
 from ..work.execute import Worked
 from ..work.progress import duration
@@ -32,6 +32,8 @@ def render(estimate: Estimate, folder: Path) -> RenderableType:
     for heading in ("cells\nthere", "tokens\nto train", "tokens\nto score"):
         table.add_column(heading, justify="right")
     for cost in estimate.variants:
+        if _waits(cost):
+            continue
         table.add_row(
             Text(cost.variant.name),
             Text(cost.how),
@@ -40,6 +42,11 @@ def render(estimate: Estimate, folder: Path) -> RenderableType:
             amount(cost.tokens) if cost.missing else "",
         )
     return Group(table, *(Text(line) for line in closing(estimate, folder)))
+
+
+def _waits(cost: VariantCost) -> bool:
+    """Whether it is a seed that is trained only if its recipe is chosen."""
+    return bool(cost.variant.choices) and not cost.cells and not cost.train_tokens
 
 
 def closing(estimate: Estimate, folder: Path) -> list[str]:
@@ -54,11 +61,14 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
         f"{amount(estimate.tokens)}{unshared}; "
         f"to train: {amount(estimate.train_tokens)}."
     ]
+    waiting = sum(map(_waits, estimate.variants))
     if estimate.unasked:
         lines.append(
-            f"{estimate.unasked:,} alternatives are asked validation rows only: of each choice one is tested. Until it "
-            "is made, the first stands for it."
+            f"{estimate.unasked - waiting:,} alternatives are asked validation rows only: of each choice one is "
+            "tested. Until it is made, the first stands for it."
         )
+    if waiting:
+        lines.append(f"{waiting:,} more seeds of alternatives are trained only if these are chosen.")
     if estimate.write_tokens:
         lines.append(f"Before that, the base model writes at most {amount(estimate.write_tokens)} tokens to train on.")
     if estimate.bytes_kept is None:

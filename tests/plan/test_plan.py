@@ -422,6 +422,37 @@ def test_a_strategy_has_its_own_sizes(tmp_path: Path, sizes: list[int], strategi
     assert all(job.rows.size in (None, len(job.rows.examples)) for job in plan.trainings)
 
 
+def test_a_strategy_has_its_own_training_sets_and_seeds(tmp_path: Path) -> None:
+    other = {**mine(tmp_path), "train": write(tmp_path / "other.jsonl", numbered(200, 30))}
+    spec = {"mine": mine(tmp_path), "other": other}
+    strategies = ["ft", {"ft": {"seeds": [4], "sizes": [12], "datasets": ["other"]}}]
+    train = {"sizes": [8], "strategies": strategies, "seeds": [0, 1], "datasets": ["mine", "other"]}
+    plan = own(tmp_path, spec, train=train)
+    every = [f"{name}-ft-8-s{seed}" for name in spec for seed in (0, 1)]
+    assert sorted(names(plan)) == sorted([*every, "other-ft-12-s4"])
+
+
+@pytest.mark.parametrize(
+    ("datasets", "says"), [(["mone"], ["mone", "did you mean 'mine'"]), (["mine"], ["no strategy", "other"])]
+)
+def test_a_training_set_without_a_strategy_and_an_unknown_one_are_refused(
+    tmp_path: Path, datasets: list[str], says: list[str]
+) -> None:
+    spec = {"mine": mine(tmp_path), "other": mine(tmp_path)}
+    with pytest.raises(ExperimentError) as refused:
+        own(tmp_path, spec, train={"datasets": list(spec), "strategies": [{"ft": {"datasets": datasets}}]})
+    assert tells(str(refused.value), *says)
+
+
+@pytest.mark.parametrize(("shots", "expected"), [("task", [2, 4]), ("smallest", [2]), ("largest", [4])])
+def test_numbers_of_demonstrations_may_be_those_of_the_task(shots: str, expected: list[int]) -> None:
+    experiment = parse_experiment(
+        {"model": "m", "suite": "paper", "train": {"strategies": [{"fticl": {"shots": shots}}]}}
+    )
+    [fticl] = experiment.train.strategies
+    assert [demos.count for demos in fticl.demos.resolved((2, 4))] == expected
+
+
 def test_rows_are_held_back_only_where_demonstrations_are_shown(tmp_path: Path) -> None:
     spec = {"mine": {"test": mine(tmp_path)["test"]}}
     none, some = own(tmp_path, spec, test={"shots": [0]}), own(tmp_path, spec, test={"shots": [0, 2]})

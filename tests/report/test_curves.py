@@ -65,6 +65,7 @@ def made(**factors: list[float]) -> Choice:
         "metric": "accuracy",
         "rows": 64,
         "seeds": 1,
+        "of_seeds": 1,
     }
     return Choice(**known, factors=tuple(names), base=0.3, alternatives=tuple(found), chosen=found[1])
 
