@@ -120,15 +120,18 @@ def _against(results: Results, strategy: str, other: str) -> Iterator[EffectRow]
     for variants in _arms(results):
         partners = _partners(results, variants[0]) if variants[0].strategy == strategy else []
         less = _named(partners, _rate(variants[0]))
-        for role in ROLES if partners else ():
+        roles = ROLES if variants[0].train_dataset else (None,)  # a checkpoint's training set may not be known
+        for role in roles if partners else ():
             theirs = [cell for partner in partners for cell in results.cells_of(partner, role)]
             for shots, effect in by_shots(results, results.cells_of(variants, role), theirs).items():
-                yield EffectRow(family_of(strategy, other), variants, less, ROLE_TITLES[role], shots, effect)
+                where = ROLE_TITLES[role] or "all test sets"
+                yield EffectRow(family_of(strategy, other), variants, less, where, shots, effect)
 
 
 def _partners(results: Results, ours: Variant) -> list[tuple[Variant, ...]]:
     """The recipes that a variant is compared with, at the learning rates that a claim would compare with."""
-    partners = [arm for arm in _arms(results) if arm[0].strategy == ours.against and _rows(arm[0]) == _rows(ours)]
+    named = [arm for arm in _arms(results) if (arm[0].strategy or arm[0].name) == ours.against]
+    partners = [arm for arm in named if _rows(arm[0]) == _rows(ours)]
     rates = comparable_rates(_rate(ours), [_rate(arm[0]) for arm in partners])
     return [arm for arm in partners if _rate(arm[0]) in rates]
 

@@ -112,7 +112,8 @@ class ClaimJudge:
         self.here = {point.identity for point in (*self.cells, *self.variants)}
         self.done = Points(point for point in self.cells if point.key in results.first_metric)
         self.wanted: dict[tuple[int, ...], tuple[Points, Points]] = {}
-        self.sizes = tuple(sorted({int(v.factors["train_size"]) for v in self.grid.variants if v.kind == "trained"}))
+        sizes = {int(found) for v in self.grid.variants if (found := v.factors.get("train_size"))}
+        self.sizes = tuple(sorted(sizes))
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, float]]:

@@ -75,11 +75,12 @@ def recipe(variant: Variant) -> str:
 
 
 def _verdict(results: Results, group: Group) -> Verdict:
-    keys = dict.fromkeys(variant.recipe_key for variant in group.variants if not variant.is_null)
+    variants = [variant for variant in group.variants if not variant.is_null]
+    keys = dict.fromkeys(variant.recipe_key for variant in variants)
     lines = [_line(results, results.recipes[key], kept(results).get(key, NOTHING)) for key in keys]
     planned = [ROLE_TITLES[role] for role, _ in group.columns if role]
     loss = largest_loss(results, [line.kept for line in lines if line.kept.arm])
-    if all(variant.kind == "existing" for variant in group.variants) and not any(line.gains for line in lines):
+    if all(variant.kind == "existing" for variant in variants) and not any(line.gains for line in lines):
         advice, why, best = *of_checkpoints(results, lines), None
     else:
         advice, why, best = Judge(results, lines, planned).advice()

@@ -74,6 +74,7 @@ class VariantSpec(Strict):
     name: Name
     path: str
     trained_on: str | None = Field(None, description="the data set it was trained on, for the roles of the test sets")
+    noise: bool = Field(False, description="also tests a random change of the base of the same size, a null")
 
 
 class Experiment(Strict):

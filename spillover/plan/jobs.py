@@ -20,6 +20,7 @@ from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
 from ..errors import ExperimentError, placed
 from ..experiment.axes import (
+    AllWeights,
     Axis,
     MadeAfter,
     NothingAfter,
@@ -158,7 +159,7 @@ class JobMaker:
         Raises ExperimentError where two variants have one name.
         """
         base = BaseJob(Variant(fingerprint({"base": self.identity}), "base", "base"))
-        jobs: list[Job] = [base, *self._existing(), *self._trained(base.variant.key)]
+        jobs: list[Job] = [base, *self._existing(base.variant.key), *self._trained(base.variant.key)]
         by_key: dict[str, Job] = {}
         for job in jobs:
             first = by_key.setdefault(job.variant.key, job)
@@ -177,7 +178,7 @@ class JobMaker:
         several = {name for name, recipes in of_choice.items() if len(recipes) > 1}
         return [replace(job, variant=only_of(job.variant, several)) for job in by_key.values()]
 
-    def _existing(self) -> Iterator[Job]:
+    def _existing(self, base: str) -> Iterator[Job]:
         for number, spec in enumerate(self.experiment.variants):
             factors: dict[str, Value] = {}
             if spec.trained_on:
@@ -188,7 +189,25 @@ class JobMaker:
             models.check_adapter(spec.path, self.experiment.model, self.folder)
             encoder = self.encoder.of_variant(models.settings_folder(spec.path, self.folder, self.experiment.trust))
             key = fingerprint({"variant": identity, "base": self.identity, "tokenizer": encoder.identity})
-            yield ExistingJob(Variant(key, spec.name, "existing", factors), spec.path, encoder)
+            variant = Variant(key, spec.name, "existing", factors)
+            yield ExistingJob(variant, spec.path, encoder)
+            if spec.noise:
+                yield self._null_of(variant, base)
+
+    def _null_of(self, variant: Variant, base: str) -> MergeJob:
+        """A random change of the size of an existing one, which is compared with it as with a strategy."""
+        after = RandomChange()
+        content = {"after": after.model_dump(mode="json"), "rules": {"merge": MERGE_VERSION}}
+        null = Variant(
+            key=fingerprint({**content, "parents": (variant.key,)}),
+            name=f"{variant.name}-noise",
+            kind="trained",
+            factors={"strategy": f"{variant.name}+noise", **variant.factors},
+            against=variant.name,
+            made_from=(variant.key,),
+            is_null=True,
+        )
+        return MergeJob(null, (base, variant.key), after, AllWeights())
 
     def _trained(self, base: str) -> Iterator[Job]:
         train = self.experiment.train

@@ -163,7 +163,12 @@ class _Maker:
         return {use for use in tested if self.deploy == "best" or use.prompt == one}
 
     def is_asked(self, sheet: Sheet, variant: Variant, is_only: bool) -> bool:
-        """Whether a variant that may be asked these rows is asked them in this use, which may be the only one."""
+        """Whether a variant that may be asked these rows is asked them in this use, which may be the only one.
+
+        A random change is not: it is never chosen, and nobody would use it.
+        """
+        if variant.is_null:
+            return False
         if self.deploy == "best":
             return True
         own = _use(sheet)

@@ -75,7 +75,7 @@ class LiveReporter(Reporter):
         self._show()
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
 
     def doing(self, what: str) -> None:
         self.what = what

@@ -59,12 +59,22 @@ def find_or_make(run: Run, job: Job) -> tuple[Path, str]:
 def _merge(run: Run, job: MergeJob) -> Json:
     """Make a variant of trained ones, in its own folder; returns what its receipt says of that."""
     run.reporter.doing(f"{job.variant.name}: {job.how}")
-    made_from = [run.left.by_key[key].variant for key in job.variant.made_from]
-    folders = [run.store.variant_folder(variant.key) for variant in made_from]
+    made_from = [run.left.by_key[key] for key in job.variant.made_from]
+    folders, hashes = zip(*(_there(run, one) for one in made_from), strict=True)
     making = run.store.making_folder(job.variant.key, empty=True)
     seconds = run.backend.merge(run.model.folder, folders, job, making, run.plan.experiment.trust)
-    parents = [{"variant": one.key, "name": one.name, "weights": run.store.weights(one.key)} for one in made_from]
+    parents = [
+        {"variant": one.variant.key, "name": one.variant.name, "weights": weights}
+        for one, weights in zip(made_from, hashes, strict=True)
+    ]
     return {"made_from": parents, "after": job.after.model_dump(mode="json"), "how": job.how, "seconds": seconds}
+
+
+def _there(run: Run, job: Job) -> tuple[Path, str | None]:
+    """The folder and the hash of weights that something is made from. What is made here was made before."""
+    if isinstance(job, ExistingJob):
+        return find_or_make(run, job)
+    return run.store.variant_folder(job.variant.key), run.store.weights(job.variant.key)
 
 
 def _train(run: Run, job: TrainJob) -> Json:

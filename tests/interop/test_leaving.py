@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import peft
 import pytest
 import tinyruns
@@ -18,7 +19,7 @@ from plans import experiment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover as so
-from spillover.analysis.verdict import Verdict
+from spillover.analysis.verdict import Verdict, verdicts
 from spillover.experiment.schema import parse_experiment
 from spillover.interop import wanted
 from spillover.plan.jobs import TrainJob
@@ -109,6 +110,29 @@ def test_a_checkpoint_can_be_judged_as_any_other(ran: Path, tmp_path: Path, call
     (found,) = json.loads(said)
     assert found["variant"] == "mine" and code == found["exit_code"]
     assert found["questions"][0]["n"] == 12
+
+
+def test_an_adapter_from_elsewhere_has_a_null(ran: Path, tmp_path: Path) -> None:
+    """A random change of the base, whole, that is as large in each tensor; it is compared with the adapter."""
+    adapter = Store(ran).variant_folder(plan_of(ran)[1]["parity-lora"].variant.key)
+    ours = f"variants=[{{name: mine, path: {adapter}, noise: true}}]"
+    claim = "{id: a, text: a, comparisons: [{ours: {strategy: mine+noise}, theirs: base, expect: {at_least: -100}}]}"
+    sets = [ours, "train.datasets=[]", "train.strategies=[]", f"claims=[{claim}]"]
+    result = so.run(ran.parent / "own.yaml", sets, output_path=tmp_path)
+    assert not result.failures
+    store = Store(tmp_path)
+    _, mine, null = store.grid().variants
+    assert null.is_null and null.name == "mine-noise" and null.made_from == (mine.key,)
+    changes = ((store.inside_of(one.key) or {})["changes"] for one in (mine, null))
+    of_mine, of_null = ({one["name"]: one["squared"] for one in of} for of in changes)
+    assert of_null == pytest.approx(of_mine, rel=1e-3)
+    effects = pd.read_csv(tmp_path / "effects.csv")
+    [less] = effects[effects.family == "mine+noise less mine"].itertuples()
+    assert (less.recipe, less.less, less.where, less.n) == ("mine-noise", "mine", "all test sets", 12)
+    assert {one.variant for one in result.gate()} == {"mine"}
+    assert [one.ruling for one in result.claims()] != ["missing"]
+    [verdict] = verdicts(result.table)
+    assert [line.name for line in verdict.lines] == ["mine"] and verdict.best is None
 
 
 def test_weights_that_were_not_kept_are_told_in_one_line(ran: Path, tmp_path: Path, call: Cli) -> None:

@@ -46,6 +46,13 @@ def test_validation_rows_are_asked_as_the_task_will_be(
     assert {cell.test for cell in grid.validation} == {f"parity{SUFFIX}"}
 
 
+def test_a_random_change_is_asked_no_validation_rows(tmp_path: Path) -> None:
+    grid = planned(tmp_path, "train.strategies=[ft, ft + noise]", "deploy=best").grid
+    [null] = [variant.key for variant in grid.variants if variant.is_null]
+    assert null in {cell.variant for cell in grid.cells}
+    assert {cell.variant for cell in grid.validation} == {one.key for one in grid.variants} - {null}
+
+
 def test_other_sets_are_asked_where_a_share_must_be_kept(tmp_path: Path) -> None:
     plan = planned(tmp_path, RATES, "ship.keep=0.9", "validation.elsewhere=4")
     of_echo = [sheet for sheet in plan.sheets.values() if sheet.test == f"echo{SUFFIX}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def test_test_sets_with_the_same_rows_are_counted_and_answered_once(tmp_path: Pa
     again = Counts()
     execute(plan, store, again, backend.backend())
     assert (again.cells, again.done, again.work) == (4, 4, {})
+
+
+def test_a_line_of_a_log_is_one_line_however_narrow_it_is() -> None:
+    log = Console(file=StringIO(), width=40)
+    LiveReporter(log).say("hotels-fticl-random+lora-s0: training, step 1 of 2 · 14 of 48 cells · time left: 17 min")
+    assert log.file.getvalue().count("\n") == 1  # type: ignore[attr-defined]
 
 
 @pytest.fixture
