@@ -75,19 +75,21 @@ class Result:
         return judge_gate(self.table, Store(self.folder).experiment()[0].gate, variants)
 
     def write(self, figures: bool = False) -> Path:
-        """Write results.csv, effects.csv, retention.csv and report.html, with `figures` also each figure as files.
+        """Write the tables as CSV files, and report.html; with `figures` also each figure as files.
 
         Returns the page's path.
         """
         from .analysis import choice_table, effects
         from .analysis.table import as_csv
-        from .report import kept, page
+        from .report import equal_gain, kept, page
 
         store = Store(self.folder)
         store.write_report_file("results.csv", as_csv(self.table.df))
         store.write_report_file("effects.csv", as_csv(effects.tidy(self.table)))
         if len(left := kept.tidy(self.table)):
             store.write_report_file("retention.csv", as_csv(left))
+        if len(beside := equal_gain.tidy(self.table)):
+            store.write_report_file("equal_gain.csv", as_csv(beside))
         if self.table.choices:
             store.write_report_file("choices.csv", as_csv(choice_table.tidy(self.table.choices)))
         with disk_errors(self.folder):

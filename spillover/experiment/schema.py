@@ -18,7 +18,7 @@ from ..errors import ExperimentError, shown
 from . import dialect
 from .choice import ValidationSpec, alternatives
 from .claims import Claim, ClaimFile, Claims
-from .fields import Count, Listed, Name, Names, Seeds, Shots, Strict, as_list
+from .fields import Count, Listed, Name, Names, Natural, Seeds, Shots, Strict, as_list
 from .gate import GateSpec
 from .problems import Place, first_problem
 from .protocol import SOUND, Protocol
@@ -64,6 +64,7 @@ class TestSpec(Strict):
     )
     prompts: Literal["default"] | Names = Field("default", description="formats the task has, and chat")
     limit: Count | None = Field(250, description="rows a test set; null: all")
+    skip: Natural = Field(0, description="rows of each test set before these: those that something was chosen on")
     demos: Pick = Field("first", description="first of the list, which draws but 0 shuffle; balanced: labels in turn")
     draws: Seeds = Field((0,), description="seeds of demonstration draws")
 

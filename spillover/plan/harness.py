@@ -136,7 +136,10 @@ class _Maker:
         return [PromptFormat(name, template, demo_separator=separator, chat=name == "chat") for name in names]
 
     def _rows(self, one: HarnessSet, fmt: PromptFormat, shots: int, draw: int) -> list[HarnessRow]:
-        limit = self.experiment.test.limit
+        limit, skip = self.experiment.test.limit, self.experiment.test.skip
+        if skip:
+            what = "a task of lm-evaluation-harness begins with its first document"
+            raise ExperimentError(what, where="test.skip", allowed="0 with test.lm_eval")
         if limit is not None and len(one.tasks) > 1:
             limit = max(1, limit // len(one.tasks))
             what = f"{len(one.tasks)} tasks with at most {limit} documents each, by test.limit"

@@ -141,14 +141,18 @@ class SheetMaker:
             own = _listed(self.catalogue.specs[name].shots or ())
             find("note", f"datasets.{name}.shots", f"not asked at {_listed(left_out)} shots; it has {own}")
         # Nothing is held back where nothing is shown. Shots that are added later take rows away, and change none.
+        examples = test.examples[asked.skip :]
+        if not examples:
+            what = f"all of its {len(test.examples):,} rows are skipped"
+            raise DataError(what, where=f"datasets.{name}", allowed=f"test.skip below {len(test.examples):,}")
         pool, rows, shown = pool_and_rows(
-            test.examples, test.demos, asked.limit, RESERVED if any(shot_counts) else 0, score_demos
+            examples, test.demos, asked.limit, RESERVED if any(shot_counts) else 0, score_demos
         )
         excluded = 0 if score_demos else shown
         if not rows:
             raise DataError("no test row is left beside the demonstrations", where=f"datasets.{name}")
         self.catalogue.find_notes(name, test)
-        within = len(test.examples[: asked.limit])
+        within = len(examples[: asked.limit])
         if held_back := within - len(rows) - excluded:
             find("note", name, f"{held_back} of {within} test rows serve as demonstrations and are not scored")
         if shown:

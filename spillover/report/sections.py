@@ -21,7 +21,7 @@ from ..experiment.claims import study_claims
 from ..plan.grid import Grid
 from ..store.store import Store
 from ..text.task import FIVE
-from . import frontier
+from . import equal_gain, frontier
 from . import kept as shares
 from .evidence import MARKS, records
 from .examples import Written
@@ -54,6 +54,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         "notes": notes(results),
         "front_tables": [
             *(table(one["caption"], one["rows"]) for one in frontier.tables(results)),
+            *(table(one["caption"], one["rows"]) for one in equal_gain.tables(results)),
             *([table(shares.CAPTION, left)] if (left := list(shares.rows(results))) else []),
         ],
         "matrices": matrices(results, answers.tallies),

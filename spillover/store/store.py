@@ -19,7 +19,7 @@
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
     DIR/locks/<variant key>, DIR/.lock    lock files: one a variant, and one for a run of the whole folder
     DIR/shown.json                        what the report showed last, and before that
-    DIR/results.csv, effects.csv, retention.csv, choices.csv, report.html, figures/   made from the above at any time
+    DIR/results.csv and other tables, report.html, figures/   made from the above at any time
 
 A cell or a variant is either whole or absent: it is written into a folder beside its place and renamed. After a kill
 at any moment the next run finds what is whole, and every chunk that was answered of the unit under way.

@@ -104,6 +104,7 @@ TEST_FIELDS: dict[str, Any] = {
     "shots": [1],
     "prompts": ["p2"],
     "limit": 4,
+    "skip": 2,
     "demos": "balanced",
     "draws": [1],
 }
@@ -470,6 +471,20 @@ def test_rows_are_held_back_only_where_demonstrations_are_shown(tmp_path: Path) 
 def test_a_limit_that_leaves_the_end_alone_says_nothing(tmp_path: Path) -> None:
     plan = own(tmp_path, {"mine": {"test": mine(tmp_path)["test"]}}, test={"shots": [2], "limit": 10})
     assert (plan.grid.tests[0].n, plan.grid.warnings) == (10, ())
+
+
+def test_rows_that_are_skipped_are_neither_tested_nor_shown(tmp_path: Path) -> None:
+    spec = {"mine": {"test": mine(tmp_path)["test"]}}
+    asked = {}
+    for skip in (0, 8):
+        plan = own(tmp_path, spec, test={"shots": [0, 2], "skip": skip, "limit": 8})
+        sheets = plan.sheets.values()
+        asked[skip] = {row.example.content for sheet in sheets for row in sheet.questions}
+        asked[skip] |= {demo.content for sheet in sheets for demo in sheet.demos}
+    assert asked[0] and asked[8] and asked[0].isdisjoint(asked[8])
+    with pytest.raises(DataError) as refused:
+        own(tmp_path, spec, test={"shots": [0], "skip": 20})
+    assert tells(str(refused.value), "all of its 20 rows", "test.skip below 20")
 
 
 def test_shots_that_a_test_set_does_not_have_are_a_note(tmp_path: Path) -> None:

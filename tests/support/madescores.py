@@ -33,8 +33,13 @@ def trained(name: str, strategy: str, seed: int = 0) -> Variant:
 FT, FT1, ICL, ICL1 = trained("ft", "ft"), trained("ft1", "ft", 1), trained("icl", "fticl"), trained("icl1", "fticl", 1)
 
 
-def results_of(scores: Scores, metric: str = "rougeL", planned: Sequence[Cell] = ()) -> Results:
-    variants = tuple(v for v in (BASE, FT, FT1, ICL, ICL1) if any(v.key == key[0] for key in scores))
+def results_of(
+    scores: Scores,
+    metric: str = "rougeL",
+    planned: Sequence[Cell] = (),
+    known: Sequence[Variant] = (BASE, FT, FT1, ICL, ICL1),
+) -> Results:
+    variants = tuple(v for v in known if any(v.key == key[0] for key in scores))
     tests = tuple(grids.info(name, "task", 0, (metric,)) for name in dict.fromkeys(key[1] for key in scores))
     cells, rows = [], {}
     for (variant, test, shots, prompt, draw), values in scores.items():
