@@ -47,7 +47,7 @@ from .choice import candidates, of_both, only_of
 from .grid import Variant
 from .questions import prompt_format, requested
 from .replay import Others, others_of
-from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION
+from .rules import ENCODE_VERSION, MERGE_VERSION, RENDER_VERSION, SAMPLE_VERSION, WATCH_VERSION
 from .watched import watched_of
 from .writing import Writing, writings
 
@@ -359,6 +359,9 @@ class JobMaker:
             prompts = render_all(fmt, (), rows, self.encoder.chat_template)
             return [[prompt, row.target] for prompt, row in zip(prompts, rows, strict=True)]
 
+        def beside(several: Sequence[Others]) -> list[list[list[str]]]:
+            return [texts(one.rows.examples, one.fmt) for one in several]
+
         content = {
             "base": self.identity,
             "tokenizer": self.encoder.identity,
@@ -367,8 +370,8 @@ class JobMaker:
             "separator": fmt.demo_separator,
             "rows": texts(examples),
             **({"writing": [writing.key for writing in written]} if written else {}),
-            **({"others": [texts(one.rows.examples, one.fmt) for one in others]} if others else {}),
-            **({"watched": [texts(one.rows.examples, one.fmt) for one in watched[:1]]} if watched else {}),
+            **({"others": beside(others)} if others else {}),
+            **({"watched": [WATCH_VERSION, *beside(watched[:1])]} if watched else {}),
             **({"function": own.content()} if (own := self._function(recipe)) else {}),
             **requested(self.experiment, fmt),
             **self._departures(fmt, demos),

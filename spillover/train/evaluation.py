@@ -6,12 +6,13 @@ validation rows, `eval_elsewhere_loss` on rows of other data sets. Loggers get b
 The weights with the lowest `eval_loss` are kept, the first of equal ones. With `patience`, training stops after so many
 evaluations without a lower one. What happens elsewhere decides nothing here. The best weights so far are on disk,
 beside the checkpoints: a training that was killed goes on from a checkpoint, measures the same again, and keeps the
-same.
+same. A soft prompt is dropped in the end, so the loss is that of the model without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def mean_loss(model: Any, samples: Sequence[Sample], pack_tokens: int | None, ro
 
 
 class Evaluation(TrainerCallback, ExportableState):
-    """Measures, keeps the best weights in `folder`, and stops the training. `curve` is (step, own loss, elsewhere)."""
+    """Measures, keeps the best weights in `folder`, and stops the training. `curve` is (step, own loss, elsewhere).
+
+    `as_used` is a context in which the model is as it will be used.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Evaluation(TrainerCallback, ExportableState):
     ) -> None:
         self.watched, self.recipe, self.pack_tokens, self.folder, self.log = watched, recipe, pack_tokens, folder, log
         self.curve: list[tuple[int, float, float | None]] = []
+        self.as_used: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def state(self) -> dict[str, Any]:
         return {"curve": self.curve}
@@ -71,13 +76,11 @@ class Evaluation(TrainerCallback, ExportableState):
         step = state.global_step
         if step % self.recipe.evaluate_every and step < state.max_steps:
             return
-        inside = mean_loss(model, self.watched.inside, self.pack_tokens, args.bf16)
+        inside = self._loss(model, self.watched.inside, args.bf16)
         if not isfinite(inside):
             what = f"the loss on validation rows is {inside} after step {step}"
             raise ModelError(what, allowed="a lower train.learning_rate")
-        elsewhere = None
-        if self.watched.elsewhere:
-            elsewhere = mean_loss(model, self.watched.elsewhere, self.pack_tokens, args.bf16)
+        elsewhere = self._loss(model, self.watched.elsewhere, args.bf16) if self.watched.elsewhere else None
         self.curve.append((step, inside, elsewhere))
         self.log({"eval_loss": inside} | ({} if elsewhere is None else {"eval_elsewhere_loss": elsewhere}))
         if self.best_step == step:
@@ -86,6 +89,10 @@ class Evaluation(TrainerCallback, ExportableState):
         if self.recipe.patience and since >= self.recipe.patience:
             control.should_training_stop = True
             control.should_save = False  # a training that goes on from a checkpoint would go on past its end
+
+    def _loss(self, model: Any, samples: Sequence[Sample], rounds: bool) -> float:
+        with self.as_used():
+            return mean_loss(model, samples, self.pack_tokens, rounds)
 
     def _keep(self, model: Any, step: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

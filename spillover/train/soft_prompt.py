@@ -10,8 +10,8 @@ An engine sees token ids only, so the samples are computed one at a time, in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -64,17 +64,31 @@ def soft_prompt(
 
 
 @contextmanager
-def behind(model: Any, prompt: Tensor) -> Iterator[None]:
+def behind(model: Any, prompt: Tensor) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """The model reads these vectors before every text. Positions at which logits are asked for are those of the text.
 
-    Raises ModelError for a model that cannot be asked for the logits of some positions.
+    Gives a context in which the model reads texts alone, as when the prompt has been dropped. Raises ModelError for a
+    model that cannot be asked for the logits of some positions.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if "logits_to_keep" not in signature(type(inner).forward).parameters:
         what = f"{type(inner).__name__} cannot be trained behind a soft prompt: it gives logits at all positions only"
         raise ModelError(what, allowed="another strategy")
 
+    is_dropped = False
+
+    @contextmanager
+    def dropped() -> Iterator[None]:
+        nonlocal is_dropped
+        is_dropped = True
+        try:
+            yield
+        finally:
+            is_dropped = False
+
     def put_before(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if is_dropped:
+            return args, kwargs
         embedded = module.get_input_embeddings()(kwargs.pop("input_ids"))
         vectors = prompt.to(embedded)[None].expand(len(embedded), -1, -1)
         keep = kwargs.get("logits_to_keep")
@@ -83,7 +97,7 @@ def behind(model: Any, prompt: Tensor) -> Iterator[None]:
 
     hook = inner.register_forward_pre_hook(put_before, with_kwargs=True)
     try:
-        yield
+        yield dropped
     finally:
         hook.remove()
 

@@ -238,7 +238,10 @@ def train(
     resumed, broken = newest_whole(checkpoints)
     with ExitStack() as stack:
         if isinstance(recipe.first, SoftPrompt):
-            stack.enter_context(behind(model, soft_prompt(model, recipe.first, steps, recipe.seed, checkpoints)))
+            prompt = soft_prompt(model, recipe.first, steps, recipe.seed, checkpoints)
+            dropped = stack.enter_context(behind(model, prompt))
+            if evaluation:
+                evaluation.as_used = dropped
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     best = evaluation.restore(trainer.accelerator.unwrap_model(trainer.model)) if evaluation else None
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint

@@ -17,7 +17,7 @@ from trainings import in_steps, make_samples
 from spillover.engine import attention
 from spillover.engine.hf import load_model
 from spillover.errors import ModelError
-from spillover.experiment.axes import Lora
+from spillover.experiment.axes import Lora, NothingFirst, SoftPrompt
 from spillover.experiment.recipe import Recipe
 from spillover.text.compose import Watched
 from spillover.text.samples import Samples
@@ -52,8 +52,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> Callable[[
     return left.clear
 
 
-def test_it_measures_every_so_many_steps_and_at_the_end(folder: Path, tmp_path: Path) -> None:
-    trained = run(folder, tmp_path / "out")
+@pytest.mark.parametrize("first", [NothingFirst(), SoftPrompt(prompt_tokens=3, prompt_learning_rate=0.05)])
+def test_it_measures_every_so_many_steps_and_at_the_end(folder: Path, tmp_path: Path, first: Any) -> None:
+    """The loss is that of the model as it will be used, so without the soft prompt."""
+    trained = run(folder, tmp_path / "out", RECIPE.model_copy(update={"first": first}))
     assert [step for step, _, _ in trained.evaluations] == [3, 6, 9, STEPS]
     best = min(trained.evaluations, key=lambda point: point[1])
     assert trained.best_step == best[0]
