@@ -73,6 +73,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "bos_differs": Kind("BOS", "protocol: {bos: alike} begins all texts alike"),
         # of training samples
         "sample_shortened": Kind("long samples", "raise train.max_length, or show fewer demonstrations in training"),
+        "context_cut": Kind("long samples", "raise train.max_length, or lower rows_in_context"),
         "sample_dropped": Kind("long samples", "raise train.max_length, or shorten these rows"),
         "sample_beyond": Kind("long samples", "lower train.max_length"),
         "warmup_unused": Kind("warm-up", "use constant_with_warmup"),

@@ -1,26 +1,28 @@
 """Training sets as samples: how many, how long, and what it took to make them fit.
 
-The samples are made by the function that a training uses. What is wrong with them is a finding; rows that cannot be
-trained on are the error that the training would raise.
+The samples are made by the functions that a training uses, of the rows that may be the longest. Where samples are made
+for their step, the steps are those of the training, with its draws. What is wrong with them is a finding; rows that
+cannot be trained on are the error that the training would raise.
 """
 
 from __future__ import annotations
 
 import heapq
 import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from ..errors import Finding
-from ..experiment.axes import OwnText, plain
+from ..experiment.axes import OwnText
+from ..experiment.recipe import Recipe
 from ..plan.composed import compose
 from ..plan.jobs import TrainJob
 from ..plan.plan import Plan
-from ..text.compose import in_order
+from ..text.compose import Composition, Mixed, TooLong, Watched, made_for_steps
 from ..text.encode import Encoder, Ids
 from ..text.prompt import render
 from ..text.samples import build_samples
+from ..text.steps import Order, steps_of
 from .kinds import mended
 
 LONGEST = 20  # so many texts are encoded: those with the most bytes, which have about the most tokens
@@ -29,72 +31,105 @@ AROUND = 16  # more tokens than a tokenizer puts around a text
 
 @dataclass(frozen=True)
 class TrainingCheck:
-    """The largest training on a data set with one number of demonstrations. `of` rows; `longest` and `limit` in tokens.
+    """The largest training of its kind on a data set (`of_a_kind`). `longest` and `limit` are in tokens.
 
-    `bos` counts beginning-of-sequence tokens at the beginning of a sample.
+    `samples` of the `of` rows fit; `lost` says what those lose that `too_long` counts. In all steps together, rows have
+    `turns` turns, and `in_steps` counts what samples lose that are made for their step. `bos` counts
+    beginning-of-sequence tokens at the beginning of a sample.
     """
 
     dataset: str
-    shots: int
+    where: str
     of: int
     samples: int
-    shortened: int
+    too_long: TooLong
     lost: str
-    dropped: int
     longest: int
     limit: int
     bos: int
     steps_an_epoch: int
     steps: int
+    turns: int
+    in_steps: TooLong
 
     def findings(self, context: int) -> Iterator[Finding]:
-        where = f"{self.dataset}, training" + (f" with {count(self.shots, 'shot')}" if self.shots else "")
-        limit = f"samples exceed the train.max_length of {self.limit:,} tokens"
-        if self.shortened:
-            what = f"{self.shortened:,} of {self.of:,} {limit} and lose {self.lost}"
-            yield Finding("warning", mended(what, "sample_shortened"), where)
-        if self.dropped:
-            what = f"{self.dropped:,} of {self.of:,} {limit} and are dropped"
-            yield Finding("warning", mended(what, "sample_dropped"), where)
+        limit = f"the train.max_length of {self.limit:,} tokens"
+        for found, of in ((self.too_long, self.of), (self.in_steps, self.turns)):
+            if found.shortened:
+                what = f"{found.shortened:,} of {of:,} samples exceed {limit} and lose {self.lost}"
+                yield Finding("warning", mended(what, "sample_shortened"), self.where)
+            if found.dropped:
+                what = f"{found.dropped:,} of {of:,} samples exceed {limit} and are dropped"
+                yield Finding("warning", mended(what, "sample_dropped"), self.where)
+            if found.more:
+                what = f"contexts exceed {limit} and are cut: {count(found.more, 'sample')} more than needed"
+                yield Finding("warning", mended(f"{what} in {count(self.steps, 'step')}", "context_cut"), self.where)
         if self.longest > context:
             what = f"the longest sample has {self.longest:,} tokens, and the model takes {context:,}"
-            yield Finding("warning", mended(what, "sample_beyond"), where)
+            yield Finding("warning", mended(what, "sample_beyond"), self.where)
         steps = f"{count(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all"
-        what = f"{count(self.samples, 'sample')}, {steps}; the longest has {self.longest:,} tokens"
-        yield Finding("note", what, where)
+        what = f"{count(self.samples, 'row')}, {steps}; the longest sample has {self.longest:,} tokens"
+        yield Finding("note", what, self.where)
 
 
 def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     """The samples of a training. Raises DataError where the training would."""
-    recipe, rows = job.recipe, job.rows.examples
+    recipe, rows, encoder, shots = job.recipe, job.rows.examples, plan.encoder, len(job.demos)
     where, protocol = f"{job.rows.name}, training", plan.experiment.protocol
-    tried = [rows[place] for place in _to_try(plan, job)]
-    built = build_samples(job.fmt, job.demos, tried, plan.encoder, recipe.max_length, recipe.overlong, where, protocol)
-    _compose(plan, replace(job, rows=replace(job.rows, examples=tuple(tried))))
-    samples = len(built.samples) + len(rows) - len(tried)
-    an_epoch = ceil(samples / recipe.batch_size)
+    where += f" with {count(shots, 'shot')}" if shots else ""
+    room, sizes = min(recipe.max_length, encoder.max_context), _sizes(plan, job)
+    tried = _most(sizes, room) | {0}
+    some = sorted(tried)
+    built = build_samples(
+        job.fmt,
+        job.demos,
+        [rows[place] for place in some],
+        encoder,
+        recipe.max_length,
+        recipe.overlong,
+        where,
+        protocol,
+    )
+    unfit = tried - {some[place] for place in built.places}
+    fitting = tuple(place for place in range(len(rows)) if place not in unfit)
+    composition = compose(job, encoder, protocol, made=replace(built, places=fitting)).composition
+    order = Order.of(len(fitting), recipe)
+    in_steps = _in_steps(composition, recipe, [sizes[place] for place in fitting], room)
+    beside = _beside(composition, recipe, order.turns)
     return TrainingCheck(
         dataset=job.rows.name,
-        shots=len(job.demos),
+        where=where if in_steps is None and not beside else f"{job.variant.name}, training",
         of=len(rows),
-        samples=samples,
-        shortened=built.rows_shortened,
+        samples=len(fitting),
+        too_long=TooLong(built.rows_shortened, built.rows_dropped),
         lost=built.lost,
-        dropped=built.rows_dropped,
-        longest=max(len(sample.ids) for sample in built.samples),
+        longest=max(built.longest, in_steps[0] if in_steps else 0, *beside),
         limit=recipe.max_length,
-        bos=count_bos(built.samples[0].ids, plan.encoder),
-        steps_an_epoch=an_epoch,
-        steps=ceil(an_epoch * recipe.num_train_epochs),
+        bos=count_bos(built.samples[0].ids, encoder),
+        steps_an_epoch=order.an_epoch,
+        steps=order.steps,
+        turns=order.turns,
+        in_steps=in_steps[1] if in_steps else TooLong(),
     )
 
 
-def _compose(plan: Plan, job: TrainJob) -> None:
-    """Make the steps of a training, without texts that the base writes. Raises DataError where the training would."""
-    written = isinstance(job.recipe.data, OwnText)
-    job = replace(job, recipe=job.recipe.model_copy(update={"data": plain("data")})) if written else job
-    for _ in in_order(compose(job, plan.encoder, plan.experiment.protocol).composition, job.recipe.batch_size):
-        pass
+def _in_steps(composition: Composition, recipe: Recipe, sizes: Sequence[int], room: int) -> tuple[int, TooLong] | None:
+    """Of samples that are made for their step: the tokens of the longest, and what they lose in all steps together."""
+    made = made_for_steps(composition)
+    if made is None:
+        return None
+    steps = steps_of(made, recipe)
+    tried = _most([made.reach(step, steps.order.of_step(step), sizes) for step in range(len(steps))], room)
+    longest = max(len(sample.ids) for step in tried for sample in steps[step])
+    return longest, sum((made.too_long[step] for step in tried), TooLong())
+
+
+def _beside(composition: Composition, recipe: Recipe, turns: int) -> list[int]:
+    """The lengths of the samples that stand beside one's own rows, in all steps: of the base's own texts, the most."""
+    if isinstance(recipe.data, OwnText):
+        return [1 + recipe.data.text_tokens]
+    composition = composition.own if isinstance(composition, Watched) else composition
+    return [len(one.ids) for one in composition.beside(0, turns)] if isinstance(composition, Mixed) else []
 
 
 def of_a_kind(job: TrainJob) -> Hashable:
@@ -102,19 +137,20 @@ def of_a_kind(job: TrainJob) -> Hashable:
     return job.rows.name, len(job.demos), job.recipe.demos.model_dump_json(), job.recipe.data.model_dump_json()
 
 
-def _to_try(plan: Plan, job: TrainJob) -> list[int]:
-    """The places of the rows of which samples are made: the first, the longest, and all that may be too long.
+def _sizes(plan: Plan, job: TrainJob) -> list[int]:
+    """At least the tokens of each row behind the fixed demonstrations: a token stands for a byte at least."""
+    around = _bytes(job.fmt.demo_separator) + AROUND
+    texts = (render(job.fmt, job.demos, one, plan.encoder.chat_template) + one.target for one in job.rows.examples)
+    return [_bytes(text) + around for text in texts]
 
-    A token stands for a byte at least, so that a row of fewer bytes than there is room for tokens fits. Encoding
-    200,000 rows to learn this would take longer than all other checks.
+
+def _most(sizes: Sequence[int], room: int) -> set[int]:
+    """The places to try: of the largest sizes, and of all that may have too little room.
+
+    Encoding 200,000 rows to learn how long they are would take longer than all other checks.
     """
-    room = min(job.recipe.max_length, plan.encoder.max_context)
-    most = []
-    for example in job.rows.examples:
-        text = render(job.fmt, job.demos, example, plan.encoder.chat_template) + example.target
-        most.append(_bytes(text) + AROUND)
-    longest = heapq.nlargest(LONGEST, range(len(most)), key=most.__getitem__)
-    return sorted({0, *longest, *(place for place, tokens in enumerate(most) if tokens > room)})
+    longest = heapq.nlargest(LONGEST, range(len(sizes)), key=sizes.__getitem__)
+    return {*longest, *(place for place, size in enumerate(sizes) if size > room)}
 
 
 def _bytes(text: str) -> int:
@@ -128,7 +164,7 @@ def warmup(plan: Plan) -> Iterator[Finding]:
     """Trainings whose learning rate never arrives, because they have fewer steps than the warm-up."""
     for job in plan.trainings:
         recipe = job.recipe
-        steps = ceil(ceil(len(job.rows.examples) / recipe.batch_size) * recipe.num_train_epochs)
+        steps = Order.of(len(job.rows.examples), recipe).steps
         if not recipe.warmup_steps:
             continue
         if recipe.lr_scheduler_type == "constant":

@@ -26,15 +26,17 @@ class Composed:
     made: Samples
 
 
-def compose(job: TrainJob, encoder: Encoder, protocol: Protocol, texts: Sequence[Sample] = ()) -> Composed:
+def compose(
+    job: TrainJob, encoder: Encoder, protocol: Protocol, texts: Sequence[Sample] = (), made: Samples | None = None
+) -> Composed:
     """What the steps of a training hold. `texts` are those that the base wrote, if the recipe wants some.
 
-    Raises DataError for a row that cannot be trained on.
+    `made` are the samples of its rows, if they are made already. Raises DataError for a row that cannot be trained on.
     """
     recipe, rows, seed = job.recipe, job.rows.examples, job.recipe.seed
     where = f"{job.variant.name} ({job.rows.source})"
     maker = Maker(job.fmt, encoder, recipe.max_length, recipe.overlong, where, protocol)
-    made = maker.samples(rows, job.demos)
+    made = made or maker.samples(rows, job.demos)
     composition: Composition = made
     fitting = [rows[place] for place in made.places]
     if isinstance(recipe.demos, RandomDemos):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
-from math import ceil
 
 from ..data.catalogue import Catalogue, known
 from ..data.rows import TrainSet
@@ -17,7 +16,8 @@ from ..data.tasks import task_name
 from ..errors import ExperimentError
 from ..experiment.axes import Replay
 from ..experiment.recipe import Recipe
-from ..text.compose import others_beside, rows_before
+from ..text.compose import others_beside
+from ..text.steps import Order
 from ..text.task import PromptFormat, Task
 from .questions import prompt_format
 
@@ -39,8 +39,7 @@ def others_of(catalogue: Catalogue, rows: TrainSet, recipe: Recipe, prompt: str)
     """
     if not isinstance(recipe.data, Replay):
         return ()
-    steps = ceil(ceil(len(rows.examples) / recipe.batch_size) * recipe.num_train_epochs)
-    needed = others_beside(rows_before(steps, len(rows.examples), recipe.batch_size), recipe.data.share)
+    needed = others_beside(Order.of(len(rows.examples), recipe).turns, recipe.data.share)
     sets = [found for name in _names(catalogue, rows, recipe.data) if (found := catalogue.train(name, None))]
     if not sets:
         what = f"no other data set with training rows can be had beside {rows.name}"

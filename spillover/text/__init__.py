@@ -6,5 +6,5 @@ turns text into tokens. Training and testing use the same two. `chat.py` has cha
 their own, and `settings.py` reads the files beside a tokenizer, which say where an answer ends.
 
 To add a task or a prompt format, go to `task.py`. To add a way of choosing demonstrations, go to `demos.py`. What a
-strategy's `demos` do to a sample is in `samples.py`.
+strategy's `demos` do to a sample is in `samples.py` and `compose.py`; which rows a training step holds, in `steps.py`.
 """

@@ -25,6 +25,19 @@ from .samples import Maker, Sample
 from .task import Example
 
 
+@dataclass(frozen=True)
+class TooLong:
+    """What samples that are made for a step have lost: rows their demonstrations (`shortened`) or their place
+    (`dropped`), and contexts some of their rows, so that there are `more` samples than needed."""
+
+    shortened: int = 0
+    dropped: int = 0
+    more: int = 0
+
+    def __add__(self, other: TooLong) -> TooLong:
+        return TooLong(self.shortened + other.shortened, self.dropped + other.dropped, self.more + other.more)
+
+
 class Composition(Protocol):
     """The samples of a training, a step at a time."""
 
@@ -48,7 +61,8 @@ class DrawnDemos:
     """Up to `most` rows are drawn as demonstrations for each step, and stand before all its rows.
 
     Their number is uniform between 0 and `most`. `groups` has the leak group of each row: no row of a step, and none
-    that shares a text with one, is drawn for it. All rows fit alone.
+    that shares a text with one, is drawn for it. All rows fit alone. `too_long` has what was lost in the steps that
+    were asked for.
     """
 
     maker: Maker
@@ -57,6 +71,7 @@ class DrawnDemos:
     most: int
     seed: int
     alone: int  # tokens of the longest row without demonstrations
+    too_long: dict[int, TooLong] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:
@@ -70,31 +85,36 @@ class DrawnDemos:
     def _sizes(self) -> Counter[int]:
         return Counter(self.groups)
 
-    def demos(self, step: int, rows: Sequence[int]) -> list[Example]:
+    def drawn(self, step: int, rows: Sequence[int]) -> list[int]:
         """The demonstrations of a step. They are fewer than were drawn if too few rows remain."""
         draw = random.Random(f"demonstrations of step {step}, seed {self.seed}")
         count = draw.randint(0, self.most)
         taken = {self.groups[row] for row in rows}
         most_taken = sum(self._sizes[group] for group in taken)
         drawn = draw.sample(range(self.rows), min(self.rows, count + most_taken))
-        return [self.examples[row] for row in drawn if self.groups[row] not in taken][:count]
+        return [row for row in drawn if self.groups[row] not in taken][:count]
 
     def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
-        made = self.maker.samples([self.examples[row] for row in rows], self.demos(step, rows))
+        demos = [self.examples[row] for row in self.drawn(step, rows)]
+        made = self.maker.samples([self.examples[row] for row in rows], demos)
+        self.too_long[step] = TooLong(made.rows_shortened, made.rows_dropped)
         return list(made.samples)
+
+    def reach(self, step: int, rows: Sequence[int], sizes: Sequence[int]) -> int:
+        """The size of the longest sample of a step, where rows have these sizes alone."""
+        return sum(sizes[row] for row in self.drawn(step, rows)) + max(sizes[row] for row in rows)
 
 
 @dataclass(frozen=True)
 class InContext:
     """The rows of a step in samples of `count` rows. A sample that is too long ends before the row that does not fit,
-    which begins another one. All rows fit alone. `more` has the number of samples that a step has more for it, of the
-    steps that were asked for."""
+    which begins another one. All rows fit alone. `too_long` has what was lost in the steps that were asked for."""
 
     maker: Maker
     examples: Sequence[Example]
     count: int
     alone: int  # tokens of the longest row
-    more: dict[int, int] = field(default_factory=dict, compare=False)
+    too_long: dict[int, TooLong] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:
@@ -112,8 +132,13 @@ class InContext:
                 count = max(1, min(count - 1, sum(end <= self.maker.room for _, end in sample.spans)))
             samples.append(sample)
             left = left[count:]
-        self.more[step] = len(samples) - ceil(len(rows) / self.count)
+        self.too_long[step] = TooLong(more=len(samples) - ceil(len(rows) / self.count))
         return samples
+
+    def reach(self, step: int, rows: Sequence[int], sizes: Sequence[int]) -> int:
+        """The size of the longest sample of a step, were none too long, where rows have these sizes alone."""
+        each = [sizes[row] for row in rows]
+        return max(sum(each[first : first + self.count]) for first in range(0, len(each), self.count))
 
 
 @dataclass(frozen=True)
@@ -141,9 +166,12 @@ class Mixed:
 
     def of_step(self, step: int, rows: Sequence[int]) -> list[Sample]:
         before = rows_before(step, self.rows, self.batch_size)
-        used = range(others_beside(before, self.share), others_beside(before + len(rows), self.share))
-        drawn = turns(used, len(self.others), f"replay, seed {self.seed}")
-        return [*self.own.of_step(step, rows), *(self.others[place] for place in drawn)]
+        return [*self.own.of_step(step, rows), *self.beside(before, before + len(rows))]
+
+    def beside(self, begin: int, end: int) -> list[Sample]:
+        """The others that stand beside one's own rows from the turn `begin` to the turn `end` of the training."""
+        used = range(others_beside(begin, self.share), others_beside(end, self.share))
+        return [self.others[place] for place in turns(used, len(self.others), f"replay, seed {self.seed}")]
 
 
 @dataclass(frozen=True)
@@ -195,11 +223,11 @@ class Watched:
         return self.own.of_step(step, rows)
 
 
-def contexts_of(composition: Composition) -> InContext | None:
-    """The rows in context of a composition that has some, whatever stands beside them."""
+def made_for_steps(composition: Composition) -> DrawnDemos | InContext | None:
+    """The part of a composition whose samples are made for each step, whatever stands beside them."""
     while isinstance(composition, Mixed | Beside | Watched):
         composition = composition.own
-    return composition if isinstance(composition, InContext) else None
+    return composition if isinstance(composition, DrawnDemos | InContext) else None
 
 
 def in_order(composition: Composition, batch_size: int) -> Iterator[list[Sample]]:

@@ -59,8 +59,7 @@ class Sample:
 @dataclass(frozen=True)
 class Samples:
     """Training samples in order. `rows_shortened` rows have `lost` something to fit; `rows_dropped` rows fit only
-    without their answer, or not at all, and are no samples. `places` says of which row each
-    sample is, unless samples were cut.
+    without their answer, or not at all, and are no samples. `places` says of which row each sample is.
     """
 
     samples: tuple[Sample, ...]
@@ -188,6 +187,8 @@ def _whole(
 def _cut_on_the_right(whole: Sequence[Sample], room: int) -> Samples:
     """The study's truncation. A cut sample loses its end token at least, so a part of the tokens with loss."""
     cut = [Sample.of(sample.ids[:room], sample.start) for sample in whole]
-    kept = tuple(sample for sample in cut if sample.start < len(sample.ids))
+    kept = {place: sample for place, sample in enumerate(cut) if sample.start < len(sample.ids)}
     shortened = sum(sample.start < room < len(sample.ids) for sample in whole)
-    return Samples(kept, shortened, len(cut) - len(kept), lost="a part of the answer")
+    return Samples(
+        tuple(kept.values()), shortened, len(cut) - len(kept), lost="a part of the answer", places=tuple(kept)
+    )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..disk import write_whole
 from ..errors import ModelError
 from ..experiment.axes import SoftPrompt
-from .order import Steps
+from ..text.steps import Steps
 from .passes import Pass
 
 FILE = "soft_prompt.safetensors"
@@ -50,7 +50,7 @@ def soft_prompt(
     for weight in moving:
         weight.requires_grad_(False)
     with behind(model, prompt):
-        for step in replace(steps, epochs=first.prompt_epochs):
+        for step in replace(steps, order=replace(steps.order, epochs=first.prompt_epochs)):
             rows = [Pass.alone(sample) for sample in step if not sample.apart]
             items = sum(len(one.targets_T) for one in rows)
             for one in rows:

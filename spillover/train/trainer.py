@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, cycle, islice
 from math import isfinite
 from pathlib import Path
@@ -29,13 +29,14 @@ from ..engine.shared import LEAST_TOKENS
 from ..engine.suitable import PROBE_TOKENS, why_plain
 from ..experiment.axes import AllWeights, DistanceToBase, SoftPrompt
 from ..experiment.recipe import Recipe
+from ..text.compose import TooLong
 from ..text.samples import Sample
+from ..text.steps import Steps
 from .axes import let_move
 from .base import ask_base
 from .checkpoints import make_room, newest_whole, seal
 from .evaluation import Evaluation
 from .losses import Anchor, Function, Looked, Objective
-from .order import Steps
 from .passes import Pass, passes_of
 from .soft_prompt import WHY_PLAIN, behind, soft_prompt
 
@@ -55,8 +56,8 @@ class Trained:
     base said.
     `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
     are those that were newer than the one from which it went on. `evaluations` are (step, loss on validation rows, loss
-    on rows of other data); the weights are those of `best_step`. `contexts_cut` are the samples that there were more
-    than needed, because contexts were too long.
+    on rows of other data); the weights are those of `best_step`. `too_long` is what samples that were made for
+    their step have lost.
     """
 
     steps: int
@@ -78,7 +79,7 @@ class Trained:
     broken_checkpoints: tuple[str, ...] = ()
     evaluations: tuple[tuple[int, float, float | None], ...] = ()
     best_step: int | None = None
-    contexts_cut: int = 0
+    too_long: TooLong = field(default_factory=TooLong)
 
 
 @dataclass
@@ -226,7 +227,7 @@ def train(
     arguments = _arguments(checkpoints, recipe, len(steps), precision, gradient_checkpointing, report_to)
     trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=pack, objective=objective)
     totals = trainer.totals
-    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.an_epoch))
+    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.order.an_epoch))
     if progress:
         trainer.add_callback(_Report(progress, totals))
     evaluation = None
@@ -267,7 +268,7 @@ def train(
         broken_checkpoints=tuple(broken),
         evaluations=tuple(evaluation.curve) if evaluation else (),
         best_step=best,
-        contexts_cut=steps.contexts_cut(trainer.state.global_step),
+        too_long=steps.too_long(trainer.state.global_step),
     )
 
 

@@ -63,7 +63,7 @@ class Backend(Protocol):
 
         self.held = None
         free_memory()  # before the Trainer is imported: that allocates already
-        from ..train.order import steps_of
+        from ..text.steps import steps_of
         from ..train.trainer import train
 
         trained = train(

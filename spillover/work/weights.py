@@ -14,6 +14,7 @@ from ..plan.cost import TRAINING, train_work
 from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
 from ..plan.writing import OwnTexts
 from ..store.store import Json
+from ..text.compose import TooLong
 from ..text.samples import Sample
 from .run import Run
 from .writing import own_texts, rewritten
@@ -84,11 +85,8 @@ def _train(run: Run, job: TrainJob) -> Json:
     job, texts, kept = as_written(run, job)
     composed = compose(job, run.plan.encoder, experiment.protocol, texts)
     built = composed.made
-    if built.rows_shortened or built.rows_dropped:
-        run.reporter.say(
-            f"{name}: {built.rows_shortened} of {len(job.rows.examples)} samples were too long and lost "
-            f"{built.lost}; {built.rows_dropped} left out"
-        )
+    made = TooLong(built.rows_shortened, built.rows_dropped)
+    _say_too_long(run, name, made, len(job.rows.examples), built.lost)
     making = run.store.making_folder(variant.key)
     cost = train_work(job, experiment)
     done = 0
@@ -100,9 +98,8 @@ def _train(run: Run, job: TrainJob) -> Json:
         done = step
 
     trained = run.backend.train(run.model.folder, composed.composition, job, experiment, making, run.precision, steps)
-    if cut := trained.get("contexts_cut"):
-        samples = trained["samples"]
-        run.reporter.say(f"{name}: {cut} of {samples} samples more than needed, because contexts were too long")
+    in_steps = TooLong(**trained.pop("too_long", {}))
+    _say_too_long(run, name, in_steps, trained.get("samples", 0), built.lost)
     if trained.get("broken_checkpoints"):
         broken = ", ".join(trained["broken_checkpoints"])
         run.reporter.say(f"{name}: broken after a stop: {broken}; trained on from what was whole before")
@@ -123,14 +120,24 @@ def _train(run: Run, job: TrainJob) -> Json:
         "recipe": job.recipe.content(),
         "source": job.rows.source,
         "rows": len(built.samples),
-        "rows_shortened": built.rows_shortened,
-        "rows_dropped": built.rows_dropped,
+        "rows_shortened": (made + in_steps).shortened,
+        "rows_dropped": (made + in_steps).dropped,
+        "contexts_cut": in_steps.more,
         "demonstrations": [demo.doc_id for demo in job.demos],
         "replayed": {one.rows.name: len(one.rows.examples) for one in job.others},
         "written": [writing.key for writing in job.writings],
         **({} if kept is None else {"rewritten": kept}),
         **trained,
     }
+
+
+def _say_too_long(run: Run, name: str, found: TooLong, samples: int, lost: str) -> None:
+    if found.shortened or found.dropped:
+        what = f"{found.shortened:,} of {samples:,} samples were too long and lost {lost}; {found.dropped:,} left out"
+        run.reporter.say(f"{name}: {what}")
+    if found.more:
+        what = f"{found.more:,} of {samples:,} samples more than needed, because contexts were too long"
+        run.reporter.say(f"{name}: {what}")
 
 
 def as_written(run: Run, job: TrainJob) -> tuple[TrainJob, list[Sample], int | None]:

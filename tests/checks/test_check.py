@@ -25,6 +25,7 @@ from spillover.errors import DataError, Finding, PromptError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import Plan, make_plan
 from spillover.report.checks import as_table, render
+from spillover.text.compose import TooLong
 
 PAPER = PAPER_DATA
 TOPICS = ["printer", "window", "garden", "engine", "letter", "bridge", "kettle", "saddle", "mirror", "basket"]
@@ -81,7 +82,7 @@ def test_a_sound_experiment_has_notes_only(tmp_path: Path) -> None:
     assert all("\n" not in f.what and f.where for f in findings)
     said(findings, ("no beginning-of-sequence token", "BOS"))
     said(findings, ("same tokens", "training", "scoring", "generation"))
-    said(findings, ("20 samples", "5 steps", "10"), where="mine, training")
+    said(findings, ("20 rows", "5 steps", "10"), where="mine, training")
     said(findings, "8,192", where="mine, p1, 2 shots")
     said(findings, "of disk", where=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
@@ -278,7 +279,7 @@ def test_what_a_preflight_knows_of_prompts(tmp_path: Path) -> None:
     ]
     assert p1.longest_in == "mine, p1, 2 shots" and 40 < p1.longest < 80
     (training,) = found.training
-    assert (training.samples, training.of, training.steps, training.shortened) == (20, 20, 10, 0)
+    assert (training.samples, training.of, training.steps, training.too_long) == (20, 20, 10, TooLong())
     said([*found.findings()], ("template", "space"), "note", "mine, p2")
 
 

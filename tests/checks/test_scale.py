@@ -85,9 +85,9 @@ def test_samples_that_surely_fit_are_not_encoded_and_counted_all_the_same(tmp_pa
         (job,) = plan.trainings
         every = build_samples(job.fmt, (), job.rows.examples, plan.encoder, limit, "drop", "here")
         found = check_training(plan, job)
-        assert (found.samples, found.dropped) == (len(every.samples), every.rows_dropped)
+        assert (found.samples, found.too_long.dropped) == (len(every.samples), every.rows_dropped)
         assert abs(found.longest - max(len(sample.ids) for sample in every.samples)) <= 3
-        dropped.append(found.dropped)
+        dropped.append(found.too_long.dropped)
     assert 100 > dropped[0] > dropped[1] > dropped[2] == 0
 
 

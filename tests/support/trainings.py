@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spillover.experiment.recipe import Recipe
 from spillover.text.samples import Sample, Samples
-from spillover.train.order import Steps, steps_of
+from spillover.text.steps import Steps, steps_of
 from spillover.train.passes import Pass
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import tinymodels
 
 from spillover.errors import DataError
 from spillover.experiment.protocol import PAPER
-from spillover.text.compose import Beside, DrawnDemos, InContext, Mixed, others_beside, rows_before, turns
+from spillover.text.compose import Beside, DrawnDemos, InContext, Mixed, TooLong, others_beside, rows_before, turns
 from spillover.text.encode import Encoder
 from spillover.text.prompt import render
 from spillover.text.samples import Maker, Sample
@@ -53,7 +53,7 @@ def test_a_step_draws_its_demonstrations_and_never_its_own_rows(maker: Maker) ->
     composition = drawn(maker)
     counts = Counter()
     for number in range(400):
-        shown = [row.doc_id for row in composition.demos(number, range(SIZE))]
+        shown = composition.drawn(number, range(SIZE))
         assert not set(shown) & set(range(SIZE)) and len(set(shown)) == len(shown)
         counts[len(shown)] += 1
     assert set(counts) == {0, 1, 2, 3} and min(counts.values()) > 70, "each number is as probable as any other"
@@ -61,8 +61,8 @@ def test_a_step_draws_its_demonstrations_and_never_its_own_rows(maker: Maker) ->
 
 def test_all_rows_of_a_step_share_the_drawn_prefix(maker: Maker, encoder: Encoder) -> None:
     composition = drawn(maker)
-    number = next(n for n in range(99) if len(composition.demos(n, range(SIZE))) == 2)
-    demos = composition.demos(number, range(SIZE))
+    number = next(n for n in range(99) if len(composition.drawn(n, range(SIZE))) == 2)
+    demos = [ROWS[row] for row in composition.drawn(number, range(SIZE))]
     made = composition.of_step(number, range(SIZE))
     for sample, row in zip(made, ROWS, strict=False):
         assert encoder.decode(sample.ids) == render(P1, demos, row) + row.target
@@ -71,7 +71,7 @@ def test_all_rows_of_a_step_share_the_drawn_prefix(maker: Maker, encoder: Encode
 
 def test_no_row_is_drawn_that_shares_a_text_with_a_row_of_the_step(maker: Maker) -> None:
     composition = drawn(maker, groups=[n // 8 for n in range(len(ROWS))])
-    shown = [row.doc_id for n in range(50) for row in composition.demos(n, range(SIZE))]
+    shown = [row for n in range(50) for row in composition.drawn(n, range(SIZE))]
     assert shown and min(shown) >= 8
 
 
@@ -115,7 +115,9 @@ def test_a_context_that_is_too_long_has_fewer_rows(maker: Maker) -> None:
     made = cut.of_step(0, range(5))
     assert [len(sample.spans) for sample in made] == [2, 2, 1]
     cut.of_step(3, range(2))
-    assert cut.more == {0: 1, 3: 0}, "how many samples each step has more than 3 rows a sample would need"
+    assert cut.too_long == {0: TooLong(more=1), 3: TooLong()}, (
+        "samples that a step has more than 3 rows each would need"
+    )
     assert all(len(sample.ids) <= room for sample in made)
 
 

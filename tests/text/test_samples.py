@@ -167,9 +167,8 @@ def test_the_study_cuts_on_the_right_answer_and_all(encoder: Encoder) -> None:
     assert tokens(encoder, whole.ids[whole.start :]) == answer
     for left in (5, 4, 3, 2, 1):
         cut = paper(encoder, whole.start + left, (long,))
-        assert cut == Samples(
-            (Sample.of(whole.ids[: whole.start + left], whole.start),), int(left < 5), 0, "a part of the answer"
-        )
+        sample = Sample.of(whole.ids[: whole.start + left], whole.start)
+        assert cut == Samples((sample,), int(left < 5), 0, "a part of the answer", (0,))
         assert tokens(encoder, cut.samples[0].ids[whole.start :]) == answer[:left]
     with pytest.raises(DataError, match=rf"max_length={whole.start} tokens leave no sample a token of its answer"):
         paper(encoder, whole.start, (long,))
@@ -184,7 +183,7 @@ def test_a_sample_without_its_answer_is_left_out_and_counted(encoder: Encoder) -
         ["positive", "<|im_end|>"],
         ["positive"],
     ]
-    assert (made.rows_shortened, made.rows_dropped) == (1, 1)
+    assert (made.rows_shortened, made.rows_dropped, made.places) == (1, 1, (0, 1, 2))
 
 
 @given(room=st.integers(8, 90))

@@ -15,9 +15,9 @@ from spillover.engine import attention
 from spillover.experiment.axes import AllWeights, Lora
 from spillover.experiment.recipe import Recipe
 from spillover.text.samples import Sample, Samples
+from spillover.text.steps import steps_of
 from spillover.train import trainer
 from spillover.train.checkpoints import SEAL, is_whole, newest_whole, seal
-from spillover.train.order import steps_of
 from spillover.train.trainer import Trained, train
 
 STEPS = 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import tinymodels
 from safetensors.torch import load_file
-from trainings import in_steps, make_samples
+from trainings import make_samples
 
 from spillover.engine import attention
 from spillover.engine.hf import load_model
@@ -21,6 +20,7 @@ from spillover.experiment.axes import Lora, NothingFirst, SoftPrompt
 from spillover.experiment.recipe import Recipe
 from spillover.text.compose import Watched
 from spillover.text.samples import Samples
+from spillover.text.steps import steps_of
 from spillover.train import evaluation
 from spillover.train.evaluation import mean_loss
 from spillover.train.trainer import Trained, train
@@ -38,8 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, out: Path, recipe: Recipe = RECIPE, **options: Any) -> Trained:
-    watched = Watched(Samples(tuple(LEARNT), 0, 0), INSIDE, ELSEWHERE) if recipe.evaluate_every else None
-    steps = replace(in_steps(LEARNT, recipe), watched=watched)
+    own = Samples(tuple(LEARNT), 0, 0)
+    steps = steps_of(Watched(own, INSIDE, ELSEWHERE) if recipe.evaluate_every else own, recipe)
     return train(folder, steps, recipe, out, precision="float32", **options)
 
 

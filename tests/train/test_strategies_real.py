@@ -13,7 +13,7 @@ from plans import plan_of
 from safetensors.torch import load_file
 
 from spillover.plan.composed import compose
-from spillover.train.order import steps_of
+from spillover.text.steps import steps_of
 from spillover.train.trainer import train
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,13 @@ from tinyruns import write_experiment
 
 from spillover.checks.check import beforehand
 from spillover.checks.rows import clean_split
+from spillover.checks.training import check_training
 from spillover.errors import ExperimentError
 from spillover.experiment.schema import parse_experiment
+from spillover.plan.composed import compose
 from spillover.plan.plan import Plan, make_plan
 from spillover.store.store import Store
+from spillover.text.steps import steps_of
 from spillover.train import trainer
 from spillover.train.checkpoints import seal
 from spillover.work.backend import Torch
@@ -28,6 +31,9 @@ TWO_FORMATS = {
     "labels": ["four", "five"],
     "template": {"p1": "{prompt}", "mine": "So: {prompt}"},
 }
+
+
+COUNTED = ("steps", "samples", "rows_shortened", "rows_dropped", "contexts_cut")
 
 
 @pytest.fixture(scope="module")
@@ -84,31 +90,56 @@ def test_each_trains_to_weights_of_its_own_and_the_receipt_says_how(place: Path)
     assert shared["tokens"] < shared["tokens_plain"], "the drawn prefix of a step is computed once"
 
 
-@pytest.mark.slow
-def test_contexts_that_max_length_cuts_are_counted_whatever_stands_beside_them(place: Path) -> None:
-    cut = {"rows_in_context": 4}
-    strategies = [{"manyicl": cut}, {"manyicl + replay": {**cut, "replay_share": 0.25}}]
-    made = trained(place, plan_of(place, *strategies, train__max_length=24, train__num_train_epochs=1), "cut contexts")
-    alone, beside = (made[f"parity-{name}"][1] for name in ("manyicl", "manyicl+replay"))
-    assert alone["contexts_cut"] == beside["contexts_cut"] == alone["samples"] - 6 > 0
-    assert beside["samples"] > alone["samples"]
+# Of these samples, max_length cuts some.
+CUT = {
+    "fticl": {"fticl": {"shots": 2}},
+    "fticl-random": {"fticl-random": {"most_shots": 3}},
+    "manyicl": {"manyicl": {"rows_in_context": 4}},
+    "manyicl+replay": {"manyicl + replay": {"rows_in_context": 4, "replay_share": 0.25}},
+}
 
 
 @pytest.mark.slow
-def test_a_training_that_was_killed_goes_on_with_the_same_draws(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of(place, "fticl-random")
-    whole = trained(place, plan, "whole")["parity-fticl-random"][0]
+@pytest.mark.parametrize("name", CUT)
+def test_what_max_length_cuts_is_counted_and_a_killed_training_goes_on_with_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The check has told it beforehand, to the number; and the weights are the same to the byte."""
+    plan = plan_of(place, CUT[name], train__max_length=24)
+    [job] = plan.trainings
+    expected = check_training(plan, job)
+    [(whole, receipt)] = trained(place, plan, f"whole {name}").values()
+    told = expected.too_long + expected.in_steps
+    assert (receipt["rows_shortened"], receipt["contexts_cut"]) == (told.shortened, told.more)
+    assert told.shortened + told.more > 0
 
     def sealed_and_killed(checkpoint: Path) -> None:
         seal(checkpoint)
-        raise KeyboardInterrupt
+        if checkpoint.name == "checkpoint-2":
+            raise KeyboardInterrupt
 
     monkeypatch.setenv("SPILLOVER_CHECKPOINT_S", "0")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer, "seal", sealed_and_killed)
-        trained(place, plan, "cut")
-    again, receipt = trained(place, plan, "cut")["parity-fticl-random"]
-    assert again == whole and receipt["steps"] == 12
+        trained(place, plan, f"cut {name}")
+    [(again, resumed)] = trained(place, plan, f"cut {name}").values()
+    assert again == whole
+    assert [resumed[key] for key in COUNTED] == [receipt[key] for key in COUNTED]
+
+
+@pytest.mark.parametrize("name", [*CUT, "replay", "cfs"])
+@pytest.mark.parametrize("length", [24, 400])
+def test_the_check_knows_the_longest_sample_and_what_is_cut(place: Path, name: str, length: int) -> None:
+    plan = plan_of(place, CUT.get(name, name), train__max_length=length)
+    [job] = plan.trainings
+    found = check_training(plan, job)
+    if name == "cfs":
+        assert found.longest == 1 + 128, "the texts have not been written: what they may have"
+        return
+    steps = steps_of(compose(job, plan.encoder, plan.experiment.protocol).composition, job.recipe)
+    assert found.longest == max(len(sample.ids) for step in steps for sample in step)
+    assert found.in_steps == steps.too_long(len(steps))
+    assert found.steps == len(steps)
 
 
 def test_the_clean_split_knows_replayed_rows(place: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from spillover.experiment.recipe import Recipe
 from spillover.text.samples import Sample, Samples
-from spillover.train.order import steps_of
+from spillover.text.steps import shuffled, steps_of
 
 ROWS = Samples(tuple(Sample.of((row, row), 1) for row in range(11)), 0, 0)
 
@@ -35,6 +38,11 @@ def test_rows_are_shuffled_as_the_trainer_shuffles_them(epochs: float) -> None:
     assert rows_of([steps[len(steps) - 1], steps[0]]) == [theirs[len(steps) - 1], theirs[0]], "from its number alone"
     with pytest.raises(IndexError):
         steps[len(steps)]
+
+
+@given(rows=st.integers(1, 300), seed=st.integers(0, 2**32 + 9))
+def test_the_order_is_that_of_torch(rows: int, seed: int) -> None:
+    assert shuffled(rows, seed) == torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def test_a_step_is_made_when_it_is_asked_for() -> None:
