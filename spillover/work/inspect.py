@@ -14,7 +14,7 @@ refused if
 The inspection also measures what fine-tuning did: how far the weights moved (`models.weights`), and how far the
 predictions did (`engine.divergence`). The latter is KL(base || variant) in nats a token, exact over the vocabulary, at
 two kinds of positions. One is the reference answers of `ROWS` scored rows of each test set, at its fewest shots in its
-first prompt format. The other is a plain English text that ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL
+first prompt format (`ROWS_IN_DOMAIN` of a set that something is trained for). The other is a plain English text that ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL
 on that text is a change that nobody asked for.
 
 The base's side is its hidden states at those positions, kept in memory as long as the process runs. Another process
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from ..plan.plan import Plan
     from ..text.encode import Encoder
 
-INSIDE_VERSION = 4  # raise it when the same variant would be measured otherwise
+INSIDE_VERSION = 5  # raise it when the same variant would be measured otherwise
 ROWS = 4  # of each test set
+ROWS_IN_DOMAIN = 32  # of a set that something is trained for: KL there is said to predict what is lost (2509.04259)
 NEUTRAL_TOKENS = 256
 MOVED = 1e-3  # nats; both models go through the same passes, so a variant that is the base is 0 apart
 # Nats a token, on average, that merging an adapter may cost: bfloat16 keeps three digits of a weight with its change.
@@ -211,11 +212,12 @@ def neutral_passages(encoder: Encoder) -> list[Passage]:
 def answer_passages(plan: Plan) -> dict[str, list[Passage]]:
     """The first rows of each test set with their reference answers, by test set: only answer tokens are predicted."""
     found: dict[str, list[Passage]] = {}
+    in_domain = {cell.test for cell in plan.grid.cells if cell.role == "in_domain"}
     for test in plan.grid.tests:
         sheet = min((sheet for sheet in plan.sheets.values() if sheet.test == test.name), key=lambda sheet: sheet.shots)
         if sheet.is_of_harness:  # where its answers begin is its own affair
             continue
-        rows = sheet.questions[:ROWS]
+        rows = sheet.questions[: ROWS_IN_DOMAIN if test.name in in_domain else ROWS]
         texts, targets = [row.text for row in rows], [row.example.target for row in rows]
         encoded = sheet.joints.samples(plan.encoder, texts, targets, chat=sheet.fmt.chat)
         predicted = [(ids, max(start, 1)) for ids, start in encoded if len(ids) <= plan.encoder.max_context]
