@@ -14,8 +14,8 @@ refused if
 The inspection also measures what fine-tuning did: how far the weights moved (`models.weights`), and how far the
 predictions did (`engine.divergence`). The latter is KL(base || variant) in nats a token, exact over the vocabulary, at
 two kinds of positions. One is the reference answers of `ROWS` scored rows of each test set, at its fewest shots in its
-first prompt format (`ROWS_IN_DOMAIN` of a set that something is trained for). The other is a plain English text that ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL
-on that text is a change that nobody asked for.
+first prompt format (`ROWS_IN_DOMAIN` of a set that something is trained for). The other is a plain English text that
+ships with the package, in pieces of `NEUTRAL_TOKENS`. A KL on that text is a change that nobody asked for.
 
 The base's side is its hidden states at those positions, kept in memory as long as the process runs. Another process
 computes them again: this takes a second or two, and no number depends on what another machine rounded.
