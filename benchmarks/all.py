@@ -9,15 +9,11 @@ smoke run over a few rows: whether the sides agree, not how fast they are. A scr
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
+from scripts import Done, run, table
+
 RUNS = [  # (what, script and options, options of a smoke run)
     ("score 11 tests, all shots, both prompts: lm-evaluation-harness", "score_vs_lm_eval.py", "--rows 4 --tests sst2"),
     ("the same: plain engine", "score_vs_plain.py", "--rows 4 --tests sst2"),
@@ -30,44 +26,13 @@ RUNS = [  # (what, script and options, options of a smoke run)
 ]
 
 
-def run(script: str, options: list[str]) -> dict[str, Any]:
-    """A benchmark's result, or {"skipped": why} or {"failed": why}."""
-    with tempfile.TemporaryDirectory() as place:
-        out = Path(place, "result.json")
-        path, *own = shlex.split(script)
-        command = [sys.executable, str(HERE / path), *own, *options, "--json", str(out)]
-        ran = subprocess.run(command, text=True, capture_output=True)
-        print(ran.stdout, end="", file=sys.stderr, flush=True)
-        if ran.returncode or not out.exists():
-            print(ran.stderr[-4000:], file=sys.stderr)
-            lines = ran.stderr.strip().splitlines() or ["no result"]
-            return {"failed": lines[-1]}
-        return json.loads(out.read_text("utf-8"))  # type: ignore[no-any-return]
-
-
-def table(done: list[tuple[str, str, dict[str, Any]]]) -> str:
-    """Markdown: a row a benchmark, then details, the machines and the commands."""
-    lines = ["| work: against | ratio | aim | times | peak memory | agreement |", "| --- |" + " --- |" * 5]
-    for what, _, row in done:
-        if "ratio" not in row:
-            why = "; ".join(f"{state}: {reason}" for state, reason in row.items())
-            lines.append(f"| {what} | {why.replace('|', '/')} | | | | |")
-            continue
-        cells = [what, f"{row['ratio']:.3g}x", row["aim"], row["times"], row["memory"], row["parity"]]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    machines = dict.fromkeys(row["machine"] for _, _, row in done if "machine" in row)
-    details = [f"- {what}: {row['detail']}" for what, _, row in done if row.get("detail")]
-    commands = [f"    {command}" for _, command, _ in done]
-    return "\n".join([*lines, "", *(f"Machine: {one}." for one in machines), "", *details, "", *commands, ""])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few rows, one step")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="scripts or cases whose name holds one of the words")
     parser.add_argument("--out", type=Path, help="write the table here as well")
     args, rest = parser.parse_known_args()
-    done: list[tuple[str, str, dict[str, Any]]] = []
+    done: list[Done] = []
     for what, script, quick in RUNS:
         if args.only and not any(word in script for word in args.only):
             continue

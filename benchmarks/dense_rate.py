@@ -26,7 +26,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     asked = [unit.requests() for unit in units]
     engine = common.load_engine(args, units)
     ids = torch.tensor([token for one in asked[0] for token in one.prompt])
-    batch = ids.repeat(1 + 8 * 256 // len(ids))[: 8 * 256].view(8, 256).to(engine.device)
+    batch = ids.repeat(1 + 8 * 256 // len(ids))[: 8 * 256].view(8, 256).to(engine.model.device)
     scoring, dense = [], []
     _dense(engine.model, batch)
     with Meter() as meter:

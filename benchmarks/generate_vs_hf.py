@@ -35,7 +35,7 @@ def theirs(args: argparse.Namespace) -> dict[str, Any]:
     units = common.make_units(args)
     model = _model(args)
     encoder = units[0].encoder
-    _generate(model, encoder, units[0].requests()[:2], 2)
+    generate(model, encoder, units[0].requests()[:2], 2)
     ids: list[list[int]] = []
     with Meter() as meter:
         for unit in units:
@@ -44,7 +44,7 @@ def theirs(args: argparse.Namespace) -> dict[str, Any]:
             found: dict[int, list[int]] = {}
             for at in range(0, len(order), BATCH_SIZE):
                 batch = order[at : at + BATCH_SIZE]
-                made = _generate(model, encoder, [requests[i] for i in batch], requests[batch[0]].max_new_tokens)
+                made = generate(model, encoder, [requests[i] for i in batch], requests[batch[0]].max_new_tokens)
                 found.update(zip(batch, made, strict=True))
             ids += [found[i] for i in range(len(requests))]
     return {**meter.result(), "answers": ids}
@@ -73,7 +73,8 @@ def _model(args: argparse.Namespace) -> Any:
     return load_model(common.folder(args), common.precision(args))
 
 
-def _generate(model: Any, encoder: Any, requests: list[Any], max_new_tokens: int) -> list[list[int]]:
+def generate(model: Any, encoder: Any, requests: list[Any], max_new_tokens: int) -> list[list[int]]:
+    """What `model.generate` makes of a batch of requests."""
     import torch
     from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 

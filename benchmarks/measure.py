@@ -2,7 +2,8 @@
 
 Each benchmark compares two ways to do the same work on the same model, in the same precision, with the same rows and
 threads. `two_sides` runs each side in a process of its own (so that memory can be told apart), one after the other,
-A B or, with `--repeats 2`, A B A B; the model is loaded and warmed up outside the time. The parent imports no torch.
+A B or, with `--repeats 2`, A B A B; the model is loaded and warmed up outside the time. The parent imports no torch,
+unless `--together` saves the processes, where it does not matter how fast they are.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def two_sides(
     done: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(args.repeats):
         for name in sides:
-            done[name].append(child(args, name))
+            done[name].append(run_here(args, sides[name]) if args.together else child(args, name))
     return [
         {
             **runs[0],

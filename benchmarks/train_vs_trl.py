@@ -15,6 +15,7 @@ import inspect
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -38,48 +39,72 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     from spillover.engine.memory import reuse_memory
 
     reuse_memory()  # as a run does, before the Trainer is imported
-    from transformers import TrainingArguments
-
     from spillover.engine.suitable import take
-    from spillover.train.trainer import PrefixTrainer, train
 
     samples, _ = prepare(args)
     model = _model(args)
     take(model)
+    return train_here(args, model, samples, CASES[args.case][2])
+
+
+def train_here(args: argparse.Namespace, model: Any, samples: Sequence[Any], batch: int) -> dict[str, Any]:
+    """Our steps over these samples, as a run makes them. The model shares prefixes already."""
+    from transformers import TrainingArguments
+
+    from spillover.experiment.recipe import Recipe
+    from spillover.train.losses import Objective
+    from spillover.train.trainer import PrefixTrainer, train
+
     pack_tokens = inspect.signature(train).parameters["pack_tokens"].default
-    batch = CASES[args.case][2]
     steps = [list(samples[first : first + batch]) for first in range(0, len(samples), batch)]
-    arguments = TrainingArguments(per_device_train_batch_size=1, **_arguments(args))
-    trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=pack_tokens)
-    return {**_timed(trainer), "tokens": trainer.totals.tokens, "tokens_plain": trainer.totals.tokens_plain}
+    arguments = TrainingArguments(per_device_train_batch_size=1, **settings(args))
+    objective = Objective(Recipe(learning_rate=arguments.learning_rate, num_train_epochs=1, batch_size=batch))
+    trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=pack_tokens, objective=objective)
+    return {**timed(trainer), "tokens": trainer.totals.tokens, "tokens_plain": trainer.totals.tokens_plain}
 
 
 def theirs(args: argparse.Namespace) -> dict[str, Any]:
-    from datasets import Dataset
     from transformers import AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
 
     samples, texts = prepare(args)
     # The prompt's last space goes to the completion: tokenised alone it would be a token that the whole text has not.
     cut = [(len(prompt.rstrip(" ")), prompt + answer) for prompt, answer in texts]
     rows = [{"prompt": text[:at], "completion": text[at:]} for at, text in cut]
     _, _, batch, at_once, _ = CASES[args.case]
-    at_once = args.per_device or at_once
+    tokenizer = AutoTokenizer.from_pretrained(common.folder(args))
+    return trl_here(args, _model(args), samples, rows, tokenizer, batch, args.per_device or at_once)
+
+
+def trl_here(
+    args: argparse.Namespace,
+    model: Any,
+    samples: Sequence[Any],
+    rows: list[dict[str, Any]],
+    tokenizer: Any,
+    batch: int,
+    at_once: int,
+) -> dict[str, Any]:
+    """TRL's steps over rows, which it makes the same ids and labels of as `samples` have, or `differ` counts them."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
     arguments = SFTConfig(
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=batch // at_once,
         completion_only_loss=True,
         max_length=None,
-        **_arguments(args),
+        **settings(args),
     )
-    tokenizer = AutoTokenizer.from_pretrained(common.folder(args))
-    data = Dataset.from_list(rows)
-    trainer = SFTTrainer(_model(args), arguments, train_dataset=data, processing_class=tokenizer)
+    trainer = SFTTrainer(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     differ = 0
     for sample, row in zip(samples, trainer.train_dataset, strict=True):
-        labels = [-100] * sample.start + list(sample.ids[sample.start :])
-        differ += row["input_ids"] != list(sample.ids) or row["labels"] != labels
-    return {**_timed(trainer), "differ": differ, "samples": len(samples)}
+        differ += row["input_ids"] != list(sample.ids) or row["labels"] != labels(sample)
+    return {**timed(trainer), "differ": differ, "samples": len(samples)}
+
+
+def labels(sample: Any) -> list[int]:
+    """A sample's labels as transformers has them."""
+    return [-100] * sample.start + list(sample.ids[sample.start :])
 
 
 def _model(args: argparse.Namespace) -> Any:
@@ -89,7 +114,7 @@ def _model(args: argparse.Namespace) -> Any:
     return AutoModelForCausalLM.from_pretrained(common.folder(args), dtype=torch.float32)
 
 
-def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+def settings(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     return {
@@ -98,7 +123,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         "learning_rate": 2e-5,
         "bf16": common.precision(args) == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": False,  # TRL's default is True
+        "gradient_checkpointing": args.recompute,  # TRL's default is True
         "train_sampling_strategy": "sequential",
         "save_strategy": "no",
         "logging_steps": 1,
@@ -109,7 +134,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _timed(trainer: Any) -> dict[str, Any]:
+def timed(trainer: Any) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
@@ -130,18 +155,24 @@ def _timed(trainer: Any) -> dict[str, Any]:
     return {**meter.result(), "seconds": seconds, **curves}
 
 
+def agreement(args: argparse.Namespace, mine: dict[str, Any], other: dict[str, Any]) -> str:
+    """How far losses and gradient norms of the two sides are apart, in words."""
+    losses, norms = (max(abs(a / b - 1) for a, b in zip(mine[k], other[k], strict=True)) for k in ("losses", "norms"))
+    parity = f"first loss {mine['losses'][0]:.6f} and {other['losses'][0]:.6f}, over {args.steps + 1} steps "
+    parity += f"losses within {losses:.1e} and gradient norms within {norms:.1e} relative, "
+    return f"{parity}{other['differ']} of {other['samples']} samples differ in ids or labels"
+
+
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--case", choices=CASES, default="mnli-5shot")
     options.add_argument("--steps", type=int, default=3, help="timed steps, after one for warm-up")
     options.add_argument("--per-device", type=int, help="TRL's samples at a time")
+    options.set_defaults(recompute=False)
     args = options.parse_args()
     measure.need(args, "trl")
     mine, other = measure.two_sides(args, {"spillover": ours, "TRL": theirs})
-    losses, norms = (max(abs(a / b - 1) for a, b in zip(mine[k], other[k], strict=True)) for k in ("losses", "norms"))
-    parity = f"first loss {mine['losses'][0]:.6f} and {other['losses'][0]:.6f}, over {args.steps + 1} steps "
-    parity += f"losses within {losses:.1e} and gradient norms within {norms:.1e} relative, "
-    parity += f"{other['differ']} of {other['samples']} samples differ in ids or labels"
+    parity = agreement(args, mine, other)
     *_, batch, at_once, aim = CASES[args.case]
     at_once = args.per_device or at_once
     detail = f"{args.case}, a step of {batch} samples (TRL {at_once} x {batch // at_once}), "

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import tinymodels
-from benchscripts import BENCHMARKS, load
+from benchscripts import BENCHMARKS, load, tiny_study
 
-SHARED = ("common", "measure", "meter", "simulated")
+SHARED = ("common", "measure", "meter", "scripts", "simulated", "carry")
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if path.stem not in SHARED)
 
 
@@ -81,15 +79,8 @@ def test_parity_is_counted_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.lm_eval
 @pytest.mark.skipif(not importlib.util.find_spec("lm_eval"), reason="lm_eval is not installed")
 def test_a_tiny_model_says_the_same_to_both(tmp_path: Path, smollm2: Path) -> None:
-    tinymodels.build(vocab_size=49152, max_position_embeddings=2048).save_pretrained(tmp_path / "tiny")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(smollm2 / name, tmp_path / "tiny")
-    rows = [{"input_1": f"Cat {n} sleeps.", "input_2": "It rests.", "output": "neutral"} for n in range(20)]
-    (tmp_path / "inference" / "few_shot").mkdir(parents=True)
-    for name, part in (("multinli_test_500", rows[:8]), ("few_shot/multinli_few_shot", rows[8:])):
-        (tmp_path / "inference" / f"{name}.json").write_text(json.dumps(part))
-    options = ["--model", str(tmp_path / "tiny"), "--data-dir", str(tmp_path), "--json", str(tmp_path / "out.json")]
-    ran = run("parity_lm_eval.py", *options, "--tests", "multinli", "--rows", "3", "--threads", "1")
+    options = [*tiny_study(tmp_path, smollm2), "--json", str(tmp_path / "out.json")]
+    ran = run("parity_lm_eval.py", *options, "--tests", "multinli", "--rows", "3", "--dtype", "float32")
     assert ran.returncode == 0, ran.stderr
     told = json.loads((tmp_path / "out.json").read_text())
     assert told["tokenised"] == "ids differ in 0 and cuts in 0 of 18 texts"
@@ -100,7 +91,7 @@ def test_a_tiny_model_says_the_same_to_both(tmp_path: Path, smollm2: Path) -> No
 
 def test_the_table_holds_ratios_skips_failures_and_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"aim": "4x or more", "times": "1 s, 4 s", "memory": "1 GB", "parity": "max |d| 0"}
-    text = load("all", monkeypatch).table(
+    text = load("scripts", monkeypatch).table(
         [
             ("a", "python a.py", {**words, "ratio": 4.321, "detail": "d", "machine": "M"}),
             ("b", "python b.py", {"skipped": "no peer"}),

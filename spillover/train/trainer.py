@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import chain, cycle, islice
 from math import isfinite
 from pathlib import Path
@@ -299,7 +299,7 @@ def _arguments(
         data_seed=recipe.seed,
         bf16=precision == "bfloat16",
         use_cpu=device().type == "cpu",
-        **({"activation_checkpointing": True} if checkpointing else {}),
+        **({_checkpointing(TrainingArguments): True} if checkpointing else {}),
         save_strategy="no",  # `_Checkpoints` asks for them by the clock, and deletes old ones
         logging_strategy="steps" if report_to else "no",
         report_to=list(report_to) or "none",
@@ -309,6 +309,12 @@ def _arguments(
     )
     arguments._n_gpu = 1  # no DataParallel, which would multiply the batch by the GPUs there are
     return arguments
+
+
+def _checkpointing(arguments: type) -> str:
+    """The name of the option that computes activations again in the backward pass: transformers has renamed it."""
+    names = {field.name for field in fields(arguments)}
+    return next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
 
 
 class _Checkpoints(TrainerCallback, ExportableState):

@@ -7,7 +7,7 @@ import gc
 import json
 import weakref
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from spillover.train.trainer import (
     PrefixTrainer,
     Trained,
     _arguments,
+    _checkpointing,
     train,
 )
 from spillover.work.backend import Torch
@@ -330,6 +331,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_order(folde
         run(folder, tmp_path / name, recipe)
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "again/model.safetensors").read_bytes()
     assert not same(tmp_path / "one", tmp_path / "other")
+
+
+def test_activation_checkpointing_has_the_name_of_this_version_of_transformers() -> None:
+    """It was called gradient_checkpointing, which later versions take with a warning."""
+    old = make_dataclass("Old", [("gradient_checkpointing", bool)])
+    new = make_dataclass("New", [("gradient_checkpointing", bool), ("activation_checkpointing", bool)])
+    assert _checkpointing(old) == "gradient_checkpointing"
+    assert _checkpointing(new) == "activation_checkpointing"
 
 
 def test_activation_checkpointing_trains_the_same_weights(folder: Path, tmp_path: Path) -> None:
