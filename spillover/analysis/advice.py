@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..stats.intervals import MIN_ROWS
-from .checkpoints import cheapest, checkpoint
+from .checkpoints import Step, again, cheapest, checkpoint
 from .contrasts import Effect
 from .deploy import Gain
 from .needed import either, of_change, of_share
@@ -182,6 +182,16 @@ def _largest_gain(lines: Sequence[Line]) -> str:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """What to do, in a few words, and `why`. `best` is the recipe to ship, by key, `steps` what to type for it."""
+
+    first: str
+    why: str = ""
+    best: str | None = None
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
 class Judge:
     """The rule, for the recipes of one training set."""
 
@@ -193,25 +203,24 @@ class Judge:
     def keep(self) -> float | None:
         return self.results.grid.keep
 
-    def advice(self) -> tuple[str, str, str | None]:
-        """The advice, why, and the key of the recipe to ship."""
+    def advice(self) -> Advice:
         compared = [line for line in self.lines if line.changes]
         if not compared:
-            return "Nothing to compare yet.", "", None
+            return Advice("Nothing to compare yet.")
         gaining = [line for line in compared if line.gains]
         if not gaining:
-            return *self._no_gain(compared), None
+            return self._no_gain(compared)
         unharmed = [line for line in gaining if not self._losses(line)]
         known = [line for line in unharmed if not self._unknown(line)]
         if safe := [line for line in known if not self._doubts(line)]:
             return self._ship(safe)
         if known:
             doubts = [f"{line.name} {self._doubts(line)}" for line in known]
-            return "Nothing to ship yet.", f"{'; '.join(doubts)}.{self._would_take(known)}", None
+            return Advice("Nothing to ship yet.", f"{'; '.join(doubts)}.{self._would_take(known)}")
         if unharmed:
             gaps = [f"{line.name} {listed(self._unknown(line))}" for line in unharmed]
-            return "Nothing to ship yet.", f"Too few rows have run to see the losses of {'; '.join(gaps)}.", None
-        return "Nothing to ship without a choice.", f"Every gain comes with a loss. {self._trade(gaining)}.", None
+            return Advice("Nothing to ship yet.", f"Too few rows have run to see the losses of {'; '.join(gaps)}.")
+        return Advice("Nothing to ship without a choice.", f"Every gain comes with a loss. {self._trade(gaining)}.")
 
     def _losses(self, line: Line) -> list[str]:
         """Its losses, as the rule counts them, each in a few words."""
@@ -251,12 +260,13 @@ class Judge:
         known = {ROLE_TITLES[change.role] for change in line.changes if change.effect.has_enough}
         return [where for where in self.planned if where not in known]
 
-    def _no_gain(self, compared: Sequence[Line]) -> tuple[str, str]:
+    def _no_gain(self, compared: Sequence[Line]) -> Advice:
         changes = [change for line in compared for change in line.changes if change.effect.has_enough]
         if not changes:
-            return "Evaluate more rows.", f"Nothing can be claimed from fewer than {MIN_ROWS} independent documents."
+            few = f"Nothing can be claimed from fewer than {MIN_ROWS} independent documents."
+            return Advice("Evaluate more rows.", few)
         possible = any(gain.effect.interval.high > 0 for line in compared for gain in line.kept.gains)
-        return f"Keep the base{', or evaluate more rows' if possible else ''}.", _largest_gain(compared)
+        return Advice(f"Keep the base{', or evaluate more rows' if possible else ''}.", _largest_gain(compared))
 
     def _trade(self, traded: Sequence[Line]) -> str:
         """The two ends of the choice: the recipe that gains most, and the one that loses least."""
@@ -271,14 +281,16 @@ class Judge:
         outcome = listed(self._losses(line))
         return f"gains {gained} and {'loses' if self.keep is None else 'keeps too little:'} {outcome}"
 
-    def _ship(self, safe: Sequence[Line]) -> tuple[str, str, str]:
+    def _ship(self, safe: Sequence[Line]) -> Advice:
         """The recipe that gains most, where it gains, and what cannot be told from it."""
         top = max(safe, key=lambda line: (bool(line.kept.gains), line.least_gain))
         best, told = cheapest(self.results, top.kept, [line.kept for line in safe if line is not top])
         line = next(one for one in safe if one.kept is best)
         parts = [self._gained(line), self._kept(line), _not_ruled_out(line.kept.worst), _shown_less(line), *told]
-        parts += [self._elsewhere(line, safe), checkpoint(self.results, line.kept.arm)]
-        return f"Ship {line.name}.", " ".join(filter(None, parts)), line.kept.arm[0].recipe_key
+        more, steps = self._elsewhere(line, safe)
+        parts += [more, checkpoint(self.results, line.kept.arm)]
+        steps += again(self.results, line.kept.arm)
+        return Advice(f"Ship {line.name}.", " ".join(filter(None, parts)), line.kept.arm[0].recipe_key, tuple(steps))
 
     def _gained(self, line: Line) -> str:
         """Where it gains; in-domain by use, the least first."""
@@ -302,17 +314,16 @@ class Judge:
             f"It keeps {_share(whole)} of the base's score outside, at least the {percent(self.keep)} that you ask for."
         )
 
-    def _elsewhere(self, best: Line, safe: Sequence[Line]) -> str:
+    def _elsewhere(self, best: Line, safe: Sequence[Line]) -> tuple[str, list[Step]]:
         """Another recipe that gains more in one use, where the experiment does not say how the models will be used."""
         for gain in best.kept.gains if len(best.kept.gains) > 1 else ():
             rivals = [(other, same) for other in safe for same in other.kept.gains if same.ours == gain.ours]
             other, more = max(rivals, key=lambda one: one[1].effect.value)
             if other is not best:
-                return (
-                    f"{other.name} gains more {more.where} ({without_arrow(more.effect)}). If you will use it so, say "
-                    f"it: deploy: {_yaml(gain)}."
-                )
-        return ""
+                said = f"{other.name} gains more {more.where} ({without_arrow(more.effect)})."
+                use = more.where.removeprefix("in-domain ")
+                return said, [Step(f"If you will use the model {use}, say so in the experiment:", _yaml(gain))]
+        return "", []
 
 
 def _outside(line: Line) -> bool:
@@ -321,7 +332,7 @@ def _outside(line: Line) -> bool:
 
 
 def _yaml(gain: Gain) -> str:
-    return f"{{shots: {gain.ours.shots}, prompt: {gain.ours.prompt}}}"
+    return f"deploy: {{shots: {gain.ours.shots}, prompt: {gain.ours.prompt}}}"
 
 
 def _share(one: Retention) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..experiment.suite import Role
 from ..plan.grid import Variant
@@ -21,8 +22,16 @@ CLOSE = 0.02  # recipes whose gains differ by no more than this, and not beyond 
 SAVES = 0.8  # a cost is lower if it is below this share of the other: times differ by as much from run to run
 
 
+@dataclass(frozen=True)
+class Step:
+    """What the reader may do next: a sentence that ends in a colon, and the command or the YAML that belongs to it."""
+
+    says: str
+    code: str
+
+
 def checkpoint(results: Results, arm: Sequence[Variant]) -> str:
-    """Where the weights are, or how they are made again.
+    """Where the weights are, if they were kept.
 
     Of several seeds it is the first: to choose by test scores would flatter it.
     """
@@ -38,8 +47,16 @@ def checkpoint(results: Results, arm: Sequence[Variant]) -> str:
     if place := results.checkpoints.get(first.key):
         path = place if results.folder is None else str(results.folder / place)
         return f"{each}The weights are in {path}{f', with seed {first.seed}' if each else ''}{cost}."
-    again = f"spillover work {shlex.quote(str(results.folder or 'DIR'))} --variant {shlex.quote(first.name)} --keep"
-    return f"{each}The weights were not kept{cost}. To train it again and keep them: {again}"
+    return f"{each}The weights were not kept{cost}."
+
+
+def again(results: Results, arm: Sequence[Variant]) -> list[Step]:
+    """How weights that were not kept are trained again: of several seeds the first, as in `checkpoint`."""
+    first = arm[0]
+    if first.kind != "trained" or first.key in results.checkpoints:
+        return []
+    place, name = (shlex.quote(str(what)) for what in (results.folder or "DIR", first.name))
+    return [Step("To train it again and keep the weights:", f"spillover work {place} --variant {name} --keep")]
 
 
 def cheapest(results: Results, best: Kept, others: Sequence[Kept]) -> tuple[Kept, list[str]]:

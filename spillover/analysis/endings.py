@@ -28,7 +28,8 @@ class Endings(NamedTuple):
     limit: float
 
     def __str__(self) -> str:
-        return f"cut by a stop {self.stop:.0%}, ended {self.end:.0%}, limit {self.limit:.0%}".replace("%", " %")
+        said = f"{self.end:.0%} ended by themselves, {self.stop:.0%} at a stop string, {self.limit:.0%} at the limit"
+        return said.replace("%", " %")
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +79,7 @@ def _ends_late(test: TestInfo) -> bool:
 
 
 def _line(test: TestInfo, variant: str, theirs: Endings, ours: Endings, gap: float) -> str:
-    so = "inflates a gain" if gap > 0 else "deflates a gain"
+    so = "larger" if gap > 0 else "smaller"
     mend = r' Where answers are one line, stop: ["\n"] ends all of them alike.' if _ends_late(test) else ""
-    what = f"How answers to {test.title or test.name} ended: base {theirs}; {variant} {ours}."
-    return f"{what} What is written after an answer counts against it, so this difference {so}.{mend}"
+    what = f"How answers ended on {test.title or test.name}. Of the base: {theirs}. Of {variant}: {ours}."
+    return f"{what} What is written after an answer counts against it, so a gain looks {so} than it is.{mend}"

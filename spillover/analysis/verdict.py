@@ -29,7 +29,8 @@ from dataclasses import dataclass
 
 from ..experiment.factors import phrase, spelled
 from ..plan.grid import Variant
-from .advice import NOTHING, Judge, Line, of_checkpoints
+from .advice import NOTHING, Advice, Judge, Line, of_checkpoints
+from .checkpoints import Step
 from .clean_split import unscored
 from .endings import told
 from .losses import largest_loss, leaks
@@ -44,7 +45,8 @@ NAMED = 6  # recipes in a caveat
 @dataclass(frozen=True)
 class Verdict:
     """What to do with the variants of one training set. `loss` is the largest loss, a sentence that comes first, or
-    empty. Then the `advice` in a few words, and `why`. `best` is the recipe that the advice names, by key."""
+    empty. Then the `advice` in a few words, and `why`. `best` is the recipe that the advice names, by key, and `steps`
+    are what to type next."""
 
     title: str
     loss: str
@@ -52,6 +54,7 @@ class Verdict:
     why: str
     lines: tuple[Line, ...]
     best: str | None = None
+    steps: tuple[Step, ...] = ()
 
     @property
     def first(self) -> str:
@@ -81,11 +84,11 @@ def _verdict(results: Results, group: Group) -> Verdict:
     planned = [ROLE_TITLES[role] for role, _ in group.columns if role]
     loss = largest_loss(results, [line.kept for line in lines if line.kept.arm])
     if all(variant.kind == "existing" for variant in variants) and not any(line.gains for line in lines):
-        advice, why, best = *of_checkpoints(results, lines), None
+        found = Advice(*of_checkpoints(results, lines))
     else:
-        advice, why, best = Judge(results, lines, planned).advice()
-    said = " ".join(filter(None, [why, *leaks(results, [line.kept for line in lines])]))
-    return Verdict(group.title, loss, advice, said, tuple(lines), best)
+        found = Judge(results, lines, planned).advice()
+    why = " ".join(filter(None, [found.why, *leaks(results, [line.kept for line in lines])]))
+    return Verdict(group.title, loss, found.first, why, tuple(lines), found.best, found.steps)
 
 
 def _line(results: Results, arm: tuple[Variant, ...], found: Kept) -> Line:

@@ -301,4 +301,4 @@ def refuse_unknown_prompts(asked: Sequence[str], tasks: Sequence[Task]) -> None:
 
 
 def _listed(shots: Sequence[int] | str) -> str:
-    return shots if isinstance(shots, str) else " ".join(map(str, shots)) or "none"
+    return shots if isinstance(shots, str) else ", ".join(map(str, shots)) or "none"

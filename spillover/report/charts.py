@@ -109,6 +109,9 @@ class Figure:
 
 # Columns that repeat what others contain, or that only the drawing needs.
 HIDDEN = ("panel", "tip", "weak", "role", "where", "train_size", "train_shots")
+LETTER, LINE, POINT = 6.6, 11, 6  # pixels: of a character of a mark beside a point, of its line, and around a point
+PLACE = ("shown", "dx", "dy")
+BESIDE = ((7, -8), (7, 13), (-1, -8), (-1, 13), (9, 3), (-3, 3), (7, -20), (-1, -20), (7, 25), (-1, 25))
 
 
 def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
@@ -149,12 +152,14 @@ def plane(
     """A panel of gain against retention in points, with intervals both ways; the dashed line is the Pareto front.
 
     `rows`: label, mark, weak, gain, gain_low, gain_high, kept, kept_low, kept_high, tip, on_front. The text `mark`
-    stands beside a point. A `weak` point is small and has no interval. `limit` is the least that may be kept, drawn as
-    a dotted line that is called `rule`.
+    stands beside a point, where there is room for it. A `weak` point is small and has no interval. `limit` is the least
+    that may be kept, drawn as a dotted line that is called `rule`.
     """
-    ticks: Spec = {"labelExpr": SIGNED, "tickMinStep": 1}
-    x = _number("gain", "in-domain →", {"padding": 14}, tickCount=6, labelOverlap="greedy", labelSeparation=4, **ticks)
-    y = _number("kept", None, {"padding": 14}, tickCount=6, **ticks)
+    rows = with_places(rows)
+    ticks: Spec = {"labelExpr": SIGNED, "tickMinStep": 1, "tickCount": 6}
+    few: Spec = {"labelOverlap": "greedy", "labelSeparation": 4}
+    x = _number("gain", "in-domain, in points →", {"padding": 14}, **few, **ticks)
+    y = _number("kept", None, {"padding": 14}, **ticks)
     zero: Spec = {"data": {"values": [{}]}}
     axis: Spec = {"strokeWidth": 1.0, "color": INK, "opacity": 0.45}
     front = {"data": {"values": _steps(rows[rows["on_front"]])}}
@@ -166,7 +171,8 @@ def plane(
     dotted = _mark("rule", None, at, {}, strokeWidth=1.2, strokeDash=[1, 3], color=INK, opacity=0.9)
     name: Spec = {"type": "text", "text": rule, "align": "right", "fontSize": 11, "dy": 11, "aria": False}
     named = {"mark": name, "encoding": {"y": at, "x": {"value": {"expr": "width"}}}}
-    beside = {"text": {"field": "mark"}}
+    beside = {"text": {"field": "shown"}}
+    place: dict[str, Any] = {"dx": {"expr": "datum.dx"}, "dy": {"expr": "datum.dy"}}
     panel = _panel(
         rows,
         title,
@@ -179,9 +185,43 @@ def plane(
         strong | _interval(x, y, "kept_low", "kept_high", looks),
         *([weak | _marks(x, y, looks, 30)] if rows["weak"].any() else []),  # an empty group would have no name
         strong | _marks(x, y, looks, 80),
-        strong | _mark("text", x, y, beside, dx=7, dy=-8, fontSize=11),
+        strong | _mark("text", x, y, beside, fontSize=11, **place),
     )
     return panel | {"width": WIDE, "height": TALL}
+
+
+def with_places(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a plane with the place of each mark beside its point, so that no mark covers another mark or a point.
+
+    Places are in pixels (`dx`, `dy`). A mark without room is not `shown`. Those with the largest share come first.
+    """
+    at = {}
+    for name, size in (("gain", WIDE), ("kept", -TALL)):
+        ends = rows.loc[~rows["weak"], [name, f"{name}_low", f"{name}_high"]].to_numpy()
+        low, high = min(0.0, float(ends.min())), max(0.0, float(ends.max()))
+        at[name] = ((rows[name] - low) / ((high - low) or 1.0) * size).to_numpy()
+    points = [(x - POINT, y - POINT, x + POINT, y + POINT) for x, y in zip(at["gain"], at["kept"], strict=True)]
+    taken: list[tuple[float, ...]] = []
+    places: dict[Any, tuple[str, float, float]] = {}
+    for i in rows["share"].to_numpy().argsort(kind="stable")[::-1]:
+        mark = str(rows["mark"].iloc[i])
+        width = LETTER * len(mark)
+        others = [*taken, *points[:i], *points[i + 1 :]]
+        for dx, dy in BESIDE if mark else ():
+            left, foot = at["gain"][i] + (dx if dx > 0 else dx - POINT - width), at["kept"][i] + dy
+            box = (left, foot - LINE, left + width, foot)
+            if not any(_cover(box, other) for other in others):
+                places[i] = (mark, left - at["gain"][i], dy)
+                taken.append(box)
+                break
+    return rows.assign(
+        **{name: [places.get(i, ("", 0, 0))[n] for i in range(len(rows))] for n, name in enumerate(PLACE)}
+    )
+
+
+def _cover(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, unit: float) -> Spec:

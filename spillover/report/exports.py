@@ -122,20 +122,27 @@ def printed(results: Results, format: Literal["md", "latex", "csv", "json"]) -> 
         return f"{results.df.to_json(orient='records')}\n"
     found = verdicts(results)
     sentences = [
-        (f"{verdict.title}: {verdict.first}", verdict.why, [f"{line.name}: {line.sentence}" for line in verdict.lines])
-        for verdict in found
+        (f"{one.title}: {one.first}", one.why, one.steps, [f"{line.name}: {line.sentence}" for line in one.lines])
+        for one in found
     ]
     tables = [(block.title, *_as_table(block)) for block in blocks(results)]
     closing = [*caveats(results, found), *notes(results)]
     if format == "md":
         safe = _in_markdown
         parts = [
-            f"**{safe(advice)}** {safe(why)}\n\n" + "".join(f"- {safe(x)}\n" for x in lines)
-            for advice, why, lines in sentences
+            f"**{safe(advice)}** {safe(why)}\n\n"
+            + "".join(f"{safe(step.says)}\n\n    {visible(step.code)}\n\n" for step in steps)
+            + "".join(f"- {safe(x)}\n" for x in lines)
+            for advice, why, steps, lines in sentences
         ]
         parts += [f"{safe(title)}\n\n{markdown(columns, rows)}" for title, columns, rows in tables]
         return "\n".join([*parts, *(f"{safe(note)}\n" for note in closing)])
-    parts = ["\n".join(f"% {visible(x)}" for x in (f"{advice} {why}", *lines)) for advice, why, lines in sentences]
+    parts = [
+        "\n".join(
+            f"% {visible(x)}" for x in (f"{advice} {why}", *(f"{step.says} {step.code}" for step in steps), *lines)
+        )
+        for advice, why, steps, lines in sentences
+    ]
     parts += [f"\n% {visible(title)}\n{latex(columns, rows)}" for title, columns, rows in tables]
     return "\n".join([*parts, *(f"% {visible(note)}" for note in closing), ""])
 

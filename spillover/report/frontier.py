@@ -36,14 +36,14 @@ def figure(results: Results) -> Figure:
     for front in found:
         rows = _rows(front, crowded)
         limit = _limit(results, front)
-        spec = charts.plane(rows, looks, front.title, f"↑ {OUTSIDE}", limit, name)
+        spec = charts.plane(rows, looks, front.title, f"↑ {OUTSIDE}, in points", limit, name)
         drawn.append(Panel(front.title, spec, rows))
     rule = (
         ""
         if keep is None
         else f" Below the dotted line less than {100 * keep:g} % of the base’s score is left: the rule."
     )
-    beside = "the numbers of its rows" if crowded else "these percentages"
+    beside = "the numbers of its rows, where there is room for them," if crowded else "these percentages"
     return Figure(
         number=0,
         name="plane",

@@ -33,6 +33,10 @@ TERMS = (
     Term("Variant", "The base model, or a model that was made from it. Two trainings that differ in their seed alone "
          "are two variants of one recipe.", "variants?"),
     Term("Recipe", "How a model was trained: method, data, learning rate and so on, without the seed.", "recipes?"),
+    Term("FT", "Plain fine-tuning: training on questions and their answers."),
+    Term("FTICL", "Fine-tuning with in-context learning: the same demonstrations stand before every training row."),
+    Term("Seed", "The number from which all random draws of a training follow. Trainings of one recipe with several "
+         "seeds show how much chance there is in it.", "seeds?(?! ±)"),
     Term("Protocol", "The rules by which prompts are written and answers are scored. Scores of different protocols "
          "cannot be compared.", "protocol"),
     Term("Base", "The model before fine-tuning. Every change on this page is a change from it.", "base"),
@@ -58,15 +62,16 @@ TERMS = (
          "demonstrations. This pairing removes the difficulty that a row has for both models.", "changes?"),
     Term("Holm", "Holm’s correction. Of many comparisons some look like a change by chance. The correction asks "
          "for stronger evidence, the more comparisons are shown together.", "Holm(?:’s correction)?"),
+    Term("p", "How likely a difference as large as this one would be if there were none.", r"p(?= (?:&lt;|<) ?0)"),
     Term("Beyond chance", f"p below 0.05 after Holm’s correction over the changes shown together, an interval that "
          f"excludes zero, and at least {MIN_ROWS} independent documents. In the table of results every row is a "
          "single comparison, and its mark follows the interval alone.", "beyond chance"),
     Term("Insufficient evidence", "The rows do not show whether there is a change. It does not mean that nothing "
          "changed.", "insufficient evidence"),
     Term("80 % power", "A true change of this size is found in 8 of 10 such experiments.", "80 % power|power"),
-    Term("Noise floor (seeds ±)", "In 95 % of cases, two trainings of one recipe with different seeds differ by less. "
-         "It is measured where a recipe has several seeds. A smaller change of one checkpoint could come from the "
-         "seed.", "noise floor|seeds ±"),
+    Term("Noise floor (seeds ±)", "In 95 % of cases, two trainings of one recipe with different seeds differ by less "
+         "than this. It is measured where a recipe has several seeds. A smaller change of one checkpoint could come "
+         "from the seed.", "noise floor|seeds ±"),
     Term("Rounding floor (rounding ±)", "What rounding alone may change, in 95 % of cases, where texts were generated "
          "in bfloat16. It is measured on texts that were generated in float32 as well. A smaller effect is not called "
          "a change. Close decisions between labels were made again in float32, so they have no such floor.",
@@ -83,14 +88,19 @@ TERMS = (
          "empty or a label.", "off-format|left the format"),
     Term("Forced choice", "The most probable of the given labels counts as the answer, even if the model would have "
          "generated something else.", "forced choice"),
-    Term("Pareto front", "The variants than which no other is better both in-domain and elsewhere.", "Pareto front"),
+    Term("Pareto front", "A variant is on it if no other variant is better both in-domain and elsewhere."),
     Term("Resample", "The test rows and test sets are drawn again, with repetition, many times. What holds in nearly "
-         "all resamples does not hang on a few rows.", "resamples?"),
+         "all resamples does not depend on a few rows.", "resamples?"),
     Term("Retention", "How much of what the base could do is left outside the training set’s own domain.",
          "retention"),
     Term("Slope over shots", "What each further demonstration adds to the score.", "slope over shots|slope"),
     Term("KL", "Kullback-Leibler divergence: how far the variant’s predictions lie from those of the base. 0 means "
          "equal.", r"KL(?:\([^)]*\))?"),
+    Term("Frobenius norm", "The root of the sum of the squares of all numbers of a matrix: its length."),
+    Term("bfloat16, float32", "Numbers of 16 and of 32 bits. With bfloat16 a model is faster on some processors, and "
+         "its answers are less exact.", "bfloat16|float32"),
+    Term("Shared prefix", "The beginning that several prompts or samples have in common. It is computed once; “without "
+         "sharing” counts every prompt in full.", "shared prefix(?:es)?"),
     Term("Nats", "The unit of log-probabilities with the natural logarithm. 0.69 nats are one bit.", "nats?"),
     Term("Alpha", "How far the weights went from the base (0) to the fine-tuned model (1).", "alpha"),
     Term("Validation rows", "Rows that are neither trained on nor tested. Choices are made on them.",

@@ -16,6 +16,7 @@ from ..analysis.results import ROLE_TITLES, Results, recipe_name
 from ..analysis.retention import Kept, Retention, kept
 
 CAPTION = "What is left of the base’s score: variant divided by base on the same documents, with 95 % intervals"
+ADDS, TO_BASE, LESS = "A demonstration adds, outside", "It adds to the base", "Difference"
 COLUMNS = (
     *("recipe", "where", "base", "value", "share", "share_low", "share_high", "at_chance"),
     *("change", "ci_low", "ci_high", "p_value", "p_adjusted", "n", "clusters", "test_sets", "seeds"),
@@ -29,7 +30,7 @@ def rows(results: Results) -> Iterator[dict[str, Any]]:
             "Variant": recipe_name(found.arm),
             **{title.capitalize(): _share(found.roles.get(title)) for title in _titles()},
             "All outside": _share(found.outside),
-            "One more demonstration, outside": _slope(found),
+            **_slope(found),
             "In-domain, other formats": _share(found.formats),
         }
 
@@ -51,12 +52,17 @@ def _basis(one: Retention) -> str:
     return ", ".join(parts + ([counted(one.effect.seeds, "seed")] if one.effect.seeds else []))
 
 
-def _slope(found: Kept) -> Any:
-    if (one := found.demonstrations) is None:
-        return ""
-    text = f"{signed(one.ours.value)} points, the base {signed(one.base.value)}"
-    change = f"change {signed(one.effect.value)} {signed_interval(one.effect.interval)}"
-    return {"text": f"{text}: {change}", "note": details(one.effect)}
+def _slope(found: Kept) -> dict[str, Any]:
+    """What one more demonstration adds to the score, in points, and how much less or more that is than for the base."""
+    one, empty = found.demonstrations, dict.fromkeys((ADDS, TO_BASE, LESS), "")
+    if one is None:
+        return empty
+    change = f"{signed(one.effect.value)} {signed_interval(one.effect.interval)}"
+    return {
+        ADDS: signed(one.ours.value),
+        TO_BASE: signed(one.base.value),
+        LESS: {"text": change, "note": details(one.effect)},
+    }
 
 
 def tidy(results: Results) -> pd.DataFrame:

@@ -210,9 +210,9 @@
       const texts = ({ id, i }) => [pack.texts[i], pack.targets[i], ...(pack.others?.[i] ?? []), `#${id}`, ...[ours, theirs].flatMap((x) => [said(pack, x, i), x.free?.[i]])];
       const found = both.filter(keep[which.value]).filter((row) => texts(row).some((one) => (one ?? "").toLowerCase().includes(sought)));
       found.sort((x, y) => Math.abs(y.by) - Math.abs(x.by) || x.i - y.i);
-      const measure = choices(pack, 0) ? "right or wrong" : `by ${MOVED} points of ${data.metrics[data.first[test.value]]} or more`;
+      const measure = choices(pack, 0) ? "" : ` by ${MOVED} points of ${data.metrics[data.first[test.value]]} or more`;
       const [lost, gained] = [keep.lost, keep.gained].map((kind) => both.filter(kind).length);
-      show(`${lost} lost and ${gained} gained ${measure} from ${names().join(" to ")}, of ${some(both.length, "row")}; ${found.length} found.`,
+      show(`From ${names().join(" to ")}: ${lost} lost and ${gained} gained${measure}, of ${some(both.length, "row")}. ${some(found.length, "row")} found.`,
         found.slice(0, limit).map((row) => item(pack, row, theirs, ours)), found.length > limit);
     }
 
@@ -318,8 +318,23 @@
     });
   }
 
+  // Copies a command. Where the browser does not allow that, it is selected, so that one key copies it.
+  function copies() {
+    for (const button of $$(".to-copy button")) listen([button], "click", async () => {
+      const code = button.previousElementSibling;
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = "Copy"; }, 2000);
+      } catch {
+        getSelection().selectAllChildren(code);
+      }
+    });
+  }
+
   for (const element of $$("[data-script]")) element.hidden = false;
   resultsTable(data.examples.length ? exampleViewer() : null);
   tips();
   meanings();
+  copies();
 })();

@@ -68,7 +68,7 @@ def write(
     )
     place = sections.placer(results)
     environment.filters |= {"points": points, "signed": signed, "interval": signed_interval, "place": place}
-    environment.filters["whole"] = lambda text: re.sub(r"(\[[^\s\]]+,) ", "\\1\u00a0", text)  # intervals do not break
+    environment.filters["whole"] = unbroken
     inside = figures.seen_inside(results, folder)
     planned, titles = study.unfinished(results), titles_of(results)
     linked, packs = path.parent / "figures", path.with_name(f"{path.stem}.data")
@@ -104,6 +104,11 @@ def write(
     )
     write_whole(path, glossary.explained(text))
     return [one for one in every if one.panels]
+
+
+def unbroken(text: Any) -> str:
+    """A text in which no interval is broken at the end of a line."""
+    return re.sub(r"(\[[^\s\]]+,) ", "\\1\u00a0", str(text))
 
 
 def drawn(

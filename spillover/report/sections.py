@@ -29,7 +29,7 @@ from .matrix import count, notes
 from .tiles import matrices
 
 Table = dict[str, Any]
-NUMBERS = re.compile(r"(?:[\d\s.,;%+−±▲▼[\]–-]|of|seeds|\(no interval\))*")
+NUMBERS = re.compile(r"(?:[\d\s.,;%+−±▲▼[\]–-]|of|seeds|rounding|\(no interval\))*")
 
 
 def table(caption: str, rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -140,7 +140,7 @@ def data_sets(results: Results) -> Table:
             trains = roles[cell.test].setdefault(ROLE_TITLES[cell.role], [])
             trains += [train] if train not in trains else []
     return table(
-        "Test sets, as Table 1 of the study. A set is cross-task for every training set that its role does not name",
+        "Test sets. A set is cross-task for every training set that its role does not name",
         (
             {
                 "Test set": test.title or test.name,
@@ -150,7 +150,7 @@ def data_sets(results: Results) -> Table:
                 "Rows": test.n,
                 "Left out": test.excluded or "–",
                 "Chance": "–" if test.chance is None else f"{100 * test.chance:.1f} %",
-                "Source": test.source,
+                "Source": {"text": test.source, "data": True},
                 "Notes": "; ".join(test.notes),
             }
             for test in results.grid.tests
@@ -163,7 +163,7 @@ def label_table(grid: Grid) -> Table:
     own = {"multiple_choice": "options in each row", "generation": "free text"}
     labels = {test.task: ", ".join(test.labels or ()) or own[test.kind] for test in grid.tests}
     rows = ({"Task": task_title(task), "Labels": listed} for task, listed in labels.items())
-    return table("Labels, as Table 4 of the study", rows)
+    return table("Labels", rows)
 
 
 def data_examples(results: Results, answers: Written) -> list[dict[str, Any]]:

@@ -43,6 +43,9 @@ def verdict(results: Results, console: Console) -> None:
     for one in found:
         console.print()
         console.print(Text(f"{one.title}: ", style="bold").append(one.first).append(f" {one.why}", style="not bold"))
+        for step in one.steps:
+            console.print(Text(step.says))
+            console.print(Padding(Text(step.code, style="bold"), (0, 2)), soft_wrap=True)
         for line in one.lines:
             console.print(Padding(Text(line.name, style="bold").append(f"  {line.sentence}", style="not bold"), (0, 2)))
     for caveat in caveats(results, found):

@@ -112,8 +112,8 @@ def off_format(results: Results, tallies: Mapping[tuple[str, str], Tally]) -> Pa
             "Variant": variant,
             "Test set": results.tests[test].title or test,
             "Rate": f"{100 * tally.rate:.1f} %",
-            "Answers": f"{tally.off_format:,}",
-            "Of": f"{tally.n:,}",
+            "Off-format": f"{tally.off_format:,}",
+            "Answers": f"{tally.n:,}",
             "Labels of the training task": f"{tally.trained_labels:,}" if labels[variant] else "–",
         }
         for (variant, test), tally in ranked[:SHOWN]

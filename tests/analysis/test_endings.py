@@ -50,9 +50,9 @@ def test_shares_by_variant_and_test_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "other", "stop", "word"),
     [
-        ("llllssss", "eeeeeeee", ("\n",), "inflates"),
-        ("eeeeeeee", "llllssss", ("\n",), "deflates"),
-        ("ssssssss", "eeeeeeee", ("\n\n",), "inflates"),
+        ("llllssss", "eeeeeeee", ("\n",), "larger"),
+        ("eeeeeeee", "llllssss", ("\n",), "smaller"),
+        ("ssssssss", "eeeeeeee", ("\n\n",), "larger"),
         ("ssssssss", "eeeeeeee", ("\n",), None),  # both are cut at the same place
         ("eeeeeees", "eeeeeeel", ("\n\n",), None),
     ],

@@ -67,9 +67,9 @@ def advice(results: table.Results, *lines: Line, planned: Sequence[str] | None =
     """On a grid that plans whatever the lines have between them."""
     roles = dict.fromkeys(name for one in lines for c in one.changes for name, role in ROLES.items() if role == c.role)
     of_grid = replace(results, grid=replace(results.grid, **grid))
-    first, why, best = Judge(of_grid, lines, list(roles) if planned is None else planned).advice()
-    assert (best is not None) == first.startswith("Ship")
-    return f"{first} {why}"
+    found = Judge(of_grid, lines, list(roles) if planned is None else planned).advice()
+    assert (found.best is not None) == found.first.startswith("Ship")
+    return " ".join([found.first, found.why, *(f"{step.says} {step.code}" for step in found.steps)])
 
 
 def inside(points: float, half: float = 2.0, n: int = 100) -> list[tuple[Use, Effect]]:

@@ -15,7 +15,7 @@ import browser
 import fakestore
 import pytest
 
-from spillover.analysis import numbers, summaries, table
+from spillover.analysis import numbers, summaries, table, verdict
 from spillover.report import examples, page
 
 pytestmark = pytest.mark.browser
@@ -84,6 +84,22 @@ def test_it_loads_without_an_error_and_asks_for_itself_alone(watched: Watched, w
     assert watched.wrong == []
 
 
+def test_a_command_is_copied_whole(watched: Watched, results: table.Results) -> None:
+    (step,) = [step for one in verdict.verdicts(results) for step in one.steps]
+    watched.tab.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; } }")
+    watched.tab.locator("#short").get_by_role("button", name="Copy").click()
+    watched.says("#short .to-copy button", "Copied")
+    assert watched.tab.evaluate("window.copied") == step.code
+    assert watched.tab.locator("#short .to-copy pre").inner_text() == step.code
+
+
+def test_without_leave_to_copy_a_command_is_selected(watched: Watched) -> None:
+    watched.tab.evaluate("() => { navigator.clipboard.writeText = async () => { throw new Error('not allowed'); } }")
+    watched.tab.locator("#short").get_by_role("button", name="Copy").click()
+    chosen = watched.tab.evaluate("getSelection().toString()")
+    assert chosen.strip() == watched.tab.locator("#short .to-copy pre").inner_text()
+
+
 def test_the_table_sorts(watched: Watched) -> None:
     score = watched.tab.locator("#results-table").get_by_role("button", name="Score")
     for expected, reverse in (("descending", True), ("ascending", False)):
@@ -133,7 +149,7 @@ def test_a_flipped_example_is_found(watched: Watched, results: table.Results, fo
     lost = sum(base[i] and not ours[i] for i in base)
     gained = sum(ours[i] and not base[i] for i in base)
     assert lost + gained > 0
-    expected = f"{lost} lost and {gained} gained right or wrong from base to shop-ft, of 24 rows"
+    expected = f"From base to shop-ft: {lost} lost and {gained} gained, of 24 rows"
     watched.says("#x-status", expected)
     items = watched.tab.locator("#x-list > details")
     assert items.count() == lost + gained

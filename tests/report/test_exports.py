@@ -58,6 +58,7 @@ def test_printed_for_reading(results: Results) -> None:
     number = f"{100 * entry.delta:+.1f}".replace("-", "−")
     text = exports.printed(results, "md")
     assert "**Trained on shop: " in text and "| in-domain | Shop reviews | accuracy | 24 |" in text and number in text
+    assert re.search(r"^    spillover work .* --variant news-fticl --keep$", text, re.M), "a command is code"
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert {line.count(" | ") for line in rows} == {6}
     latex = exports.printed(results, "latex")

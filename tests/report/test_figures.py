@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fakestore
+import pandas as pd
 import pytest
 
 import spillover as so
@@ -176,3 +177,24 @@ def test_rows_of_panels_fit_the_page(results: Results) -> None:
     for columns in range(1, 6):
         spec = charts.grid([panel] * columns, columns)
         assert columns * (spec["concat"][0]["width"] + charts.BETWEEN) - charts.BETWEEN <= charts.FULL
+
+
+def test_marks_of_a_crowded_plane_cover_neither_each_other_nor_points() -> None:
+    """Points that lie close together: each mark finds a place, or is left out."""
+    ends = {"gain_low": 0.0, "gain_high": 50.0, "kept_low": -30.0, "kept_high": 10.0}
+    near = [*((40 + i / 10, 2.0) for i in range(14)), (20.0, -10.0)]
+    rows = pd.DataFrame(
+        [
+            {"gain": x, "kept": y, "mark": str(i + 1), "weak": False, "share": 1 - i / 20, **ends}
+            for i, (x, y) in enumerate(near)
+        ]
+    )
+    placed = charts.with_places(rows)
+    shown = placed[placed["shown"] != ""]
+    assert shown["mark"].iloc[0] == "1" and "15" in set(shown["mark"]), "the first has the first choice"
+    assert 2 <= len(shown) < len(rows)
+    across, up = charts.WIDE / 50, -charts.TALL / 40
+    at = [(row.gain * across + row.dx, row.kept * up + row.dy) for row in shown.itertuples()]
+    for n, (x, y) in enumerate(at):
+        for other_x, other_y in at[:n]:
+            assert abs(x - other_x) >= charts.LETTER or abs(y - other_y) >= charts.LINE

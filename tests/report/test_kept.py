@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spillover.analysis import retention
+from spillover.analysis import numbers, retention
 from spillover.analysis.results import Results
 from spillover.report import kept
 
@@ -17,10 +17,9 @@ def test_every_recipe_has_a_row_with_its_shares(results: Results) -> None:
     assert outside is not None and outside.share is not None
     cell = rows["news-ft"]["All outside"]
     assert cell["text"].startswith(f"{100 * outside.share:.1f} %") and f"n {outside.effect.n}" in cell["note"]
-    assert (
-        found.demonstrations is not None
-        and "points, the base" in rows["news-ft"]["One more demonstration, outside"]["text"]
-    )
+    slope = found.demonstrations
+    assert slope is not None and rows["news-ft"][kept.ADDS] == numbers.signed(slope.ours.value)
+    assert rows["news-ft"][kept.LESS]["text"].startswith(numbers.signed(slope.effect.value))
     assert rows["news-ft"]["In-domain, other formats"]["text"]
 
 

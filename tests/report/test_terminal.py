@@ -49,6 +49,7 @@ def test_the_verdict_comes_first_and_is_the_pages(results: Results) -> None:
     text = " ".join(printed(results, 200).split())
     for one in verdicts(results):
         assert f"{one.title}: {one.first} {one.why}" in text
+        assert all(f"{step.says} {step.code}" in text for step in one.steps)
         for line in one.lines:
             assert f"{line.name} {line.sentence}" in text
     assert text.index(verdicts(results)[-1].advice) < text.index("ROUGE-L, n 24")
