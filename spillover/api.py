@@ -81,7 +81,8 @@ class Result:
         """
         from .analysis import choice_table, effects
         from .analysis.table import as_csv
-        from .report import equal_gain, kept, page
+        from .report import equal_gain, forgetting, kept, page
+        from .report.figures import seen_inside
 
         store = Store(self.folder)
         store.write_report_file("results.csv", as_csv(self.table.df))
@@ -90,6 +91,8 @@ class Result:
             store.write_report_file("retention.csv", as_csv(left))
         if len(beside := equal_gain.tidy(self.table)):
             store.write_report_file("equal_gain.csv", as_csv(beside))
+        if len(lost := forgetting.tidy(self.table, seen_inside(self.table, self.folder))):
+            store.write_report_file("forgetting.csv", as_csv(lost))
         if self.table.choices:
             store.write_report_file("choices.csv", as_csv(choice_table.tidy(self.table.choices)))
         with disk_errors(self.folder):

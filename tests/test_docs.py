@@ -27,7 +27,7 @@ from spillover.experiment.strategy import STRATEGIES, Strategy, TrainOptions
 from spillover.experiment.suite import Choice, DatasetSpec, HoldOut, Share, Source, Strict, Threshold
 from spillover.experiment.use import DeploySpec, ShipSpec
 from spillover.plan.grid import Grid
-from spillover.report import equal_gain, kept
+from spillover.report import equal_gain, forgetting, kept
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
@@ -167,6 +167,11 @@ def test_every_column_of_the_retention_stands_in_the_reference() -> None:
 def test_every_column_at_equal_gain_stands_in_the_reference() -> None:
     named = [name for row in rows(section("equal_gain.csv")) for name in re.findall(r"`(\w+)`", row[0])]
     assert tuple(named) == equal_gain.COLUMNS
+
+
+def test_every_column_of_what_predicts_stands_in_the_reference() -> None:
+    named = [name for row in rows(section("forgetting.csv")) for name in re.findall(r"`(\w+)`", row[0])]
+    assert tuple(named) == forgetting.COLUMNS
 
 
 def test_every_column_of_the_effects_stands_in_the_reference() -> None:

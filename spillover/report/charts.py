@@ -264,6 +264,16 @@ def curve(
     )
 
 
+def scatter(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, x_title: str) -> Spec:
+    """A panel of points over a positive number on a logarithmic scale. `rows`: label, x, value, tip."""
+    low, high = float(rows["x"].min()), float(rows["x"].max())
+    scale: Spec = {"type": "log", "domain": [low / 1.5, high * 1.5], "nice": False}
+    x = _number("x", x_title, scale, labelExpr="format(datum.value, '~g')", grid=False, tickCount=5, labelOverlap=True)
+    y = _number("value", None, {"padding": 10}, labelExpr=SIGNED, tickCount=5)
+    zero: Spec = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": 0.0}, {}, color=INK, opacity=0.45)
+    return _panel(rows, title, subtitle, zero, _marks(x, y, looks, 60)) | {"width": WIDE, "height": TALL}
+
+
 def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:
     """Panels beside each other under one legend, in the reader's own font."""
     in_row = min(columns, len(panels)) or 1

@@ -32,7 +32,7 @@ from ..analysis.results import Results
 from ..models.weights import Change, pooled
 from ..store.inside import Inside
 from ..store.inside import read as read_inside
-from . import charts, curves, frontier
+from . import charts, curves, forgetting, frontier
 from . import study as of_study
 from .charts import Figure, Panel
 
@@ -71,6 +71,7 @@ def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
         frontier.figure(results),
         curves.strength(results),
         curves.choices(results),
+        forgetting.figure(results, inside),
         moved_weights(results, inside),
         *of_study.every(Averages.of(results)),
     ]

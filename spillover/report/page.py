@@ -75,7 +75,7 @@ def write(
     for beside in (linked, packs):
         within(path.parent, f"{beside.name}/any")
     every = figures.every(results, inside)
-    plane, strength, chosen, weights, *of_study = every
+    plane, strength, chosen, predicted, weights, *of_study = every
     answers = write_examples(results, folder, packs)
     said = sections.everything(results, folder, answers)
     if exported:
@@ -95,7 +95,7 @@ def write(
         role_titles=ROLE_TITLES,
         terms=glossary.TERMS,
         **said,
-        why=why.parts(results, inside, answers.tallies, drawn(weights, linked)),
+        why=why.parts(results, inside, answers.tallies, drawn(predicted, linked), drawn(weights, linked)),
         plane=drawn(plane, linked),
         curves=[drawn(one, linked) for one in (chosen, strength) if one.panels],
         figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],

@@ -20,6 +20,7 @@ from ..experiment.factors import spelled
 from ..experiment.suite import Role
 from ..store.inside import Divergence, Inside
 from ..text.stops import named
+from . import forgetting
 from .examples import Tally
 from .sections import Table, table
 
@@ -30,9 +31,13 @@ NOTHING: Part = {"title": "", "text": "", "table": None, "tables": [], "figure":
 
 
 def parts(
-    results: Results, inside: Mapping[str, Inside], tallies: Mapping[tuple[str, str], Tally], weights: Part
+    results: Results,
+    inside: Mapping[str, Inside],
+    tallies: Mapping[tuple[str, str], Tally],
+    predicted: Part,
+    weights: Part,
 ) -> list[Part]:
-    """All parts with content, in reading order. `weights` is the figure of that name as the page takes it."""
+    """All parts with content, in reading order. `predicted` and `weights` are figures as the page takes them."""
     found = [
         *_contrasts(results),
         off_format(results, tallies),
@@ -40,6 +45,8 @@ def parts(
         confusion(results, tallies),
         {"figure": weights} if weights["drawing"] else None,
         divergence(results, inside),
+        {"figure": predicted} if predicted["drawing"] else None,
+        what_predicts(results, inside),
         unproven(inside),
     ]
     return [NOTHING | part for part in found if part]
@@ -198,6 +205,19 @@ def divergence(results: Results, inside: Mapping[str, Inside]) -> Part | None:
         "measures what was trained for, or what spilled over. Plain text is English prose that is unrelated to every "
         "training set: a change there was not intended.",
         "table": table("KL from the base", rows),
+    }
+
+
+def what_predicts(results: Results, inside: Mapping[str, Inside]) -> Part | None:
+    """How well what was measured inside recipes ranks what they lose."""
+    if not (rows := forgetting.rows(results, inside)):
+        return None
+    return {
+        "title": "What predicts the loss",
+        "text": "Spearman’s rank correlation over recipes between a measure of change and the loss on all test sets "
+        "that are not in-domain, with 95 % intervals that take recipes as independent. 1: the recipe that moved more "
+        "always lost more. 0: no relation.",
+        "table": table("Correlation with the loss outside", rows),
     }
 
 
