@@ -249,6 +249,9 @@ def work(
     if worked.failures:
         raise typer.Exit(1)
     say(where_it_stands(worked, folder))
+    if keep:
+        words = ["spillover", "export", str(folder), "--variant", str(variant), "--format", "checkpoint"]
+        say(f"Its weights are kept. To get them with tokenizer and model card: {shlex.join(words)}")
 
 
 @app.command(cls=Command)

@@ -213,6 +213,24 @@ def _changed(fields: dict[str, Any], changes: Any) -> dict[str, Any]:
     return fields
 
 
+def shortest(strategy: Strategy) -> Any:
+    """The shortest way to write a strategy that `parse_strategy` reads as the same: a name, a name with options, or
+    a mapping of its own."""
+    whole, nothing = (one.model_dump(mode="json") for one in (strategy, Strategy(name="ft")))
+    own = {name: value for name, value in whole.items() if name == "name" or value != nothing[name]}
+    try:
+        named = _named(strategy.name).model_dump(mode="json")
+    except ValueError:
+        return own
+    options: dict[str, Any] = {}
+    for name, value in whole.items():
+        if name in AXES and _kind(value) == _kind(named[name]):
+            options |= {option: chosen for option, chosen in value.items() if chosen != named[name][option]}
+        elif value != named[name]:
+            options[name] = value
+    return own if AXES.keys() & options else {strategy.name: options} if options else strategy.name
+
+
 def _written(full: JsonSchemaValue, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
     """The JSON schema of what `parse_strategy` reads: a name, a name with options, or a strategy of one's own."""
     options = dict(handler.resolve_ref_schema(full)["properties"])

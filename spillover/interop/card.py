@@ -25,6 +25,7 @@ from ..errors import ModelError, StoreError, visible
 from ..experiment import dialect
 from ..experiment.factors import FACTORS
 from ..experiment.schema import Experiment
+from ..experiment.strategy import shortest
 from ..plan.grid import TestInfo, Variant
 from ..report.exports import markdown
 from ..store.store import Json
@@ -186,14 +187,21 @@ def _training(variant: Variant, receipt: Json) -> Iterator[str]:
     facts |= {name: recipe.get(name, variant.factors.get(name)) for name in TRAINING}
     names = ("steps", "loss", "seconds", "device", "precision")
     facts |= {name: receipt.get(name) for name in names}
-    known = [[name, str(value)] for name, value in facts.items() if value is not None]
+    known = [[name, _fact(value)] for name, value in facts.items() if value is not None]
     if variant.kind == "existing":
         yield "This checkpoint was not trained here. What it was trained on is what its author says:\n"
     yield markdown(["what", "value"], known) if known else "Nothing is known of its training.\n"
 
 
+def _fact(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _how(wanted: Wanted, experiment: Experiment) -> Iterator[str]:
-    yaml = dialect.write(experiment.model_dump(mode="json", exclude_unset=True))
+    asked = experiment.model_dump(mode="json", exclude_unset=True)
+    if "strategies" in asked.get("train", {}):
+        asked["train"]["strategies"] = list(map(shortest, experiment.train.strategies))
+    yaml = dialect.write(asked)
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", yaml))])
     yield f"With [spillover](https://pypi.org/project/spillover) {__version__} and this file as `experiment.yaml`:\n"
     yield f"{fence}bash\n{shlex.join(['spillover', 'run', 'experiment.yaml'])}\n{fence}\n"

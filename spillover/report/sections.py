@@ -207,23 +207,32 @@ def findings(grid: Grid) -> Table:
 def training(results: Results, folder: Path) -> Table:
     """The cost of training, from the receipts of the variants."""
     store = Store(folder)
+    receipts = {v: store.variant_receipt(v.key) for v in results.grid.variants if v.kind == "trained"}
+    measured = any((receipt or {}).get("evaluations") for receipt in receipts.values())
     rows = []
-    for variant in results.grid.variants:
-        receipt = store.variant_receipt(variant.key) if variant.kind == "trained" else None
+    for variant, receipt in receipts.items():
         if receipt:
-            loss = receipt.get("loss")
+            loss, steps, planned = (receipt.get(name) for name in ("loss", "steps", "steps_planned"))
             rows.append(
                 {
                     "Variant": variant.name,
                     "Samples": f"{receipt.get('rows', 0):,}",
-                    "Steps": receipt.get("steps", "–"),
+                    "Steps": "–" if steps is None else f"{steps} of {planned}" if steps < (planned or 0) else steps,
                     "Loss": "–" if loss is None else f"{loss:.3f}",
+                    **({"Lowest loss on validation rows": _best(receipt)} if measured else {}),
                     **_cost([receipt], seconds=".0f"),
                     "Seed": variant.seed,
                     **_how([receipt], "precision", "device"),
                 }
             )
     return table("Training: tokens computed, and tokens without shared prefixes", rows)
+
+
+def _best(receipt: Mapping[str, Any]) -> str:
+    """The loss of the weights that were kept, if it was measured while they were trained."""
+    best = receipt.get("best_step")
+    found = [inside for step, inside, _ in receipt.get("evaluations") or () if step == best]
+    return f"{found[0]:.3f}, after step {best}" if found else "–"
 
 
 def scoring(results: Results) -> Table:

@@ -56,8 +56,8 @@ class Trained:
     base said.
     `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
     are those that were newer than the one from which it went on. `evaluations` are (step, loss on validation rows, loss
-    on rows of other data); the weights are those of `best_step`. `too_long` is what samples that were made for
-    their step have lost.
+    on rows of other data); the weights are those of `best_step`. `steps_planned` are more than `steps` if it stopped
+    early. `too_long` is what samples that were made for their step have lost.
     """
 
     steps: int
@@ -80,6 +80,7 @@ class Trained:
     evaluations: tuple[tuple[int, float, float | None], ...] = ()
     best_step: int | None = None
     too_long: TooLong = field(default_factory=TooLong)
+    steps_planned: int = 0
 
 
 @dataclass
@@ -122,6 +123,13 @@ class PrefixTrainer(Trainer):
         penalty = objective.recipe.penalty
         self.anchor = Anchor(self.model, penalty) if isinstance(penalty, DistanceToBase) else None
         self.totals = Totals()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint does not store a head that is the embeddings, so nothing lacks where that is missing."""
+        weights, missing = self.model.state_dict(), set(load_result.missing_keys)
+        loaded = {weight.data_ptr() for name, weight in weights.items() if name not in missing}
+        if load_result.unexpected_keys or any(weights[name].data_ptr() not in loaded for name in missing):
+            super()._issue_warnings_after_load(load_result)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over the samples of a step; returns its loss."""
@@ -269,6 +277,7 @@ def train(
         evaluations=tuple(evaluation.curve) if evaluation else (),
         best_step=best,
         too_long=steps.too_long(trainer.state.global_step),
+        steps_planned=len(steps),
     )
 
 

@@ -110,9 +110,7 @@ def _train(run: Run, job: TrainJob) -> Json:
         what = f"{every} of the answer tokens, {first} of the first ones, had no loss: the base finds them too unlikely"
         run.reporter.say(f"{name}: {what}; {trained['steps_without_loss']} of {trained['steps']} steps made no update")
     if trained.get("evaluations"):
-        best, last = trained["best_step"], trained["evaluations"][-1][0]
-        loss = next(inside for step, inside, _ in trained["evaluations"] if step == best)
-        run.reporter.say(f"{name}: kept as it was after step {best} of {last}: loss {loss:.3g} on validation rows")
+        run.reporter.say(f"{name}: {_best_of(trained, job.recipe.patience)}")
     if trained.get("dropout_off"):
         modules = ", ".join(trained["dropout_off"])
         run.reporter.say(f"{name}: dropout ({modules}) was off, because samples with a shared prefix need it off")
@@ -138,6 +136,17 @@ def _say_too_long(run: Run, name: str, found: TooLong, samples: int, lost: str) 
     if found.more:
         what = f"{found.more:,} of {samples:,} samples more than needed, because contexts were too long"
         run.reporter.say(f"{name}: {what}")
+
+
+def _best_of(trained: Json, patience: int) -> str:
+    """Which weights of a training are kept, and whether it stopped early."""
+    best, steps, planned = (trained[key] for key in ("best_step", "steps", "steps_planned"))
+    losses = {step: inside for step, inside, _ in trained["evaluations"]}
+    found = f"kept as it was after step {best}, with the lowest loss on validation rows: {losses[best]:.3g}"
+    if steps < planned:
+        why = f"because {patience} measurements brought no lower loss"
+        return f"stopped after step {steps} of {planned}, {why}; {found}"
+    return f"{found} ({losses[steps]:.3g} after the last step, {steps})" if best < steps else found
 
 
 def as_written(run: Run, job: TrainJob) -> tuple[TrainJob, list[Sample], int | None]:

@@ -14,7 +14,7 @@ from spillover.errors import ExperimentError
 from spillover.experiment import dialect
 from spillover.experiment.axes import FixedDemos, Lora, NoDemos
 from spillover.experiment.schema import Experiment, load_experiment, parse_experiment
-from spillover.experiment.strategy import STRATEGIES
+from spillover.experiment.strategy import STRATEGIES, Strategy, shortest
 
 EXPERIMENTS = [
     *sorted((ROOT / "experiments").glob("*.yaml")),
@@ -61,6 +61,28 @@ def test_strategies_are_composed_in_one_line() -> None:
     one, other = parse_experiment(raw).train.strategies
     assert (one.name, one.demos, one.weights, one.against) == ("fticl+lora", FixedDemos(), Lora(), "ft")
     assert (other.name, other.demos, other.train) == ("lora+fticl", FixedDemos(shots=(1,)), one.train)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *STRATEGIES,
+        "fticl + lora",
+        "replay + kl",
+        {"fticl": {"shots": [3, 5], "sizes": "smallest"}},
+        {"lora + wise": {"alpha": [0.5], "lora_r": 4}},
+        {"name": "mine", "weights": {"kind": "lora", "lora_r": 4}, "against": "ft"},
+        {"name": "lora", "freeze_bottom": 0.5},
+    ],
+)
+def test_the_shortest_way_to_write_a_strategy_is_read_as_the_same(written: Any) -> None:
+    def read(one: Any) -> Strategy:
+        raw = {"model": "m", "suite": "builtin", "train": {"strategies": [one], "seeds": [0, 1]}}
+        return parse_experiment(raw).train.strategies[0]
+
+    short = shortest(read(written))
+    assert read(short) == read(written)
+    assert not isinstance(written, str) or short == written.replace(" ", "")
 
 
 @pytest.mark.parametrize("written", ["lora + nothing", "lora +", "+"])

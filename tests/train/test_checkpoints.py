@@ -131,3 +131,12 @@ def test_links_in_the_place_of_checkpoints_are_not_followed(tmp_path: Path) -> N
     (tmp_path / "checkpoints" / "checkpoint-7").symlink_to(tmp_path / "elsewhere")
     assert newest_whole(tmp_path / "checkpoints") == (None, [])
     assert (tmp_path / "elsewhere" / "precious").exists()
+
+
+def test_a_head_that_is_the_embeddings_lacks_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint does not store it twice. Transformers warns of a missing weight, which would alarm a reader."""
+    folder, said = tinymodels.save(tinymodels.build(gain=4.0, tie_word_embeddings=True), tmp_path), list[str]()
+    run_until_killed(folder, tmp_path / "cut", AllWeights())
+    monkeypatch.setattr("transformers.trainer.logger.warning", said.append)
+    _, steps = run(folder, tmp_path / "cut", AllWeights())
+    assert steps == [KILLED_AT + 1, STEPS] and not said

@@ -13,8 +13,10 @@ from plans import contents, plan_of
 from prose import tells
 
 from spillover import register_loss
+from spillover.analysis import table
 from spillover.errors import ExperimentError, StoreBusy, StoreError
 from spillover.plan.plan import Plan
+from spillover.report.sections import training
 from spillover.store.store import Store
 from spillover.work import units
 from spillover.work.execute import execute
@@ -413,3 +415,20 @@ def test_a_failure_is_a_short_line_whatever_its_error_holds(tmp_path: Path) -> N
     assert failures and all(len(line) < 700 and r"\x1b[31mred" in line and "\x1b" not in line for line in failures)
     kept = "".join(path.read_text() for path in (tmp_path / "errors").glob("*.txt"))
     assert "x" * 10_000 in kept and "\x1b" not in kept
+
+
+class StopsEarly(Executed):
+    """A training whose loss on validation rows was lowest after its second step."""
+
+    def train(self, *arguments: Any) -> dict[str, Any]:
+        curve = [(1, 0.9, None), (2, 0.25, None), (3, 0.4, None), (4, 0.5, None)]
+        return {**super().train(*arguments), "steps": 4, "steps_planned": 9, "best_step": 2, "evaluations": curve}
+
+
+def test_that_a_training_stopped_early_is_said_in_the_run_and_on_the_page(tmp_path: Path) -> None:
+    plan, store, reporter = plan_of(train__strategies=["ft"], train__evaluate_every=1), Store(tmp_path), Said()
+    assert execute(plan, store, reporter, StopsEarly().backend()) == ()
+    [said] = [line for line in reporter.lines if line.startswith("reviews-ft: stopped")]
+    assert tells(said, "4 of 9", "after step 2", "0.25")
+    [row] = training(table.load(tmp_path), tmp_path)["rows"]
+    assert {"4 of 9", "0.250, after step 2"} <= set(row)
