@@ -45,7 +45,7 @@ def verdict(results: Results, console: Console) -> None:
         console.print(Text(f"{one.title}: ", style="bold").append(one.first).append(f" {one.why}", style="not bold"))
         for step in one.steps:
             console.print(Text(step.says))
-            console.print(Padding(Text(step.code, style="bold"), (0, 2)), soft_wrap=True)
+            console.print(Text("  ").append(step.code, style="bold"), soft_wrap=True)  # in one line, to be copied
         for line in one.lines:
             console.print(Padding(Text(line.name, style="bold").append(f"  {line.sentence}", style="not bold"), (0, 2)))
     for caveat in caveats(results, found):

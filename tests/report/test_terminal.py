@@ -25,7 +25,8 @@ def printed(results: Results, width: int) -> str:
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_it_fits_and_says_everything(results: Results, width: int) -> None:
     text = printed(results, width)
-    assert max(map(len, text.splitlines())) <= width
+    commands = {f"  {step.code}" for one in verdicts(results) for step in one.steps}  # stay in one line
+    assert max(len(line) for line in text.splitlines() if line not in commands) <= width
     for word in (
         "Trained on news",
         "Trained on shop",
@@ -53,6 +54,11 @@ def test_the_verdict_comes_first_and_is_the_pages(results: Results) -> None:
         for line in one.lines:
             assert f"{line.name} {line.sentence}" in text
     assert text.index(verdicts(results)[-1].advice) < text.index("ROUGE-L, n 24")
+
+
+def test_a_command_stands_in_one_line_on_a_narrow_terminal(results: Results) -> None:
+    (step,) = [step for one in verdicts(results) for step in one.steps]
+    assert f"  {step.code}" in printed(results, 40).splitlines()
 
 
 def test_a_partial_run_says_so(partial: Results) -> None:
