@@ -43,7 +43,7 @@ def export(
     if merged and format != "checkpoint":
         raise StoreError("is for --format checkpoint", where="--merged", allowed="leave it out")
     place = output or folder / "export" / format
-    if place.is_file() and place.suffix not in (".json", ".jsonl"):
+    if place.is_file() and place.suffix not in (".json", ".jsonl", *scores.PACKS):
         raise StoreError("is a file", where=str(place), allowed="a folder for --output")
     with disk_errors(place):
         return WRITERS[format](Wanted(folder, place, tests, variant, merged))

@@ -12,14 +12,19 @@ other cell: a run computes only what is missing.
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from ..analysis.rows import aligned, rules
+from ..data.packed import unpacked
 from ..disk import write_whole
 from ..errors import DataError
 from ..experiment.schema import parse_experiment
@@ -33,12 +38,15 @@ Json = dict[str, Any]
 
 FORMAT = "spillover-scores-1"
 NAME = "scores.json"
+PACKS: Mapping[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".xz": lzma.compress}
+"""How a file is packed, by the ending of its name. The same scores give the same bytes."""
 
 
 def write(wanted: Wanted) -> list[str]:
     """Write the file. All of its numbers are those of the folder's report."""
     store, cells = wanted.store, list(scored(wanted))
-    path = wanted.place if wanted.place.suffix == ".json" else wanted.place / NAME
+    packed = PACKS.get(wanted.place.suffix)
+    path = wanted.place if packed or wanted.place.suffix == ".json" else wanted.place / NAME
     variants, tests, audit = wanted.chosen_variants, wanted.chosen_tests, store.audit()
     names = {variant.key for variant in variants}
     bare = replace(
@@ -59,7 +67,8 @@ def write(wanted: Wanted) -> list[str]:
         "inside": {v.key: inside for v in bare.variants if (inside := store.inside_of(v.key)) is not None},
         "cells": {cell.cell.key: _cell(cell) for cell in cells},
     }
-    write_whole(path, sealed(FORMAT, content, indent=None))
+    whole = sealed(FORMAT, content, indent=None)
+    write_whole(path, packed(whole.encode()) if packed else whole)
     return [
         f"Wrote the scores of {len(cells)} cells, without texts, to {path}",
         f"Next: spillover import {shlex.quote(str(path))} DIR (on any machine), then: spillover report DIR",
@@ -122,7 +131,7 @@ def take(file: Path, folder: Path) -> list[str]:
 
 def _read(file: Path) -> Json:
     try:
-        found = unsealed(FORMAT, file.read_bytes())
+        found = unsealed(FORMAT, unpacked(file, str(file)))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from None
     except ValueError as error:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from commandline import Cli
 from fakes import Executed
+from paths import ROOT
 from plans import experiment
 
 import spillover as so
+from spillover.data.packed import unpacked
 from spillover.experiment import dialect
 from spillover.store.store import Store
 
@@ -60,6 +64,17 @@ def test_no_text_of_a_row_is_in_the_file(ran: Path, file: Path) -> None:
     texts, content = texts_of(ran), file.read_text("utf-8")
     assert len(texts) > 150
     assert not [text for text in texts if text in content or json.dumps(text)[1:-1] in content]
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_a_study_holds_no_text_and_every_table(ran: Path, tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "studies" / "keep.py"), str(ran), str(tmp_path / "kept")]
+    subprocess.run(script, check=True, cwd=ROOT)
+    files = {path.name: path for path in (tmp_path / "kept").rglob("*") if path.is_file()}
+    assert {"results.csv", "effects.csv", "claims.json", "receipts.json", "scores.json.xz"} <= files.keys()
+    assert set(json.loads(files["receipts.json"].read_text())) == {v.key for v in Store(ran).grid().variants[1:]}
+    whole = {name: unpacked(path, name).decode() for name, path in files.items()}
+    assert not [(text, name) for text in texts_of(ran) for name, kept in whole.items() if text in kept]
 
 
 def test_the_folder_has_every_number(ran: Path, taken: Path) -> None:
@@ -116,9 +131,13 @@ def test_what_needs_texts_says_so_in_one_line(taken: Path, call: Cli, words: tup
     assert code == 2 and "texts" in error and error.count("\n") == 1
 
 
-def test_scores_can_be_exported_again(file: Path, taken: Path, tmp_path: Path, call: Cli) -> None:
-    call("export", str(taken), "--format", "scores", "--output", str(tmp_path / "again.json"))
-    call("import", str(tmp_path / "again.json"), str(tmp_path / "twice"))
+@pytest.mark.parametrize("name", ["again.json", "again.json.xz", "again.json.gz"])
+def test_scores_can_be_exported_again_and_packed(file: Path, taken: Path, tmp_path: Path, call: Cli, name: str) -> None:
+    for _ in range(2):  # the second time over the first
+        code, said, _ = call("export", str(taken), "--format", "scores", "--output", str(tmp_path / name))
+        assert code == 0 and name in said
+    assert name == "again.json" or (tmp_path / name).stat().st_size < file.stat().st_size / 2
+    call("import", str(tmp_path / name), str(tmp_path / "twice"))
     assert so.load(tmp_path / "twice").to_pandas().equals(so.load(taken).to_pandas())
 
 

@@ -26,7 +26,7 @@ from spillover.plan.grid import Condition, Grid
 from spillover.plan.jobs import children
 from spillover.plan.plan import Plan, make_plan
 
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted([*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "studies").glob("*/*.yaml")])
 
 
 @pytest.fixture(autouse=True)
@@ -252,7 +252,7 @@ FETCHED = ("abilities", "bigbench")  # suites whose archive is fetched once into
 
 def _planned(path: Path) -> Any:
     fetched = set(FETCHED) & set(load_experiment(path).suite)
-    return pytest.param(path, marks=pytest.mark.slow if fetched else (), id=path.stem)
+    return pytest.param(path, marks=pytest.mark.slow if fetched else (), id=f"{path.parent.name}-{path.stem}")
 
 
 @pytest.mark.parametrize("path", [_planned(path) for path in EXPERIMENTS])
