@@ -104,10 +104,13 @@ def check(
     from .checks.check import check as find
     from .checks.training import count
     from .report.checks import counting, render
+    from .work.base_check import unlikely
 
     plan, store = prepare(given, aside=format == "json")
     with counting(out(aside=True), "checking every row, prompt and sample") as progress:
         found = find(plan, store.folder, given.data_dir, done(store, plan.grid), progress)
+    with counting(out(aside=True), "asking the base about answers") as progress:
+        found = found.with_more(unlikely(plan, progress))
     if format == "json":
         document(json.dumps(found.to_json(), indent=1) + "\n")
     else:

@@ -8,13 +8,14 @@ the meaning of a number. `check` collects them:
     checks.training  the same for training samples
     here             demonstrations that do not show the labels evenly, and disk
 
-Each is a `Finding`: a warning or a note. What makes a run impossible is raised as the error of the run.
+Each is a `Finding`: a warning or a note. What makes a run impossible is raised as the error of the run. What takes a
+model to find out is in `work.base_check`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from heapq import nlargest
 from pathlib import Path
@@ -60,6 +61,10 @@ class Checked:
     def warnings(self) -> int:
         return sum(finding.level == "warning" for finding in self.findings)
 
+    def with_more(self, findings: Iterable[Finding]) -> Checked:
+        """The same with what was found elsewhere."""
+        return replace(self, findings=_warnings_first([*self.findings, *findings]))
+
     def to_json(self) -> dict[str, Any]:
         """One document: the lines, the audit with row numbers, the clean split and the preflight."""
         return {
@@ -85,8 +90,11 @@ def check(
     others = [*plan.grid.warnings, *prompts.findings(), *warmup(plan)]
     others += [*_demonstrations(plan, audited), *disk(plan, folder, done)]
     of_rows = [finding for one in audited for finding in one.findings()]
-    lines = sorted([*of_rows, *_merged(others)], key=lambda finding: finding.level != "warning")
-    return Checked(plan, audited, prompts, tuple(lines))
+    return Checked(plan, audited, prompts, _warnings_first([*of_rows, *_merged(others)]))
+
+
+def _warnings_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: finding.level != "warning"))
 
 
 def beforehand(plan: Plan) -> list[Finding]:

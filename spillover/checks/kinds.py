@@ -74,6 +74,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # of training samples
         "sample_shortened": Kind("long samples", "raise train.max_length, or show fewer demonstrations in training"),
         "context_cut": Kind("long samples", "raise train.max_length, or lower rows_in_context"),
+        "first_without_loss": Kind("unlikely answers", "raise most_perplexity, or take another strategy"),
         "sample_dropped": Kind("long samples", "raise train.max_length, or shorten these rows"),
         "sample_beyond": Kind("long samples", "lower train.max_length"),
         "warmup_unused": Kind("warm-up", "use constant_with_warmup"),

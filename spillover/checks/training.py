@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import Finding
-from ..experiment.axes import OwnText
+from ..experiment.axes import FixedDemos, NoDemos, OwnRows, OwnText
 from ..experiment.recipe import Recipe
 from ..plan.composed import compose
 from ..plan.jobs import TrainJob
@@ -74,9 +74,8 @@ class TrainingCheck:
 
 def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     """The samples of a training. Raises DataError where the training would."""
-    recipe, rows, encoder, shots = job.recipe, job.rows.examples, plan.encoder, len(job.demos)
-    where, protocol = f"{job.rows.name}, training", plan.experiment.protocol
-    where += f" with {count(shots, 'shot')}" if shots else ""
+    recipe, rows, encoder = job.recipe, job.rows.examples, plan.encoder
+    where, protocol = place_of(job), plan.experiment.protocol
     room, sizes = min(recipe.max_length, encoder.max_context), _sizes(plan, job)
     tried = _most(sizes, room) | {0}
     some = sorted(tried)
@@ -98,7 +97,7 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     beside = _beside(composition, recipe, order.turns)
     return TrainingCheck(
         dataset=job.rows.name,
-        where=where if in_steps is None and not beside else f"{job.variant.name}, training",
+        where=where,
         of=len(rows),
         samples=len(fitting),
         too_long=TooLong(built.rows_shortened, built.rows_dropped),
@@ -111,6 +110,13 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
         turns=order.turns,
         in_steps=in_steps[1] if in_steps else TooLong(),
     )
+
+
+def place_of(job: TrainJob) -> str:
+    """Where the samples of a training are: those of its rows alone are named by the data set, others by the variant."""
+    if not isinstance(job.recipe.demos, NoDemos | FixedDemos) or not isinstance(job.recipe.data, OwnRows):
+        return f"{job.variant.name}, training"
+    return f"{job.rows.name}, training" + (f" with {count(len(job.demos), 'shot')}" if job.demos else "")
 
 
 def _in_steps(composition: Composition, recipe: Recipe, sizes: Sequence[int], room: int) -> tuple[int, TooLong] | None:

@@ -7,7 +7,7 @@ base's whole distributions. These are kept as final hidden states on the CPU, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,7 +58,7 @@ class Base:
 
 
 @torch.no_grad()
-def ask_base(model: Any, steps: Sequence[list[Sample]], pack_tokens: int | None, whole: bool) -> Base:
+def ask_base(model: Any, steps: Iterable[list[Sample]], pack_tokens: int | None, whole: bool) -> Base:
     """What the model says of every sample of the steps. `whole`: its distributions, not only the learned tokens.
 
     Raises ModelError if its output layer does something that cannot be repeated.

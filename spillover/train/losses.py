@@ -35,6 +35,7 @@ from ..experiment.axes import (
 from ..experiment.recipe import Recipe
 from .base import Base
 from .passes import Pass
+from .unlikely import WithoutLoss, is_selected, without_loss
 
 LEAST_TAU = 1e-6  # nats, where all losses are 0
 
@@ -97,7 +98,7 @@ def _entropy(loss: Entropy, seen: Seen) -> Tensor:
 
 def _selected(loss: SelectedTokens, seen: Seen) -> Tensor:
     assert seen.base is not None
-    return _is_selected(loss, seen.base.nll_of(seen.one))
+    return is_selected(loss, seen.base.nll_of(seen.one))
 
 
 def _easy_rows(loss: EasyRows, seen: Seen) -> Tensor:
@@ -199,30 +200,26 @@ class Objective:
             raise ExperimentError(what, where="loss: python", allowed="a tensor of one number for each")
         return each_T
 
-    def without_loss(self) -> tuple[float, float] | None:
-        """The share of answer tokens, and of first answer tokens, that have no loss; None where all have.
+    def without_loss(self) -> WithoutLoss | None:
+        """What the base finds too unlikely to be learned; None for another loss.
 
-        Raises ModelError if none has.
+        Raises ModelError if it finds every token so.
         """
         if not isinstance(self.recipe.loss, SelectedTokens) or self.base is None:
             return None
-        limit = self.recipe.loss.most_perplexity
-        every = torch.cat([_is_selected(self.recipe.loss, nll) for nll in self.base.nll.values()])
-        if not every.any():
-            least = float(torch.cat([*self.base.nll.values()]).min().exp())
-            what = f"no answer token has a perplexity of {limit:g} or less under the base; the least is {least:.3g}"
+        found = without_loss(self.recipe.loss, self.base)
+        if found.every == 1.0:
+            limit = self.recipe.loss.most_perplexity
+            what = (
+                f"no answer token has a perplexity of {limit:g} or less under the base; the least is {found.least:.3g}"
+            )
             raise ModelError(f"{what}: nothing would be trained", where="most_perplexity", allowed="a higher limit")
-        begins = [at in {max(start, 1) for start, _ in one.spans} for one in self.base.nll for at in one.learned]
-        return 1 - float(every.mean()), 1 - float(every[torch.tensor(begins)].mean())
+        return found
 
 
 def divergence(base_PV: Tensor, logits_PV: Tensor) -> Tensor:
     """KL(base || model) at each position, in nats, from the base's log-probabilities and the model's logits."""
     return (base_PV.exp() * (base_PV - logits_PV.log_softmax(-1))).sum(-1)
-
-
-def _is_selected(loss: SelectedTokens, base_nll: Tensor) -> Tensor:
-    return (base_nll.exp() <= loss.most_perplexity).float()
 
 
 def _weights(one: Pass) -> Tensor:

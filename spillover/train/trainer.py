@@ -227,7 +227,7 @@ def train(
             base = ask_base(model, steps, pack, whole=recipe.asks_distributions)
     spent = time.monotonic() - began
     objective = Objective(recipe, base, function)
-    without = objective.without_loss() or (None, None)
+    without = objective.without_loss()
     model = let_move(model, recipe.weights)
     if gradient_checkpointing and not isinstance(recipe.weights, AllWeights):
         model.enable_input_require_grads()
@@ -268,8 +268,8 @@ def train(
         penalty=totals.penalty / max(totals.steps, 1),
         tokens_forward=totals.tokens_forward + (base.tokens if base else 0),
         kept_bytes=base.bytes if base else 0,
-        without_loss=without[0],
-        first_without_loss=without[1],
+        without_loss=None if without is None else without.every,
+        first_without_loss=None if without is None else without.first,
         steps_without_loss=totals.steps_without_loss,
         dropout_off=tuple(dropout),
         why_plain=reason,

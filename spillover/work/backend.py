@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..store.store import Json
     from ..text.compose import Composition
     from ..text.encode import Encoder
+    from ..train.unlikely import Asked, WithoutLoss
 
 FLOAT32_BYTES = 4
 ROOM = 1.5  # of its weights, for a model with the keys of its passes
@@ -81,6 +82,14 @@ class Backend(Protocol):
             function=job.function.load() if job.function else None,
         )
         return asdict(trained)
+
+    def without_loss(self, folder: Path, asked: Sequence[Asked], experiment: Experiment) -> list[list[WithoutLoss]]:
+        """What the model in `folder` finds too unlikely to be learned, of each that is asked."""
+        from ..engine.memory import free_memory
+        from ..train.unlikely import ask
+
+        free_memory()
+        return ask(folder, asked, precision=self.precision(experiment.precision), trust=experiment.trust)
 
     def merge(self, base: Path, trained: Sequence[Path], job: MergeJob, out: Path, trust: bool) -> float:
         """Make weights of trained ones, as a job says, and save them in `out`; returns the seconds it took."""

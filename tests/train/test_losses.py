@@ -354,9 +354,16 @@ def test_the_first_token_of_each_answer_counts_as_one() -> None:
     said = ask_base(base, [[both]], 4096, whole=False)
     nll = said.nll[both]
     limit = float(nll.exp().median())
-    shares = Objective(recipe(loss=SelectedTokens(most_perplexity=limit)), said).without_loss()
-    masked = nll.exp() > limit
-    assert shares == (pytest.approx(float(masked.float().mean())), pytest.approx(float(masked[[0, 3]].float().mean())))
+    found = Objective(recipe(loss=SelectedTokens(most_perplexity=limit)), said).without_loss()
+    masked, first = nll.exp() > limit, nll.exp()[[0, 3]]
+    assert found is not None
+    assert found.every == pytest.approx(float(masked.float().mean()))
+    assert found.first == pytest.approx(float(masked[[0, 3]].float().mean()))
+    assert (found.least, found.for_half, found.for_all) == (
+        float(nll.exp().min()),
+        float(first.min()),
+        float(first.max()),
+    )
 
 
 def test_a_penalty_in_bfloat16(folder: Path, tmp_path: Path) -> None:
