@@ -2,13 +2,15 @@
 
 A line is a training sample, with the demonstrations that the strategy puts before it. There are three shapes:
 
-    trl       `prompt` and `completion`, as TRL's SFTTrainer takes them; its tokens are those of our training
+    trl       `prompt` and `completion`, as TRL's SFTTrainer takes them; its tokens are those of our training. Where a
+              sample has several answers to learn: its tokens, `input_ids`, and `labels`, which are -100 without loss
     messages  `messages`, for trainers that apply a chat template: the turns of chat text, else the whole prompt as one
     alpaca    `instruction`, an empty `input`, and `output`
 
 Prompt and completion are cut where the first learned token begins, which may hold the space before an answer. A trainer
-that encodes both parts then masks the same tokens. The end token is left out, because trainers add it. Loss, penalty,
-what may move, a soft prompt and mixing afterwards are no part of the data; a line for the user says what the recipe is.
+that encodes both parts then masks the same tokens. The end token is left out of texts, because trainers add it. Loss,
+penalty, what may move, a soft prompt and mixing afterwards are no part of the data; a line for the user says what the
+recipe is.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from ..plan.jobs import MergeJob, TrainJob
 from ..plan.plan import Plan
 from ..store.store import Store
 from ..text.chat import Message
-from ..text.compose import in_order
+from ..text.compose import Composition, DrawnDemos, InContext, in_order, made_for_steps
 from ..text.encode import Encoder, Ids
 from ..text.prompt import messages, render_all
 from ..text.samples import Sample
-from ..text.task import Example
+from ..text.task import Example, PromptFormat
 from ..text.tools import Conversation
 from ..work.backend import Torch
 from ..work.execute import read_plan
@@ -39,6 +41,7 @@ from .wanted import Wanted
 
 Shape = Literal["trl", "messages", "alpaca"]
 Record = dict[str, Any]
+NO_LOSS = -100  # the label of a token without loss, for TRL and transformers
 
 
 def write(wanted: Wanted, shape: Shape) -> list[str]:
@@ -51,9 +54,19 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
         what = f"{variant.name} was not trained here, so its training data is not known"
         raise StoreError(what, where=str(wanted.folder), allowed=did_you_mean(variant.name, names))
     job, texts = _written(jobs[key], plan, wanted.store)
-    samples = _samples(job, plan, texts)
-    is_chat = shape == "messages" and job.fmt.chat
-    records = list(_turns(job, plan.encoder, samples) if is_chat else _texts(plan.encoder, samples, job, shape))
+    composition = compose(job, plan.encoder, plan.experiment.protocol, texts).composition
+    samples = [sample for step in in_order(composition, job.recipe.batch_size) for sample in step]
+    several = any(len(sample.spans) > 1 for sample in samples)
+    if shape == "messages" and job.fmt.chat:
+        records = list(_turns(job, plan.encoder, composition))
+    elif several and shape == "trl":
+        records = [_tokens(sample) for sample in samples]
+    elif several:
+        what = f"{job.variant.name} learns several answers in one sample, which {shape} cannot say of a text"
+        allowed = "--format trl, which has token ids there" + "; or train.prompt: chat" * (shape == "messages")
+        raise StoreError(what, where=f"--format {shape}", allowed=allowed)
+    else:
+        records = list(_texts(plan.encoder, samples, job, shape))
     path = wanted.place if wanted.place.suffix == ".jsonl" else wanted.place / f"{file_name(variant.name)}.jsonl"
     write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     recipe = job.recipe.content()
@@ -61,6 +74,11 @@ def write(wanted: Wanted, shape: Shape) -> list[str]:
     rest |= {axis: value["kind"] for axis in ("weights", "loss", "penalty", "first") if (value := recipe.get(axis))}
     said = ", ".join(f"{name} {value}" for name, value in rest.items())
     lines = [f"Wrote {len(records)} training samples to {path}"]
+    if shape == "messages" and job.fmt.chat:
+        turn = "every assistant turn (TRL: assistant_only_loss)" if several else "the last assistant turn alone"
+        lines.append(f"Loss is on {turn}")
+    elif several:
+        lines.append("They are token ids with labels, because a sample has several answers with loss")
     if apart := [sample.weight for sample in samples if sample.apart]:
         lines.append(
             f"{len(apart)} of them are texts of the base, whose loss has a mean of its own, times {apart[0]:g}"
@@ -81,18 +99,16 @@ def _written(job: TrainJob, plan: Plan, store: Store) -> tuple[TrainJob, Sequenc
     return job, texts
 
 
-def _samples(job: TrainJob, plan: Plan, texts: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples of an epoch, in the order of its rows. The training shuffles them, and draws anew in each epoch."""
-    composition = compose(job, plan.encoder, plan.experiment.protocol, texts).composition
-    return [sample for step in in_order(composition, job.recipe.batch_size) for sample in step]
+def _tokens(sample: Sample) -> Record:
+    """The tokens themselves, with the end token, and as labels those with loss: shifted by nobody."""
+    learned = set(sample.learned)
+    labels = [token if place in learned else NO_LOSS for place, token in enumerate(sample.ids)]
+    return {"input_ids": list(sample.ids), "labels": labels}
 
 
 def _texts(encoder: Encoder, samples: Sequence[Sample], job: TrainJob, shape: Shape) -> Iterator[Record]:
     """Each sample as text, cut where its first learned token begins."""
     for sample in samples:
-        if len(sample.spans) > 1:
-            what = f"{job.variant.name} learns several answers in one sample, which {shape} cannot say"
-            raise StoreError(what, where="--variant", allowed="a strategy with one answer a sample")
         prompt, completion = _cut(encoder, sample, job.fmt.chat)
         if shape == "trl":
             yield {"prompt": prompt, "completion": completion}
@@ -121,26 +137,55 @@ def _read(encoder: Encoder, ids: Ids) -> str:
     return text
 
 
-def _turns(job: TrainJob, encoder: Encoder, samples: Sequence[Sample]) -> Iterator[Record]:
-    """The messages of each sample of chat text. One that was too long has fewer demonstrations."""
+def _turns(job: TrainJob, encoder: Encoder, composition: Composition) -> Iterator[Record]:
+    """The messages of each sample of chat text.
+
+    Raises StoreError for samples that are no conversations of the training set's rows.
+    """
+    made, batch_size = made_for_steps(composition), job.recipe.batch_size
+    known = {} if made else _behind(job.fmt, job.demos, job.rows.examples, encoder)
+    for step, samples in enumerate(in_order(composition, batch_size)):
+        if made is not None:
+            places = range(step * batch_size, min((step + 1) * batch_size, made.rows))
+            rows = [made.examples[place] for place in places]
+            if isinstance(made, DrawnDemos):
+                demos = [made.examples[place] for place in made.drawn(step, places)]
+                known = _behind(job.fmt, demos, rows, encoder)
+            else:
+                known = _in_context(made, samples, rows)
+        for sample in samples:
+            if sample.ids not in known:
+                what = f"{job.variant.name} has samples that are no conversations of its own rows"
+                raise StoreError(what, where="--format messages", allowed="--format trl, which has their text")
+            yield known[sample.ids]
+
+
+def _behind(
+    fmt: PromptFormat, demos: Sequence[Example], rows: Sequence[Example], encoder: Encoder
+) -> dict[Ids, Record]:
+    """The conversations of rows behind demonstrations, by their ids. One that was too long has fewer of these."""
     found: dict[Ids, Record] = {}
-    rows = job.rows.examples
-    for count in range(len(job.demos), -1, -1):
-        texts = render_all(job.fmt, job.demos[:count], rows, encoder.chat_template)
+    for count in range(len(demos), -1, -1):
+        texts = render_all(fmt, demos[:count], rows, encoder.chat_template)
         encoded = encoder.continuation(texts, [row.target for row in rows], chat=True)
         for (ids, _), row in zip(encoded, rows, strict=True):
-            found.setdefault((*ids, encoder.end_of(True)), _conversation(job, row, count))
-        if all(sample.ids in found for sample in samples):
-            break
+            found.setdefault((*ids, encoder.end_of(True)), _conversation(fmt, demos[:count], row))
+    return found
+
+
+def _in_context(made: InContext, samples: Sequence[Sample], rows: Sequence[Example]) -> dict[Ids, Record]:
+    """The conversations of rows in context, by their ids: the samples of a step have its rows one after the other."""
+    found: dict[Ids, Record] = {}
+    left = list(rows)
     for sample in samples:
-        if sample.ids not in found:
-            what = f"the samples of {job.variant.name} are no conversations of single rows"
-            raise StoreError(what, where="--format messages", allowed="--format trl, which has their text")
-        yield found[sample.ids]
+        here, left = left[: len(sample.spans)], left[len(sample.spans) :]
+        if here and made.maker.of_rows(here).ids == sample.ids:
+            found[sample.ids] = _conversation(made.maker.fmt, here[:-1], here[-1])
+    return found
 
 
-def _conversation(job: TrainJob, row: Example, count: int) -> Record:
-    first, *others = messages(job.fmt, job.demos[:count], row)
+def _conversation(fmt: PromptFormat, demos: Sequence[Example], row: Example) -> Record:
+    first, *others = messages(fmt, demos, row)
     tools = first.get("tools")
     first = {name: value for name, value in first.items() if name != "tools"}
     answer: Message = {"role": "assistant", "content": row.target}

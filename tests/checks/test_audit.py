@@ -486,7 +486,8 @@ def test_every_finding_ends_with_how_to_mend_it() -> None:
 
 
 def test_every_kind_of_finding_is_in_use() -> None:
-    sources = [path.read_text("utf-8") for path in Path(checks.__file__).parent.glob("*.py") if path.stem != "kinds"]
+    package = Path(checks.__file__).parents[1]
+    sources = [path.read_text("utf-8") for path in package.glob("*/*.py") if path.stem != "kinds"]
     unused = [kind for kind in KINDS if not any(f'"{kind}"' in text for text in sources)]
     assert not unused
     assert all(kind.name and kind.mend[0].islower() and not kind.mend.endswith(".") for kind in KINDS.values())

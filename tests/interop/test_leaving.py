@@ -22,9 +22,11 @@ import spillover as so
 from spillover.analysis.verdict import Verdict, verdicts
 from spillover.experiment.schema import parse_experiment
 from spillover.interop import wanted
+from spillover.plan.composed import compose
 from spillover.plan.jobs import TrainJob
 from spillover.plan.plan import Plan, make_plan
 from spillover.store.store import Store
+from spillover.text.compose import in_order
 from spillover.text.samples import Sample, build_samples
 from spillover.work import execute
 from spillover.work.execute import read_plan
@@ -273,42 +275,119 @@ def test_texts_that_the_base_writes_are_part_of_the_data_once_they_are_there(
     assert code == 0 and f"{len(own)} of them" in said and len(records) == 22 + len(own) > 22
 
 
-@pytest.fixture(scope="module")
-def chat(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A planned folder: chat text with two demonstrations before each row."""
-    place = tmp_path_factory.mktemp("chat")
-    raw = experiment(train__prompt="chat", train__strategies=[{"fticl": {"shots": 2}}])
+STRATEGIES = {
+    "reviews-fticl2": {"fticl": {"shots": 2}},
+    "reviews-fticl-random": {"fticl-random": {"most_shots": 2}},
+    "reviews-manyicl": {"manyicl": {"rows_in_context": 3}},
+    "reviews-manyicl+replay": {"manyicl + replay": {"rows_in_context": 3, "replay_share": 0.3}},
+}
+
+
+def planned(place: Path, prompt: str, *strategies: Any) -> Path:
+    raw = experiment(train__prompt=prompt, train__strategies=list(strategies), train__batch_size=4)
     execute.write_plan(make_plan(parse_experiment(raw), place), store := Store(place / "out"))
     return store.folder
 
 
+@pytest.fixture(scope="module")
+def chat(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planned folder of chat text: demonstrations before each row, and several rows in one sample."""
+    return planned(tmp_path_factory.mktemp("chat"), "chat", *STRATEGIES.values())
+
+
+@pytest.fixture(scope="module")
+def plain(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of plain text."""
+    return planned(tmp_path_factory.mktemp("plain"), "p1", *STRATEGIES.values())
+
+
+def epoch_of(folder: Path, variant: str) -> tuple[Plan, list[Sample]]:
+    """The samples of an epoch in the order of its rows, as they are exported."""
+    plan, jobs = plan_of(folder)
+    composition = compose(jobs[variant], plan.encoder, plan.experiment.protocol).composition
+    return plan, [sample for step in in_order(composition, jobs[variant].recipe.batch_size) for sample in step]
+
+
+def exported(call: Cli, folder: Path, variant: str, shape: str, to: Path) -> tuple[str, list[Any]]:
+    """What the command says, and the records."""
+    code, said, error = call("export", str(folder), "--format", shape, "--variant", variant, "-o", str(to))
+    assert code == 0, error
+    return said, [json.loads(line) for line in to.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("variant", list(STRATEGIES)[:3])
 def test_messages_of_chat_text_have_its_tokens_under_the_chat_template(
-    chat: Path, smollm2: Path, tmp_path: Path, call: Cli
+    chat: Path, smollm2: Path, tmp_path: Path, call: Cli, variant: str
 ) -> None:
+    """And loss is on the turns that the command names."""
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    for shape in ("messages", "trl"):
-        assert call("export", str(chat), "--format", shape, "-o", str(tmp_path / f"{shape}.jsonl"))[0] == 0
-    turns, texts = ((tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("messages", "trl"))
-    _, samples = samples_of(chat, "reviews-fticl2")
-    assert len(samples) == len(turns) == len(texts) == 8
-    for turn, text, sample in zip(map(json.loads, turns), map(json.loads, texts), samples, strict=True):
+    said, turns = exported(call, chat, variant, "messages", tmp_path / "data.jsonl")
+    _, samples = epoch_of(chat, variant)
+    assert len(samples) == len(turns)
+    assert ("every assistant turn" in said) == (variant == "reviews-manyicl")
+    for turn, sample in zip(turns, samples, strict=True):
         roles = [message["role"] for message in turn["messages"]]
-        assert roles == ["user", "assistant"] * 3
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        if "every" in said:
+            assert len(sample.spans) == len(roles) // 2 > 0
         ids = tokenizer.apply_chat_template(turn["messages"], return_dict=False)
         assert tuple(ids[: len(sample.ids)]) == sample.ids
+    assert max(len(turn["messages"]) for turn in turns) == 6
+
+
+def test_texts_of_chat_text_have_its_tokens(chat: Path, smollm2: Path, tmp_path: Path, call: Cli) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    _, texts = exported(call, chat, "reviews-fticl2", "trl", tmp_path / "data.jsonl")
+    for text, sample in zip(texts, epoch_of(chat, "reviews-fticl2")[1], strict=True):
         both = tokenizer(text["prompt"] + text["completion"] + tokenizer.eos_token)["input_ids"]
         assert tuple(both) == sample.ids
 
 
+@pytest.mark.parametrize("prompt", ["plain", "chat"])
+@pytest.mark.parametrize("variant", list(STRATEGIES)[2:])
+def test_several_answers_in_a_sample_are_tokens_with_labels(
+    plain: Path, chat: Path, tmp_path: Path, call: Cli, prompt: str, variant: str
+) -> None:
+    folder = {"plain": plain, "chat": chat}[prompt]
+    said, records = exported(call, folder, variant, "trl", tmp_path / "data.jsonl")
+    _, samples = epoch_of(folder, variant)
+    assert "labels" in said and any(len(sample.spans) > 1 for sample in samples)
+    for record, sample in zip(records, samples, strict=True):
+        assert tuple(record["input_ids"]) == sample.ids
+        assert tuple(place for place, label in enumerate(record["labels"]) if label != -100) == sample.learned
+        assert all(label in (-100, token) for label, token in zip(record["labels"], sample.ids, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "variant", "shape", "instead"),
+    [
+        ("plain", "reviews-manyicl", "alpaca", "--format trl"),
+        ("chat", "reviews-manyicl", "alpaca", "--format trl"),
+        ("plain", "reviews-manyicl", "messages", "train.prompt: chat"),
+        ("chat", "reviews-manyicl+replay", "messages", "--format trl"),
+    ],
+)
+def test_what_a_shape_cannot_say_is_refused_with_one_that_can(
+    plain: Path, chat: Path, tmp_path: Path, call: Cli, prompt: str, variant: str, shape: str, instead: str
+) -> None:
+    folder = {"plain": plain, "chat": chat}[prompt]
+    to = ("--format", shape, "--variant", variant, "-o", str(tmp_path / "data.jsonl"))
+    code, _, error = call("export", str(folder), *to)
+    assert code == 2 and error.count("\n") == 1 and variant in error and instead in error
+    assert not (tmp_path / "data.jsonl").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of another package
-@pytest.mark.parametrize("prompt", ["p1", "chat"])
-def test_trl_makes_our_tokens_and_mask_of_it(smollm2: Path, tmp_path: Path, call: Cli, prompt: str) -> None:
+@pytest.mark.parametrize("variant", ["reviews-fticl2", "reviews-manyicl"])
+@pytest.mark.parametrize("prompt", ["plain", "chat"])
+def test_trl_makes_our_tokens_and_mask_of_it(
+    plain: Path, chat: Path, smollm2: Path, tmp_path: Path, call: Cli, prompt: str, variant: str
+) -> None:
     """The path that `SFTTrainer` takes from a data set to what it trains on."""
     trl = pytest.importorskip("trl")
-    raw = experiment(train__prompt=prompt, train__strategies=[{"fticl": {"shots": 2}}])
-    execute.write_plan(make_plan(parse_experiment(raw), tmp_path), store := Store(tmp_path / "out"))
-    assert call("export", str(store.folder), "--format", "trl", "-o", str(tmp_path / "data.jsonl"))[0] == 0
+    folder = {"plain": plain, "chat": chat}[prompt]
+    exported(call, folder, variant, "trl", tmp_path / "data.jsonl")
     data = datasets.load_dataset("json", data_files=str(tmp_path / "data.jsonl"), split="train", cache_dir=tmp_path)
     settings = trl.SFTConfig(
         output_dir=str(tmp_path / "trl"),
@@ -319,7 +398,7 @@ def test_trl_makes_our_tokens_and_mask_of_it(smollm2: Path, tmp_path: Path, call
         activation_checkpointing=False,
     )
     trainer = trl.SFTTrainer(model=str(smollm2), args=settings, train_dataset=data)
-    _, samples = samples_of(store.folder, "reviews-fticl2")
+    _, samples = epoch_of(folder, variant)
     assert len(trainer.train_dataset) == len(samples)
     for row, sample in zip(trainer.train_dataset, samples, strict=True):
         assert tuple(row["input_ids"]) == sample.ids
