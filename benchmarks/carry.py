@@ -160,8 +160,8 @@ def write_loads(collected: Path, out: Path, part_bytes: int, load_bytes: int, mo
     for number, path in enumerate(sorted(path for path in collected.rglob("*") if path.is_file())):
         parts = []
         with path.open("rb") as stream:
-            while piece := stream.read(min(part_bytes, load_bytes)):
-                if len(piece) > room:
+            while piece := stream.read(min(part_bytes, room or load_bytes)):
+                if not room:
                     loads.append(out / f"load-{len(loads) + 1}")
                     loads[-1].mkdir(parents=True)
                     room = load_bytes

@@ -106,7 +106,8 @@ def speedup(
     args: argparse.Namespace, ours: dict[str, Any], theirs: dict[str, Any], aim: float, parity: str, detail: str
 ) -> None:
     """The line of a script that compares with a peer: how many times faster, and at what memory."""
-    order = "A B, a process each" if args.repeats == 1 else f"{'A B ' * args.repeats}a process each, medians"
+    where = "in one process" if args.together else "a process each"
+    order = f"A B, {where}" if args.repeats == 1 else f"{'A B ' * args.repeats}{where}, medians"
     memory = f"{ours['peak_bytes'] / 1e9:.2f} GB against {theirs['peak_bytes'] / 1e9:.2f} GB"
     times = f"{ours['side']} {ours['seconds']:.4g} s, {theirs['side']} {theirs['seconds']:.4g} s ({order})"
     ratio = theirs["seconds"] / ours["seconds"]

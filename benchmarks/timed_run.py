@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -40,11 +41,9 @@ def main() -> None:
     ended = "it is whole" if code == 0 else "stopped when the time was over"
     _, status, _ = spillover("status", str(work))
     exported, _, why_not = spillover("export", str(work), "--format", "scores", "-o", str(args.keep))
-    if exported:
-        status += why_not
-    print(status)
-    lines = [line.strip() for line in status.splitlines() if line.strip()]
-    found = {"run": f"{time.monotonic() - began:.0f} s, {ended}", "status": " / ".join(lines)}
+    print(status + (why_not if exported else ""))
+    cells = ", ".join(f"{name} {done}" for name, done in re.findall(r"^(\S+) +(\d+ of \d+)", status, re.MULTILINE))
+    found = {"time": f"{time.monotonic() - began:.0f} s, {ended}", "cells": cells}
     measure.write_json(args.json, {"facts": found, "whole": code == 0})
 
 
