@@ -39,7 +39,7 @@ WIDTH, HEIGHT = 240, 150  # of a panel's plot; it is narrower where panels in a 
 WIDE, TALL = 420, 270  # of a panel that sets points against each other
 FAINT = "#8b9099"  # of what stands back
 FULL, BETWEEN = 1040, 58  # of a row of panels, and between two of them
-OF_100 = "format(100 * datum.value, '~g')"
+OF_100, PLAIN = "format(100 * datum.value, '~g')", "format(datum.value, '~g')"
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
 
 
@@ -239,18 +239,20 @@ def curve(
     x_title: str,
     logarithmic: bool = False,
     base: float | None = None,
+    written: str = OF_100,
 ) -> Spec:
     """A panel of scores over a number. `rows`: label, x, value, ci_low, ci_high, chosen, tip. A ring marks `chosen`.
 
     The scale is `logarithmic` for numbers that differ by multiples. `base` is a score that is drawn as a line across.
+    Scores are of 100, as `written`.
     """
     values = sorted({float(x) for x in rows["x"]})
     span = (values[-1] / values[0]) ** 0.08 if logarithmic else 0.08 * (values[-1] - values[0])
     ends = [values[0] / span, values[-1] * span] if logarithmic else [values[0] - span, values[-1] + span]
     scale: Spec = {"type": "log" if logarithmic else "linear", "domain": ends, "nice": False}
-    written = f"format(datum.value, '{'~e' if logarithmic else '~g'}')"
-    x = _number("x", x_title, scale, values=values, labelExpr=written, grid=False, labelOverlap="greedy")
-    y = _number("value", None, {"zero": False}, labelExpr=OF_100, tickCount=4)
+    number = f"format(datum.value, '{'~e' if logarithmic else '~g'}')"
+    x = _number("x", x_title, scale, values=values, labelExpr=number, grid=False, labelOverlap="greedy")
+    y = _number("value", None, {"zero": False}, labelExpr=written, tickCount=4)
     across: Spec = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": base}, {}, color=INK, opacity=0.5)
     ring: Spec = {"transform": [{"filter": "datum.chosen"}]}
     return _panel(

@@ -1,14 +1,16 @@
-"""Curves over a number that somebody may choose: strength (alpha), learning rate, the weight of a penalty.
+"""Curves over a number that somebody may choose: strength (alpha), learning rate, the weight of a penalty, a step.
 
 `strength` shows scores on the test sets for each alpha that was tested, from the base (0) through what was trained (1)
 and beyond. `choices` shows the scores on validation rows by which a choice was made. Both are made of the same plain
-rows (`Mark`), and a ring marks what was chosen.
+rows (`Mark`), and a ring marks what was chosen. `steps` shows the loss that was measured during the trainings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +22,7 @@ from ..analysis.numbers import points
 from ..analysis.results import ROLE_TITLES, ROLES, Results, grouped
 from ..experiment.factors import FACTORS, short
 from ..plan.grid import Variant
+from ..store.store import Store
 from . import charts
 from .charts import Figure, Panel
 
@@ -184,3 +187,43 @@ def choice(made: Choice) -> Curve:
 def _label(one: Alternative, names: Sequence[str]) -> str:
     factors: Mapping[str, object] = one.factors
     return " ".join(short(name, factors[name]) for name in names) or "score"  # type: ignore[arg-type]
+
+
+# --- steps: the loss while a training went on ---------------------------------------------------------------------
+
+
+OWN, ELSEWHERE = "its own validation rows", "rows of other test sets"
+MOST_TRAININGS = 12
+
+
+def steps(results: Results, folder: Path) -> Figure:
+    """A panel for each training whose loss was measured while it went on; the first ones, if there are many."""
+    store = Store(folder)
+    receipts = {v.name: store.variant_receipt(v.key) or {} for v in results.grid.variants if v.kind == "trained"}
+    measured = {name: receipt for name, receipt in receipts.items() if receipt.get("evaluations")}
+    shown = list(measured.items())[:MOST_TRAININGS]
+    left_out = f" These are {len(shown)} of {len(measured)} trainings." if len(shown) < len(measured) else ""
+    return Figure(
+        number=0,
+        name="steps",
+        title="Loss while it was trained",
+        caption="Nats per answer token after each number of steps. Of other test sets, a few training rows or "
+        "demonstrations are read. If their loss rises, the model gets worse at them while it learns its own task. A "
+        f"ring marks the step whose weights were kept: the lowest loss on its own validation rows.{left_out}",
+        panels=tuple(_of_steps(name, receipt) for name, receipt in shown),
+        columns=3,
+    )
+
+
+def _of_steps(name: str, receipt: Mapping[str, Any]) -> Panel:
+    best = receipt["best_step"]
+    found = [
+        {"label": label, "x": step, "value": loss, "chosen": label == OWN and step == best}
+        for step, *losses in receipt["evaluations"]
+        for label, loss in zip((OWN, ELSEWHERE), losses, strict=True)
+        if loss is not None
+    ]
+    tips = [f"{one['label']}, step {one['x']}: {one['value']:.3g} nats" for one in found]
+    rows = pd.DataFrame(found).assign(tip=tips, ci_low=lambda rows: rows["value"], ci_high=lambda rows: rows["value"])
+    looks = charts.looks((OWN, ELSEWHERE), None)
+    return Panel(name, charts.curve(rows, looks, name, f"kept: step {best}", "step", written=charts.PLAIN), rows)

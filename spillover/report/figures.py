@@ -65,12 +65,16 @@ def shot_curves(result: Source, test_dataset: str) -> alt.ConcatChart:
     return charts.as_altair(charts.grid(panels))
 
 
-def every(results: Results, inside: Mapping[str, Inside]) -> list[Figure]:
-    """The figures of the report: plane, curves, the weights (`inside` by variant name), and the study's seven."""
+def every(results: Results, inside: Mapping[str, Inside], folder: Path) -> list[Figure]:
+    """The figures of the report: plane, curves, the weights (`inside` by variant name), and the study's seven.
+
+    `folder` has the receipts of the trainings.
+    """
     return [
         frontier.figure(results),
         curves.strength(results),
         curves.choices(results),
+        curves.steps(results, folder),
         forgetting.figure(results, inside),
         moved_weights(results, inside),
         *of_study.every(Averages.of(results)),

@@ -24,15 +24,16 @@ COLUMNS = (
 
 
 def rows(results: Results) -> Iterator[dict[str, Any]]:
-    """A row of the page's table for each recipe. What was not tested is empty."""
+    """A row of the page's table for each recipe of which anything was tested. What was not tested is empty."""
     for found in kept(results).values():
-        yield {
-            "Variant": recipe_name(found.arm),
+        left = {
             **{title.capitalize(): _share(found.roles.get(title)) for title in _titles()},
             "All outside": _share(found.outside),
             **_slope(found),
             "In-domain, other formats": _share(found.formats),
         }
+        if any(left.values()):
+            yield {"Variant": recipe_name(found.arm)} | left
 
 
 def _titles() -> list[str]:

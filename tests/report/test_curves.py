@@ -93,3 +93,19 @@ def test_both_stand_on_the_page(mixed: tuple[Path, Results], tmp_path: Path) -> 
     html = (tmp_path / "report.html").read_text("utf-8")
     assert html.index('id="frontier"') < html.index('id="choices"') < html.index('id="strength"')
     assert "alpha" in html and "How it was chosen" in html
+
+
+def test_the_loss_while_a_training_went_on_is_a_curve_with_a_ring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own rows and those of other sets; what is kept is the lowest of the own ones."""
+    curve = {"best_step": 6, "evaluations": [(3, 2.1, 1.8), (6, 0.5, 4.8), (9, 0.9, None)]}
+    monkeypatch.setattr(fakestore, "training_of", lambda v, of=fakestore.training_of: {**of(v), **curve})
+    grid = fakestore.make_grid(variants=(BASE, FT), shots=(0,), prompts=("p1",), rows=12)
+    fakestore.write_store(tmp_path, grid)
+    (panel,) = curves.steps(table.load(tmp_path), tmp_path).panels
+    of = dict(iter(panel.rows.groupby("label")))
+    assert of[curves.OWN]["value"].tolist() == [2.1, 0.5, 0.9] and of[curves.ELSEWHERE]["x"].tolist() == [3, 6]
+    assert panel.rows[panel.rows["chosen"]]["tip"].tolist() == [f"{curves.OWN}, step 6: 0.5 nats"]
+    page.write(table.load(tmp_path), tmp_path, tmp_path / "report.html")
+    assert 'id="steps"' in (tmp_path / "report.html").read_text("utf-8")

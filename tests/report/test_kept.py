@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from spillover.analysis import numbers, retention
@@ -21,6 +24,14 @@ def test_every_recipe_has_a_row_with_its_shares(results: Results) -> None:
     assert slope is not None and rows["news-ft"][kept.ADDS] == numbers.signed(slope.ours.value)
     assert rows["news-ft"][kept.LESS]["text"].startswith(numbers.signed(slope.effect.value))
     assert rows["news-ft"]["In-domain, other formats"]["text"]
+
+
+def test_a_recipe_of_which_nothing_is_known_has_no_row(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a base that scores 0 everywhere nothing can be left, and an empty table would only puzzle its readers."""
+    nothing: dict[str, Any] = {"roles": {}, "outside": None, "demonstrations": None, "formats": None}
+    found = {key: replace(one, **nothing) for key, one in retention.kept(results).items()}
+    monkeypatch.setattr(kept, "kept", lambda _: found)
+    assert found and not list(kept.rows(results))
 
 
 def test_the_file_has_a_row_for_each_place(results: Results) -> None:
