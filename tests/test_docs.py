@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
+import docscripts
 import pytest
 import typer
 from pydantic_core import PydanticUndefined
@@ -31,7 +30,7 @@ from spillover.report import equal_gain, forgetting, kept
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 KEYS = {  # heading in the reference -> whose keys stand under it
     "Top level": [Experiment],
     "`train`": [TrainSpec],
@@ -50,16 +49,7 @@ KEYS = {  # heading in the reference -> whose keys stand under it
 }
 
 
-def script(name: str) -> ModuleType:
-    """A script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-map_of_rooms = script("map")
+map_of_rooms = docscripts.load("map")
 
 
 def section(heading: str) -> str:
@@ -178,11 +168,20 @@ def test_every_column_of_the_effects_stands_in_the_reference() -> None:
     assert tuple(row[0].strip("`") for row in rows(section("effects.csv"))) == effects.COLUMNS
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link to a part of a page may say after its #, as GitHub makes it of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_relative_link_leads_nowhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text("utf-8")):
+    """Neither to a file that is not there nor to a heading that is not there."""
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", path.read_text("utf-8")):
         if "://" not in target:
-            assert (path.parent / target).exists(), target
+            page = path.parent / target if target else path
+            assert page.exists(), target
+            assert not heading or page.suffix != ".md" or heading in anchors(page), f"{target}#{heading}"
 
 
 def test_the_map_is_drawn_from_the_present_code() -> None:
@@ -223,7 +222,7 @@ def test_every_file_that_a_page_names_with_its_folder_exists(path: Path) -> None
 
 
 def test_the_pictures_are_small_and_stand_in_the_readme() -> None:
-    pictures = script("pictures")
+    pictures = docscripts.load("pictures")
     for scheme in pictures.SCHEMES:
         picture = pictures.PICTURES / f"page-{scheme}.png"
         assert picture.stat().st_size <= pictures.MOST_BYTES

@@ -181,7 +181,7 @@ class OwnText(Axis):
     texts: Count = Field(512, description="texts that the base writes, once")
     text_tokens: Tokens = Field(128, description="tokens a text, at most")
     texts_a_step: Count = Field(4, description="texts in each step")
-    temperature: Rate = 1.0
+    temperature: Rate = Field(1.0, description="of the sampling")
 
     @property
     def weight(self) -> float:
@@ -221,7 +221,7 @@ class SomeWeights(Axis):
     freeze: Names = Field((), description="kinds or parts of names that may not")
     freeze_bottom: Share = Field(0.0, description="part of the layers, from the bottom, that may not")
     freeze_half: bool = Field(False, description="a half of the modules of each layer, drawn by `freeze_seed`, may not")
-    freeze_seed: Seed = 0
+    freeze_seed: Seed = Field(0, description="which half; the same for all training seeds")
 
     def stored_bytes(self, shapes: Shapes) -> int:
         return AllWeights().stored_bytes(shapes)
@@ -232,11 +232,13 @@ class Lora(Axis):
 
     kind: Literal["lora"] = "lora"
     makes_adapter: ClassVar = True
-    lora_r: Count = 16
-    lora_alpha: Count = 32
-    lora_target_modules: str | tuple[str, ...] = "all-linear"
-    use_rslora: bool = False
-    use_dora: bool = False
+    lora_r: Count = Field(16, description="rank of the two matrices")
+    lora_alpha: Count = Field(32, description="their product is multiplied by lora_alpha / lora_r")
+    lora_target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="names of modules that get an adapter; all-linear: all but the output layer"
+    )
+    use_rslora: bool = Field(False, description="divide lora_alpha by the root of the rank instead")
+    use_dora: bool = Field(False, description="learn direction and size of the weights apart")
 
     @property
     def factors(self) -> dict[str, Value]:
@@ -268,8 +270,8 @@ class SoftPrompt(Axis):
 
     kind: Literal["soft_prompt"] = "soft_prompt"
     prompt_tokens: Count = Field(20, description="vectors of the prompt")
-    prompt_epochs: Rate = 1.0
-    prompt_learning_rate: Rate = 0.03
+    prompt_epochs: Rate = Field(1.0, description="epochs in which the prompt alone is trained")
+    prompt_learning_rate: Rate = Field(0.03, description="its learning rate (Adam, constant)")
 
 
 class NothingAfter(Axis):

@@ -32,7 +32,7 @@ class SelectedTokens(Axis):
     """No loss on tokens whose perplexity under the base exceeds a limit. Divided by the tokens that have loss."""
 
     kind: Literal["selected"] = "selected"
-    most_perplexity: Rate = 2.5
+    most_perplexity: Rate = Field(2.5, description="exp(NLL) under the base, beyond which a token has no loss")
 
 
 class EasyTokens(Axis):
