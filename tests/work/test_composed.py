@@ -142,6 +142,16 @@ def test_the_check_knows_the_longest_sample_and_what_is_cut(place: Path, name: s
     assert found.steps == len(steps)
 
 
+def test_rows_have_their_turns_where_samples_are_cut_on_the_right(place: Path) -> None:
+    """The protocol of the study. Drawn demonstrations may push an answer out, and then the row has no sample there."""
+    plan = plan_of(place, CUT["fticl-random"], protocol="paper", train__max_length=36)
+    [job] = plan.trainings
+    found = check_training(plan, job)
+    assert found.samples == 24 and found.turns == 48
+    steps = steps_of(compose(job, plan.encoder, plan.experiment.protocol).composition, job.recipe)
+    assert sum(len(step) for step in steps) == 48 - found.in_steps.dropped > 0
+
+
 def test_the_clean_split_knows_replayed_rows(place: Path) -> None:
     rows = [json.loads(line) for line in (place / "echo.jsonl").read_text().splitlines()]
     (place / "met.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
