@@ -12,7 +12,8 @@ from madescores import FT, ICL, results_of
 from scipy.optimize import brentq
 from scipy.stats import t
 
-from spillover.analysis.contrasts import share
+from spillover.analysis import uncertainty
+from spillover.analysis.contrasts import difference, share
 from spillover.analysis.effects import families
 from spillover.analysis.results import Results
 from spillover.analysis.retention import OUTSIDE, Kept, kept
@@ -22,6 +23,9 @@ from spillover.plan.grid import Deploy, Use
 RNG = np.random.default_rng(5)
 N = 60
 BASES = {name: np.clip(RNG.normal(mean, 0.1, N), 0, 1) for name, mean in (("in", 0.3), ("out", 0.6), ("far", 0.5))}
+
+
+SEEDS = {"base": 0.0, "ft": -0.1, "ft1": -0.05}
 
 
 def moved(test: str, by: float, noise: float = 0.05) -> np.ndarray:
@@ -54,6 +58,18 @@ def fieller(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
         return lambda r: float(ours.mean() - r * theirs.mean() + sign * wide * error(r))
 
     return brentq(end(-1), 0.01, 5), brentq(end(1), 0.01, 5)
+
+
+def test_what_trainings_differ_by_is_not_computed_for_each_trial_of_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end of its interval is searched for in many trials, and this takes longest; only an effect shows it."""
+    counted: list[object] = []
+    least = uncertainty._least_difference
+    monkeypatch.setattr(uncertainty, "_least_difference", lambda *of: (counted.append(of), least(*of))[1])
+    results = results_of({(name, "out", 0, "p1", 0): moved("out", by) for name, by in SEEDS.items()})
+    ours = [cell for cell in results.grid.cells if cell.variant in ("ft", "ft1")]
+    assert share(results, ours, results.cells_of_base) and not counted
+    change = difference(results, ours, results.cells_of_base)
+    assert change is not None and change.noise_floor is not None and len(counted) == 1
 
 
 def test_the_share_that_is_left_has_fiellers_interval() -> None:
