@@ -34,8 +34,9 @@ class TrainingCheck:
     """The largest training of its kind on a data set (`of_a_kind`). `longest` and `limit` are in tokens.
 
     `samples` of the `of` rows fit; `lost` says what those lose that `too_long` counts. In all steps together, rows have
-    `turns` turns, and `in_steps` counts what samples lose that are made for their step. `bos` counts
-    beginning-of-sequence tokens at the beginning of a sample.
+    `turns` turns, and `in_steps` counts what samples lose that are made for their step. `is_unwritten`: the longest
+    sample is a text that the base has yet to write, and may be shorter. `bos` counts beginning-of-sequence tokens at
+    the beginning of a sample.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class TrainingCheck:
     steps: int
     turns: int
     in_steps: TooLong
+    is_unwritten: bool
 
     def findings(self, context: int) -> Iterator[Finding]:
         limit = f"the train.max_length of {self.limit:,} tokens"
@@ -68,7 +70,8 @@ class TrainingCheck:
             what = f"the longest sample has {self.longest:,} tokens, and the model takes {context:,}"
             yield Finding("warning", mended(what, "sample_beyond"), self.where)
         steps = f"{count(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all"
-        what = f"{count(self.samples, 'row')}, {steps}; the longest sample has {self.longest:,} tokens"
+        most = "at most " * self.is_unwritten
+        what = f"{count(self.samples, 'row')}, {steps}; the longest sample has {most}{self.longest:,} tokens"
         yield Finding("note", what, self.where)
 
 
@@ -93,8 +96,9 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
     fitting = tuple(place for place in range(len(rows)) if place not in unfit)
     composition = compose(job, encoder, protocol, made=replace(built, places=fitting)).composition
     order = Order.of(len(fitting), recipe)
-    in_steps = _in_steps(composition, recipe, [sizes[place] for place in fitting], room)
-    beside = _beside(composition, recipe, order.turns)
+    in_steps, lengths = _in_steps(composition, recipe, [sizes[place] for place in fitting], room)
+    longest = max([built.longest, *lengths, *_replayed(composition, order.turns)])
+    unwritten = 1 + recipe.data.text_tokens if isinstance(recipe.data, OwnText) else 0
     return TrainingCheck(
         dataset=job.rows.name,
         where=where,
@@ -102,13 +106,14 @@ def check_training(plan: Plan, job: TrainJob) -> TrainingCheck:
         samples=len(fitting),
         too_long=TooLong(built.rows_shortened, built.rows_dropped),
         lost=built.lost,
-        longest=max(built.longest, in_steps[0] if in_steps else 0, *beside),
+        longest=max(longest, unwritten),
         limit=recipe.max_length,
         bos=count_bos(built.samples[0].ids, encoder),
         steps_an_epoch=order.an_epoch,
         steps=order.steps,
         turns=order.turns,
-        in_steps=in_steps[1] if in_steps else TooLong(),
+        in_steps=in_steps,
+        is_unwritten=unwritten > longest,
     )
 
 
@@ -119,21 +124,19 @@ def place_of(job: TrainJob) -> str:
     return f"{job.rows.name}, training" + (f" with {count(len(job.demos), 'shot')}" if job.demos else "")
 
 
-def _in_steps(composition: Composition, recipe: Recipe, sizes: Sequence[int], room: int) -> tuple[int, TooLong] | None:
-    """Of samples that are made for their step: the tokens of the longest, and what they lose in all steps together."""
+def _in_steps(composition: Composition, recipe: Recipe, sizes: Sequence[int], room: int) -> tuple[TooLong, list[int]]:
+    """What samples lose that are made for their step, in all steps together; and the lengths of the longest."""
     made = made_for_steps(composition)
     if made is None:
-        return None
+        return TooLong(), []
     steps = steps_of(made, recipe)
     tried = _most([made.reach(step, steps.order.of_step(step), sizes) for step in range(len(steps))], room)
-    longest = max(len(sample.ids) for step in tried for sample in steps[step])
-    return longest, sum((made.too_long[step] for step in tried), TooLong())
+    lengths = [len(sample.ids) for step in tried for sample in steps[step]]
+    return sum((made.too_long[step] for step in tried), TooLong()), lengths
 
 
-def _beside(composition: Composition, recipe: Recipe, turns: int) -> list[int]:
-    """The lengths of the samples that stand beside one's own rows, in all steps: of the base's own texts, the most."""
-    if isinstance(recipe.data, OwnText):
-        return [1 + recipe.data.text_tokens]
+def _replayed(composition: Composition, turns: int) -> list[int]:
+    """The lengths of the samples of other data in all steps."""
     composition = composition.own if isinstance(composition, Watched) else composition
     return [len(one.ids) for one in composition.beside(0, turns)] if isinstance(composition, Mixed) else []
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, log10
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import models
@@ -43,7 +44,7 @@ class _Asked:
     steps: Sequence[list[Sample]]
 
 
-def unlikely(plan: Plan, progress: Counted, backend: Backend | None = None) -> list[Finding]:
+def unlikely(plan: Plan, progress: Counted) -> list[Finding]:
     """A line for each limit and each way to make samples of a training set.
 
     It is a warning where most first answer tokens, which are labels where there are some, have no loss.
@@ -53,12 +54,15 @@ def unlikely(plan: Plan, progress: Counted, backend: Backend | None = None) -> l
     what = "how many answer tokens have no loss is known once the base has written the answers anew"
     found = [Finding("note", what, job.variant.name) for job in rewritten]
     jobs = [job for job in jobs if job not in rewritten]
-    if jobs and weight_shapes(plan.experiment, plan.base) is None:
-        what = "how many answer tokens have no loss is unknown until the model's weights are here"
-        return [*found, *(Finding("note", what, job.variant.name) for job in jobs)]
-    asked = [_asked(plan, job, jobs) for job in largest(jobs, of_a_kind)]
-    if not asked:
+    if not jobs:
         return found
+    folder, backend = models.tokenizer_folder(plan.experiment.model, plan.base), Torch()
+    if why := _why_not(plan, folder, backend):
+        return [
+            *found,
+            *(Finding("note", f"how many answer tokens have no loss is {why}", place_of(job)) for job in jobs),
+        ]
+    asked = [_asked(plan, job, jobs) for job in largest(jobs, of_a_kind)]
     of, done = sum(len(one.steps) for one in asked), iter(range(1, 10**9))
 
     def told(steps: Sequence[list[Sample]]) -> Iterator[list[Sample]]:
@@ -67,12 +71,19 @@ def unlikely(plan: Plan, progress: Counted, backend: Backend | None = None) -> l
             progress(next(done), of)
 
     folder = models.tokenizer_folder(plan.experiment.model, plan.base)
-    answers = (backend or Torch()).without_loss(
-        folder, [(told(one.steps), one.losses) for one in asked], plan.experiment
-    )
+    answers = backend.without_loss(folder, [(told(one.steps), one.losses) for one in asked], plan.experiment)
     for one, shares in zip(asked, answers, strict=True):
         found += [_finding(one, loss, share) for loss, share in zip(one.losses, shares, strict=True)]
     return found
+
+
+def _why_not(plan: Plan, folder: Path, backend: Backend) -> str | None:
+    """Why the base cannot be asked here and now."""
+    if weight_shapes(plan.experiment, plan.base) is None:
+        return "unknown until the model's weights are here"
+    return (
+        None if backend.has_room(folder) else "known in the run only: the model has no room in the memory that is free"
+    )
 
 
 def _asked(plan: Plan, job: TrainJob, jobs: Sequence[TrainJob]) -> _Asked:

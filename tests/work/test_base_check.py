@@ -12,6 +12,7 @@ import yaml
 from prose import tells
 from tinyruns import write_experiment
 
+from spillover.engine import memory
 from spillover.errors import Finding
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.plan import Plan, make_plan
@@ -88,8 +89,13 @@ def test_no_model_is_loaded_for_other_strategies(place: Path, monkeypatch: pytes
     assert asked(plan_of(place, "ft", "kl", "flow")) == []
 
 
-def test_weights_that_are_not_here_are_not_fetched_for_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_check, "Torch", None)
-    monkeypatch.setattr(base_check, "weight_shapes", lambda experiment, base: None)
-    [finding, _] = asked(plan_of(place, "stm"))
-    assert finding.level == "note" and tells(finding.what, "until the model's weights are here")
+@pytest.mark.parametrize("lacking", ["weights", "memory"])
+def test_what_cannot_be_asked_here_is_told(place: Path, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    """No weights are fetched for it, and no model is loaded for which there is no room."""
+    if lacking == "weights":
+        monkeypatch.setattr(base_check, "weight_shapes", lambda experiment, base: None)
+    else:
+        monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(base_check.Torch, "without_loss", None)
+    [finding] = asked(plan_of(place, "stm", seeds=[0]))
+    assert finding.level == "note" and tells(finding.what, lacking)
