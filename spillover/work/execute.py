@@ -71,6 +71,7 @@ def execute(
                         what = f"{names} could not be made, and it is made from that"
                         run.failed(job.variant.name, what)
                     left.look(left.by_key)
+                    run.say_news()
                     todo = left.jobs_for(unasked - left.unasked)  # chosen meanwhile
             finally:
                 pace.note(plan, run.reporter.measured, len(devices))
@@ -98,6 +99,7 @@ def _one_by_one(run: Run, todo: list[Job]) -> list[Job]:
                 run.left.look([job.variant.key])  # a process of `work` may have done it meanwhile
                 if run.left.is_needed(job):
                     _bring(run, job)
+                    run.say_news()
         except StoreBusy as error:
             run.failed(job.variant.name, error.what, str(error))
     return left_over

@@ -22,7 +22,10 @@ from ..store.store import Json, Store
 
 
 class Left:
-    """What is left, as far as `look` has seen: all was read when this was made, and what changed is read again."""
+    """What is left, as far as `look` has seen: all was read when this was made, and what changed is read again.
+
+    `news` are the choices that were made since then, a sentence each.
+    """
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self.plan, self.store = plan, store
@@ -30,10 +33,12 @@ class Left:
         self.missing: dict[str, set[str]] = {}
         self.there: dict[str, dict[str, Json]] = {}
         self.chosen: dict[str, str] = {}
+        self.news: list[str] = []
         self.choices = candidates(plan.grid.variants)
         self.made: set[str] = set()
         self.damaged: set[str] = set()
         self.look(self.by_key)
+        self.news.clear()
 
     def look(self, variants: Collection[str]) -> None:
         """Read again what is there of these variants, by key."""
@@ -55,7 +60,9 @@ class Left:
         if self.choices.keys() > self.chosen.keys() and len(self.there) == len(self.by_key):
             valid = {key: receipt for of_variant in self.there.values() for key, receipt in of_variant.items()}
             open_ones = self.choices.keys() - self.chosen.keys()
-            self.chosen |= chosen(choices(self.store, self.plan.grid, valid, open_ones))
+            found = choices(self.store, self.plan.grid, valid, open_ones)
+            self.chosen |= chosen(found)
+            self.news += [one.sentence for one in found if one.chosen is not None]
 
     def _missing(self, unasked: Container[str]) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {key: set() for key in self.by_key}

@@ -100,6 +100,11 @@ class Run:
                 raise BaseModelError(error.what, where=error.where, allowed=error.allowed) from error
             raise
 
+    def say_news(self) -> None:
+        """Say what was chosen since the last time."""
+        while self.left.news:
+            self.reporter.say(self.left.news.pop(0))
+
     @property
     def rounds(self) -> bool:
         """Whether the run's precision rounds so much that close decisions need float32."""

@@ -19,9 +19,18 @@ from spillover.plan.cost import estimate
 from spillover.plan.plan import Plan
 from spillover.store.store import Store
 from spillover.work.execute import execute, work, write_plan
+from spillover.work.progress import Reporter
 
 SETS = ["train.strategies=[ft]", "train.learning_rate=[1e-2, 1e-3]", "train.seeds=[0, 1]", "test.limit=3"]
 SETS += ["test.shots=[0]", "test.datasets=[parity]", "validation.rows=5"]
+
+
+class Said(Reporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def planned(place: Path, *more: str, out: str = "out") -> tuple[Plan, Store]:
@@ -45,8 +54,9 @@ def choice_of(store: Store) -> dict[str, str]:
 def test_only_the_chosen_one_is_asked_the_test_sets(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "keep=none")
     before = estimate(plan, done(store, plan.grid))
-    backend = Executed()
-    assert execute(plan, store, backend=backend.backend()) == ()
+    backend, said = Executed(), Said()
+    assert execute(plan, store, said, backend.backend()) == ()
+    assert said.lines == [one.sentence for one in choices(store, plan.grid)] != [], "what was chosen, once"
     [recipe] = choice_of(store).values()
     names = {variant.name for variant in plan.grid.variants if variant.recipe_key == recipe}
     assert were_tested(store) == names and len(names) == 2
@@ -54,8 +64,8 @@ def test_only_the_chosen_one_is_asked_the_test_sets(tmp_path: Path) -> None:
     assert backend.answers == 5 * 5 + 3 * 3, "five variants on validation rows, base and the chosen ones on test rows"
     assert before.missing == len(store.valid(plan.grid)), "the plan counts the cells of the chosen ones only"
     assert not any(store.has_weights(job.variant.key) for job in plan.trainings)
-    again = Executed()
-    assert execute(plan, store, backend=again.backend()) == () and again == Executed()
+    again, said = Executed(), Said()
+    assert execute(plan, store, said, again.backend()) == () and again == Executed() and not said.lines
 
 
 def test_with_one_seed_of_the_choice_the_others_are_trained_for_what_was_chosen(tmp_path: Path) -> None:
