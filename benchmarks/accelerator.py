@@ -49,7 +49,7 @@ class Step:
 
 
 TWO = "--tests sst2 multinli --prompts p1 --rows 32"
-SMALL = "--tests multinli --prompts p1 --rows 3 --together"
+SMALL = "--tests multinli --prompts p1 --shots 0 1 --rows 3 --together"
 OWN = ("threads",)  # of scripts that need neither model nor data
 STEPS = (
     Step("environment", "the machine", "environment.py", "--width 64", 60, OWN),
@@ -217,7 +217,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         if "facts" in line
     ]
     compared = [(line["what"], line["command"], line) for line in lines if "facts" not in line]
-    return "\n".join([*told, "", scripts.table(compared)])
+    return "\n".join([*told, "", scripts.table(compared) if compared else ""])
 
 
 def main() -> None:

@@ -42,7 +42,8 @@ def main() -> None:
     _, status, _ = spillover("status", str(work))
     exported, _, why_not = spillover("export", str(work), "--format", "scores", "-o", str(args.keep))
     print(status + (why_not if exported else ""))
-    cells = ", ".join(f"{name} {done}" for name, done in re.findall(r"^(\S+) +(\d+ of \d+)", status, re.MULTILINE))
+    counts = re.findall(r"^\S+ +(\d+) of (\d+)", status, re.MULTILINE)
+    cells = " of ".join(str(sum(map(int, column))) for column in zip(*counts, strict=True))
     found = {"time": f"{time.monotonic() - began:.0f} s, {ended}", "cells": cells}
     measure.write_json(args.json, {"facts": found, "whole": code == 0})
 
