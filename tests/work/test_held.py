@@ -15,7 +15,8 @@ from spillover.api import prepare
 from spillover.engine import held
 from spillover.engine import load as loading
 from spillover.experiment.schema import parse_experiment
-from spillover.train import order, trainer
+from spillover.text import steps
+from spillover.train import trainer
 from spillover.work.backend import Torch
 from spillover.work.execute import execute
 
@@ -61,7 +62,7 @@ def test_a_training_begins_without_the_base_in_memory(monkeypatch: pytest.Monkey
         raise NotImplementedError
 
     monkeypatch.setattr(trainer, "train", train)
-    monkeypatch.setattr(order, "steps_of", lambda *made: None)
+    monkeypatch.setattr(steps, "steps_of", lambda *made: None)
     plain = parse_experiment({"model": "x", "suite": "builtin"})
     job: Any = SimpleNamespace(recipe=None, function=None)
     with pytest.raises(NotImplementedError):
