@@ -33,6 +33,7 @@ import scripts
 LINES = "steps.jsonl"
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 LEAST = 5.0  # seconds that are worth a start
+SMALL_LIMIT = 180.0  # seconds of a small step, also on a slow and busy machine
 TO_STOP = 60.0  # seconds in which the study stops and writes its scores
 
 
@@ -158,8 +159,8 @@ def run(args: argparse.Namespace) -> None:
             continue
         started = time.monotonic()
         limit = 60 * args.minutes - (started - began)
-        if args.size == "full" and not args.only:
-            limit = min(limit, step.limit)
+        if not args.only:
+            limit = min(limit, step.limit if args.size == "full" else SMALL_LIMIT)
         if limit < LEAST:
             found = {"skipped": "no time was left"}
         elif step.name == "study" and args.study is None:
