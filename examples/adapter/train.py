@@ -48,7 +48,8 @@ def with_peft(base: Path, data: Path, out: Path) -> None:
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LORA)
     optimiser = torch.optim.AdamW((w for w in model.parameters() if w.requires_grad), lr=RATE)
     rows = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
+        print(f"epoch {epoch + 1} of {EPOCHS}", flush=True)
         for first in range(0, len(rows), BATCH):
             for row in rows[first : first + BATCH]:
                 ids = tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id]

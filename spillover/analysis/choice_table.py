@@ -39,4 +39,6 @@ def _row(choice: Choice, one: Alternative) -> dict[str, Any]:
         "n": choice.rows,
         "seeds": choice.seeds,
         "base": choice.base,
+        "base_shots": None if choice.base_use is None else choice.base_use.shots,
+        "base_prompt": None if choice.base_use is None else choice.base_use.prompt,
     }

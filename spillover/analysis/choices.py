@@ -83,6 +83,7 @@ class Choice:
     of_seeds: int
     missing: int = 0
     base: float | None = None
+    base_use: Use | None = None
     alternatives: tuple[Alternative, ...] = ()
     chosen: Alternative | None = None
     keep: float | None = None
@@ -297,11 +298,12 @@ def _made(scored: Scored, known: Choice, recipes: Mapping[str, Sequence[Variant]
         )
     in_order = sorted(found.values(), key=lambda one: care(one.factors))
     theirs = scored.cells(base, test)
-    of_base = scored.best(theirs)[1] if best_use and theirs else theirs
+    base_use, of_base = scored.best(theirs) if best_use and theirs else (None, theirs)
     return Choice(
         **{
             **vars(known),
             "base": scored.mean(of_base) if of_base else None,
+            "base_use": base_use,
             "alternatives": tuple(in_order),
             "chosen": next(one for one in in_order if one.level),
         }

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from ..plan.grid import Cell, Use, Variant
 from .contrasts import Effect, across, difference, finished
-from .results import Results
+from .numbers import listed
+from .results import Results, grouped, recipe_name
+
+NAMED = 6  # recipes that a sentence names
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ def deployed(results: Results, variant: Variant, trained_on: str | None = None) 
     if deploy == "best":
         return results.best_uses.get((variant.recipe_key, trained_on or variant.train_dataset or ""))
     return deploy.base if variant.kind == "base" else deploy.variant
+
+
+def asked_as(results: Results) -> Iterator[str]:
+    """How the base and the recipes of each training set are asked, a sentence each, if the experiment has `deploy`."""
+    best = results.grid.deploy == "best"
+    arms = [arm for arm in results.recipes.values() if arm[0].train_dataset and not arm[0].is_null]
+    for name, alike in grouped(arms, lambda arm: str(arm[0].train_dataset)).items():
+        of_base = deployed(results, results.base, name) if results.base else None
+        found = [(use, recipe_name(arm)) for arm in alike if (use := deployed(results, arm[0]))]
+        if of_base and found:
+            uses = grouped(found, itemgetter(0))
+            ours = [f"{listed([one for _, one in some], NAMED)} at {use}" for use, some in sorted(uses.items())]
+            if len(uses) == 1 < len(found):
+                ours = [f"every variant at {found[0][0]}"]
+            how = "each model is asked as it scores best on validation rows" if best else "as `deploy` says"
+            yield f"For the gain on {name}, {how}: {'; '.join([f'the base at {of_base}', *ours])}."
 
 
 def gains(results: Results, arm: Sequence[Variant]) -> Iterator[Gain]:

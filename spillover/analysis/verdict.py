@@ -32,6 +32,7 @@ from ..plan.grid import Variant
 from .advice import NOTHING, Advice, Judge, Line, of_checkpoints
 from .checkpoints import Step
 from .clean_split import unscored
+from .deploy import asked_as
 from .endings import told
 from .losses import largest_loss, leaks
 from .numbers import listed, points
@@ -112,6 +113,7 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
     """What no verdict here knows, and which scores on clean rows are missing."""
     of_verdict = {v.title: [change.effect for line in v.lines for change in line.changes] for v in found}
     effects = [effect for those in of_verdict.values() for effect in those]
+    yield from asked_as(results)
     yield from (choice.sentence for choice in results.choices)
     for variant in results.grid.variants:
         if variant.key in results.nearly_base:

@@ -45,8 +45,9 @@ def render(estimate: Estimate, folder: Path) -> RenderableType:
 
 
 def _waits(cost: VariantCost) -> bool:
-    """Whether it is a seed that is trained only if its recipe is chosen."""
-    return bool(cost.variant.choices) and not cost.cells and not cost.train_tokens
+    """Whether it is a seed, or a random change, that is made only if its recipe is chosen."""
+    follows = bool(cost.variant.choices) or cost.variant.is_null
+    return follows and not cost.cells and not cost.train_tokens
 
 
 def closing(estimate: Estimate, folder: Path) -> list[str]:
@@ -68,7 +69,7 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
             "tested. Until it is made, the first stands for it."
         )
     if waiting:
-        lines.append(f"{waiting:,} more seeds of alternatives are trained only if these are chosen.")
+        lines.append(f"{waiting:,} more variants (seeds, random changes) are made only if their alternative is chosen.")
     if estimate.write_tokens:
         lines.append(f"Before that, the base model writes at most {amount(estimate.write_tokens)} tokens to train on.")
     if estimate.bytes_kept is None:
@@ -111,6 +112,8 @@ def standing(grid: Grid, valid: Container[str], made: Sequence[Choice] = ()) -> 
     table = Table("variant", "cells done", "missing", box=None, header_style="bold", pad_edge=False)
     for variant in grid.variants:
         cells = {cell.key for cell in grid.asked(out).values() if cell.variant == variant.key}
+        if not cells:
+            continue  # what it was made from was not chosen, or not yet
         there = sum(key in valid for key in cells)
         table.add_row(variant.name, f"{there} of {len(cells)}", str(len(cells) - there) if there < len(cells) else "")
     return Group(table, *(Text(one.sentence) for one in made))

@@ -118,6 +118,7 @@ def test_deploy_best_is_the_use_with_the_highest_score(tmp_path: Path) -> None:
     assert uses == {"base": 4, LOW.recipe_key: 0, HIGH.recipe_key: 0}
     found = one_of(store, grid)
     assert found.chosen is not None and found.chosen.recipe == HIGH.recipe_key and found.base == 20 / ROWS
+    assert found.base_use is not None and found.base_use.shots == 4
 
 
 def test_who_is_asked_the_test_sets() -> None:

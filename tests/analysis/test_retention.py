@@ -14,6 +14,7 @@ from scipy.stats import t
 
 from spillover.analysis import uncertainty
 from spillover.analysis.contrasts import difference, share
+from spillover.analysis.deploy import asked_as
 from spillover.analysis.effects import families
 from spillover.analysis.results import Results
 from spillover.analysis.retention import OUTSIDE, Kept, kept
@@ -128,6 +129,19 @@ def test_what_is_deployed_is_compared_with_the_base_as_it_would_be() -> None:
     assert gain.effect.value == pytest.approx(0.05, abs=0.03)
     assert (gain.ours.shots, gain.theirs.shots) == (0, 2)
     assert "0 shots" in gain.where and "the base at 2 shots" in gain.where
+
+
+def test_how_each_is_asked_is_said() -> None:
+    results = made({("in", 0): 0.25, ("in", 2): -0.1})
+    assert not list(asked_as(results))
+    deploy = Deploy(base=Use(2, "p1"), variant=Use(0, "p1"))
+    trained_on = str(FT.train_dataset)
+    uses = {("base", trained_on): deploy.base, (FT.recipe_key, trained_on): deploy.variant}
+    best = replace(results, grid=replace(results.grid, deploy="best"), best_uses=uses)
+    for found in (replace(results, grid=replace(results.grid, deploy=deploy)), best):
+        [said] = asked_as(found)
+        assert "the base at 2 shots, p1" in said and f"{FT.name} at 0 shots, p1" in said
+        assert ("validation rows" in said) == (found is best)
 
 
 def test_rows_that_leak_are_in_no_number() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import Executed, Killed
 from plans import contents
+from rich.console import Console
 from tinyruns import write_experiment
 from typer.testing import CliRunner
 
@@ -17,6 +19,7 @@ from spillover.analysis.table import load
 from spillover.api import prepare
 from spillover.plan.cost import estimate
 from spillover.plan.plan import Plan
+from spillover.report.plan import render, standing
 from spillover.store.store import Store
 from spillover.work.execute import execute, work, write_plan
 from spillover.work.progress import Reporter
@@ -67,6 +70,17 @@ def test_only_the_chosen_one_is_asked_the_test_sets(tmp_path: Path) -> None:
     assert not any(store.has_weights(job.variant.key) for job in plan.trainings)
     again, said = Executed(), Said()
     assert execute(plan, store, said, again.backend()) == () and again == Executed() and sentence not in said.lines
+
+
+def test_a_random_change_of_what_is_not_chosen_is_in_no_table(tmp_path: Path) -> None:
+    """It is asked nothing, so `0 of 0 cells` would only puzzle readers."""
+    plan, store = planned(tmp_path, "train.strategies=[ft, ft + noise]", "train.seeds=0")
+    console = Console(file=StringIO(), width=200)
+    console.print(render(estimate(plan, done(store, plan.grid)), tmp_path))
+    console.print(standing(plan.grid, {}, choices(store, plan.grid)))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 of 0" not in shown and "1 more variants" in shown
+    assert shown.count("parity-ft+noise-lr0.01 ") == 1, "the first alternative stands for what is chosen in the plan"
 
 
 def test_with_one_seed_of_the_choice_the_others_are_trained_for_what_was_chosen(tmp_path: Path) -> None:
