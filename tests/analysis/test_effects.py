@@ -21,6 +21,8 @@ from spillover.stats.levels import Level
 
 Families = dict[str, list[effects.EffectRow]]
 
+NOT_DRAWN = {"drawing": ""}  # a figure without numbers
+
 
 @pytest.fixture(scope="module")
 def found(results: table.Results) -> Families:
@@ -173,7 +175,7 @@ def test_tidy_rows_have_all_of_it(results: table.Results, found: Families) -> No
 
 
 def test_the_page_has_a_table_for_each_contrast(results: table.Results) -> None:
-    parts = {part["title"]: part for part in why.parts(results, {}, {}, {"drawing": ""})}
+    parts = {part["title"]: part for part in why.parts(results, {}, {}, NOT_DRAWN, NOT_DRAWN)}
     assert list(parts) == [
         "What stayed in the domain",
         "What is left of in-context learning",
@@ -192,11 +194,11 @@ def test_the_page_has_a_table_for_each_contrast(results: table.Results) -> None:
 
 def test_the_page_says_of_what_it_is_not_proven_that_it_differs_from_the_base(results: table.Results) -> None:
     seen = {v.name: fakestore.inside_of(v, 1) for v in results.grid.variants[1:]}
-    titles = [part.get("title") for part in why.parts(results, seen, {}, {"drawing": ""})]
+    titles = [part.get("title") for part in why.parts(results, seen, {}, NOT_DRAWN, NOT_DRAWN)]
     assert "Not proven to differ from the base" not in titles
     seen["shop-ft"] = replace(seen["shop-ft"], changes=(), why_no_changes="no safetensors to compare")
     seen["news-ft"] = replace(seen["news-ft"], neutral=None, why_no_divergence="its engine shows no hidden states")
-    part = why.parts(results, seen, {}, {"drawing": ""})[-1]
+    part = why.parts(results, seen, {}, NOT_DRAWN, NOT_DRAWN)[-1]
     assert part["title"] == "Not proven to differ from the base"
     assert part["table"]["rows"] == [
         ["news-ft", "predictions", "its engine shows no hidden states"],
@@ -216,5 +218,5 @@ def test_recipes_of_one_name_have_a_line_each(tmp_path: Path) -> None:
     )
     grid = fakestore.make_grid(variants=(base, *seeds, mine), shots=(0,), prompts=("p1",), rows=12)
     results = table.load(fakestore.write_store(tmp_path, grid))
-    part = why.parts(results, {}, {}, {"drawing": ""})[0]
+    part = why.parts(results, {}, {}, NOT_DRAWN, NOT_DRAWN)[0]
     assert [line[0] for line in part["table"]["rows"]] == ["news-ft", "news-ft"]
