@@ -495,7 +495,7 @@ def test_shots_that_a_test_set_does_not_have_are_a_note(tmp_path: Path) -> None:
         ("mine", 0),
         ("mine", 2),
     ]
-    assert any(tells(line, "datasets.few.shots", "2", "0 3") for line in found(plan, "note"))
+    assert any(tells(line, "datasets.few.shots", "2", "0, 3") for line in found(plan, "note"))
 
 
 def test_a_test_set_with_no_shot_count_left_is_left_out_with_a_warning(tmp_path: Path) -> None:
@@ -503,7 +503,7 @@ def test_a_test_set_with_no_shot_count_left_is_left_out_with_a_warning(tmp_path:
     plan = own(tmp_path, {"mine": {"test": test}, "few": {"test": test, "shots": [0, 2]}}, test={"shots": [1]})
     assert [info.name for info in plan.grid.tests] == ["mine"]
     (warning,) = found(plan, "warning")
-    assert tells(warning, "datasets.few.shots", "left out", "1", "0 2")
+    assert tells(warning, "datasets.few.shots", "left out", "1", "0, 2")
     with pytest.raises(DataError, match="no test set"):
         own(tmp_path, {"few": {"test": test, "shots": [0, 2]}}, test={"shots": [1]})
 
