@@ -296,7 +296,9 @@ class Mixture(MadeOfTrained):
 
     kind: Literal["mixture"] = "mixture"
     LISTS: ClassVar = ("alpha",)
-    alpha: Annotated[Strengths, Field(min_length=1)] = Field((0.25, 0.5, 0.75), description="strengths; or a list")
+    alpha: Annotated[Strengths, Field(min_length=1)] = Field(
+        (0.25, 0.5, 0.75), description="parts of the change that are kept; each is an alternative"
+    )
 
     def stored_as(self, weights: Weights) -> Weights:
         return weights if isinstance(weights, Lora) and not weights.use_dora else AllWeights()
