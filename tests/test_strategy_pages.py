@@ -87,3 +87,7 @@ def test_every_test_that_a_page_names_exists(name: str) -> None:
     assert named
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text("utf-8"), (file, test)
+
+
+def test_every_strategy_was_measured() -> None:
+    assert set(STRATEGIES) == set(pages.costs()["strategies"])
