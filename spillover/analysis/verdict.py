@@ -140,7 +140,7 @@ def caveats(results: Results, found: Sequence[Verdict]) -> Iterator[str]:
             "Rounding: where no ± stands beside an effect in free text, its size is not known. None of the texts that "
             "were generated in both precisions differed, or the model did not fit into memory in float32."
         )
-    yield from unscored(results.df)
+    yield from unscored(results.df[~results.df["variant"].isin(results.nulls)])
     if bare := len(results.without_texts):
         yield (
             f"{bare} of {len(results.first_metric)} cells were imported as scores, without texts: they have no "

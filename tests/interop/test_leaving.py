@@ -19,7 +19,7 @@ from plans import experiment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover as so
-from spillover.analysis.verdict import Verdict, verdicts
+from spillover.analysis.verdict import Verdict, caveats, verdicts
 from spillover.experiment.schema import parse_experiment
 from spillover.interop import wanted
 from spillover.plan.composed import compose
@@ -135,6 +135,8 @@ def test_an_adapter_from_elsewhere_has_a_null(ran: Path, tmp_path: Path) -> None
     assert [one.ruling for one in result.claims()] != ["missing"]
     [verdict] = verdicts(result.table)
     assert [line.name for line in verdict.lines] == ["mine"] and verdict.best is None
+    [unscored] = [said for said in caveats(result.table, [verdict]) if "clean" in said]
+    assert "mine" in unscored and "noise" not in unscored, "a random change was trained on nothing"
 
 
 def test_weights_that_were_not_kept_are_told_in_one_line(ran: Path, tmp_path: Path, call: Cli) -> None:
