@@ -66,7 +66,8 @@ def asked_as(results: Results) -> Iterator[str]:
             if len(uses) == 1 < len(found):
                 ours = [f"every variant at {found[0][0]}"]
             how = "each model is asked as it scores best on validation rows" if best else "as `deploy` says"
-            yield f"For the gain on {name}, {how}: {'; '.join([f'the base at {of_base}', *ours])}."
+            asked = "; ".join([f"the base at {of_base}", *ours])
+            yield f"For the gain on {name}, {how}: {asked}. Tables of scores have means over all that was tested."
 
 
 def gains(results: Results, arm: Sequence[Variant]) -> Iterator[Gain]:

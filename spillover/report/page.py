@@ -31,7 +31,7 @@ from ..analysis.harness import metric_of
 from ..analysis.metrics import METRICS
 from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
-from ..analysis.summaries import matrix
+from ..analysis.summaries import MatrixEntry, matrix
 from ..disk import within, write_whole
 from ..errors import visible
 from ..stats.intervals import MIN_ROWS
@@ -190,9 +190,17 @@ NUMBERS |= {"change": "delta", "change_low": "delta_ci_low", "change_high": "del
 
 
 def _start(results: Results, variants: Sequence[str], tests: Sequence[str]) -> dict[str, int]:
-    """Where the examples begin: the largest loss that is clear, else the largest change."""
+    """Where the examples begin: the largest loss that is clear, else the largest loss, else the largest change.
+
+    Random changes come last, because nobody would use them.
+    """
+
+    def place(item: tuple[MatrixEntry, float]) -> tuple[float, ...]:
+        entry, delta = item
+        return entry.variant in results.nulls, not entry.is_clear, delta == 0, delta > 0, -abs(delta)
+
     changed = [(entry, entry.delta) for entry in matrix(results).values() if entry.delta is not None]
-    first = min(changed, key=lambda item: (not item[0].is_clear, item[1] > 0, -abs(item[1])), default=None)
+    first = min(changed, key=place, default=None)
     if first is None:
         return {"variant": 0, "test": 0}
     return {"variant": variants.index(first[0].variant), "test": tests.index(first[0].test)}

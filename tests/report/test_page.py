@@ -12,6 +12,8 @@ from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import fakestore
 import pandas as pd
@@ -135,6 +137,29 @@ def test_what_the_script_knows_is_the_table(html: str, results: table.Results) -
         for row in results.df[columns].itertuples(index=False)
     ]
     assert shown == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "null", "first"),
+    [
+        ({"news-ft": 0.0, "shop-ft": 0.3}, "", "shop-ft"),
+        ({"news-ft": -0.1, "shop-ft": 0.3}, "", "news-ft"),
+        ({"news-ft": -0.1, "shop-ft": 0.3}, "news-ft", "shop-ft"),
+    ],
+)
+def test_the_examples_begin_where_something_changed_that_somebody_would_use(
+    results: table.Results, monkeypatch: pytest.MonkeyPatch, changes: dict[str, float], null: str, first: str
+) -> None:
+    entries = {
+        (name, "quiz"): SimpleNamespace(variant=name, test="quiz", delta=by, is_clear=False)
+        for name, by in changes.items()
+    }
+    monkeypatch.setattr(page, "matrix", lambda _: entries)
+    variants = tuple(replace(one, is_null=one.name == null) for one in results.grid.variants)
+    of = replace(results, grid=replace(results.grid, variants=variants))
+    nothing: Any = SimpleNamespace(index=[])
+    data = page.payload(of, nothing)
+    assert data["variants"][data["start"]["variant"]] == first
 
 
 def test_figures_and_claims_are_there(html: str) -> None:
