@@ -166,9 +166,10 @@ def impossible() -> str:
 def how_measured() -> str:
     told = costs()
     itself = told["strategies"].get("ft", {"step": 1.0})["step"]
+    machine = told["machine"].replace("1 threads", "one thread")
     return (
         f"Model `{told['model']}`, {told['rows']} rows of `{told['dataset']}`, {told['batch']} rows a step, "
-        f"{told['steps']} steps; {told['machine'].replace('1 threads', 'one thread')}. A second measurement of `ft` gave {itself:.2f}, so differences of "
+        f"{told['steps']} steps; {machine}. A second measurement of `ft` gave {itself:.2f}, so differences of "
         "some hundredths mean nothing."
     )
 
