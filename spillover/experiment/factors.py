@@ -43,7 +43,7 @@ FACTORS: Mapping[str, Factor] = {
         Factor("train_task", str, "task {}", of_rows=True, about="task of the training set"),
         Factor("train_kind", str, "{}", of_rows=True, choices=get_args(Kind)),
         Factor("train_size", int, "{:,} samples", "{:,}", of_rows=True),
-        Factor("train_shots", int, "{} demonstrations each", about="demonstrations in each training sample"),
+        Factor("train_shots", int, "up to {} demonstrations each", about="most demonstrations in a training sample"),
         Factor("learning_rate", float, "learning rate {:g}", "lr {:g}"),
         Factor("num_train_epochs", float, "{:g} epochs", "{:g} epochs", optional=True),
         Factor("batch_size", int, "batches of {}", "batch {}", optional=True),
