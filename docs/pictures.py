@@ -20,8 +20,8 @@ from pathlib import Path
 PICTURES = Path(__file__).with_name("pictures")
 SCHEMES = {"light": 1, "dark": 0}  # as Chromium's setting counts them
 WIDTH = 1280
-MOST_BYTES = 180_000
-AFTER = '<section id="figures"'  # the first section that is not in the picture
+MOST_BYTES = 260_000
+AFTER = '<section id="examples"'  # the first section that is not in the picture
 # so that the rest fits on one screen
 LEFT_OUT = "nav, .eyebrow, header .note, #matrix > p, #short > :not(h2, .ships), #matrix .scroll ~ .scroll"
 STYLE = f"<style>{LEFT_OUT} {{display: none}} header, section {{margin-block: 0; padding-block: 1rem}}</style>"
