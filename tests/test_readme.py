@@ -104,7 +104,7 @@ def test_the_two_commands_come_first_and_literally() -> None:
     ("page", "commands", "folders"),
     [
         (README, {"demo", "init", "check", "plan", "run"}, ("spillover-demo", "runs/experiment", "runs/lost")),
-        (
+        pytest.param(
             TUTORIAL,
             {
                 "init",
@@ -121,6 +121,7 @@ def test_the_two_commands_come_first_and_literally() -> None:
                 "export",
             },
             ("runs/tickets",),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["README", "tutorial"],

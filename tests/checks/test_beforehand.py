@@ -41,7 +41,7 @@ test: {{prompts: [p1]}}
     return place
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "run"])
+@pytest.mark.parametrize("command", ["check", "plan", pytest.param("run", marks=pytest.mark.slow)])
 def test_empty_answers_and_long_samples_are_warnings(place: Path, command: str, call: Any) -> None:
     code, out, err = call(command, str(place / "x.yaml"), "-o", str(place / command))
     assert code == 0, err

@@ -162,6 +162,7 @@ def test_no_process_is_left_when_the_parent_dies(
     assert contents(tmp_path / "out") == whole
 
 
+@pytest.mark.slow
 def test_a_variant_that_another_process_holds_is_a_failure_of_that_variant(file: Path, tmp_path: Path) -> None:
     plan, store = prepared(file)
     store.create()
