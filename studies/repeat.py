@@ -64,7 +64,10 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
-    ours, path = first_cells(asked.experiment, asked.data_dir), asked.experiment.with_suffix(".base.json")
+    path = asked.experiment.with_suffix(".base.json")
+    if not asked.write and not path.is_file():
+        parser.error(f"nothing is kept of {asked.experiment}: {path} is missing; --write makes it")
+    ours = first_cells(asked.experiment, asked.data_dir)
     if asked.write:
         path.write_text(json.dumps(ours, sort_keys=True) + "\n")
         print(f"Wrote {path}")

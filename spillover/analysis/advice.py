@@ -52,7 +52,7 @@ class Line:
     @property
     def least_gain(self) -> float:
         """In-domain, in the use in which it gains least."""
-        return min((gain.effect.value for gain in self.kept.gains), default=0.0)
+        return gain.effect.value if (gain := self.kept.least_gain) else 0.0
 
     @property
     def sentence(self) -> str:

@@ -136,9 +136,9 @@ def _order(factors: Mapping[str, object]) -> tuple[float, ...]:
 
 
 def _place(results: Results, one: Kept) -> Place | None:
-    if not one.gains or one.outside is None:
+    gain = one.least_gain
+    if gain is None or one.outside is None:
         return None
-    gain = min(one.gains, key=lambda each: each.effect.value)
     cells = finished(results, results.cells_of(one.arm))
     within = asked([cell for cell in cells if cell.role == "in_domain"], gain.ours)
     elsewhere = tuple(cell for cell in cells if cell.role != "in_domain" and cell.test in one.outside.tests)

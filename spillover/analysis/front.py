@@ -65,8 +65,8 @@ def _front(results: Results, title: str, variants: Sequence[Variant]) -> Front |
     known = kept(results)
     arms: dict[str, tuple[Effect, Effect]] = {}
     for key in dict.fromkeys(variant.recipe_key for variant in variants if not variant.is_null):
-        if key in known and known[key].gains and (beyond := known[key].outside):
-            arms[key] = min((gain.effect for gain in known[key].gains), key=lambda one: one.value), beyond.effect
+        if key in known and (gain := known[key].least_gain) and (beyond := known[key].outside):
+            arms[key] = gain.effect, beyond.effect
     if not arms:
         return None
     clean = results.clean

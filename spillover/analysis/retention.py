@@ -77,6 +77,11 @@ class Kept:
     formats: Retention | None
 
     @property
+    def least_gain(self) -> Gain | None:
+        """The gain in the use with the smallest one."""
+        return min(self.gains, key=lambda one: one.effect.value, default=None)
+
+    @property
     def worst(self) -> Retention | None:
         """The test set with the largest loss that is not ruled out."""
         return min(self.sets.values(), key=lambda one: one.effect.interval.low, default=None)

@@ -7,6 +7,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import DataError
@@ -25,7 +26,10 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
     ".xz": lzma.decompress,
 }
-"""By the ending of the file's name."""
+"""How a file is unpacked, by the ending of its name."""
+
+PACKS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".xz": lzma.compress}
+"""How one is packed. The same content gives the same bytes."""
 
 
 def unpacked(path: Path, name: str) -> bytes:

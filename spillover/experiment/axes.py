@@ -70,7 +70,7 @@ class FixedDemos(Axis):
 
     def resolved(self, of_task: tuple[int, ...]) -> list[Demos]:
         """One value for each number of demonstrations. `of_task` are the numbers that the task proposes."""
-        named = {"task": of_task, "smallest": of_task[:1], "largest": of_task[-1:]}
+        named = {"task": of_task, "smallest": sorted(of_task)[:1], "largest": sorted(of_task)[-1:]}
         numbers = named[self.shots] if isinstance(self.shots, str) else self.shots
         return [FixedDemos(shots=(k,)) if k else NoDemos() for k in numbers]
 

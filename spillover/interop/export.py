@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from ..data.packed import PACKS
 from ..disk import disk_errors
 from ..errors import StoreError
 from . import card, checkpoint, every_eval_ever, lm_eval_results, lm_eval_tasks, scores, training_data
@@ -43,7 +44,7 @@ def export(
     if merged and format != "checkpoint":
         raise StoreError("is for --format checkpoint", where="--merged", allowed="leave it out")
     place = output or folder / "export" / format
-    if place.is_file() and place.suffix not in (".json", ".jsonl", *scores.PACKS):
+    if place.is_file() and place.suffix not in (".json", ".jsonl", *PACKS):
         raise StoreError("is a file", where=str(place), allowed="a folder for --output")
     with disk_errors(place):
         return WRITERS[format](Wanted(folder, place, tests, variant, merged))

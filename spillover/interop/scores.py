@@ -12,19 +12,15 @@ other cell: a run computes only what is missing.
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 import shlex
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from ..analysis.rows import aligned, rules
-from ..data.packed import unpacked
+from ..data.packed import PACKS, unpacked
 from ..disk import write_whole
 from ..errors import DataError
 from ..experiment.schema import parse_experiment
@@ -38,8 +34,6 @@ Json = dict[str, Any]
 
 FORMAT = "spillover-scores-1"
 NAME = "scores.json"
-PACKS: Mapping[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".xz": lzma.compress}
-"""How a file is packed, by the ending of its name. The same scores give the same bytes."""
 
 
 def write(wanted: Wanted) -> list[str]:
