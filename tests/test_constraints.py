@@ -30,7 +30,9 @@ def needed(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str
             yield from needed(one.name, frozenset(one.extras), seen)
 
 
-@pytest.mark.parametrize("extra", ["test", pytest.param("lm-eval", marks=pytest.mark.lm_eval), "bench"])
+@pytest.mark.parametrize(
+    "extra", ["test", pytest.param("lm-eval", marks=pytest.mark.lm_eval), "bench", "ray", "s3", "s3-server"]
+)
 def test_every_package_is_pinned(extra: str) -> None:
     pinned = {key(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     found = set(needed("spillover", frozenset([extra]), set())) - {"spillover"}
