@@ -55,6 +55,11 @@ class Folder:
         if content is None and not (place := nearest_existing(folder)).is_dir():
             raise StoreError("is a file", where=str(place), allowed="a folder")
 
+    @property
+    def address(self) -> str:
+        """What another process names this folder by."""
+        return str(self.folder.absolute())
+
     def create(self) -> None:
         """Make the folder and its marker."""
         with disk_errors(self.folder):

@@ -32,9 +32,9 @@ GRACE_S = 60.0  # for a process that is done: loggers of trainings may have some
 CODE = "import sys; sys.path[:] = {path!r}; from spillover.cli import main; main()"  # the package of the parent
 
 
-def command(folder: str, variant: str) -> list[str]:
+def command(address: str, variant: str) -> list[str]:
     """The command that brings one variant to its end and reports to this process."""
-    return [sys.executable, "-c", CODE.format(path=sys.path), "work", folder, "--variant", variant, "--relay"]
+    return [sys.executable, "-c", CODE.format(path=sys.path), "work", address, "--variant", variant, "--relay"]
 
 
 class Process(Thread):
@@ -45,7 +45,7 @@ class Process(Thread):
         self.name, self.device, self.inbox = job.variant.name, device, inbox
         self.doing, self.has_reported = f"{device} starting", False
         self.popen = subprocess.Popen(
-            command(str(run.store.folder.absolute()), job.variant.name),
+            command(run.store.address, job.variant.name),
             env=environment(device, at_once),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
