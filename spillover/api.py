@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from .disk import disk_errors
 from .experiment.schema import Experiment, load_claims, load_experiment
 from .plan.plan import Plan, make_plan
+from .store.open import open_store
+from .store.place import folder_of
 from .store.store import Store
 from .work.backend import Backend
 from .work.execute import execute
@@ -56,7 +58,7 @@ class Result:
         """Write the page (default: report.html in the folder) and return its path."""
         from .report import page
 
-        path = Path(path) if path else Store(self.folder).page
+        path = Path(path) if path else open_store(self.folder).page
         with disk_errors(path.parent):
             page.write(self.table, self.folder, path)
         return path
@@ -65,14 +67,14 @@ class Result:
         """What the results say of the claims in `path`; without it of the experiment's own and the study's."""
         from .analysis.judge import judge, judge_all
 
-        store = Store(self.folder)
+        store = open_store(self.folder)
         return judge(self.table, load_claims(Path(path)), store) if path else judge_all(self.table, store)
 
     def gate(self, variants: Sequence[str] = ()) -> list[Gate]:
         """Whether each variant, or each of those named, keeps what the experiment's `gate` asks for."""
         from .analysis.gate import judge as judge_gate
 
-        return judge_gate(self.table, Store(self.folder).experiment()[0].gate, variants)
+        return judge_gate(self.table, open_store(self.folder).experiment()[0].gate, variants)
 
     def write(self, figures: bool = False) -> Path:
         """Write the tables as CSV files, and report.html; with `figures` also each figure as files.
@@ -84,7 +86,7 @@ class Result:
         from .report import equal_gain, forgetting, kept, page
         from .report.figures import seen_inside
 
-        store = Store(self.folder)
+        store = open_store(self.folder)
         store.write_report_file("results.csv", as_csv(self.table.df))
         store.write_report_file("effects.csv", as_csv(effects.tidy(self.table)))
         if len(left := kept.tidy(self.table)):
@@ -97,15 +99,17 @@ class Result:
             store.write_report_file("choices.csv", as_csv(choice_table.tidy(self.table.choices)))
         with disk_errors(self.folder):
             page.write(self.table, self.folder, store.page, exported=figures)
+        for made in (store.page, store.page.with_name("report.data"), self.folder / "figures"):
+            store.publish(made)
         return store.page
 
 
 def output_folder(experiment: Experiment, yaml_path: Path, output_path: Path | None) -> Path:
     """Where results go: as asked, else as the YAML says (from its own folder), else runs/<name of the YAML file>."""
     if output_path is not None:
-        return output_path
+        return folder_of(output_path)
     if experiment.output_dir is not None:
-        return yaml_path.parent / experiment.output_dir
+        return folder_of(experiment.output_dir, yaml_path.parent)
     return Path("runs") / yaml_path.stem
 
 
@@ -114,7 +118,7 @@ def prepare(
 ) -> tuple[Plan, Store]:
     """The plan of a YAML file, and the store it goes to."""
     experiment = load_experiment(path, overrides)
-    store = Store(
+    store = open_store(
         output_folder(experiment, path, output_path)
     )  # a store of another version is told before data is read
     return make_plan(experiment, path.parent, data_dir), store
@@ -130,7 +134,7 @@ def run(
 ) -> Result:
     """Run an experiment file, or what is missing of it, and write table and report. Raises SpilloverError."""
     plan, store = prepare(
-        Path(path), overrides, Path(data_dir) if data_dir else None, Path(output_path) if output_path else None
+        Path(path), overrides, Path(data_dir) if data_dir else None, folder_of(output_path) if output_path else None
     )
     failures = execute(plan, store, reporter, backend)
     result = Result(store.folder, failures)
@@ -140,6 +144,6 @@ def run(
 
 def load(folder: str | Path, rescore: bool = False, current: bool = False) -> Result:
     """Open a folder of results; `rescore` and `current` as in `Result`. Raises StoreError where there is none."""
-    folder = Path(folder)
-    Store(folder).grid()
+    folder = folder_of(folder)
+    open_store(folder).grid()
     return Result(folder, rescore=rescore, current=current)

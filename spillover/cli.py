@@ -21,7 +21,7 @@ import typer
 from . import __version__, other_tools
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
-from .options import OUTPUT, Command, Folder, Given, Model, confirm, of_an_experiment
+from .options import OUTPUT, PLACE, Command, Folder, Given, Model, confirm, of_an_experiment
 from .running import bring, prepare
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
@@ -127,7 +127,7 @@ def plan(
     context: typer.Context,
     given: Given,
     write: Annotated[
-        Path | None, typer.Option("--write", metavar="DIR", help="Write the plan to this folder, for `spillover work`.")
+        Path | None, typer.Option("--write", help="Write the plan to this folder, for `spillover work`.", **PLACE)
     ] = None,
 ) -> None:
     """List variants and cells, which of them are done, and what the missing ones will cost."""
@@ -214,7 +214,7 @@ def gate(
 @app.command(cls=Command)
 def work(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that `spillover plan --write` or `spillover run` wrote.")
+        Path, typer.Argument(help="A folder that `spillover plan --write` or `spillover run` wrote.", **PLACE)
     ],
     variant: Annotated[
         str | None, typer.Option("--variant", metavar="NAME", help="Train and evaluate this variant.")
@@ -230,7 +230,7 @@ def work(
 ) -> None:
     """Train and evaluate one variant of a planned folder. Many processes may do so at once."""
     from .report.plan import where_it_stands
-    from .store.store import Store
+    from .store.open import open_store
     from .work.execute import work as bring
     from .work.execute import work_for_parent
     from .work.processes import choose
@@ -244,7 +244,7 @@ def work(
         raise SpilloverError("one device only", where="--device", allowed="start a `work` for each")
     if device is not None:
         choose(device)
-    store = Store(folder)
+    store = open_store(folder)
     if relay:
         raise typer.Exit(work_for_parent(store, str(variant)))
     with LiveReporter(out()) as reporter:
@@ -262,9 +262,9 @@ def status(folder: Folder) -> None:
     """Show how many cells of each variant are done."""
     from .analysis.choices import choices
     from .report.plan import standing
-    from .store.store import Store
+    from .store.open import open_store
 
-    store = Store(folder)
+    store = open_store(folder)
     grid = store.grid()
     valid = store.valid(grid, hashes=False)
     out().print(standing(grid, valid, choices(store, grid, valid)))

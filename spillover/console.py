@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .errors import visible
+from .errors import called, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,7 @@ def document(text: str) -> None:
     """A text for other programs, as it is: in UTF-8, except on a terminal with another encoding."""
     if not sys.stdout.isatty() and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
-    sys.stdout.write(text)
+    sys.stdout.write(called(text))
     sys.stdout.flush()
 
 

@@ -42,10 +42,21 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 NAMED = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
 MOST_WHAT, MOST_WHERE, MOST_ALLOWED = 250, 120, 270  # characters of an error: about 650 in all
 
+CALLED: dict[str, str] = {}
+"""Folders that go by another name: the local copy of a store by its URL."""
+
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with its control characters as escapes, such as `\\x1b`, except those in `keep`."""
+    """The text with its control characters as escapes, such as `\\x1b`, except those in `keep`; and as `called`."""
+    text = called(text)
     return CONTROL.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def called(text: str) -> str:
+    """The text with the name of each store in place of its local copy's path."""
+    for path, name in CALLED.items():
+        text = text.replace(path, name)
+    return text
 
 
 def _escape(char: str) -> str:

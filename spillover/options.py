@@ -19,13 +19,25 @@ from typer.core import TyperCommand, TyperOption
 
 from .errors import SpilloverError, visible
 
+
+def _place(address: str) -> Path:
+    """The folder that is meant: a path's own, or the local copy of a URL."""
+    from .store.place import folder_of
+
+    return folder_of(address)
+
+
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `spillover run` wrote.")]
+PLACE: dict[str, Any] = {"metavar": "DIR", "parser": _place}  # of an output folder, which may be at a URL
+Folder = Annotated[Path, typer.Argument(help="A folder that `spillover run` wrote, or its URL.", **PLACE)]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", "--data_dir", help="The study's release folder, for the suite `paper`.")
 ]
 OUTPUT = ("--output", "--output-path", "--output_path", "-o")
-OutputPath = Annotated[Path | None, typer.Option(*OUTPUT, help="Where results go. Default: runs/<FILE's name>.")]
+OutputPath = Annotated[
+    Path | None,
+    typer.Option(*OUTPUT, help="Where results go: a folder or a URL. Default: runs/<FILE's name>.", **PLACE),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

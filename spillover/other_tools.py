@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from .console import document, out, say, working
-from .options import OUTPUT, Command, Folder, HandedOn
+from .options import OUTPUT, PLACE, Command, Folder, HandedOn
 
 app = typer.Typer(add_completion=False)
 
@@ -106,7 +106,7 @@ def export(
 @app.command("import", cls=Command)
 def take(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `spillover export --format scores` wrote.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder for the cells; it may be new.")],
+    folder: Annotated[Path, typer.Argument(help="A folder for the cells; it may be new.", **PLACE)],
 ) -> None:
     """Take scores without texts into a folder, as finished cells."""
     from .interop.scores import take as add

@@ -25,6 +25,7 @@ from ..models import is_adapter
 from ..plan.choice import Chosen, unasked
 from ..plan.grid import Cell, Grid, TestInfo, Variant
 from ..store.inside import read as read_inside
+from ..store.open import open_store
 from ..store.store import Store
 from .choices import best_uses, choices, chosen
 from .clean_split import CleanSplit
@@ -67,7 +68,7 @@ def load(folder: Path, rescore: bool = False, earlier: bool = False) -> Results:
     `earlier`: with the variants of earlier forms of the experiment that answered the same questions.
     Raises StoreError for a folder without a grid, or with a broken file.
     """
-    store = Store(folder)
+    store = open_store(folder)
     planned, split = store.grid(), CleanSplit.of(store.audit())
     receipts = store.valid(planned)
     made, uses = choices(store, planned, receipts), best_uses(store, planned, receipts)
@@ -142,9 +143,9 @@ def _cost(store: Store, variant: Variant) -> Cost:
 
 def stored_as_adapter(store: Store, variant: Variant) -> bool:
     """Whether a variant is an adapter on disk, or was one. What is made of adapters may be whole weights."""
-    if store.weights_size(variant.key):
-        return is_adapter(store.variant_folder(variant.key))
     receipt = store.variant_receipt(variant.key) or {}
+    if "adapter" not in receipt and store.weights_size(variant.key):
+        return is_adapter(store.variant_folder(variant.key))
     return bool(receipt.get("adapter", "lora_r" in variant.factors))
 
 

@@ -27,6 +27,7 @@ from ..data.files import Table, open_table
 from ..errors import DataError, StoreError, did_you_mean
 from ..experiment.protocol import Protocol
 from ..plan.grid import Cell
+from ..store.open import open_store
 from ..store.store import Store
 
 Json = dict[str, Any]
@@ -80,7 +81,7 @@ def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:
     If a `variant` is named, only its cells, and the setting does not name it. Raises StoreError for a folder without
     results, for one of cells without texts, and for an unknown variant or metric.
     """
-    store = Store(folder)
+    store = open_store(folder)
     if not store.has_grid():
         raise StoreError("no results here", where=str(folder), allowed=READABLE)
     grid = store.grid()

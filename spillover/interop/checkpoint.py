@@ -63,6 +63,7 @@ def _weights(wanted: Wanted, variant: Variant) -> Path:
         what = f"the weights of {variant.name} were not kept, or are not those that its training left"
         again = "train it again: spillover run FILE --set keep=weights --output NEW_DIR"
         raise StoreError(what, where=str(wanted.folder), allowed=again)
+    wanted.store.bring_weights(variant.key)
     return wanted.store.variant_folder(variant.key)
 
 

@@ -26,6 +26,7 @@ from ..errors import DataError, SpilloverError
 from ..stats.families import holm
 from ..stats.intervals import CONFIDENCE, MIN_ROWS, Array, Interval
 from ..stats.levels import Level, half_width, mean_change, smallest_detectable
+from ..store.place import folder_of, is_url
 from .answers import READABLE, Answers, Json, Setting, Side, prompt, read_run, read_samples
 
 
@@ -119,8 +120,10 @@ def compare(a: str, b: str, metric: str | None = None) -> Pairing:
 
 
 def _place(argument: str) -> tuple[Path, str | None]:
-    """`folder`, `file`, or `folder:variant`."""
+    """`folder`, `file`, or `folder:variant`. The folder may be a URL, whose last colon may be that of `s3://`."""
     folder, _, variant = argument.rpartition(":")
+    if is_url(argument):
+        return (folder_of(argument), None) if "/" in variant else (folder_of(folder), variant)
     path, named = (Path(argument), None) if Path(argument).exists() or not folder else (Path(folder), variant)
     if not path.exists():
         raise DataError("no such file or folder", where=str(path), allowed=READABLE)

@@ -46,5 +46,8 @@ def export(
     place = output or folder / "export" / format
     if place.is_file() and place.suffix not in (".json", ".jsonl", *PACKS):
         raise StoreError("is a file", where=str(place), allowed="a folder for --output")
+    wanted = Wanted(folder, place, tests, variant, merged)
     with disk_errors(place):
-        return WRITERS[format](Wanted(folder, place, tests, variant, merged))
+        lines = WRITERS[format](wanted)
+    wanted.store.publish(place)
+    return lines

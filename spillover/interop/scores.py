@@ -26,6 +26,7 @@ from ..errors import DataError
 from ..experiment.schema import parse_experiment
 from ..plan.grid import Grid
 from ..store.folder import sealed, unsealed
+from ..store.open import open_store
 from ..store.store import Store
 from .scored import Scored, scored
 from .wanted import Wanted
@@ -90,7 +91,7 @@ def take(file: Path, folder: Path) -> list[str]:
     """
     content = _read(file)
     grid = Grid.read(json.dumps(content["grid"]).encode())
-    store = Store(folder)
+    store = open_store(folder)
     store.create()
     taken = 0
     with store.lock():

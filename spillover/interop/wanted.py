@@ -12,6 +12,7 @@ from ..analysis.verdict import verdicts
 from ..disk import file_name
 from ..errors import StoreError, did_you_mean
 from ..plan.grid import Condition, Grid, TestInfo, Variant
+from ..store.open import open_store
 from ..store.store import Store
 
 BEST = "best"
@@ -32,7 +33,7 @@ class Wanted:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.folder)
+        return open_store(self.folder)
 
     @cached_property
     def grid(self) -> Grid:

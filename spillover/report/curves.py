@@ -22,7 +22,7 @@ from ..analysis.numbers import points
 from ..analysis.results import ROLE_TITLES, ROLES, Results, grouped
 from ..experiment.factors import FACTORS, short
 from ..plan.grid import Variant
-from ..store.store import Store
+from ..store.open import open_store
 from . import charts
 from .charts import Figure, Panel
 
@@ -198,7 +198,7 @@ MOST_TRAININGS = 12
 
 def steps(results: Results, folder: Path) -> Figure:
     """A panel for each training whose loss was measured while it went on; the first ones, if there are many."""
-    store = Store(folder)
+    store = open_store(folder)
     receipts = {v.name: store.variant_receipt(v.key) or {} for v in results.grid.variants if v.kind == "trained"}
     measured = {name: receipt for name, receipt in receipts.items() if receipt.get("evaluations")}
     shown = list(measured.items())[:MOST_TRAININGS]

@@ -28,7 +28,7 @@ from ..disk import remove, text_sha256, write_whole
 from ..experiment.protocol import Protocol
 from ..fingerprint import fingerprint
 from ..plan.grid import Cell, Condition, TestInfo
-from ..store.store import Store
+from ..store.open import open_store
 from ..text.words import begins_with_label
 
 EMBEDDED = 1_000_000  # characters of packs in the page itself
@@ -96,7 +96,7 @@ def conditions(results: Results) -> list[tuple[Condition, list[Cell]]]:
 
 def read(results: Results, folder: Path, condition: Condition, cells: Sequence[Cell]) -> Asked:
     """The answers of one condition."""
-    store, label_scoring = Store(folder), Protocol.named(results.grid.protocol).label_scoring
+    store, label_scoring = open_store(folder), Protocol.named(results.grid.protocol).label_scoring
     answers, scores = {}, {}
     for cell in cells:
         number, first = results.variant_numbers[cell.variant], results.first_metric[cell.key]
@@ -233,7 +233,7 @@ def _identity(results: Results, folder: Path, condition: Condition, cells: Seque
             [PACK_VERSION, METRICS_VERSION, grid.protocol, condition, test.labels, test.metrics, grid.labels_for(test)],
             [results.digests[cell.key] for cell in cells],
             [[[results.variant_numbers[variant.key], variant.name] for variant in variants], trained],
-            Store(folder).prompts(condition) is not None,
+            open_store(folder).prompts(condition) is not None,
         ]
     )
 

@@ -33,7 +33,7 @@ from ..analysis.numbers import points, signed, signed_interval
 from ..analysis.results import ROLE_TITLES, ROLES, Results
 from ..analysis.summaries import MatrixEntry, matrix
 from ..disk import within, write_whole
-from ..errors import visible
+from ..errors import called, visible
 from ..stats.intervals import MIN_ROWS
 from . import charts, exports, figures, glossary, sections, since, study, tiles, why
 from .examples import Written
@@ -102,7 +102,7 @@ def write(
         data=Markup(_as_json(payload(results, answers))),
         packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],
     )
-    write_whole(path, glossary.explained(text))
+    write_whole(path, called(glossary.explained(text)))
     return [one for one in every if one.panels]
 
 
@@ -124,13 +124,13 @@ def drawn(
     """
     from markupsafe import Markup
 
-    called = {pair: " → ".join((titles or {}).get(name, name) for name in pair) for pair in planned or {}}
-    waiting = [f"{called[pair]} ({', '.join(names)})" for pair, names in (planned or {}).items() if names]
+    named = {pair: " → ".join((titles or {}).get(name, name) for name in pair) for pair in planned or {}}
+    waiting = [f"{named[pair]} ({', '.join(names)})" for pair, names in (planned or {}).items() if names]
     return {
         "id": figure.name,
         "title": f"Figure {figure.number}. {figure.title}" if figure.number else figure.title,
         "caption": figure.caption,
-        "lacking": [panel for panel in figure.lacking if panel not in called.values()],
+        "lacking": [panel for panel in figure.lacking if panel not in named.values()],
         "waiting": waiting,
         "drawing": Markup(charts.on_page(figure.svg)) if figure.panels else "",
         "files": [(path.suffix[1:].upper(), f"{linked.name}/{path.name}") for path in exports.there(figure, linked)],

@@ -19,7 +19,7 @@ from ..analysis.summaries import recipe_changes
 from ..analysis.verdict import caveats, verdicts
 from ..experiment.claims import study_claims
 from ..plan.grid import Grid
-from ..store.store import Store
+from ..store.open import open_store
 from ..text.task import FIVE
 from . import equal_gain, frontier
 from . import kept as shares
@@ -59,7 +59,7 @@ def everything(results: Results, folder: Path, answers: Written) -> dict[str, An
         ],
         "matrices": matrices(results, answers.tallies),
         "is_study": is_of_study(results.grid),
-        **claims(judge_all(results, Store(folder))),
+        **claims(judge_all(results, open_store(folder))),
         "has_examples": bool(answers.index),
         "data_sets": data_sets(results),
         "data_examples": data_examples(results, answers),
@@ -177,7 +177,7 @@ def data_examples(results: Results, answers: Written) -> list[dict[str, Any]]:
 
 def audit(folder: Path) -> dict[str, Any] | None:
     """What the audit found in the data, if there was one."""
-    lists = Store(folder).audit().get("lists")
+    lists = open_store(folder).audit().get("lists")
     if lists is None:
         return None
     rows = [
@@ -206,7 +206,7 @@ def findings(grid: Grid) -> Table:
 
 def training(results: Results, folder: Path) -> Table:
     """The cost of training, from the receipts of the variants."""
-    store = Store(folder)
+    store = open_store(folder)
     receipts = {v: store.variant_receipt(v.key) for v in results.grid.variants if v.kind == "trained"}
     measured = any((receipt or {}).get("evaluations") for receipt in receipts.values())
     rows = []

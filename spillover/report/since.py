@@ -14,7 +14,7 @@ from typing import Any
 from ..analysis.numbers import listed
 from ..analysis.results import Results
 from ..analysis.verdict import Verdict
-from ..store.store import Store
+from ..store.open import open_store
 from .matrix import count
 
 NAMED = 6  # variants in a sentence
@@ -23,7 +23,7 @@ Shown = Mapping[str, Any]
 
 def news(results: Results, verdicts: Sequence[Verdict], folder: Path, today: date) -> str:
     """What is new, in sentences; empty for the first report of a folder. Keeps what this report shows."""
-    store, now = Store(folder), _shown(results, verdicts, today)
+    store, now = open_store(folder), _shown(results, verdicts, today)
     kept = store.shown()
     last, before = kept.get("now"), kept.get("before")
     if last is None or _content(last) != _content(now):

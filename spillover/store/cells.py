@@ -63,17 +63,18 @@ class Cells(Folder):
                     yield path.name, receipt
 
     def write_cell(self, key: str, predictions: Iterable[Json], receipt: Json) -> None:
-        """Store a cell as a whole: it is written beside its place and renamed. Its rows are predictions or scores."""
+        """Store a cell as a whole: its rows, predictions or scores, and its receipt, which holds their hash."""
+        self._put_cell(key, *packed_cell(key, predictions, receipt))
+
+    def _put_cell(self, key: str, receipt: bytes, rows: bytes) -> None:
+        """Write a cell beside its place and rename it."""
         name = f"cells/{key}"
         place, beside, before = (within(self.folder, f"{name}{suffix}") for suffix in ("", ".writing", ".before"))
-        rows = [line(row) for row in predictions]
-        text = "".join(rows)
-        content = {"rows": len(rows), "bytes": len(as_bytes(text)), "sha256": text_sha256(text)}
         with disk_errors(self.folder):
             remove(beside)
             remove(before)
-            write_whole(beside / _rows_file(receipt), text)
-            write_whole(beside / "receipt.json", sealed(f"{name}/receipt.json", {**receipt, **content}))
+            write_whole(beside / (SCORES if b'\n "without_texts": ' in receipt else PREDICTIONS), rows)
+            write_whole(beside / "receipt.json", receipt)
             with suppress(FileNotFoundError):
                 place.rename(before)  # so that nobody sees half of a cell while it is deleted
             beside.rename(place)
@@ -174,6 +175,14 @@ class Cells(Folder):
 
     def drop_partial(self, unit: str) -> None:
         self._remove(_partial(unit))
+
+
+def packed_cell(key: str, predictions: Iterable[Json], receipt: Json) -> tuple[bytes, bytes]:
+    """The bytes of a cell's receipt and of its rows."""
+    rows = [line(row) for row in predictions]
+    text = as_bytes("".join(rows))
+    content = {"rows": len(rows), "bytes": len(text), "sha256": text_sha256(text)}
+    return as_bytes(sealed(f"cells/{key}/receipt.json", {**receipt, **content})), text
 
 
 def _rows_file(receipt: Json) -> str:

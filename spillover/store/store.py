@@ -310,6 +310,14 @@ class Store(Cells, Variants, Written):
         """Write a file that is made from the results, such as results.csv; returns its path."""
         return self._write(name, content)
 
+    # --- a store that others write elsewhere (`mirrored.py`); a folder on this disk has nothing to do ---------
+
+    def refresh(self) -> None:
+        """See what other machines have done."""
+
+    def publish(self, place: Path) -> None:
+        """Let others see a file or folder that was made in this folder from its results."""
+
     # --- locks and cleaning ----------------------------------------------------------------------------
 
     def lock(self) -> AbstractContextManager[None]:

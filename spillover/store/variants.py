@@ -44,8 +44,11 @@ class Variants(Folder):
             changed = False
         return "" if changed else str(receipt["weights"])
 
+    def bring_weights(self, key: str) -> None:
+        """Get the weights of a trained variant here, if they are kept elsewhere. Raises Broken if they are broken."""
+
     def has_weights(self, key: str) -> bool:
-        """Whether the weights of a trained variant are on disk, as its training left them."""
+        """Whether the weights of a trained variant are kept, as its training left them."""
         return self._has_files(key) and bool(self.weights(key))
 
     def checkpoint(self, key: str) -> str | None:

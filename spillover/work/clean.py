@@ -16,7 +16,7 @@ from ..checks.training import count
 from ..disk import size_on_disk
 from ..plan.choice import awaiting, unasked
 from ..plan.cost import gigabytes
-from ..store.store import Store
+from ..store.open import open_store
 
 NAMED = 10  # of what is deleted, in a line
 
@@ -27,7 +27,7 @@ def clean(folder: Path, unused: bool, ask: Callable[[str], bool] | None) -> Iter
     Raises StoreError for a folder without results or with a plan that is not the last run's, and StoreBusy if any
     process is working in it.
     """
-    store = Store(folder)
+    store = open_store(folder)
     grid = store.grid()
     with store.lock_all(grid):
         valid = store.valid(grid)

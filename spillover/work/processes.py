@@ -113,6 +113,7 @@ class Pool:
             case None:
                 self.running.remove(process)
                 self.free.append(process.device)
+                run.store.refresh()
                 if not process.has_reported:
                     run.failed(process.name, process.death())
             case ["done"]:

@@ -13,7 +13,7 @@ from ..plan.composed import compose
 from ..plan.cost import TRAINING, train_work
 from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
 from ..plan.writing import OwnTexts
-from ..store.store import Json
+from ..store.store import Broken, Json
 from ..text.compose import TooLong
 from ..text.samples import Sample
 from .run import Run
@@ -35,6 +35,10 @@ def find_or_make(run: Run, job: Job) -> tuple[Path, str]:
         folder = run.existing_folder(job) if isinstance(job, ExistingJob) else run.model.folder
         return folder, models.weights_sha256(folder, run.plan.experiment.trust)
     key = job.variant.key
+    try:
+        run.store.bring_weights(key)
+    except Broken as error:
+        run.reporter.say(f"{job.variant.name}: {error}; making it again")
     weights = run.store.weights(key)
     if weights and run.store.has_weights(key):
         return run.store.variant_folder(key), weights
@@ -75,6 +79,7 @@ def _there(run: Run, job: Job) -> tuple[Path, str | None]:
     """The folder and the hash of weights that something is made from. What is made here was made before."""
     if isinstance(job, ExistingJob):
         return find_or_make(run, job)
+    run.store.bring_weights(job.variant.key)
     return run.store.variant_folder(job.variant.key), run.store.weights(job.variant.key)
 
 

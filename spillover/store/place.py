@@ -1,0 +1,51 @@
+"""Where an output folder is: on a disk, or at a URL such as `s3://bucket/run`.
+
+A store at a URL has a folder in the user's cache, its local copy. The program reads and writes there as in any folder,
+so a path is enough to name a store: `folder_of` gives the path, `url_of` says whether it is the copy of a URL.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..disk import cache_dir, disk_errors, write_whole
+from ..errors import CALLED
+from ..fingerprint import fingerprint
+
+URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*?)/*")  # with one slash, too: as a path, a URL loses the other
+FILE = re.compile(r"file:(?://)?(/[^/].*)")
+NOTE = "remote/url"
+
+
+def folder_of(address: str | Path, start: Path = Path()) -> Path:
+    """The folder that is meant: this one, from `start`, or the local copy of a URL."""
+    text = str(address)
+    if found := FILE.fullmatch(text):
+        return Path(found[1])
+    if not (found := URL.fullmatch(text)):
+        return start / text
+    url = f"{found[1]}://{found[2]}"
+    folder = _copies() / fingerprint(url)[:16]
+    if not (folder / NOTE).exists():
+        with disk_errors(folder):
+            write_whole(folder / NOTE, url + "\n")
+    CALLED[str(folder)] = url
+    return folder
+
+
+def is_url(address: str) -> bool:
+    return URL.fullmatch(address) is not None or FILE.fullmatch(address) is not None
+
+
+def url_of(folder: Path) -> str | None:
+    """The URL that a folder is the local copy of; None for an ordinary folder."""
+    if folder.parent != _copies() or not (folder / NOTE).exists():
+        return None
+    url = (folder / NOTE).read_text("utf-8").strip()
+    CALLED[str(folder)] = url
+    return url
+
+
+def _copies() -> Path:
+    return cache_dir() / "stores"

@@ -1,0 +1,245 @@
+"""A store at a URL: what is published, what another machine sees, and who may write."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from commandline import Cli
+from fakes import Executed, Killed
+from fsspec.implementations.memory import MemoryFileSystem
+from plans import contents
+from tinyruns import write_experiment
+from urls import Machines
+
+from spillover.disk import write_whole
+from spillover.errors import StoreBusy, StoreError
+from spillover.store.mirrored import MirroredStore
+from spillover.store.store import Broken
+from spillover.train.checkpoints import newest_whole, seal
+from spillover.work.clean import clean
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_experiment(tmp_path_factory.mktemp("remote"))
+
+
+@pytest.fixture
+def machines(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    monkeypatch.setenv("SPILLOVER_LEASE_S", "0.5")
+    here = tmp_path / "here"
+    here.mkdir()
+    for path in file.parent.iterdir():
+        (here / path.name).symlink_to(path)
+    return Machines(here / file.name, "memory://bucket/run", monkeypatch)
+
+
+def test_another_machine_sees_what_a_folder_would_hold(machines: Machines, tmp_path: Path) -> None:
+    assert machines.run() == ()
+    machines.run(place=tmp_path / "folder")
+    machines.on("b")
+    store = machines.store
+    grid = store.grid()
+    assert len(store.valid(grid)) == len(grid.cells) > 0
+    assert contents(machines.copy) == contents(tmp_path / "folder")
+    again = Executed()
+    machines.run(again.backend())
+    assert not again.trained and not again.answers
+
+
+def test_of_two_writers_one_works_and_a_dead_ones_lease_runs_out(machines: Machines) -> None:
+    machines.plan()
+    key, name = next((v.key, v.name) for v in machines.store.grid().variants if v.kind == "trained")
+    with machines.store.lock_variant(key, name):
+        machines.on("b")
+        with pytest.raises(StoreBusy), machines.store.lock_variant(key, name):
+            pass
+        machines.on("a")
+    machines.on("b")
+    with machines.store.lock_variant(key, name):  # it was freed
+        pass
+    machines.on("a")
+    machines.dies_with_lease(key)
+    began = time.monotonic()
+    machines.on("b")
+    with machines.store.lock_variant(key, name):
+        assert time.monotonic() - began >= 0.5  # as long as the lease says that it lasts
+
+
+def test_a_lease_of_the_same_machine_is_taken_over_at_once(machines: Machines) -> None:
+    """Its lock file is free, so the process has ended: `run` goes on after a kill without waiting."""
+    machines.monkeypatch.setenv("SPILLOVER_LEASE_S", "600")
+    machines.plan()
+    machines.dies_with_lease("run")
+    machines.on("a")
+    assert machines.run() == ()
+
+
+def test_who_lost_the_lease_publishes_nothing(machines: Machines) -> None:
+    machines.run()
+    store = machines.store
+    cell = store.grid().cells[0]
+    receipt, rows = store.cell(cell.key), store.predictions(cell.key)
+    assert receipt is not None
+    with store.lock_variant(cell.variant, "it"):
+        machines.steal(cell.variant)
+        with pytest.raises(StoreBusy, match="taken over"):
+            store.write_cell(cell.key, [], receipt)
+    machines.on("b")
+    assert machines.store.cell(cell.key) == receipt and machines.store.predictions(cell.key) == rows
+
+
+def test_of_two_cells_the_one_that_was_created_first_counts(machines: Machines) -> None:
+    """Whoever comes second takes it, and has nothing of its own left."""
+    machines.plan()
+    machines.on("b")
+    late = machines.store
+    machines.on("a")
+    machines.store.write_cell("c", [{"row": 1}], {"by": "a"})
+    late.write_cell("c", [{"row": 2}], {"by": "b"})
+    for store in (late, machines.store):
+        receipt = store.cell("c")
+        assert receipt is not None and receipt["by"] == "a" and store.predictions("c") == [{"row": 1}]
+    assert len(machines.objects("cells/c")) == 1
+
+
+@pytest.mark.parametrize("how", ["cut", "changed", "emptied"])
+def test_a_broken_object_is_reported_and_computed_again(
+    machines: Machines, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    machines.run()
+    machines.on("b")
+    whole = contents(machines.store.folder)
+    cell = machines.store.grid().cells[0]
+    (name,) = machines.objects(f"cells/{cell.key}")
+    data = machines.fs.cat_file(name)
+    made = {"cut": data[:-20], "changed": data.replace(b'"doc_id"', b'"doc_iD"', 1), "emptied": b""}[how]
+    assert made != data
+    machines.fs.pipe_file(name, made)
+    machines.on("c")
+    assert len(machines.store.valid(machines.store.grid())) == len(whole) - 1
+    assert "1 of" in caplog.text and "memory://bucket/run" in caplog.text
+    again = Executed()
+    assert machines.run(again.backend()) == () and again.answers and not again.trained
+    machines.on("d")
+    assert len(machines.store.valid(machines.store.grid())) == len(whole) and contents(machines.copy) == whole
+
+
+def test_broken_weights_are_made_again(machines: Machines) -> None:
+    machines.run()
+    name = next(one for one in machines.objects("weights") if one.endswith(".safetensors"))
+    machines.fs.pipe_file(name, machines.fs.cat_file(name)[:-4] + b"half")
+    machines.on("b")
+    key = name.split("/")[-3]
+    with pytest.raises(Broken, match="was changed"):
+        machines.store.bring_weights(key)
+    assert not machines.store.has_weights(key)
+
+
+def test_what_is_gone_there_goes_here(machines: Machines) -> None:
+    machines.run()
+    machines.on("b")
+    store = machines.store
+    grid = store.grid()
+    for name in machines.objects(f"cells/{grid.cells[0].key}"):
+        machines.fs.rm_file(name)
+    assert len(store.valid(grid)) == len(grid.cells)
+    store.refresh()
+    assert len(store.valid(grid)) == len(grid.cells) - 1
+
+
+def test_a_copy_that_was_damaged_is_fetched_again(machines: Machines) -> None:
+    machines.run()
+    store = machines.store
+    path = next(store.folder.glob("cells/*/predictions.jsonl"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    assert len(store.valid(store.grid())) == len(store.grid().cells) and path.read_bytes() == whole
+
+
+def test_a_training_goes_on_from_a_checkpoint_of_another_machine(machines: Machines) -> None:
+    machines.plan()
+    key = next(v.key for v in machines.store.grid().variants if v.kind == "trained")
+    store = machines.store
+    assert isinstance(store, MirroredStore)
+    with store.lock_variant(key, "it"):
+        checkpoints = store.making_folder(key) / "checkpoints"
+        for step in (2, 4):
+            write_whole(checkpoints / f"checkpoint-{step}" / "weights", f"of {step}")
+            write_whole(checkpoints / "best.safetensors", f"best of {step}")
+            seal(checkpoints / f"checkpoint-{step}")
+            store.send_checkpoint(key)
+    write_whole(checkpoints / "checkpoint-6" / "weights", "not sealed")
+    store.send_checkpoint(key)
+    machines.on("b")
+    with machines.store.lock_variant(key, "it"):
+        there = machines.store.making_folder(key) / "checkpoints"
+    assert newest_whole(there) == (there / "checkpoint-4", []) and not (there / "checkpoint-2").exists()
+    assert (there / "best.safetensors").read_text() == "best of 4"
+    assert not any("/2/" in name for name in machines.objects("training"))
+
+
+def test_weights_are_fetched_when_something_is_made_from_them_and_cleaned_there(machines: Machines) -> None:
+    machines.run()
+    machines.on("b")
+    store = machines.store
+    grid = store.grid()
+    trained = [v for v in grid.variants if v.kind == "trained"]
+    assert all(store.has_weights(v.key) for v in trained) and not list(store.folder.rglob("*.safetensors"))
+    store.bring_weights(trained[0].key)
+    assert list(store.variant_folder(trained[0].key).glob("*.safetensors"))
+    said = list(clean(machines.copy, unused=True, ask=None))
+    assert "Weights of 2 variants" in said[0], said
+    assert not machines.objects("weights") and not list(store.folder.rglob("*.safetensors"))
+    machines.on("a")
+    assert not list(machines.store.folder.rglob("*.safetensors"))  # nor in other copies
+    assert len(machines.store.valid(grid)) == len(grid.cells)
+
+
+def test_a_killed_process_published_whole_cells_or_none(machines: Machines, tmp_path: Path) -> None:
+    machines.run(place=tmp_path / "folder")
+    for die_at in (2, 5, 9):
+        with pytest.raises(Killed):
+            machines.run(Executed(die_at=die_at).backend())
+        machines.on("a")
+    machines.on("b")
+    assert machines.run() == ()
+    assert contents(machines.copy) == contents(tmp_path / "folder")
+    cells = machines.store.grid().cells
+    assert len(machines.objects("cells")) == len(cells)  # each once
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://me:secret@bucket/run", "environment"),
+        ("nosuch://bucket/run", "s3://BUCKET"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_one_line(call: Cli, url: str, said: str, machines: Machines) -> None:
+    code, _, error = call("status", url)
+    assert code == 2 and said in error and "secret" not in error and len(error.splitlines()) == 1
+
+
+def test_storage_that_ignores_the_condition_is_refused(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda self, path, value, **_: pipe(self, path, value))
+    with pytest.raises(StoreError, match="only if absent"):
+        machines.run()
+
+
+def test_commands_name_the_url(machines: Machines, call: Cli) -> None:
+    machines.run()
+    machines.on("b")
+    code, out, _ = call("report", machines.url)
+    assert code == 0 and f"{machines.url}/report.html" in out
+    assert str(machines.copy) not in machines.fs.cat_file(f"{machines.url}/report.html").decode()
+    code, out, _ = call("status", machines.url)
+    assert code == 0 and "parity-lora" in out
+    code, out, error = call("compare", f"{machines.url}:base", f"{machines.url}:parity-ft", "--format", "json")
+    assert code == 0 and json.loads(out), error
