@@ -26,7 +26,7 @@ from ..experiment.choice import MORE_CAREFUL
 from ..plan.grid import Cell, Condition, Use, Variant
 from .contrasts import Effect, Term, effect, finished, together
 from .deploy import asked
-from .results import Results, recipe_name
+from .results import Results, grouped, recipe_name
 from .retention import Kept, kept
 from .summaries import groups
 
@@ -107,10 +107,38 @@ def equal_gains(results: Results) -> list[EqualGain]:
     return together(found, is_null=lambda one: one.recipe in results.nulls)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A strategy on one training set: the places of its recipes, the most careful first.
+
+    `against` are the places of the strategy that it is compared with, whose name is `other`.
+    """
+
+    strategy: str
+    train_dataset: str
+    places: tuple[Place, ...]
+    other: str
+    against: tuple[Place, ...]
+
+
+def curves(results: Results) -> Iterator[Curve]:
+    """The curve of each strategy that is compared with one that was trained on the same rows, in the plan's order."""
+    for group in groups(results):
+        arms, places = _places(results, group.variants)
+        first = {key: arms[key].arm[0] for key in places}
+        ordered = sorted(first.values(), key=lambda one: _order(one.factors))
+        of_strategy = grouped(ordered, lambda one: (one.strategy, one.factors.get("train_shots")))
+        for alike in dict.fromkeys((one.strategy, one.factors.get("train_shots")) for one in first.values()):
+            ours = of_strategy[alike]
+            others = [one for one in ordered if _is_on_curve(ours[0], one)]
+            if others:
+                on_curve, on_other = (tuple(places[one.recipe_key] for one in some) for some in (ours, others))
+                yield Curve(str(alike[0]), str(ours[0].train_dataset), on_curve, str(ours[0].against), on_other)
+
+
 def _of_group(results: Results, variants: Sequence[Variant]) -> Iterator[EqualGain]:
-    known, clean = kept(results), results.clean
-    arms = {key: known[key] for key in dict.fromkeys(one.recipe_key for one in variants) if key in known}
-    places = {key: place for key, one in arms.items() if (place := _place(clean, one)) is not None}
+    clean = results.clean
+    arms, places = _places(results, variants)
     for key, place in places.items():
         first = arms[key].arm[0]
         others = [other for other in places if _is_on_curve(first, arms[other].arm[0])]
@@ -122,6 +150,14 @@ def _of_group(results: Results, variants: Sequence[Variant]) -> Iterator[EqualGa
         found = _beside(clean, first, place, curve) if is_whole else None
         if found is not None:
             yield found
+
+
+def _places(results: Results, variants: Sequence[Variant]) -> tuple[dict[str, Kept], dict[str, Place]]:
+    """What the recipes of these variants keep, and where those stand that gain and change something, by recipe."""
+    known = kept(results)
+    arms = {key: known[key] for key in dict.fromkeys(one.recipe_key for one in variants) if key in known}
+    found = {key: _place(results.clean, one) for key, one in arms.items()}
+    return arms, {key: place for key, place in found.items() if place is not None}
 
 
 def _is_on_curve(ours: Variant, other: Variant) -> bool:

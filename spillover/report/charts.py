@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import visible
+from .places import with_places
 
 if TYPE_CHECKING:
     import altair as alt
@@ -109,9 +110,6 @@ class Figure:
 
 # Columns that repeat what others contain, or that only the drawing needs.
 HIDDEN = ("panel", "tip", "weak", "role", "where", "train_size", "train_shots")
-LETTER, LINE, POINT = 6.6, 11, 6  # pixels: of a character of a mark beside a point, of its line, and around a point
-PLACE = ("shown", "dx", "dy")
-BESIDE = ((7, -8), (7, 13), (-1, -8), (-1, 13), (9, 3), (-3, 3), (7, -20), (-1, -20), (7, 25), (-1, 25))
 
 
 def lines(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str) -> Spec:
@@ -155,7 +153,7 @@ def plane(
     stands beside a point, where there is room for it. A `weak` point is small and has no interval. `limit` is the least
     that may be kept, drawn as a dotted line that is called `rule`.
     """
-    rows = with_places(rows)
+    rows = with_places(rows, WIDE, TALL)
     ticks: Spec = {"labelExpr": SIGNED, "tickMinStep": 1, "tickCount": 6}
     few: Spec = {"labelOverlap": "greedy", "labelSeparation": 4}
     x = _number("gain", "in-domain, in points →", {"padding": 14}, **few, **ticks)
@@ -188,40 +186,6 @@ def plane(
         strong | _mark("text", x, y, beside, fontSize=11, **place),
     )
     return panel | {"width": WIDE, "height": TALL}
-
-
-def with_places(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a plane with the place of each mark beside its point, so that no mark covers another mark or a point.
-
-    Places are in pixels (`dx`, `dy`). A mark without room is not `shown`. Those with the largest share come first.
-    """
-    at = {}
-    for name, size in (("gain", WIDE), ("kept", -TALL)):
-        ends = rows.loc[~rows["weak"], [name, f"{name}_low", f"{name}_high"]].to_numpy()
-        low, high = min(0.0, float(ends.min())), max(0.0, float(ends.max()))
-        at[name] = ((rows[name] - low) / ((high - low) or 1.0) * size).to_numpy()
-    points = [(x - POINT, y - POINT, x + POINT, y + POINT) for x, y in zip(at["gain"], at["kept"], strict=True)]
-    taken: list[tuple[float, ...]] = []
-    places: dict[Any, tuple[str, float, float]] = {}
-    for i in rows["share"].to_numpy().argsort(kind="stable")[::-1]:
-        mark = str(rows["mark"].iloc[i])
-        width = LETTER * len(mark)
-        others = [*taken, *points[:i], *points[i + 1 :]]
-        for dx, dy in BESIDE if mark else ():
-            left, foot = at["gain"][i] + (dx if dx > 0 else dx - POINT - width), at["kept"][i] + dy
-            box = (left, foot - LINE, left + width, foot)
-            if not any(_cover(box, other) for other in others):
-                places[i] = (mark, left - at["gain"][i], dy)
-                taken.append(box)
-                break
-    return rows.assign(
-        **{name: [places.get(i, ("", 0, 0))[n] for i in range(len(rows))] for n, name in enumerate(PLACE)}
-    )
-
-
-def _cover(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, top, right, bottom) overlap."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def layers(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, unit: float) -> Spec:
@@ -274,6 +238,25 @@ def scatter(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle:
     y = _number("value", None, {"padding": 10}, labelExpr=SIGNED, tickCount=5)
     zero: Spec = {"data": {"values": [{}]}} | _mark("rule", None, {"datum": 0.0}, {}, color=INK, opacity=0.45)
     return _panel(rows, title, subtitle, zero, _marks(x, y, looks, 60)) | {"width": WIDE, "height": TALL}
+
+
+def trade(rows: pd.DataFrame, looks: Mapping[str, Look], title: str, subtitle: str, ends: Sequence[float]) -> Spec:
+    """A panel of curves from the base: gain across and change outside up, in points.
+
+    `rows`: label, gain, outside, order, size, tip. `ends` are the lowest and highest gain and change that it shows.
+    """
+    left, right, low, high = ends
+    x = _number("gain", "in-domain →", {"domain": [left, right]}, labelExpr=SIGNED, tickCount=3, grid=False)
+    y = _number("outside", None, {"domain": [low, high]}, labelExpr=SIGNED, tickCount=4)
+    zero: Spec = {"data": {"values": [{}]}}
+    axis: Spec = {"strokeWidth": 1.0, "color": INK, "opacity": 0.3}
+    along = {"order": {"field": "order", "type": "quantitative"}}
+    size = {"size": {"field": "size", "type": "quantitative", "scale": None}}
+    line, marks = _line_and_marks(x, y, looks, 40)
+    line["encoding"] |= along
+    marks["encoding"] |= size
+    across = zero | _mark("rule", None, {"datum": 0.0}, {}, **axis)
+    return _panel(rows, title, subtitle, across, zero | _mark("rule", {"datum": 0.0}, None, {}, **axis), line, marks)
 
 
 def grid(panels: Sequence[Spec], columns: int = 4) -> Spec:

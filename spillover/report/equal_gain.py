@@ -6,9 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.equal_gain import GAIN_KEPT, LOSS_LEFT, EqualGain, equal_gains
+from ..analysis.averages import titles_of
+from ..analysis.equal_gain import GAIN_KEPT, LOSS_LEFT, Curve, EqualGain, Place, curves, equal_gains
 from ..analysis.numbers import details, signed, signed_interval, written
 from ..analysis.results import Results, grouped
+from . import charts
+from .charts import Figure, Panel
 
 COLUMNS = (
     *("recipe", "train_dataset", "against", "gain", "outside", "reference", "between", "beyond"),
@@ -17,6 +20,68 @@ COLUMNS = (
     *("is_kept", "nothing_to_save"),
 )
 KEPT = {True: "yes", False: "no", None: "undecided"}
+
+
+OURS = "the strategy of the panel"
+FEWEST = 2  # recipes that make a curve
+
+
+def figure(results: Results) -> Figure:
+    """A panel for each strategy on each training set, with the curve of the strategy that it is compared with."""
+    found = [one for one in curves(results) if len(one.against) >= FEWEST]
+    titles = titles_of(results)
+    panels = [
+        _panel(one, of_set, titles.get(one.train_dataset, one.train_dataset))
+        for of_set in grouped(found, lambda one: one.train_dataset).values()
+        for one in of_set
+    ]
+    return Figure(
+        number=0,
+        name="trade",
+        title="Gain and loss along the learning rate",
+        caption="Each point is a recipe, and larger points have a higher learning rate or strength. Further right is "
+        "better in-domain, further up is better on all other test sets, in points of change from the base, where "
+        "each curve begins. A strategy is better than another where its curve lies above the other's. The table at "
+        "equal gain has the intervals.",
+        panels=tuple(panels),
+        columns=5,
+    )
+
+
+def _panel(one: Curve, of_set: list[Curve], title: str) -> Panel:
+    """`of_set` are all curves of a training set: their panels have the same scales."""
+    every = [place for curve in of_set for place in (*curve.places, *curve.against)]
+    ends = [100 * x for of in ("gain", "outside") for x in _span([getattr(place, of) for place in every])]
+    looks = charts.looks([OURS, one.other], None)
+    looks[one.other] = looks[one.other]._replace(colour=charts.FAINT)
+    rows = pd.DataFrame([*_rows(one.other, one.against), *_rows(OURS, one.places)])
+    name = one.strategy
+    return Panel(
+        f"{one.train_dataset}, {one.strategy}", charts.trade(rows, looks, name, f"{title} · ↑ outside", ends), rows
+    )
+
+
+def _span(values: list[float]) -> tuple[float, float]:
+    """The ends of a scale that holds these values and 0, with a little room."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = 0.06 * (high - low) or 0.01
+    return low - room, high + room
+
+
+def _rows(label: str, places: tuple[Place, ...]) -> list[dict[str, Any]]:
+    """The base, then the recipes of a curve."""
+    base = {"label": label, "gain": 0.0, "outside": 0.0, "order": 0, "size": 0, "tip": "the base"}
+    return [base] + [
+        {
+            "label": label,
+            "gain": 100 * place.gain,
+            "outside": 100 * place.outside,
+            "order": number,
+            "size": 14 + 22 * number,
+            "tip": f"{place.name}: in-domain {signed(place.gain)}, outside {signed(place.outside)}",
+        }
+        for number, place in enumerate(places, 1)
+    ]
 
 
 def tables(results: Results) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from ..analysis.results import Results
 from ..models.weights import Change, pooled
 from ..store.inside import Inside
 from ..store.inside import read as read_inside
-from . import charts, curves, forgetting, frontier
+from . import charts, curves, equal_gain, forgetting, frontier
 from . import study as of_study
 from .charts import Figure, Panel
 
@@ -72,6 +72,7 @@ def every(results: Results, inside: Mapping[str, Inside], folder: Path) -> list[
     """
     return [
         frontier.figure(results),
+        equal_gain.figure(results),
         curves.strength(results),
         curves.choices(results),
         curves.steps(results, folder),

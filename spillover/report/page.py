@@ -75,7 +75,7 @@ def write(
     for beside in (linked, packs):
         within(path.parent, f"{beside.name}/any")
     every = figures.every(results, inside, folder)
-    plane, strength, chosen, measured, predicted, weights, *of_study = every
+    plane, trade, strength, chosen, measured, predicted, weights, *of_study = every
     answers = write_examples(results, folder, packs)
     said = sections.everything(results, folder, answers)
     if exported:
@@ -97,7 +97,7 @@ def write(
         **said,
         why=why.parts(results, inside, answers.tallies, drawn(predicted, linked), drawn(weights, linked)),
         plane=drawn(plane, linked),
-        curves=[drawn(one, linked) for one in (chosen, strength, measured) if one.panels],
+        curves=[drawn(one, linked) for one in (trade, chosen, strength, measured) if one.panels],
         figures=[drawn(one, linked, planned[one.number], titles) for one in of_study],
         data=Markup(_as_json(payload(results, answers))),
         packs=[(number, Markup(in_script(pack))) for number, pack in answers.embedded.items()],

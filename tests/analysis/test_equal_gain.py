@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from madescores import BASE, results_of
 
-from spillover.analysis.equal_gain import EqualGain, equal_gains
+from spillover.analysis.equal_gain import EqualGain, curves, equal_gains
 from spillover.plan.grid import Variant
+from spillover.report.equal_gain import OURS, figure
 
 N = 200
 SCORES = np.random.default_rng(1).uniform(0.3, 0.6, N)
@@ -112,3 +113,18 @@ def test_seeds_widen_the_interval_and_recipes_are_corrected_together() -> None:
     assert of_seeds.seeds == 2 and of_seeds.value == pytest.approx(0.08, abs=0.01)
     assert of_seeds.interval.low < 0, "two seeds that lie 10 points apart decide nothing"
     assert {one.effect.compared for one in found.values()} == {2}
+
+
+def test_a_curve_goes_from_the_most_careful_recipe_to_the_boldest() -> None:
+    """Whatever the order of the plan: the curve of a strategy, and that of the strategy that it is compared with."""
+    scores = {
+        (name, test, 0, "p1", 0): SCORES for name in ("base", "ft-high", "ft-low", "other") for test in ("in", "out")
+    }
+    known = [BASE, *(replace(one, key=one.name) for one in (HIGH, OTHER, LOW))]
+    (found,) = curves(results_of(scores, known=known))
+    assert (found.strategy, found.other) == ("other", "ft")
+    assert [one.name for one in found.places] == ["other"]
+    assert [one.name for one in found.against] == ["ft-low", "ft-high"]
+    drawn = figure(results_of(scores, known=known))
+    assert [panel.name for panel in drawn.panels] == ["data, other"]
+    assert drawn.table.groupby("label", sort=False)["order"].apply(list).to_dict() == {"ft": [0, 1, 2], OURS: [0, 1]}

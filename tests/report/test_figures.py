@@ -16,6 +16,7 @@ from spillover.analysis.front import fronts
 from spillover.analysis.results import Results
 from spillover.report import charts, figures, frontier
 from spillover.report import study as study_figures
+from spillover.report.places import LETTER, LINE, with_places
 
 
 def drawn(results: Results) -> dict[int, charts.Figure]:
@@ -189,7 +190,7 @@ def test_marks_of_a_crowded_plane_cover_neither_each_other_nor_points() -> None:
             for i, (x, y) in enumerate(near)
         ]
     )
-    placed = charts.with_places(rows)
+    placed = with_places(rows, charts.WIDE, charts.TALL)
     shown = placed[placed["shown"] != ""]
     assert shown["mark"].iloc[0] == "1" and "15" in set(shown["mark"]), "the first has the first choice"
     assert 2 <= len(shown) < len(rows)
@@ -197,4 +198,4 @@ def test_marks_of_a_crowded_plane_cover_neither_each_other_nor_points() -> None:
     at = [(row.gain * across + row.dx, row.kept * up + row.dy) for row in shown.itertuples()]
     for n, (x, y) in enumerate(at):
         for other_x, other_y in at[:n]:
-            assert abs(x - other_x) >= charts.LETTER or abs(y - other_y) >= charts.LINE
+            assert abs(x - other_x) >= LETTER or abs(y - other_y) >= LINE
