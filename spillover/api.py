@@ -131,12 +131,16 @@ def run(
     output_path: str | Path | None = None,
     reporter: Reporter | None = None,
     backend: Backend | None = None,
+    cluster: str | None = None,
 ) -> Result:
-    """Run an experiment file, or what is missing of it, and write table and report. Raises SpilloverError."""
+    """Run an experiment file, or what is missing of it, and write table and report. Raises SpilloverError.
+
+    `cluster`: the address of a Ray cluster, as of `spillover run --ray`; "local" starts one on this machine.
+    """
     plan, store = prepare(
         Path(path), overrides, Path(data_dir) if data_dir else None, folder_of(output_path) if output_path else None
     )
-    failures = execute(plan, store, reporter, backend)
+    failures = execute(plan, store, reporter, backend, cluster)
     result = Result(store.folder, failures)
     result.write()
     return result

@@ -21,7 +21,7 @@ import typer
 from . import __version__, other_tools
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
-from .options import OUTPUT, PLACE, Command, Folder, Given, Model, confirm, of_an_experiment
+from .options import OUTPUT, PLACE, Command, Folder, Given, Model, Ray, confirm, of_an_experiment
 from .running import bring, prepare
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
@@ -165,13 +165,16 @@ def run(
         str | None,
         typer.Option("--device", help="cpu, cuda:N, or several: cuda:0,cuda:1. Default: all GPUs, or cpu."),
     ] = None,
+    ray: Ray = None,
 ) -> None:
     """Train and evaluate what is missing, then write tables and report. Run it again to continue after a stop."""
     from .work.processes import choose
 
+    if device is not None and ray is not None:
+        raise SpilloverError("both are given", where="--device, --ray", allowed="one of them: `resources` has the GPUs")
     if device is not None:
         choose(device)
-    _run_and_show(given)
+    _run_and_show(given, cluster=ray)
 
 
 @app.command(cls=Command)
@@ -351,10 +354,10 @@ def schema() -> None:
 app.add_typer(other_tools.app)  # without a name: compare, export and the like are commands as the others
 
 
-def _run_and_show(given: Given, next_step: str | None = None) -> None:
+def _run_and_show(given: Given, next_step: str | None = None, cluster: str | None = None) -> None:
     from .report.terminal import show
 
-    result = bring(*prepare(given))
+    result = bring(*prepare(given), cluster=cluster)
     with working("scoring and writing the report"):
         page = result.write()
     show(result.table, out())

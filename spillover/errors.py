@@ -11,6 +11,7 @@ with the class's `exit_code`; anything that is not a `SpilloverError` is a bug a
     ├── ModelError             2   model, adapter or tokenizer: missing, gated, unsafe, too short
     │   └── BaseModelError     2   the base model, without which nothing can be computed
     ├── PromptError            2   prompts: too long, labels the tokenizer cannot tell apart
+    ├── ClusterError           2   a cluster: not reachable, or a node that sees another folder or version
     └── StoreError             2   the output folder: other version, no disk
         └── StoreBusy          3   another run holds the folder, or another process the variant
 
@@ -120,6 +121,10 @@ class BaseModelError(ModelError):
 
 class PromptError(SpilloverError):
     """A prompt cannot be scored as asked."""
+
+
+class ClusterError(SpilloverError):
+    """A cluster, or one of its nodes, cannot be used."""
 
 
 class StoreError(SpilloverError):

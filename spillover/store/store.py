@@ -18,6 +18,7 @@
     DIR/partial/<unit>.jsonl              a unit that is under way: a chunk of answers a line, with what it cost
     DIR/errors/<what>.txt                 what failed in the last run, with its traceback
     DIR/locks/<variant key>, DIR/.lock    lock files: one a variant, and one for a run of the whole folder
+    DIR/mark                              what tells a node of a cluster that it sees this folder
     DIR/shown.json                        what the report showed last, and before that
     DIR/results.csv and other tables, report.html, figures/   made from the above at any time
 
@@ -32,6 +33,8 @@ not what was written (`cells.py`). `valid` decides this for everybody: status, p
 from __future__ import annotations
 
 import json
+import platform
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -318,7 +321,7 @@ class Store(Cells, Variants, Written):
     def publish(self, place: Path) -> None:
         """Let others see a file or folder that was made in this folder from its results."""
 
-    # --- locks and cleaning ----------------------------------------------------------------------------
+    # --- locks, the mark, and cleaning ---------------------------------------------------------------
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the whole folder for one run. Raises StoreBusy if another run holds it."""
@@ -327,6 +330,19 @@ class Store(Cells, Variants, Written):
     def lock_variant(self, key: str, name: str) -> AbstractContextManager[None]:
         """Hold one variant. Raises StoreBusy, with the variant's `name`, if another process holds it."""
         return self._held(f"locks/{key}", f"another process is working on the variant {name!r}", "wait for it")
+
+    def leave_mark(self) -> str:
+        """Leave a new mark in the folder and return it. Who finds it sees this folder, and not one that is like it."""
+        mark = secrets.token_hex(8)
+        self._write("mark", mark)
+        return mark
+
+    def check_mark(self, mark: str) -> None:
+        """Raise StoreError if this is not the folder in which the mark was left."""
+        if (self._content("mark") or b"").decode() != mark:
+            what = f"{platform.node()} sees another folder there than the run's, or none"
+            allowed = "an output folder that all nodes share, or a URL such as s3://bucket/run"
+            raise StoreError(what, where=self.address, allowed=allowed)
 
     @contextmanager
     def lock_all(self, grid: Grid) -> Iterator[None]:

@@ -8,7 +8,9 @@ A unit of work is one variant: its weights are found or trained, loaded once, an
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +24,8 @@ from ..store.store import Store
 from . import pace
 from .backend import Backend, Torch
 from .left import Left
-from .processes import Pool, Relay
+from .pool import Place, Pool
+from .processes import MARK, Devices, Relay
 from .progress import Reporter
 from .run import Run
 from .units import Respondent
@@ -30,9 +33,15 @@ from .weights import find_or_make
 
 
 def execute(
-    plan: Plan, store: Store, reporter: Reporter | None = None, backend: Backend | None = None
+    plan: Plan,
+    store: Store,
+    reporter: Reporter | None = None,
+    backend: Backend | None = None,
+    cluster: str | None = None,
 ) -> tuple[str, ...]:
     """Bring the store to what the plan wants; returns a line for each variant or unit that failed.
+
+    `cluster` is the address of a Ray cluster whose nodes compute ("local": one that is started here).
 
     A failure leaves its traceback in `DIR/errors/` and the others go on. Raises SpilloverError if nothing can go on:
     a model that cannot be loaded at all, prompts longer than it, a folder in use, a full disk.
@@ -49,10 +58,10 @@ def execute(
                 store.finish_if_trained(made.variant.key)
         run = Run(plan, store, reporter, backend or Torch())
         left, todo = run.left, run.left.jobs()
-        devices = run.backend.devices() if todo else []
-        if len(devices) > 1:
+        devices = run.backend.devices() if todo and cluster is None else []
+        if todo and len(devices) != 1:
             _refuse_registered(plan)
-        known = pace.known(plan, max(1, len(devices))) if todo else {}
+        known = pace.known(plan, len(devices)) if devices else {}  # a cluster has speeds of its own
         to_come, there = left.to_come, sum(map(len, left.there.values()))
         cells = there + sum(map(len, to_come.values()))
         run.reporter.start(cells, there, left.kinds(plan.jobs, to_come), known)
@@ -61,21 +70,50 @@ def execute(
                 left.drop_weights(made)
         if todo:
             store.forget_errors()
-            run.prepare(len(devices))
             try:
-                while todo:
-                    unasked = left.unasked
-                    left_over = Pool(run, devices, todo).work_off() if len(devices) > 1 else _one_by_one(run, todo)
-                    for job in left_over:
-                        names = ", ".join(one.variant.name for one in left.parents_missing(job))
-                        what = f"{names} could not be made, and it is made from that"
-                        run.failed(job.variant.name, what)
-                    left.look(left.by_key)
-                    run.say_news()
-                    todo = left.jobs_for(unasked - left.unasked)  # chosen meanwhile
+                with _place(run, todo, devices, cluster) as place:
+                    _work_off(run, todo, place)
             finally:
-                pace.note(plan, run.reporter.measured, len(devices))
+                if devices:
+                    pace.note(plan, run.reporter.measured, len(devices))
         return tuple(run.failures)
+
+
+@contextmanager
+def _place(run: Run, todo: Sequence[Job], devices: Sequence[str], cluster: str | None) -> Iterator[Place | None]:
+    """Where jobs run: nodes of a cluster, several devices, or None for this process. Everything is ready for them."""
+    place: Place | None = None
+    if cluster is not None:
+        from .cluster import Nodes
+
+        run.find_model()  # its size tells what a job needs
+        place = Nodes(run, cluster, todo)
+    elif len(devices) > 1:
+        place = Devices(run.store.address, devices, len(todo))
+    try:
+        if place is None or cluster is None:
+            run.prepare(len(devices))
+        else:
+            run.check(place.at_once)
+        yield place
+    finally:
+        if place is not None:
+            place.close()
+
+
+def _work_off(run: Run, todo: list[Job], place: Place | None) -> None:
+    """Bring every job to its end, and those that are chosen meanwhile."""
+    left = run.left
+    while todo:
+        unasked = left.unasked
+        left_over = Pool(run, place, todo).work_off() if place is not None else _one_by_one(run, todo)
+        for job in left_over:
+            names = ", ".join(one.variant.name for one in left.parents_missing(job))
+            what = f"{names} could not be made, and it is made from that"
+            run.failed(job.variant.name, what)
+        left.look(left.by_key)
+        run.say_news()
+        todo = left.jobs_for(unasked - left.unasked)  # chosen meanwhile
 
 
 def _refuse_registered(plan: Plan) -> None:
@@ -181,6 +219,8 @@ def work_for_parent(store: Store, name: str, backend: Backend | None = None) -> 
     relay: Any = Relay()
     log.setLevel(logging.ERROR)  # what is broken in the folder has been said by the parent
     try:
+        if (mark := os.environ.get(MARK)) is not None:
+            store.check_mark(mark)
         worked = work(store, name, relay, backend)
     except SpilloverError as error:
         relay.end("refused", type(error).__name__, error.what, error.where, error.allowed)

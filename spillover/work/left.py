@@ -113,7 +113,8 @@ class Left:
 
     def can_begin(self, job: Job) -> bool:
         """Whether its own weights are there, or those of all parents. Others may have made some since the last look."""
-        self.look([key for key in (job.variant.key, *job.parents) if key not in self.made])
+        unknown = [key for key in (job.variant.key, *job.parents) if key not in self.made] if job.parents else ()
+        self.made.update(filter(self.store.has_weights, unknown))
         return job.variant.key in self.made or self.made.issuperset(job.parents)
 
     def parents_missing(self, job: Job) -> list[Job]:

@@ -1,12 +1,9 @@
-"""Several devices: a process of `spillover work DIR --variant NAME` on each of them, one after another.
-
-A variant's numbers are those that it would have had alone: no gradient crosses a process. A process that dies costs its
-own variant, and the others go on.
+"""The devices of this machine, as a place where jobs run: a process for each job, one on a device at a time.
 
 The parent keeps the standard input of its processes open and writes nothing to it. A process ends at once when it
 closes, so none is left when the parent dies, however it dies. Each process writes a line of JSON for each call of its
-reporter (`Relay`), and the parent's reporter makes one display of them all. Processes have a session of their own, so
-that Ctrl-C reaches only the parent, which then ends them: what is stored is whole at any moment.
+reporter (`Relay`). Processes have a session of their own, so that Ctrl-C reaches only the parent, which then ends them:
+what is stored is whole at any moment.
 """
 
 from __future__ import annotations
@@ -16,19 +13,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from .. import errors
-from ..errors import SpilloverError, StoreBusy
+from ..errors import SpilloverError, visible
 from ..plan.jobs import Job
-from .run import Run
+from .pool import Message, Task
 
 GRACE_S = 60.0  # for a process that is done: loggers of trainings may have something to send yet
+MARK = "SPILLOVER_MARK"  # names the variable with the mark of the run's folder, for a process on another machine
 CODE = "import sys; sys.path[:] = {path!r}; from spillover.cli import main; main()"  # the package of the parent
 
 
@@ -38,18 +35,24 @@ def command(address: str, variant: str) -> list[str]:
 
 
 class Process(Thread):
-    """A process at work on one variant. Its messages go into `inbox`, then None when it has ended."""
+    """A process at work on one variant. `tell` is called with each of its messages, the last one says how it ended.
 
-    def __init__(self, run: Run, job: Job, device: str, at_once: int, inbox: SimpleQueue[Any]) -> None:
+    `speaks`: what it writes to standard error is a message ["say", LINE], too.
+    """
+
+    def __init__(
+        self, words: Sequence[str], env: Mapping[str, str], tell: Callable[[Message], None], speaks: bool = False
+    ) -> None:
         super().__init__(daemon=True)
-        self.name, self.device, self.inbox = job.variant.name, device, inbox
-        self.doing, self.has_reported = f"{device} starting", False
+        self.tell = tell
         self.popen = subprocess.Popen(
-            command(run.store.address, job.variant.name),
-            env=environment(device, at_once),
+            words,
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if speaks else None,
             encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         self.start()
@@ -58,79 +61,73 @@ class Process(Thread):
         """Listen until the process has closed its output, which it does when it is done, and then end it."""
         with self.popen as popen:
             assert popen.stdout is not None
+            if popen.stderr is not None:
+                speech = Thread(target=self._hear_speech, args=(popen.stderr,), daemon=True)
+                speech.start()
             for line in popen.stdout:
                 with suppress(ValueError):  # a process that is killed may leave half a line
-                    self.inbox.put((self, json.loads(line)))
+                    self.tell(json.loads(line))
             with suppress(subprocess.TimeoutExpired):
                 popen.wait(GRACE_S)
             popen.kill()
-        self.inbox.put((self, None))
+            if popen.stderr is not None:
+                speech.join(GRACE_S)
+        self.tell(["ended", self._end()])
 
-    def death(self) -> str:
+    def _hear_speech(self, stream: IO[str]) -> None:
+        for line in stream:
+            if text := visible(line.strip()):
+                self.tell(["say", text])
+
+    def _end(self) -> str:
         """How the process ended."""
         code = self.popen.returncode
         if code >= 0:
-            return f"{self.device}: its process ended with exit code {code}"
+            return f"its process ended with exit code {code}"
         name = signal.Signals(-code).name
-        why = " (as Linux does where memory runs out: fewer devices at once need less)" if name == "SIGKILL" else ""
-        return f"{self.device}: its process was killed by {name}{why}"
+        why = " (as Linux does where memory runs out: fewer jobs at once need less)" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{why}"
+
+    def stop(self) -> None:
+        """End the process, if it has not ended."""
+        self.popen.kill()
+        self.join()
 
 
-class Pool:
-    """Processes on several devices, at most one on each at a time."""
+class Devices:
+    """Several devices of this machine. `jobs`: how many are to be done, if they are fewer than the devices."""
 
-    def __init__(self, run: Run, devices: Sequence[str], jobs: Sequence[Job]) -> None:
-        self.run, self.free, self.jobs = run, list(devices), jobs
-        self.inbox: SimpleQueue[Any] = SimpleQueue()
-        self.running: list[Process] = []
+    def __init__(self, address: str, devices: Sequence[str], jobs: int) -> None:
+        self.address, self.free = address, list(devices)
+        self.at_once = min(len(devices), jobs)
+        self.inbox: SimpleQueue[tuple[Task, Message]] = SimpleQueue()
+        self.processes: dict[Task, Process] = {}
 
-    def work_off(self) -> list[Job]:
-        """Bring every job to its end; returns those that could not begin.
+    def has_room(self) -> bool:
+        return bool(self.free)
 
-        What a process refuses is raised here, such as a full disk. No process is left in any case.
-        """
-        left = self.run.left
-        waiting = left.longest_first(self.jobs)
-        at_once = min(len(self.free), len(waiting))
-        try:
-            while True:
-                for job in [job for job in waiting if left.can_begin(job)][: len(self.free)]:
-                    waiting.remove(job)
-                    self.running.append(Process(self.run, job, self.free.pop(0), at_once, self.inbox))
-                if not self.running:
-                    return waiting
-                self._hear(*self.inbox.get())
-        finally:
-            for process in self.running:
-                process.popen.kill()
-            for process in self.running:
-                process.join()
+    def start(self, job: Job) -> Task:
+        task = Task(job, self.free.pop(0))
+        words = command(self.address, task.name)
+        tell = partial(self._put, task)
+        self.processes[task] = Process(words, environment(task.where, self.at_once), tell)
+        return task
 
-    def _hear(self, process: Process, message: list[Any] | None) -> None:
-        """Act on a message of a process, or on its end."""
-        run = self.run
-        match message:
-            case None:
-                self.running.remove(process)
-                self.free.append(process.device)
-                run.store.refresh()
-                if not process.has_reported:
-                    run.failed(process.name, process.death())
-            case ["done"]:
-                process.has_reported = True
-            case ["refused", kind, what, where, allowed]:
-                process.has_reported = True
-                error = getattr(errors, kind)(what, where=where, allowed=allowed)
-                if not isinstance(error, StoreBusy):
-                    raise error
-                run.failed(process.name, what, str(error))
-            case ["failed", line]:
-                run.add_failure(line)
-            case ["doing", what]:
-                process.doing = f"{process.device} {what}"
-                run.reporter.doing("\n".join(one.doing for one in self.running))
-            case ["say" | "worked" | "cell" as call, *values]:  # not "start": this process has reported all of the work
-                getattr(run.reporter, call)(*values)
+    def _put(self, task: Task, message: Message) -> None:
+        self.inbox.put((task, message))
+
+    def hear(self) -> tuple[Task, Message]:
+        task, message = self.inbox.get()
+        if message[0] == "ended":
+            self.free.append(task.where)
+            del self.processes[task]
+        return task, message
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.popen.kill()
+        for process in self.processes.values():
+            process.join()
 
 
 # --- devices: a process that is started is told to see only its own ---------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .. import models
 from ..analysis import choices
 from ..checks.check import disk
-from ..checks.prompts import longest_prompts
+from ..checks.prompts import LongestPrompt, longest_prompts
 from ..errors import BaseModelError, ModelError, SpilloverError, StoreError, shortened, visible
 from ..plan.jobs import ExistingJob, Job, MadeHere
 from ..plan.plan import Plan
@@ -42,24 +42,34 @@ class Run:
         self.failures: list[str] = []
 
     def prepare(self, devices: int = 1) -> None:
-        """Get ready to compute. Whatever would stop a run hours later is raised here, as a SpilloverError.
+        """Get ready to compute. Whatever would stop a run hours later is raised here, as a SpilloverError (`check`)."""
+        self.precision = self._settle_precision()
+        probes = self.check(devices)
+        self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)
+        # Only the prompts with most bytes were encoded: another may have some tokens more.
+        self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
+        self.has_adapters = any(map(self._is_adapter, self.plan.jobs))
+
+    def check(self, devices: int = 1) -> list[LongestPrompt]:
+        """Find the model, and what would stop a run hours later. Returns the longest prompts. Nothing imports torch.
 
         That is a prompt that the model cannot hold, a disk that is too small for `devices` trainings at once, or a
-        model that is not there.
+        model that is not there. Raises SpilloverError.
         """
-        plan, trust = self.plan, self.plan.experiment.trust
-        self.precision = self._settle_precision()
+        plan = self.plan
         probes = longest_prompts(plan)
         for _ in disk(plan, self.store.folder, choices.done(self.store, plan.grid), devices):
             pass
-        self.model = models.resolve(plan.experiment.model, plan.base, self.reporter.say, trust)
-        self.inspector = Inspector(plan, self.store, self.model.folder, self.precision)
-        # Only the prompts with most bytes were encoded: another may have some tokens more.
-        self.longest = max([self.inspector.longest, *(probe.tokens * 9 // 8 for probe in probes)])
+        self.find_model()
         for job in plan.jobs:
             if isinstance(job, ExistingJob):
                 models.check_adapter(str(self.existing_folder(job)), str(self.model.folder))
-        self.has_adapters = any(map(self._is_adapter, plan.jobs))
+        return probes
+
+    def find_model(self) -> None:
+        """Find the base model, or download it."""
+        asked = self.plan.experiment
+        self.model = models.resolve(asked.model, self.plan.base, self.reporter.say, asked.trust)
 
     def _is_adapter(self, job: Job) -> bool:
         if isinstance(job, ExistingJob):
