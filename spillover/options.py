@@ -73,8 +73,8 @@ class Command(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for at, (one, value) in enumerate(zip(args, [*args[1:], ""], strict=True)):
-            if one == RAY and not ADDRESS.fullmatch(value):
+        for at, one in enumerate(args):
+            if one == RAY and not ADDRESS.fullmatch((*args, "")[at + 1]):
                 args = [*args[:at], f"{RAY}={THIS_MACHINE}", *args[at + 1 :]]
         *_, given = self.make_parser(ctx).parse_args(list(args))
         for option, times in Counter(given).items():

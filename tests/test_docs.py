@@ -21,6 +21,7 @@ from spillover.experiment.axes import AXES, plain
 from spillover.experiment.choice import ValidationSpec
 from spillover.experiment.gate import GateSpec
 from spillover.experiment.recipe import TrainSpec
+from spillover.experiment.resources import ResourcesSpec
 from spillover.experiment.schema import Experiment, TestSpec, VariantSpec
 from spillover.experiment.strategy import STRATEGIES, Strategy, TrainOptions
 from spillover.experiment.suite import Choice, DatasetSpec, HoldOut, Share, Source, Strict, Threshold
@@ -43,6 +44,7 @@ KEYS = {  # heading in the reference -> whose keys stand under it
     "`ship`": [ShipSpec],
     "`validation`": [ValidationSpec],
     "`gate`": [GateSpec],
+    "`resources`": [ResourcesSpec],
     "`datasets`, by name": [DatasetSpec],
     "Rows that are held out": [HoldOut],
     "A source": [Source, Choice, Threshold, Share],

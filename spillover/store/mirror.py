@@ -29,6 +29,7 @@ from .objects import Objects
 
 WHOLE = "whole.json"
 PLAIN = {"spillover.json", "experiment.yaml", "source.json", "grid.json", "claims.yaml", "audit.json", "shown.json"}
+PLAIN |= {"mark"}
 PLAIN_FOLDERS = {"earlier", "prompts"}
 RECORDS = {"cells", "variants", "inside", "written", "precision.json"}
 

@@ -40,6 +40,8 @@ class Nodes:
     """The nodes of the cluster at `address`: one that is there, or a new one on this machine (`local`)."""
 
     def __init__(self, run: Run, address: str, jobs: Sequence[Job]) -> None:
+        if "://" in address:
+            raise ClusterError("a run is not given through Ray's client", where=f"--ray {address}", allowed=ADDRESSES)
         self.run, self.address = run, address
         self.inbox: deque[tuple[Task, Message]] = deque()
         self.streams: list[tuple[Any, Task]] = []
@@ -61,9 +63,6 @@ class Nodes:
         """Connect to the cluster. Raises ClusterError."""
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        if "://" in self.address:
-            what = "runs are not given through Ray's client"
-            raise ClusterError(what, where=f"--ray {self.address}", allowed=ADDRESSES)
         handler = signal.getsignal(signal.SIGTERM)
         new = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if self.address == LOCAL else {}
         try:

@@ -6,18 +6,22 @@ The place is a fake one that plays what its processes say.
 from __future__ import annotations
 
 import queue
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
+from commandline import Cli
 from fakes import Executed
 from tinyruns import write_experiment
 
 from spillover import __version__
 from spillover.api import prepare
-from spillover.errors import StoreError
+from spillover.cli import app
+from spillover.errors import ClusterError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.jobs import Job
 from spillover.work import cluster, on_node
@@ -290,3 +294,44 @@ def test_what_is_estimated_fits_the_largest_node(run: Run) -> None:
 )
 def test_the_cores_of_a_node_are_shared(offered: list[Node], jobs: int, cores: int) -> None:
     assert cores_of_a_job(experiment().resources, offered, jobs) == cores
+
+
+# --- the command line -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "ray", "file"),
+    [
+        (["a.yaml", "--ray"], "local", "a.yaml"),
+        (["--ray", "a.yaml"], "local", "a.yaml"),
+        (["a.yaml", "--ray", "auto"], "auto", "a.yaml"),
+        (["--ray", "10.0.0.1:6379", "a.yaml"], "10.0.0.1:6379", "a.yaml"),
+        (["a.yaml", "--ray", "--limit", "4"], "local", "a.yaml"),
+        (["a.yaml"], None, "a.yaml"),
+    ],
+)
+def test_the_address_of_a_cluster_may_be_left_out(words: list[str], ray: str | None, file: str) -> None:
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    context = command.make_context("run", words)
+    assert (context.params["ray"], str(context.params["file"])) == (ray, file)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "cpu", "--ray"], "--device, --ray"),
+        (["--ray", "ray://head:10001"], "HOST:PORT"),
+        (["--ray", "auto", "--ray"], "2 times"),
+    ],
+)
+def test_what_cannot_be_a_cluster_is_one_line(call: Cli, tmp_path: Path, words: list[str], said: str) -> None:
+    code, _, err = call("run", str(write_experiment(tmp_path)), "-o", str(tmp_path / "out"), *words)
+    assert code == 2
+    *_, last = err.splitlines()
+    assert last.startswith("error:") and said in last
+
+
+def test_without_ray_the_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterError, match=r"spillover\[ray\]"):
+        cluster._ray()
