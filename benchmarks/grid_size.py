@@ -16,7 +16,6 @@ import importlib.util
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 SHOTS, PROMPTS = [0, 1, 2, 3, 4], ["p1", "p2"]
 CONDITIONS = len(SHOTS) * len(PROMPTS)
-WORDS = "river bridge market winter garden signal harbour engine teacher museum council report".split()
+WORDS = ["river", "bridge", "market", "winter", "garden", "signal", "harbour", "engine", "teacher", "museum", "council"]
 LABELS = ("positive", "negative")
 STEPS = ("plan", "write", "status", "next", "report")
 
@@ -79,7 +78,7 @@ def _row(has_label: bool, number: int, chance: random.Random) -> Json:
 
 
 def write_cells(path: Path, folder: Path, most: int) -> int:
-    """Write the cells of the first variants, never of the last, which is left to `work --next`; returns their number."""
+    """Write the cells of the first variants; returns their number. The last variant is left to `work --next`."""
     from spillover.experiment.schema import load_experiment
     from spillover.plan.plan import make_plan
     from spillover.store.store import Store
@@ -115,7 +114,7 @@ def _write_cell(store: Store, cell: Cell, sheet: Sheet, variant: Variant) -> Non
             said = row.target.strip() if chance.random() < right else other
             scores = {label: -(0.2 if label == said else 1.8) - chance.random() / 10 for label in sheet.task.labels}
             known |= {"response": max(scores, key=scores.__getitem__), "free": None, "ended": None}
-            known |= {name: scores for name in ("logprobs", "logprobs_first", "logprobs_norm")}
+            known |= dict.fromkeys(("logprobs", "logprobs_first", "logprobs_norm"), scores)
         else:
             said = " ".join(w if chance.random() < right else chance.choice(WORDS) for w in row.target.split())
             known |= {"response": said, "ended": "stop"}

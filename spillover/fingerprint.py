@@ -21,4 +21,13 @@ def canonical(value: Any) -> str:
 
 def fingerprint(value: Any) -> str:
     """A hexadecimal digest of `KEY_LENGTH` digits over the canonical form of `value`."""
-    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+    return _digest(canonical(value))
+
+
+def fingerprint_of_list(*items: str) -> str:
+    """The fingerprint of a list, from the canonical form of each item: a long one is written once and used often."""
+    return _digest(f"[{','.join(items)}]")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]

@@ -62,7 +62,7 @@ def unit_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
 
 def plain_work(parts: Parts, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """The same without sharing: every prompt in full."""
-    texts = sum(len(row.text) for _, sheet in parts for row in sheet.questions) / a_token
+    texts = sum(sheet.prompt_characters for _, sheet in parts) / a_token
     return texts + sum(len(sheet.questions) * sheet.max_new_tokens for _, sheet in parts)
 
 
@@ -106,11 +106,7 @@ def characters_of(row: Example) -> int:
 
 def characters(sheet: Sheet, a_token: float = CHARACTERS_A_TOKEN) -> float:
     """The text of a sheet's own rows, with what is to be generated counted as text."""
-    if sheet.is_of_harness:  # demonstrations are drawn anew for each document
-        rows = sum(len(row.text) for row in sheet.questions)
-    else:
-        rows = sum(sum(map(len, row.example.fields.values())) + 40 for row in sheet.questions)
-    return rows + len(sheet.questions) * sheet.max_new_tokens * a_token
+    return sheet.row_characters + len(sheet.questions) * sheet.max_new_tokens * a_token
 
 
 def characters_a_token(plan: Plan) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -90,7 +91,7 @@ class Variant:
         return None if found is None else str(found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One variant in one condition. `n` rows are scored; `role` is None for the base."""
 
@@ -176,10 +177,29 @@ class Grid:
         """The variants whose weights are made here, helpers among them."""
         return [variant for variant in (*self.variants, *self.helpers) if variant.kind == "trained"]
 
-    @property
+    @cached_property
     def every_cell(self) -> tuple[Cell, ...]:
         """The cells on validation rows, and those on test sets."""
         return (*self.validation, *self.cells)
+
+    @cached_property
+    def _of_variants(self) -> dict[str, tuple[dict[str, Cell], dict[str, Cell]]]:
+        """By variant, its cells on validation rows and all of its cells, both by key."""
+        found: dict[str, tuple[dict[str, Cell], dict[str, Cell]]] = {}
+        for cells, kinds in ((self.validation, (0, 1)), (self.cells, (1,))):
+            for cell in cells:
+                of_variant = found.setdefault(cell.variant, ({}, {}))
+                for kind in kinds:
+                    of_variant[kind].setdefault(cell.key, cell)
+        return found
+
+    def cells_of(self, variant: str, unasked: Container[str] = ()) -> Mapping[str, Cell]:
+        """The cells that are computed of a variant, by key: without those on test sets if it is among the `unasked`.
+
+        Two test sets with the same rows share theirs: it is that of the first.
+        """
+        of_validation, every = self._of_variants.get(variant, ({}, {}))
+        return of_validation if variant in unasked else every
 
     def asked(self, unasked: Container[str] = ()) -> dict[str, Cell]:
         """The cells that are computed, by key: two test sets with the same rows share theirs.

@@ -20,7 +20,7 @@ from ..data.sources import Places
 from ..errors import DataError, ModelError
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec, Role, role_of
-from ..fingerprint import fingerprint
+from ..fingerprint import canonical, fingerprint, fingerprint_of_list
 from ..text.encode import Encoder
 from . import texts
 from .deploy import deploy_of
@@ -61,15 +61,9 @@ class Plan:
         """A variant's cells by what is batched together: test set x prompt format.
 
         Without those on test sets if it is among the `unasked` (`plan.choice`).
-
-        Two test sets may have the same rows and so the same cell: it is in the unit of the first.
         """
-        first: dict[str, Cell] = {}
-        for cell in self.grid.validation if variant.key in unasked else self.grid.every_cell:
-            if cell.variant == variant.key:
-                first.setdefault(cell.key, cell)
         by_unit: dict[tuple[str, str], list[tuple[Cell, Sheet]]] = {}
-        for cell in first.values():
+        for cell in self.grid.cells_of(variant.key, unasked).values():
             by_unit.setdefault((cell.test, cell.prompt), []).append((cell, self.sheets[cell.condition]))
         for (test, prompt), cells in by_unit.items():
             yield f"{variant.key}-{fingerprint([test, prompt])[:8]}", cells
@@ -140,7 +134,6 @@ def make_plan(experiment: Experiment, base: Path, data_dir: Path | None = None) 
 
 
 def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:
-    rows = [[q.prompt_hash, q.example.doc_id, *q.example.right] for q in sheet.questions]
     role: Role | None = None
     if variant.train_dataset:
         role = role_of(
@@ -151,7 +144,7 @@ def _cell(variant: Variant, sheet: Sheet, spec: DatasetSpec) -> Cell:
             str(variant.factors["train_task"]),
         )
     return Cell(
-        key=fingerprint([variant.key, rows]),
+        key=fingerprint_of_list(canonical(variant.key), sheet.identity),
         variant=variant.key,
         condition=sheet.condition,
         task=sheet.task.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..data.rows import TestSet
 from ..errors import DataError, ExperimentError, PromptError, did_you_mean, placed
 from ..experiment.schema import Experiment
 from ..experiment.suite import DatasetSpec
-from ..fingerprint import fingerprint
+from ..fingerprint import canonical, fingerprint
 from ..text.asked import lay_out
 from ..text.demos import RESERVED, mostly_reordered, order, pool_and_rows
 from ..text.encode import Encoder
@@ -76,13 +77,32 @@ class Sheet:
         """Whether these are documents of a task of lm-evaluation-harness, which are asked and scored its way."""
         return self.questions[0].of_task is not None
 
-    @property
+    # Thousands of variants are asked one sheet, so what follows from its texts is computed once.
+
+    @cached_property
     def condition(self) -> Condition:
         return Condition(self.test, self.fmt.name, self.shots, self.draw)
 
-    @property
+    @cached_property
+    def identity(self) -> str:
+        """What a cell's key says of the sheet, in canonical form."""
+        return canonical([[row.prompt_hash, row.example.doc_id, *row.example.right] for row in self.questions])
+
+    @cached_property
     def demo_characters(self) -> int:
         return sum(len(query(self.fmt, demo)) + len(demo.target) for demo in self.demos)
+
+    @cached_property
+    def prompt_characters(self) -> int:
+        """The characters of all prompts in full."""
+        return sum(len(row.text) for row in self.questions)
+
+    @cached_property
+    def row_characters(self) -> int:
+        """The characters of the rows themselves: those of lm-evaluation-harness have demonstrations drawn anew."""
+        if self.is_of_harness:
+            return self.prompt_characters
+        return sum(sum(map(len, row.example.fields.values())) + 40 for row in self.questions)
 
 
 def requests_for(sheet: Sheet, questions: Sequence[Question], encoder: Encoder) -> list[Request]:

@@ -111,7 +111,7 @@ def standing(grid: Grid, valid: Container[str], made: Sequence[Choice] = ()) -> 
     out = unasked(grid.variants, chosen(made))
     table = Table("variant", "cells done", "missing", box=None, header_style="bold", pad_edge=False)
     for variant in grid.variants:
-        cells = {cell.key for cell in grid.asked(out).values() if cell.variant == variant.key}
+        cells = grid.cells_of(variant.key, out)
         if not cells:
             continue  # what it was made from was not chosen, or not yet
         there = sum(key in valid for key in cells)

@@ -223,35 +223,39 @@ class Store(Cells, Variants, Written):
         Of these variants only, if they are given. Broken cells are told of, once in a process. Without `hashes`, the
         sizes of predictions are compared and not their hashes.
         """
-        chosen = [v for v in grid.variants if variants is None or v.key in variants]
-        weights = {v.key: self.weights(v.key) for v in chosen}
-        whole: dict[str, Json] = {}
+        found: dict[str, Json] = {}
         broken: list[tuple[Cell, Broken]] = []
-        for cell in grid.every_cell:
+        for variant in (v for v in grid.variants if variants is None or v.key in variants):
+            weights, whole = self.weights(variant.key), dict(self._whole(grid.cells_of(variant.key), hashes, broken))
+            if variant.kind == "trained" and weights is None:
+                made_with = {r["weights"] for r in whole.values() if r.get("variant") == variant.key}
+                weights = None if len(made_with) < 2 else ""  # nobody knows which of them count
+            if weights == "" and whole:
+                why = "the weights on disk are not those that they were made with"
+                said = (
+                    f"{len(whole)} cells of {variant.name} do not count: {why}; `spillover run FILE` makes them again"
+                )
+                self._tell(f"weights of {variant.key}", f"{self.folder}: {said}")
+            found |= {key: receipt for key, receipt in whole.items() if weights in (None, receipt.get("weights"))}
+        self._tell_broken(grid, broken)
+        return found
+
+    def _whole(
+        self, cells: Mapping[str, Cell], hashes: bool, broken: list[tuple[Cell, Broken]]
+    ) -> Iterator[tuple[str, Json]]:
+        """The keys and receipts of the cells that are whole. Those that are not are added to `broken`."""
+        for key, cell in cells.items():
             try:
-                receipt = self.cell(cell.key, hashes) if cell.variant in weights else None
+                receipt = self.cell(key, hashes)
             except Broken as error:
                 broken.append((cell, error))
                 continue
             if receipt is not None:
-                whole[cell.key] = receipt
-        self._tell_broken(grid, broken, whole)
-        for variant in chosen:
-            if variant.kind == "trained" and weights[variant.key] is None:
-                made_with = {r["weights"] for r in whole.values() if r.get("variant") == variant.key}
-                weights[variant.key] = None if len(made_with) < 2 else ""  # nobody knows which of them count
-        counts = {cell.key: weights[cell.variant] for cell in grid.every_cell if cell.key in whole}
-        for variant in chosen:
-            void = sum(cell.variant == variant.key and counts.get(cell.key) == "" for cell in grid.every_cell)
-            if void:
-                why = "the weights on disk are not those that they were made with"
-                said = f"{void} cells of {variant.name} do not count: {why}; `spillover run FILE` makes them again"
-                self._tell(f"weights of {variant.key}", f"{self.folder}: {said}")
-        return {key: receipt for key, receipt in whole.items() if counts[key] in (None, receipt.get("weights"))}
+                self._told.discard((self.folder, key))
+                yield key, receipt
 
-    def _tell_broken(self, grid: Grid, broken: Sequence[tuple[Cell, Broken]], whole: Collection[str]) -> None:
+    def _tell_broken(self, grid: Grid, broken: Sequence[tuple[Cell, Broken]]) -> None:
         """One line for the broken cells that nobody was told of in this process."""
-        self._told.difference_update((self.folder, key) for key in whole)
         fresh = [(cell, error) for cell, error in broken if (self.folder, cell.key) not in self._told]
         if not fresh:
             return

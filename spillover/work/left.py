@@ -31,6 +31,7 @@ class Left:
         self.plan, self.store = plan, store
         self.by_key = {job.variant.key: job for job in plan.jobs}
         self.missing: dict[str, set[str]] = {}
+        self._out: frozenset[str] | None = None  # the variants that are not asked, as of the last look
         self.there: dict[str, dict[str, Json]] = {}
         self.chosen: dict[str, str] = {}
         self.news: list[str] = []
@@ -44,12 +45,11 @@ class Left:
         """Read again what is there of these variants, by key."""
         grid = self.plan.grid
         valid = self.store.valid(grid, variants)
-        self.there |= {key: {} for key in variants}
-        for cell in grid.asked().values():
-            if cell.variant in variants and cell.key in valid:
-                self.there[cell.variant][cell.key] = valid[cell.key]
+        self.there |= {key: {c: valid[c] for c in grid.cells_of(key) if c in valid} for key in variants}
         self._choose()
-        self.missing = self._missing(self.unasked)
+        before, self._out = self._out, self.unasked
+        again = variants if self._out == before else self.by_key
+        self.missing |= {key: self._missing_of(key, self._out) for key in again}
         trained = {key for key in variants if isinstance(self.by_key[key], MadeHere)}
         self.made = self.made - trained | (set(variants) - trained) | set(filter(self.store.has_weights, trained))
         damaged = {key for key in variants if self.store.is_damaged(key, key in trained)}
@@ -64,12 +64,8 @@ class Left:
             self.chosen |= chosen(found)
             self.news += [one.sentence for one in found if one.chosen is not None]
 
-    def _missing(self, unasked: Container[str]) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {key: set() for key in self.by_key}
-        for cell in self.plan.grid.asked(unasked).values():
-            if cell.key not in self.there.get(cell.variant, ()):
-                found[cell.variant].add(cell.key)
-        return found
+    def _missing_of(self, key: str, unasked: Container[str]) -> set[str]:
+        return self.plan.grid.cells_of(key, unasked).keys() - self.there[key].keys()
 
     @property
     def unasked(self) -> frozenset[str]:
@@ -79,7 +75,8 @@ class Left:
     @property
     def to_come(self) -> dict[str, set[str]]:
         """What is missing, with what will be once every choice is made: a candidate stands in for the chosen one."""
-        return self._missing(expected(self.plan.grid.variants, self.chosen))
+        out = expected(self.plan.grid.variants, self.chosen)
+        return {key: self._missing_of(key, out) for key in self.by_key}
 
     def rivals(self, job: Job) -> list[Job]:
         """The other candidates of a job's choices."""
