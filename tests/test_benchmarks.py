@@ -89,6 +89,16 @@ def test_a_tiny_model_says_the_same_to_both(tmp_path: Path, smollm2: Path) -> No
         assert cell["difference"] < 1e-4
 
 
+@pytest.mark.slow
+def test_a_grid_is_measured_from_its_plan_to_its_report(smollm2: Path) -> None:
+    """Every step of a small one works, and the cells that are written count."""
+    ran = run("grid_size.py", "10x1", "--rows", "4")
+    assert ran.returncode == 0, ran.stderr
+    assert "100 cells written" in ran.stderr
+    steps = [line.split(" | ")[1] for line in ran.stdout.splitlines() if line.startswith("| 110 ")]
+    assert steps == ["plan", "plan --write", "status", "work --next, until it trains", "report"]
+
+
 def test_the_table_holds_ratios_skips_failures_and_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"aim": "4x or more", "times": "1 s, 4 s", "memory": "1 GB", "parity": "max |d| 0"}
     text = load("scripts", monkeypatch).table(

@@ -166,8 +166,7 @@ def stays(job: Job, experiment: Experiment) -> bool:
 
 def cell_bytes(sheet: Sheet) -> int:
     """A cell's answers with their rows, about."""
-    examples = [question.example for question in sheet.questions]
-    return sum(ROW_BYTES + sum(map(len, e.fields.values())) + len(e.target) for e in examples)
+    return ROW_BYTES * len(sheet.questions) + sheet.stored_characters
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,12 @@ class Sheet:
         return sum(len(row.text) for row in self.questions)
 
     @cached_property
+    def stored_characters(self) -> int:
+        """The characters of the rows as predictions hold them."""
+        examples = [row.example for row in self.questions]
+        return sum(sum(map(len, example.fields.values())) + len(example.target) for example in examples)
+
+    @cached_property
     def row_characters(self) -> int:
         """The characters of the rows themselves: those of lm-evaluation-harness have demonstrations drawn anew."""
         if self.is_of_harness:
