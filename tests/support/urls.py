@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ class Machines:
         return self._mirror.objects.fs
 
     def objects(self, under: str) -> list[str]:
-        """The objects there, as the file system names them."""
-        return sorted(self.fs.find(f"{self.url}/{under}"))
+        """The objects there, by their URLs."""
+        return sorted(f"{self.url}/{name}" for name in self._mirror.objects.listing(under))
 
     @property
     def _mirror(self) -> Mirror:
@@ -71,6 +72,6 @@ class Machines:
         store.create()
         write_plan(plan, store)
 
-    def run(self, backend: Any = None, place: Path | None = None) -> tuple[str, ...]:
-        plan, store = prepare(self.file, SETS, output_path=place or self.copy)
+    def run(self, backend: Any = None, place: Path | None = None, sets: Sequence[str] = tuple(SETS)) -> tuple[str, ...]:
+        plan, store = prepare(self.file, sets, output_path=place or self.copy)
         return execute(plan, store, backend=backend or Executed().backend())
