@@ -15,7 +15,7 @@ from spillover.errors import ModelError
 from spillover.experiment.schema import Experiment
 from spillover.text.encode import NOTHING, Encoder
 
-pytest_plugins = ["outputs", "commandline"]  # tests/support
+pytest_plugins = ["outputs", "commandline", "vllmfixture"]  # tests/support
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one device, in this process: tests of several name them
 for name in ("COLUMNS", "FORCE_COLOR", "SPILLOVER_DEVICE"):  # what a user may have set, and would be seen in output

@@ -21,6 +21,7 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
+from .. import models
 from ..disk import free_space
 from ..errors import DataError, Finding, Level, StoreError
 from ..plan.cost import (
@@ -86,6 +87,8 @@ def check(
 
     `data_dir` is the study's release, as for `make_plan`.
     """
+    if plan.experiment.engine == "vllm":
+        models.refuse_without_vllm()
     prompts, audited = preflight(plan), audit_sources(plan, data_dir, progress)
     others = [*plan.grid.warnings, *prompts.findings(), *warmup(plan)]
     others += [*_demonstrations(plan, audited), *disk(plan, folder, done)]

@@ -70,6 +70,13 @@ def free_bytes() -> float:
     return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
+def total_bytes() -> float:
+    """The memory of the device; infinite if the system does not say."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[1]
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else math.inf
+
+
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether the error says that a device's memory is full. (Linux may kill a process instead.)"""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # on GPUs, on CPUs

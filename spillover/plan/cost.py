@@ -80,7 +80,7 @@ def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTER
     shown = float(sum(sum(map(len, e.fields.values())) + 40 for e in job.demos))
     if isinstance(recipe.demos, RandomDemos):  # half of the most, on average
         shown += recipe.demos.count / 2 * fmean(own)
-    times = len(own) / (recipe.batch_size if experiment.engine == "shared" else 1)
+    times = len(own) / (recipe.batch_size if experiment.shares else 1)
     beside = 0.0
     if isinstance(recipe.data, Replay):
         others = [characters_of(row) for one in job.others for row in one.rows.examples]
@@ -354,14 +354,14 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[s
 def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:
     there = missing = 0
     plain = tokens = 0.0
-    engine = plan.experiment.engine
+    shares = plan.experiment.shares
     seconds: list[float | None] = []
     for have, want in units(plan, done, job):
         there, missing = there + len(have), missing + len(want)
         if want:
             work = unit_work(want, a_token)
             full = plain_work(want, a_token)
-            plain, tokens = plain + full, tokens + (min(work, full) if engine == "shared" else full)
+            plain, tokens = plain + full, tokens + (min(work, full) if shares else full)
             seconds.append(speed.scoring(want, a_token))
     training, writing, makes = 0.0, 0.0, must_be_made(plan, done, job)
     if makes and isinstance(job, TrainJob):

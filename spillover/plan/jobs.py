@@ -373,7 +373,7 @@ class JobMaker:
             **({"others": beside(others)} if others else {}),
             **({"watched": [WATCH_VERSION, *beside(watched[:1])]} if watched else {}),
             **({"function": own.content()} if (own := self._function(recipe)) else {}),
-            **requested(self.experiment, fmt),
+            **requested(self.experiment, fmt, training=True),
             **self._departures(fmt, demos),
         }
         with_seed, without = (fingerprint(content | {"recipe": recipe.content(has)}) for has in (True, False))

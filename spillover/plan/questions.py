@@ -299,10 +299,13 @@ def answer_tokens(encoder: Encoder, answers: Sequence[str]) -> list[int]:
     return [len(ids) - start for ids, start in rows]
 
 
-def requested(experiment: Experiment, fmt: PromptFormat) -> dict[str, object]:
-    """What enters a key only because the YAML asks for something other than the default."""
+def requested(experiment: Experiment, fmt: PromptFormat, training: bool = False) -> dict[str, object]:
+    """What enters a key only because the YAML asks for something other than the default.
+
+    For a training, an engine counts if it shares no prefixes: which of the others answers later changes no weight.
+    """
     asked: dict[str, object] = {} if experiment.precision == "auto" else {"precision": experiment.precision}
-    asked |= {} if experiment.engine == "shared" else {"engine": experiment.engine}
+    asked |= {} if experiment.engine == "shared" or (training and experiment.shares) else {"engine": experiment.engine}
     kwargs = experiment.chat_template_kwargs
     return {**asked, "chat_template_kwargs": dict(kwargs)} if kwargs and fmt.chat else asked
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .. import models
 from ..models.tensors import parameters
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..engine.held import HeldBase
     from ..engine.hf import Precision
     from ..engine.port import Engine
+    from ..engine.vllm import VllmEngine
     from ..experiment.schema import Experiment
     from ..plan.jobs import MergeJob, TrainJob
     from ..store.store import Json
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from ..text.encode import Encoder
     from ..train.unlikely import Asked, WithoutLoss
 
-FLOAT32_BYTES = 4
+BYTES = {"float32": 4, "bfloat16": 2}
+FLOAT32_BYTES = BYTES["float32"]
 ROOM = 1.5  # of its weights, for a model with the keys of its passes
 
 Writer = Callable[[int, Sequence[int], int, float, Collection[int]], list[tuple[int, ...]]]
@@ -73,7 +75,7 @@ class Backend(Protocol):
             job.recipe,
             out,
             precision=precision,
-            share=experiment.engine == "shared",
+            share=experiment.shares,
             gradient_checkpointing=experiment.train.gradient_checkpointing,
             report_to=experiment.train.report_to,
             checkpoint_every_s=float(os.environ.get("SPILLOVER_CHECKPOINT_S", "600")),
@@ -128,7 +130,29 @@ class Backend(Protocol):
             self.held = HeldBase()
         free_memory()
         held = self.held if hold else None
-        return load_engine(folder, encoder, precision, experiment.engine, adapter, experiment.trust, longest, held=held)
+        asked: Literal["shared", "plain"] = "shared" if experiment.shares else "plain"
+        return load_engine(folder, encoder, precision, asked, adapter, experiment.trust, longest, held=held)
+
+    def serve(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        precision: Precision,
+        experiment: Experiment,
+        adapter: Path | None,
+        longest: int,
+    ) -> VllmEngine:
+        """vLLM with a model, with an adapter merged into it if one is given. No other model stays in memory."""
+        from ..engine.memory import free_memory
+        from ..engine.vllm import serve, share_of_memory
+
+        self.held = None
+        free_memory()
+        count = parameters(folder.glob(models.WEIGHTS))
+        spare = 0.0 if precision == "float32" else ROOM * FLOAT32_BYTES * count
+        share = share_of_memory(count * BYTES[precision], spare)
+        most = min(longest + 1, encoder.max_context)
+        return serve(folder, encoder.eos_ids, precision, most, share, adapter, experiment.trust)
 
     def writer(self, folder: Path, trust: bool) -> Writer:
         """A model in float32 that writes texts by itself."""

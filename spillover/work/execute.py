@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -154,13 +154,14 @@ def _bring(run: Run, job: Job) -> None:
         folder, weights = find_or_make(run, job)
         run.left.look([key])  # after a training the weights may be what they were before
         if run.left.missing[key] or key in run.left.damaged:
-            respondent, asked = Respondent(run, job, folder, weights), set[str]()
-            while (missing := run.left.missing[key]) - asked or not asked:
-                respondent.answer(missing - asked)
-                asked |= missing
-                if not run.left.rivals(job):
-                    break
-                run.left.look(run.left.by_key)  # it may be the one that is chosen, now that its rows are answered
+            asked = set[str]()
+            with closing(Respondent(run, job, folder, weights)) as respondent:
+                while (missing := run.left.missing[key]) - asked or not asked:
+                    respondent.answer(missing - asked)
+                    asked |= missing
+                    if not run.left.rivals(job):
+                        break
+                    run.left.look(run.left.by_key)  # it may be the one that is chosen, now that its rows are answered
         run.left.finish(job)
 
 

@@ -27,6 +27,7 @@ from .progress import Reporter
 if TYPE_CHECKING:
     from ..engine.hf import Precision
     from ..engine.port import Engine
+    from ..engine.vllm import VllmEngine
 
 
 # What the system refuses, as torch and safetensors report it in errors of their own. It would refuse the others, too.
@@ -43,6 +44,8 @@ class Run:
 
     def prepare(self, devices: int = 1) -> None:
         """Get ready to compute. Whatever would stop a run hours later is raised here, as a SpilloverError (`check`)."""
+        if self.plan.experiment.engine == "vllm":
+            models.refuse_without_vllm()
         self.precision = self._settle_precision()
         probes = self.check(devices)
         self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)
@@ -90,13 +93,17 @@ class Run:
             self.reporter.say(f"going on in {settled}, as this folder was begun; `precision: {here}` would start over")
         return settled
 
-    def load(self, folder: Path, encoder: Encoder, precision: Precision | None = None) -> tuple[Engine, str | None]:
+    def load(
+        self, folder: Path, encoder: Encoder, precision: Precision | None = None, plain: bool = False
+    ) -> tuple[Engine, str | None]:
         """An engine for a model or an adapter of it, and why it is the plain one if nobody asked for that.
 
         In the run's precision if no other is given.
         """
-        adapter = folder if models.is_adapter(folder) else None
-        whole, experiment = self.model.folder if adapter else folder, self.plan.experiment
+        whole, adapter = self._whole(folder)
+        experiment = self.plan.experiment
+        if plain:
+            experiment = experiment.model_copy(update={"engine": "plain"})
         # A model in another precision stands beside the one that answers, for a moment. A copy of a model that runs
         # its author's code may share more than weights.
         hold = self.has_adapters and whole == self.model.folder and precision is None and not experiment.trust
@@ -109,6 +116,15 @@ class Run:
             if folder == self.model.folder:
                 raise BaseModelError(error.what, where=error.where, allowed=error.allowed) from error
             raise
+
+    def serve(self, folder: Path, encoder: Encoder) -> VllmEngine:
+        """vLLM with a model or an adapter of it, in the run's precision."""
+        whole, adapter = self._whole(folder)
+        return self.backend.serve(whole, encoder, self.precision, self.plan.experiment, adapter, self.longest)
+
+    def _whole(self, folder: Path) -> tuple[Path, Path | None]:
+        """The folder of a whole model, and that of an adapter of it."""
+        return (self.model.folder, folder) if models.is_adapter(folder) else (folder, None)
 
     def say_news(self) -> None:
         """Say what was chosen since the last time."""

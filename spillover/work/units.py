@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..plan.cost import CHARACTERS_A_TOKEN, LOADING, Parts, characters, kind_of, unit_work
 from ..plan.grid import Cell
@@ -22,6 +23,10 @@ from .harness import as_a_whole
 from .predict import Prediction, of_answer, of_row, predict
 from .rounding import Rounding, as_recorded
 from .run import Run
+from .served import Probe, start
+
+if TYPE_CHECKING:
+    from ..engine.vllm import VllmEngine
 
 CHUNK_TOKENS = 50_000  # of work; a run that was killed computes at most this much again: a minute or two on two cores
 
@@ -34,10 +39,13 @@ class Respondent:
         variant, name = job.variant, job.variant.name
         run.reporter.doing(f"{name}: loading")
         self.encoder = run.encoder_of(job)
-        run.inspector.prepare(variant, weights, lambda: run.load(run.model.folder, run.plan.encoder)[0])
-        self.engine, self.why_plain = run.load(folder, self.encoder)
-        if self.why_plain:
-            run.reporter.say(f"{name}: no shared prefixes ({self.why_plain}); the plain engine answers, slower")
+        self.folder = folder
+        self.answered_by: str = run.plan.experiment.engine
+        served = self.answered_by == "vllm"
+        self.served: VllmEngine | None = None  # vLLM, once it is started
+        self.why_not_vllm: str | None = None
+        run.inspector.prepare(variant, weights, lambda: run.load(run.model.folder, run.plan.encoder, plain=served)[0])
+        self._load(plain=served)
         run.reporter.doing(f"{name}: what changed inside")
         self.rounding = rounding = Rounding(lambda: run.load_exact(name, folder, self.encoder)) if run.rounds else None
         base = partial(run.load_exact, name, run.model.folder, run.plan.encoder)
@@ -47,14 +55,45 @@ class Respondent:
         self.known = run.store.known_rows(variant.key, weights)
         run.reporter.worked(LOADING, 1)
 
+    def _load(self, plain: bool = False) -> None:
+        run, name = self.run, self.job.variant.name
+        self.engine, self.why_plain = run.load(self.folder, self.encoder, plain=plain)
+        if self.why_plain:
+            run.reporter.say(f"{name}: no shared prefixes ({self.why_plain}); the plain engine answers, slower")
+
     def answer(self, missing: Collection[str]) -> None:
         """Answer these cells, a unit at a time. If a unit fails, the others go on."""
-        for unit, parts in self.run.plan.units(self.job.variant):
-            if todo := [(cell, sheet) for cell, sheet in parts if cell.key in missing]:
-                what = f"{self.job.variant.name}: {parts[0][0].test}, {parts[0][0].prompt}"
-                self.run.reporter.doing(what)
-                with self.run.others_go_on(what):
-                    self._unit(unit, parts, todo)
+        units = [
+            (unit, parts, todo)
+            for unit, parts in self.run.plan.units(self.job.variant)
+            if (todo := [(cell, sheet) for cell, sheet in parts if cell.key in missing])
+        ]
+        if units and self.answered_by == "vllm" and self.served is None:
+            self._start_vllm([todo for _, _, todo in units])
+        for unit, parts, todo in units:
+            what = f"{self.job.variant.name}: {parts[0][0].test}, {parts[0][0].prompt}"
+            self.run.reporter.doing(what)
+            with self.run.others_go_on(what):
+                self._unit(unit, parts, todo)
+
+    def _start_vllm(self, units: Sequence[Parts]) -> None:
+        """Let vLLM answer from here on; if it is not to be trusted, the engine that shares prefixes."""
+        run, name = self.run, self.job.variant.name
+        run.reporter.doing(f"{name}: vLLM is started and compared with the plain engine")
+        probe = Probe(self.engine, self.encoder, run.plan.encoder, units)
+        del self.engine  # its model leaves the memory, and vLLM takes it
+        self.served, self.why_not_vllm = start(run, self.folder, self.encoder, probe)
+        if self.served is not None:
+            self.engine = self.served
+        else:
+            self._load()
+            self.answered_by = "shared"
+            run.reporter.say(f"{name}: vLLM is not used ({self.why_not_vllm}); the shared engine answers")
+
+    def close(self) -> None:
+        """Give the memory of vLLM back, if it was used."""
+        if self.served is not None:
+            self.served.close()
 
     def _unit(self, unit: str, parts: Parts, todo: Parts) -> None:
         """Answer what is to do of the parts of a unit, and write these cells."""
@@ -117,8 +156,10 @@ class Respondent:
             rules=RULES,
             tokenizer=self.encoder.identity,
             end_tokens=sorted(self.encoder.eos_ids),
-            engine="plain" if self.why_plain else run.plan.experiment.engine,
+            engine="plain" if self.why_plain else self.answered_by,
             why_plain=self.why_plain,
+            **({"vllm": self.served.version} if self.served else {}),
+            **({"why_not_vllm": self.why_not_vllm} if self.why_not_vllm else {}),
             **{name: value if name.startswith("seconds") else round(value) for name, value in work.items()},
             **({"rounding": as_recorded(rows, thresholds)} if self.rounding else {}),
             **({"as_a_whole": as_a_whole(sheet, rows)} if sheet.is_of_harness else {}),

@@ -1,0 +1,85 @@
+"""A whole run whose cells vLLM answers, and runs in which it is not to be trusted. vLLM is a stand-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinyruns
+from commandline import Cli
+
+from spillover.api import prepare
+from spillover.work.execute import execute
+from spillover.work.progress import Reporter
+
+SMALL = ["train.strategies=[lora]", "train.seeds=[0]", "test.limit=4", "precision=float32"]
+
+
+Name = tuple[str, str, int]
+
+
+class Lines(Reporter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def run(file: Path, folder: Path, *settings: str) -> tuple[dict[Name, Any], dict[Name, Any], list[str]]:
+    """The rows and receipts of a run by cell, and what it said."""
+    plan, store = prepare(file, [*SMALL, *settings], output_path=folder)
+    told = Lines()
+    assert execute(plan, store, told) == ()
+    named = {cell.key: (cell.variant, cell.test, cell.shots) for cell in plan.grid.cells}
+    receipts = {named[key]: receipt for key, receipt in store.valid(plan.grid).items()}
+    return {name: store.predictions(key) for key, name in named.items()}, receipts, told.lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [None, "values"])
+def test_vllm_answers_a_run_or_the_shared_engine_does(vllm: Any, tmp_path: Path, wrong: str | None) -> None:
+    """Also for the adapter that the run trains. Where vLLM errs, the receipt says who answered, and why."""
+    file = tinyruns.write_experiment(tmp_path)
+    expected, receipts, _ = run(file, tmp_path / "shared")
+    vllm.WRONG.update({wrong} if wrong else ())
+    rows, ours, said = run(file, tmp_path / "vllm", "engine=vllm")
+    assert rows.keys() == expected.keys()
+    for cell, some in rows.items():
+        for mine, other in zip(some, expected[cell], strict=True):
+            assert mine["response"] == other["response"]
+            assert mine.get("logprobs", {}) == pytest.approx(other.get("logprobs", {}), abs=1e-3)
+    assert {one["weights"] for one in ours.values()} == {one["weights"] for one in receipts.values()}
+    assert len(vllm.MADE) == 2  # one a variant
+    assert all(made.llm_engine.engine_core.is_shut_down for made in vllm.MADE)
+    for receipt in ours.values():
+        if wrong:
+            assert (receipt["engine"], "vllm" in receipt) == ("shared", False)
+            assert "nats off" in receipt["why_not_vllm"]
+        else:
+            assert (receipt["engine"], receipt["vllm"]) == ("vllm", "0.33.0")
+            assert "why_not_vllm" not in receipt
+    assert any("vLLM is not used" in line for line in said) == bool(wrong)
+
+
+def test_a_training_does_not_depend_on_who_answers(tmp_path: Path) -> None:
+    """Its key is that of the engine that shares prefixes; the cells have keys of their own."""
+    file = tinyruns.write_experiment(tmp_path)
+    one, other = (prepare(file, [*SMALL, f"engine={name}"])[0] for name in ("shared", "vllm"))
+    assert [job.variant.key for job in one.jobs] == [job.variant.key for job in other.jobs]
+    assert not {cell.key for cell in one.grid.cells} & {cell.key for cell in other.grid.cells}
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_without_vllm_it_is_one_line_before_anything_is_computed(
+    call: Cli, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tinyruns.write_experiment(tmp_path)
+    monkeypatch.setattr("spillover.models.machine.find_spec", lambda name: None)
+    code, _, error = call(command, str(file), "--set", "engine=vllm", "-o", str(tmp_path / "out"))
+    assert code == 2
+    assert "vLLM is not installed" in error
+    assert "pip install" in error
+    assert not list((tmp_path / "out").glob("cells/*"))
