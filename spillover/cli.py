@@ -230,6 +230,7 @@ def work(
     ] = False,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda:N.")] = None,
     relay: Annotated[bool, typer.Option("--relay", hidden=True)] = False,
+    share: Annotated[Path | None, typer.Option("--share", hidden=True)] = None,
 ) -> None:
     """Train and evaluate one variant of a planned folder. Many processes may do so at once."""
     from .report.plan import where_it_stands
@@ -248,6 +249,10 @@ def work(
     if device is not None:
         choose(device)
     store = open_store(folder)
+    if share is not None:
+        from .work.share import train_share
+
+        raise typer.Exit(train_share(store, share))
     if relay:
         raise typer.Exit(work_for_parent(store, str(variant)))
     with LiveReporter(out()) as reporter:

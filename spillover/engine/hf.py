@@ -23,15 +23,18 @@ from .suitable import shared_engine, why_plain
 
 Precision = Literal["float32", "bfloat16"]
 
+TOGETHER = "SPILLOVER_TOGETHER"  # set in the environment of processes that train one variant together
+
 
 def device(named: str | None = None) -> torch.device:
     """The one device of this process: the one that is named, else the first GPU that it sees, else the CPU.
 
-    Raises ModelError if `--device` names a GPU and there is none, or if a launcher has started several processes.
+    Raises ModelError if `--device` names a GPU and there is none, or if a launcher that is not ours has started several
+    processes.
     """
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        advice = "start spillover without torchrun or accelerate: it uses all GPUs by itself, one variant on each"
-        raise ModelError("several processes are not supported yet", where="WORLD_SIZE", allowed=advice)
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and TOGETHER not in os.environ:
+        advice = "start spillover without torchrun or accelerate; train: {processes: N} trains a variant on N devices"
+        raise ModelError("a launcher has started several processes of it", where="WORLD_SIZE", allowed=advice)
     asked = named or os.environ.get("SPILLOVER_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("no CUDA device here", where=f"--device {asked}", allowed="cpu, or leave it out")

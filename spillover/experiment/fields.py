@@ -30,6 +30,7 @@ from ..errors import shown, visible
 MOST = 10**9  # of rows, tokens, steps and whatever else is counted
 MOST_SEED = 2**32 - 1  # numpy's
 MOST_SHOTS = 10_000
+MOST_PROCESSES = 1_024  # of one training
 MOST_STRENGTH = 2.0  # of a change that training made: beyond 1 it is extrapolated
 MOST_TEXT = 100_000  # characters
 MOST_ITEMS = 1_000  # of a list of numbers, which multiply trainings or tests
@@ -95,6 +96,7 @@ Share = Annotated[float, Field(ge=0, lt=1), NUMBER]
 Count = Annotated[int, Field(ge=1, le=MOST), NUMBER]
 Natural = Annotated[int, Field(ge=0, le=MOST), NUMBER]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED), NUMBER]
+Processes = Annotated[int, Field(ge=1, le=MOST_PROCESSES), NUMBER]
 Tokens = Annotated[int, Field(ge=8, le=MOST), NUMBER]
 
 _FEW = Field(max_length=MOST_ITEMS)

@@ -33,7 +33,7 @@ from .axes import (
     plain,
 )
 from .factors import Value
-from .fields import Amount, Count, Names, Natural, Rate, Rates, Seed, Seeds, Sizes, Strict, Tokens
+from .fields import Amount, Count, Names, Natural, Processes, Rate, Rates, Seed, Seeds, Sizes, Strict, Tokens
 from .strategy import STRATEGIES, Strategies, Strategy
 
 # Those of transformers that need no options of their own.
@@ -65,6 +65,10 @@ class TrainSpec(Strict):
         0, description="steps between measurements of the loss on validation rows; the best weights are kept; 0: none"
     )
     patience: Natural = Field(0, description="stop after so many measurements without a lower loss; 0: never")
+    processes: Processes = Field(1, description="processes that train a variant together, a device for each")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="of several processes: ddp, each holds the whole model; fsdp, each holds a part of it"
+    )
     gradient_checkpointing: bool = False
     report_to: Names = Field((), description="loggers of transformers, such as tensorboard or wandb")
 
@@ -114,6 +118,8 @@ NOT_IN_RECIPE: Mapping[str, str] = {
     "TrainSpec.prompt": "decides the texts of the samples, which are in the key",
     "TrainSpec.strategies": "each becomes recipes of its own",
     "TrainSpec.seeds": "each becomes a recipe of its own",
+    "TrainSpec.processes": "deals the samples of a step; the gradients are those of one process",
+    "TrainSpec.parallel": "where weights and gradients are held",
     "TrainSpec.gradient_checkpointing": "computes the same gradients with less memory",
     "TrainSpec.report_to": "loggers do not move weights",
 }

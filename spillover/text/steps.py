@@ -9,9 +9,11 @@ The permutation is that of `torch.randperm`, made without torch, so that what ea
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -104,3 +106,41 @@ def shuffled(rows: int, seed: int) -> list[int]:
     for place, far in enumerate((drawn % np.arange(rows, 0, -1)).tolist()):
         order[place], order[place + far] = order[place + far], order[place]
     return order
+
+
+def dealt(samples: Sequence[Sample], processes: int, shares: bool) -> list[list[Sample]]:
+    """The samples of a step for each of several processes, so that the largest share has as few tokens as possible.
+
+    `shares`: samples of one process compute a common prefix once, so neighbours stay together. A process may get none.
+    """
+    line = sorted(range(len(samples)), key=lambda place: (samples[place].apart, samples[place].ids))
+    alone = [len(samples[place].ids) for place in line]
+    behind = list(alone)  # tokens of each, behind the one before it
+    for number, (before, place) in enumerate(pairwise(line), start=1):
+        one, other = samples[before], samples[place]
+        if shares and one.apart is other.apart:
+            behind[number] -= _common(one.ids, other.ids)
+
+    def cut(most: int) -> list[list[int]]:
+        """The line in pieces of at most so many tokens, each as long as it can be."""
+        pieces: list[list[int]] = []
+        size = most
+        for number, place in enumerate(line):
+            size += behind[number]
+            if not pieces or size > most:
+                pieces.append([])
+                size = alone[number]
+            pieces[-1].append(place)
+        return pieces
+
+    least = max(alone, default=0)
+    most = least + bisect_left(range(sum(alone)), True, key=lambda more: len(cut(least + more)) <= processes)
+    pieces = cut(most)
+    pieces += [[] for _ in range(processes - len(pieces))]
+    return [[samples[place] for place in sorted(piece)] for piece in pieces]
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -3,6 +3,9 @@
 It is computed before the first step, from the weights that are about to be trained, so no second model is in memory.
 Each sample is read once: once a row where its context is fixed, once a step where it is drawn. A divergence needs the
 base's whole distributions. These are kept as final hidden states on the CPU, with a frozen copy of the output layer.
+
+Of several processes each asks for the samples that it will compute itself, and keeps their hidden states. All of them
+learn the likelihood of every token.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from ..engine.suitable import PROBE_TOLERANCE
 from ..errors import ModelError
 from ..text.samples import Sample
 from .passes import Pass, passes_of
+from .together import ALONE, Together
 
 
 @dataclass
@@ -58,14 +62,21 @@ class Base:
 
 
 @torch.no_grad()
-def ask_base(model: Any, steps: Iterable[list[Sample]], pack_tokens: int | None, whole: bool) -> Base:
+def ask_base(
+    model: Any, steps: Iterable[list[Sample]], pack_tokens: int | None, whole: bool, together: Together = ALONE
+) -> Base:
     """What the model says of every sample of the steps. `whole`: its distributions, not only the learned tokens.
 
     Raises ModelError if its output layer does something that cannot be repeated.
     """
     base = Base(head=_frozen(model) if whole else None)
+    numbers: dict[Sample, int] = {}
     for step in steps:
-        new = [one for one in dict.fromkeys(step) if not one.apart and one not in base.nll]
+        for sample in step:
+            if not sample.apart:
+                numbers.setdefault(sample, len(numbers))
+        own = dict.fromkeys(together.share(step, pack_tokens is not None))
+        new = [sample for sample in own if not sample.apart and sample not in base.nll]
         for one in passes_of(new, pack_tokens) if new else ():
             sizes = [len(sample.learned) for sample in one.samples]
             if base.head is None:
@@ -79,6 +90,10 @@ def ask_base(model: Any, steps: Iterable[list[Sample]], pack_tokens: int | None,
                 base.hidden |= zip(one.samples, of_tokens.split(sizes), strict=True)
             base.nll |= zip(one.samples, one.nll(logits).cpu().split(sizes), strict=True)
             base.tokens += len(one)
+    if together.several:
+        said = together.every({numbers[sample]: nll for sample, nll in base.nll.items()})
+        of_all = {number: nll for of_one in said for number, nll in of_one.items()}
+        base.nll = {sample: of_all[number] for sample, number in numbers.items()}
     return base
 
 

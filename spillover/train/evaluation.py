@@ -27,20 +27,28 @@ from ..errors import ModelError
 from ..experiment.recipe import Recipe
 from ..text.compose import Watched
 from ..text.samples import Sample
-from .passes import passes_of
+from .passes import idle, passes_of
+from .together import ALONE, Together, let_go, part, whole
 
 BEST = "best.safetensors"
 
 
 @torch.no_grad()
-def mean_loss(model: Any, samples: Sequence[Sample], pack_tokens: int | None, rounds: bool = False) -> float:
+def mean_loss(
+    model: Any, samples: Sequence[Sample], pack_tokens: int | None, rounds: bool = False, together: Together = ALONE
+) -> float:
     """Nats per answer token. `rounds`: the passes run in bfloat16, as those of the training do."""
     total, tokens = 0.0, 0
+    passes = passes_of(together.share(samples, pack_tokens is not None), pack_tokens)
+    waits = idle(samples, together.most(len(passes)) - len(passes), pack_tokens)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=rounds):
-        for one in passes_of(list(samples), pack_tokens):
+        for one in passes:
             nll = one.nll(one.logits(model, model.device))
             total, tokens = total + float(nll.sum()), tokens + len(nll)
-    return total / max(tokens, 1)
+        for one in waits:
+            one.logits(model, model.device)
+    of_all, count = together.sums(total, tokens)
+    return of_all / max(count, 1)
 
 
 class Evaluation(TrainerCallback, ExportableState):
@@ -56,8 +64,10 @@ class Evaluation(TrainerCallback, ExportableState):
         pack_tokens: int | None,
         folder: Path,
         log: Callable[[dict[str, float]], None],
+        together: Together = ALONE,
     ) -> None:
         self.watched, self.recipe, self.pack_tokens, self.folder, self.log = watched, recipe, pack_tokens, folder, log
+        self.together = together
         self.curve: list[tuple[int, float, float | None]] = []
         self.as_used: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -92,21 +102,24 @@ class Evaluation(TrainerCallback, ExportableState):
 
     def _loss(self, model: Any, samples: Sequence[Sample], rounds: bool) -> float:
         with self.as_used():
-            return mean_loss(model, samples, self.pack_tokens, rounds)
+            return mean_loss(model, samples, self.pack_tokens, rounds, self.together)
 
     def _keep(self, model: Any, step: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        let_go(model)
         moving = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        made = self.folder / f"{BEST}.new"
-        save_file(
-            {name: weight.detach().cpu().contiguous() for name, weight in moving.items()}, made, {"step": str(step)}
-        )
-        made.replace(self.folder / BEST)
+        found = {name: whole(weight.detach()).contiguous() for name, weight in moving.items()}
+        if self.together.is_first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            made = self.folder / f"{BEST}.new"
+            save_file(found, made, {"step": str(step)})
+            made.replace(self.folder / BEST)
 
     def restore(self, model: Any) -> int:
         """Give the model its best weights; returns after which step it had them."""
+        self.together.every(None)  # the first has written them
+        let_go(model)
         with torch.no_grad(), safe_open(self.folder / BEST, "pt") as best:
             for name, weight in model.named_parameters():
                 if weight.requires_grad:
-                    weight.copy_(best.get_tensor(name))
+                    weight.copy_(part(best.get_tensor(name), weight))
             return int(best.metadata()["step"])

@@ -35,6 +35,7 @@ from ..experiment.axes import (
 from ..experiment.recipe import Recipe
 from .base import Base
 from .passes import Pass
+from .together import ALONE, Together, local, part
 from .unlikely import WithoutLoss, is_selected, without_loss
 
 LEAST_TAU = 1e-6  # nats, where all losses are 0
@@ -138,12 +139,13 @@ class Looked:
 class Objective:
     """The loss of a recipe. `base` is what the base says of the samples, if it is asked (`Recipe.asks_base`).
 
-    `function` is the loss of one's own of `python`.
+    `function` is the loss of one's own of `python`. What is known of a step is known of all its shares (`together`).
     """
 
     recipe: Recipe
     base: Base | None = None
     function: Function | None = None
+    together: Together = ALONE
 
     @property
     def looks_first(self) -> bool:
@@ -155,20 +157,25 @@ class Objective:
         assert isinstance(self.recipe.loss, EasyRows) and self.base is not None
         return _tau(self.recipe.loss.row_tau, torch.tensor(self.base.row_losses(self.base.nll)))
 
-    def look(self, passes: Sequence[Pass], nll: Sequence[Tensor] = ()) -> Looked:
-        """What must be known of a step. `nll` are those of the passes of its rows, where it looks first."""
+    def look(self, passes: Sequence[Pass], nll: Sequence[Tensor] | None = None) -> Looked:
+        """What must be known of a step. `nll` are those of the passes of its rows, where it looks first.
+
+        Of several processes, each gives its own passes, and all must look.
+        """
         rows = [one for one in passes if not one.is_apart]
         total = sum(float(_weights(one).sum()) for one in rows)
         apart = sum(len(one.targets_T) for one in passes if one.is_apart)
         loss, tau, divisor = self.recipe.loss, 1.0, total
-        if isinstance(loss, EasyTokens) and nll:
-            tau = _tau(loss.token_tau, torch.cat([values.float().cpu() for values in nll]))
+        if isinstance(loss, EasyTokens) and nll is not None:
+            own = torch.cat([torch.empty(0), *(values.float().cpu() for values in nll)])
+            tau = _tau(loss.token_tau, self.together.joined(own))
         elif isinstance(loss, EasyRows):
             tau = self._row_tau
         if isinstance(loss, BY_FACTORS):
             seen = [Seen(one, tau, self.base, nll[place] if nll else None) for place, one in enumerate(rows)]
             divisor = sum(float((_weights(s.one) * FACTORS[type(loss)](loss, s).cpu()).sum()) for s in seen)
-        return Looked(divisor, total, apart, tau)
+        divisor, total, texts = self.together.sums(divisor, total, apart)
+        return Looked(divisor, total, int(texts), tau)
 
     def loss(self, one: Pass, logits_PV: Tensor, looked: Looked) -> tuple[Tensor, float]:
         """What a pass adds to the loss of its step; and the part of it that is a penalty."""
@@ -239,16 +246,19 @@ class Anchor:
 
     def __init__(self, model: Any, penalty: DistanceToBase) -> None:
         self.weight = penalty.l2sp_weight[0]
-        moving = [weight for weight in model.parameters() if weight.requires_grad]
-        self.before = [(weight, weight.detach().clone()) for weight in moving]
+        self.before = {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}
 
     @torch.no_grad()
-    def pull(self) -> float:
+    def pull(self, model: Any, together: Together = ALONE) -> float:
         """Add the gradient to those of the weights; returns the penalty."""
         squared = 0.0
-        for weight, before in self.before:
-            apart = weight - before
-            squared += float(apart.square().sum())
-            if weight.grad is not None:
-                weight.grad.add_(apart, alpha=self.weight)
-        return self.weight / 2 * squared
+        for name, weight in model.named_parameters():
+            if name in self.before:
+                own = local(weight)
+                if self.before[name].shape != own.shape:  # the weights have been cut since
+                    self.before[name] = local(part(self.before[name], weight)).clone()
+                apart = own - self.before[name]
+                squared += float(apart.square().sum())
+                if weight.grad is not None:
+                    local(weight.grad).add_(apart, alpha=self.weight)
+        return self.weight / 2 * (together.sums(squared)[0] if together.cuts else squared)

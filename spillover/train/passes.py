@@ -98,6 +98,12 @@ def passes_of(samples: Sequence[Sample], max_tokens: int | None) -> list[Pass]:
     return [one for kind in kinds if kind for one in _packed(kind, max_tokens)]
 
 
+def idle(step: Sequence[Sample], count: int, max_tokens: int | None) -> list[Pass]:
+    """So many passes of which nothing counts: of several processes, all make equally many in a step."""
+    shortest = [min(step, key=lambda sample: len(sample.ids))] if count else []
+    return passes_of(shortest, max_tokens) * count
+
+
 def _packed(samples: Sequence[Sample], max_tokens: int) -> list[Pass]:
     """Few trees of at most `max_tokens` tokens (a longer sample stands alone); neighbours share the most."""
     ordered = sorted(samples, key=lambda sample: sample.ids)

@@ -26,6 +26,7 @@ from ..errors import ModelError
 from ..experiment.axes import SoftPrompt
 from ..text.steps import Steps
 from .passes import Pass
+from .together import ALONE, Together
 
 FILE = "soft_prompt.safetensors"
 WHY_PLAIN = "a soft prompt stands before each sample"
@@ -37,6 +38,7 @@ def soft_prompt(
     steps: Steps,
     seed: int,
     kept: Path,
+    together: Together = ALONE,
 ) -> Tensor:
     """The trained vectors, from the folder of checkpoints `kept` if they are there. The weights stay as they are.
 
@@ -51,15 +53,17 @@ def soft_prompt(
         weight.requires_grad_(False)
     with behind(model, prompt):
         for step in replace(steps, order=replace(steps.order, epochs=first.prompt_epochs)):
-            rows = [Pass.alone(sample) for sample in step if not sample.apart]
-            items = sum(len(one.targets_T) for one in rows)
-            for one in rows:
+            rows = [sample for sample in step if not sample.apart]
+            items = sum(len(sample.learned) for sample in rows)
+            for one in map(Pass.alone, together.share(rows, shares=False)):
                 (one.nll(one.logits(model, model.device)).sum() / items).backward()
+            together.sum_gradients([prompt])
             optimizer.step()
             optimizer.zero_grad()
     for weight in moving:
         weight.requires_grad_(True)
-    write_whole(kept / FILE, save({"prompt": prompt.detach().cpu()}))
+    if together.is_first:
+        write_whole(kept / FILE, save({"prompt": prompt.detach().cpu()}))
     return prompt.detach()
 
 

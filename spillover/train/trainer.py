@@ -2,8 +2,8 @@
 
 The batch of an optimiser step becomes one token tree, or a few if memory requires it (`passes`). Head and loss are
 computed at answer positions only (`losses`). Gradients are those of the padded batch, whatever the cut. Optimiser,
-schedule, checkpoints, loggers and LoRA are the Trainer's. One process trains on one device. Dropout is off, and the
-receipt says so: a shared prefix would be drawn once for all samples.
+schedule, checkpoints, loggers and LoRA are the Trainer's. One process trains on one device, alone or together with
+others (`together`). Dropout is off, and the receipt says so: a shared prefix would be drawn once for all samples.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from itertools import chain, cycle, islice
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from ..engine.hf import device, load_model
 from ..engine.memory import out_of_memory
 from ..engine.shared import LEAST_TOKENS
 from ..engine.suitable import PROBE_TOKENS, why_plain
-from ..experiment.axes import AllWeights, DistanceToBase, SoftPrompt
+from ..experiment.axes import AllWeights, DistanceToBase, Lora, SoftPrompt
 from ..experiment.recipe import Recipe
-from ..text.compose import TooLong
 from ..text.samples import Sample
 from ..text.steps import Steps
 from .axes import let_move
@@ -37,71 +37,14 @@ from .base import ask_base
 from .checkpoints import make_room, newest_whole, seal
 from .evaluation import Evaluation
 from .losses import Anchor, Function, Looked, Objective
-from .passes import Pass, passes_of
+from .passes import Pass, idle, passes_of
+from .record import Totals, Trained
 from .soft_prompt import WHY_PLAIN, behind, soft_prompt
+from .together import ALONE, Together, part
 
+PACK_TOKENS = 2048  # of a pass; half as many where a device is full
 Stepped = Callable[[int, int, float], None]
 """(step, steps, loss of the step)"""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training did, in all its processes where it was killed and went on.
-
-    `loss` is the mean over its steps, `penalty` the part of it that is one. `tokens_plain` counts every sample in full,
-    `tokens` what was computed, `tokens_forward` what was computed beside it without gradients: for the base's own
-    answers, and to look at a step before its gradients. `weights_moving` of `weights_in_all` numbers may move.
-    `without_loss` is the share of answer tokens, `first_without_loss` of first answer tokens, that the base found too
-    unlikely to be learned; `steps_without_loss` had no other and made no update. `kept_bytes` is the memory of what the
-    base said.
-    `dropout_off` names the dropouts that were set to 0; `why_plain` says why no prefix was shared. `broken_checkpoints`
-    are those that were newer than the one from which it went on. `evaluations` are (step, loss on validation rows, loss
-    on rows of other data); the weights are those of `best_step`. `steps_planned` are more than `steps` if it stopped
-    early. `too_long` is what samples that were made for their step have lost.
-    """
-
-    steps: int
-    loss: float
-    seconds: float
-    tokens_plain: int
-    tokens: int
-    weights_moving: int
-    weights_in_all: int
-    samples: int = 0
-    penalty: float = 0.0
-    tokens_forward: int = 0
-    kept_bytes: int = 0
-    without_loss: float | None = None
-    first_without_loss: float | None = None
-    steps_without_loss: int = 0
-    dropout_off: tuple[str, ...] = ()
-    why_plain: str | None = None
-    broken_checkpoints: tuple[str, ...] = ()
-    evaluations: tuple[tuple[int, float, float | None], ...] = ()
-    best_step: int | None = None
-    too_long: TooLong = field(default_factory=TooLong)
-    steps_planned: int = 0
-
-
-@dataclass
-class Totals:
-    """What a training has done so far. Every checkpoint holds them, so a training that goes on counts on from there."""
-
-    loss: float = 0.0  # summed over `steps`
-    steps: int = 0  # without those whose loss was not finite, which the Trainer's own mean leaves out too
-    step_loss: float = 0.0  # of the last step, whatever it was
-    penalty: float = 0.0  # summed over `steps`
-    steps_without_loss: int = 0
-    samples: int = 0
-    tokens: int = 0
-    tokens_plain: int = 0
-    tokens_forward: int = 0
-    seconds: float = 0.0
-
-    def step(self, loss: float, penalty: float) -> None:
-        self.step_loss = loss
-        if isfinite(loss):
-            self.loss, self.penalty, self.steps = self.loss + loss, self.penalty + penalty, self.steps + 1
 
 
 class PrefixTrainer(Trainer):
@@ -119,7 +62,9 @@ class PrefixTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, train_dataset=steps, data_collator=as_inputs, **kwargs)
-        self.pack_tokens, self.objective = pack_tokens, objective
+        self.pack_tokens, self.objective, self.together = pack_tokens, objective, objective.together
+        # The Trainer's word for a model that needs no wrapper, because its weights and gradients are in good hands.
+        self.is_distributed_loading_by_transformers = self.together.several
         penalty = objective.recipe.penalty
         self.anchor = Anchor(self.model, penalty) if isinstance(penalty, DistanceToBase) else None
         self.totals = Totals()
@@ -131,6 +76,17 @@ class PrefixTrainer(Trainer):
         if load_result.unexpected_keys or any(weights[name].data_ptr() not in loaded for name in missing):
             super()._issue_warnings_after_load(load_result)
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """All steps, in every process: each takes its share of a step, not every second step."""
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        self.together.prepare(self.model)  # with the weights of the checkpoint, if there is one
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _sync_replicated_trainable_parameters(self, model: Any) -> None:
+        """Nothing: `together` does it."""
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over the samples of a step; returns its loss."""
         model.train()
@@ -139,16 +95,18 @@ class PrefixTrainer(Trainer):
                 return self._step(model, inputs["samples"])
             except RuntimeError as error:
                 smaller = (self.pack_tokens or 0) // 2
-                if not out_of_memory(error) or smaller < LEAST_TOKENS:
-                    raise
+                if not out_of_memory(error) or smaller < LEAST_TOKENS or self.together.several:
+                    raise  # several processes must agree: they are started again with smaller passes
             # A backward that died half-way has left parts of its gradients behind: start the step again.
             model.zero_grad()
             self.pack_tokens = smaller
 
     def _step(self, model: Any, samples: list[Sample]) -> Tensor:
-        passes, objective, device = passes_of(samples, self.pack_tokens), self.objective, self.args.device
+        together, objective, device = self.together, self.objective, self.args.device
+        passes = passes_of(together.share(samples, self.pack_tokens is not None), self.pack_tokens)
+        waits = self._idle(samples, len(passes))
         total, penalty = torch.zeros((), device=device), 0.0
-        looked, forward = self._look(model, passes)
+        looked, forward = self._look(model, passes, samples)
         if looked is not None and not looked.has_loss:  # no gradients: the optimiser leaves every weight where it is
             self.totals.step_loss = 0.0
             self.totals.steps_without_loss += 1
@@ -158,29 +116,72 @@ class PrefixTrainer(Trainer):
                 logits = one.logits(model, device)
                 looked = looked or objective.look(passes, [one.nll(logits.detach())])
                 loss, added = objective.loss(one, logits, looked)
-            self.accelerator.backward(loss)
+            self.accelerator.backward(loss * together.scale)
             total += loss.detach()
             penalty += added
+        for one in waits:
+            with self.compute_loss_context_manager():
+                loss = one.logits(model, device).sum() * 0.0
+            self.accelerator.backward(loss)
+        if not together.cuts:
+            together.sum_gradients(model.parameters())
+        computed = sum(len(one) for one in passes)
+        loss_of_all, penalty, tokens, without = together.sums(total.item(), penalty, computed, forward)
+        if together.several:
+            total.fill_(loss_of_all)
         if self.anchor:
-            pulled = self.anchor.pull()
+            pulled = self.anchor.pull(model, together)
             total, penalty = total + pulled, penalty + pulled
-        self.totals.tokens += sum(len(one) for one in passes)
+        self.totals.tokens += int(tokens)
         self.totals.samples += len(samples)
         self.totals.tokens_plain += sum(len(sample.ids) - 1 for sample in samples)
-        self.totals.tokens_forward += forward
+        self.totals.tokens_forward += int(without)
         self.totals.step(total.item(), penalty)
         return total
 
-    def _look(self, model: Any, passes: Sequence[Pass]) -> tuple[Looked | None, int]:
+    def _look(self, model: Any, passes: Sequence[Pass], step: Sequence[Sample]) -> tuple[Looked | None, int]:
         """What the objective must know of a step, and the tokens passed for it; None if its one pass will tell."""
         rows = [one for one in passes if not one.is_apart]
-        if not self.objective.looks_first or not rows:
+        if not self.objective.looks_first or all(sample.apart for sample in step):
             return self.objective.look(passes), 0
-        if len(rows) == 1:
+        if len(rows) == 1 and not self.together.several:
             return None, 0
+        waits = self._idle(step, len(rows))
         with torch.no_grad(), self.compute_loss_context_manager():
             nll = [one.nll(one.logits(model, self.args.device)) for one in rows]
+            for one in waits:
+                one.logits(model, self.args.device)
         return self.objective.look(passes, nll), sum(map(len, rows))
+
+    def _idle(self, step: Sequence[Sample], made: int) -> list[Pass]:
+        """Passes of which nothing counts, for a process that makes so many others: all make equally many."""
+        return idle(step, self.together.most(made) - made, self.pack_tokens)
+
+    # --- checkpoints: the first process writes whole tensors, so that they fit any number of processes --------
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not self.together.several:
+            super().save_model(output_dir, _internal_call)
+        elif state := self.together.whole(self.model, moving=hasattr(self.model, "peft_config")):
+            self._save(output_dir, state_dict=state)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.together.cuts:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif state := self.together.whole_state(self.optimizer.state_dict()):
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        for weight, state in self.optimizer.state.items() if self.together.cuts else ():
+            for name, kept in state.items():
+                if kept.shape == weight.shape:
+                    state[name] = part(kept, weight)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        if self.together.is_first:
+            super()._save_rng_state(output_dir)
 
 
 def as_inputs(steps: list[list[Sample]]) -> dict[str, Any]:
@@ -197,19 +198,21 @@ def train(
     *,
     precision: str,
     share: bool = True,
-    pack_tokens: int = 2048,
+    pack_tokens: int = PACK_TOKENS,
     gradient_checkpointing: bool = False,
     report_to: Sequence[str] = (),
     checkpoint_every_s: float = 600.0,
     progress: Stepped | None = None,
     trust: bool = False,
     function: Function | None = None,
+    together: Together = ALONE,
 ) -> Trained:
     """Fine-tune the model in `model_folder` and save it, or its adapter, in `out`.
 
     Goes on from the last whole checkpoint in `out/checkpoints`, if there is one. Weights are float32; `precision`
     "bfloat16" runs the passes under autocast. Without `share`, and for models that cannot share a prefix, each
-    sample is a pass of its own. Raises ModelError under a launcher of several processes.
+    sample is a pass of its own. Every process of a training `together` calls this with the same arguments; the first
+    of them writes.
     """
     set_seed(recipe.seed)  # before anything random: adapters are initialised at random
     config, dropout = _without_dropout(model_folder, trust)
@@ -224,9 +227,9 @@ def train(
     began, base = time.monotonic(), None
     if recipe.asks_base:  # adapters are drawn after it, from the same state of the generator
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            base = ask_base(model, steps, pack, whole=recipe.asks_distributions)
+            base = ask_base(model, steps, pack, recipe.asks_distributions, together)
     spent = time.monotonic() - began
-    objective = Objective(recipe, base, function)
+    objective = Objective(recipe, base, function, together)
     without = objective.without_loss()
     model = let_move(model, recipe.weights)
     if gradient_checkpointing and not isinstance(recipe.weights, AllWeights):
@@ -235,27 +238,32 @@ def train(
     arguments = _arguments(checkpoints, recipe, len(steps), precision, gradient_checkpointing, report_to)
     trainer = PrefixTrainer(model=model, args=arguments, steps=steps, pack_tokens=pack, objective=objective)
     totals = trainer.totals
-    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.order.an_epoch))
-    if progress:
+    trainer.add_callback(_Checkpoints(checkpoint_every_s, totals, steps.order.an_epoch, together))
+    if progress and together.is_first:
         trainer.add_callback(_Report(progress, totals))
     evaluation = None
     if steps.watched:
         log = weakref.proxy(trainer).log
-        evaluation = Evaluation(steps.watched, recipe, pack, checkpoints, lambda found: log(found))
+        evaluation = Evaluation(steps.watched, recipe, pack, checkpoints, lambda found: log(found), together)
         trainer.add_callback(evaluation)
     trainer.remove_callback(PrinterCallback)
-    resumed, broken = newest_whole(checkpoints)
+    resumed, broken = together.first(lambda: newest_whole(checkpoints))
     with ExitStack() as stack:
         if isinstance(recipe.first, SoftPrompt):
-            prompt = soft_prompt(model, recipe.first, steps, recipe.seed, checkpoints)
+            prompt = soft_prompt(model, recipe.first, steps, recipe.seed, checkpoints, together)
             dropped = stack.enter_context(behind(model, prompt))
             if evaluation:
                 evaluation.as_used = dropped
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    best = evaluation.restore(trainer.accelerator.unwrap_model(trainer.model)) if evaluation else None
+    made = trainer.accelerator.unwrap_model(trainer.model)
+    best = evaluation.restore(made) if evaluation else None
     for name, value in as_given.items():  # what was set for training, by the Trainer too, is no part of the checkpoint
         setattr(model.config, name, value)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
+    if not together.several:
+        made.save_pretrained(out)
+    elif state := together.whole(made, moving=isinstance(recipe.weights, Lora)):
+        made.save_pretrained(out, state_dict=state)
+    asked_tokens, kept_bytes = together.sums(*((base.tokens, base.bytes) if base else (0, 0)))
     return Trained(
         steps=trainer.state.global_step,
         loss=totals.loss / max(totals.steps, 1),
@@ -266,8 +274,8 @@ def train(
         weights_moving=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         weights_in_all=sum(weight.numel() for weight in model.parameters()),
         penalty=totals.penalty / max(totals.steps, 1),
-        tokens_forward=totals.tokens_forward + (base.tokens if base else 0),
-        kept_bytes=base.bytes if base else 0,
+        tokens_forward=totals.tokens_forward + int(asked_tokens),
+        kept_bytes=int(kept_bytes),
         without_loss=None if without is None else without.every,
         first_without_loss=None if without is None else without.first,
         steps_without_loss=totals.steps_without_loss,
@@ -278,6 +286,9 @@ def train(
         best_step=best,
         too_long=steps.too_long(trainer.state.global_step),
         steps_planned=len(steps),
+        processes=together.processes,
+        parallel=together.parallel if together.several else None,
+        backend=together.backend,
     )
 
 
@@ -330,8 +341,8 @@ class _Checkpoints(TrainerCallback, ExportableState):
     """A checkpoint every so many seconds: steps take from a tenth of a second to minutes, and a killed run should lose
     ten minutes at most. The newest two are kept. The totals go with the Trainer's state, in the checkpoint."""
 
-    def __init__(self, every_s: float, totals: Totals, an_epoch: int) -> None:
-        self.every_s, self.totals, self.an_epoch = every_s, totals, an_epoch
+    def __init__(self, every_s: float, totals: Totals, an_epoch: int, together: Together) -> None:
+        self.every_s, self.totals, self.an_epoch, self.together = every_s, totals, an_epoch, together
         self.saved = self.counted = time.monotonic()
 
     def state(self) -> dict[str, Any]:
@@ -346,12 +357,14 @@ class _Checkpoints(TrainerCallback, ExportableState):
         self.totals.seconds += now - self.counted
         self.counted = now
         state.epoch = state.global_step / self.an_epoch  # for loggers: the Trainer takes all steps for one epoch
-        if state.global_step < state.max_steps and now - self.saved >= self.every_s:
-            make_room(Path(args.output_dir))
+        if state.global_step < state.max_steps and self.together.first(lambda: now - self.saved >= self.every_s):
+            if self.together.is_first:
+                make_room(Path(args.output_dir))
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if self.together.is_first:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self.saved = time.monotonic()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from .. import models
+from ..errors import ModelError
 from ..models.tensors import parameters
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..store.store import Json
     from ..text.compose import Composition
     from ..text.encode import Encoder
+    from ..train.together import Parallel
     from ..train.unlikely import Asked, WithoutLoss
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -57,17 +59,21 @@ class Backend(Protocol):
         out: Path,
         precision: Precision,
         steps: Steps,
+        together: Parallel | None = None,
+        pack_tokens: int | None = None,
     ) -> Json:
         """Train the model in `folder` and save it in `out`; returns what the receipt records of it.
 
-        `composition` makes the samples of each step.
+        `composition` makes the samples of each step. `together`: how it is trained with the other processes that a
+        launcher has started. `pack_tokens` bounds a pass.
         """
         from ..engine.memory import free_memory
 
         self.held = None
         free_memory()  # before the Trainer is imported: that allocates already
         from ..text.steps import steps_of
-        from ..train.trainer import train
+        from ..train.together import ALONE, Together
+        from ..train.trainer import PACK_TOKENS, train
 
         trained = train(
             folder,
@@ -76,12 +82,14 @@ class Backend(Protocol):
             out,
             precision=precision,
             share=experiment.shares,
+            pack_tokens=pack_tokens or PACK_TOKENS,
             gradient_checkpointing=experiment.train.gradient_checkpointing,
             report_to=experiment.train.report_to,
             checkpoint_every_s=float(os.environ.get("SPILLOVER_CHECKPOINT_S", "600")),
             progress=steps,
             trust=experiment.trust,
             function=job.function.load() if job.function else None,
+            together=Together.begin(together) if together else ALONE,
         )
         return asdict(trained)
 
@@ -180,6 +188,16 @@ class Backend(Protocol):
         from ..engine.hf import devices
 
         return devices()
+
+    def devices_of_a_training(self, processes: int) -> Sequence[str]:
+        """The devices of a training in several processes. Raises ModelError if there are fewer GPUs than processes."""
+        devices = self.devices()
+        if devices[0] == "cpu":
+            return ["cpu"] * processes
+        if processes > len(devices):
+            what = f"{processes} processes need as many GPUs, and there are {len(devices)}"
+            raise ModelError(what, where="train.processes", allowed=f"1 to {len(devices)}, or --device cpu")
+        return devices[:processes]
 
 
 class Torch(Backend):

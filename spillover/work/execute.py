@@ -59,8 +59,10 @@ def execute(
         run = Run(plan, store, reporter, backend or Torch())
         left, todo = run.left, run.left.jobs()
         devices = run.backend.devices() if todo and cluster is None else []
-        if todo and len(devices) != 1:
+        together = plan.experiment.train.processes > 1
+        if todo and (len(devices) != 1 or together):
             _refuse_registered(plan)
+        devices = devices[:1] if together else devices  # one variant at a time, and several of them train it
         known = pace.known(plan, len(devices)) if devices else {}  # a cluster has speeds of its own
         to_come, there = left.to_come, sum(map(len, left.there.values()))
         cells = there + sum(map(len, to_come.values()))
@@ -120,8 +122,9 @@ def _refuse_registered(plan: Plan) -> None:
     """Raises ExperimentError for functions that other processes do not know."""
     for job in plan.trainings:
         if job.function and job.function.is_registered:
-            what = "it is registered in this process, and each device has a process of its own"
-            where, allowed = f"function: {job.function.written}", "file.py:function, or one device"
+            what = "it is registered in this process, and other processes train"
+            where = f"function: {job.function.written}"
+            allowed = "file.py:function, or one device and train.processes: 1"
             raise ExperimentError(what, where=where, allowed=allowed)
 
 

@@ -29,9 +29,10 @@ MARK = "SPILLOVER_MARK"  # names the variable with the mark of the run's folder,
 CODE = "import sys; sys.path[:] = {path!r}; from spillover.cli import main; main()"  # the package of the parent
 
 
-def command(address: str, variant: str) -> list[str]:
-    """The command that brings one variant to its end and reports to this process."""
-    return [sys.executable, "-c", CODE.format(path=sys.path), "work", address, "--variant", variant, "--relay"]
+def command(address: str, variant: str, *options: str) -> list[str]:
+    """The command that brings one variant to its end and reports to this process. `options` stand for `--relay`."""
+    unit = [sys.executable, "-c", CODE.format(path=sys.path), "work", address, "--variant", variant]
+    return [*unit, *(options or ["--relay"])]
 
 
 class Process(Thread):

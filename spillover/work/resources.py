@@ -87,7 +87,8 @@ def needs_of(job: Job, shapes: Shapes | None, experiment: Experiment, nodes: Ite
     `cpus` are its cores where the YAML does not say.
     """
     asked, offered = experiment.resources, list(nodes)
-    gpus = asked.gpus if asked.gpus is not None else float(any(node.gpus >= 1 for node in offered))
+    together = experiment.train.processes if isinstance(job, TrainJob) else 1
+    gpus = asked.gpus if asked.gpus is not None else float(together * any(node.gpus >= 1 for node in offered))
     if asked.memory is not None:
         memory = round(asked.memory * GB)
     else:

@@ -46,6 +46,8 @@ class Run:
         """Get ready to compute. Whatever would stop a run hours later is raised here, as a SpilloverError (`check`)."""
         if self.plan.experiment.engine == "vllm":
             models.refuse_without_vllm()
+        if self.plan.experiment.train.processes > 1:
+            self.backend.devices_of_a_training(self.plan.experiment.train.processes)
         self.precision = self._settle_precision()
         probes = self.check(devices)
         self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)

@@ -16,6 +16,7 @@ from ..plan.writing import OwnTexts
 from ..store.store import Broken, Json
 from ..text.compose import TooLong
 from ..text.samples import Sample
+from .launch import train_together
 from .run import Run
 from .writing import own_texts, rewritten
 
@@ -86,7 +87,9 @@ def _there(run: Run, job: Job) -> tuple[Path, str | None]:
 def _train(run: Run, job: TrainJob) -> Json:
     """Train a variant, in its own folder; returns what its receipt says of that."""
     variant, name, experiment = job.variant, job.variant.name, run.plan.experiment
-    run.reporter.doing(f"{name}: training")
+    processes = experiment.train.processes
+    doing = f"{name}: training" + (f" in {processes} processes" if processes > 1 else "")
+    run.reporter.doing(doing)
     job, texts, kept = as_written(run, job)
     composed = compose(job, run.plan.encoder, experiment.protocol, texts)
     built = composed.made
@@ -98,11 +101,15 @@ def _train(run: Run, job: TrainJob) -> Json:
 
     def steps(step: int, of: int, loss: float) -> None:
         nonlocal done
-        run.reporter.doing(f"{name}: training, step {step} of {of}")
+        run.reporter.doing(f"{doing}, step {step} of {of}")
         run.reporter.worked(TRAINING, cost * (step - done) / of)
         done = step
 
-    trained = run.backend.train(run.model.folder, composed.composition, job, experiment, making, run.precision, steps)
+    if processes > 1:
+        trained = train_together(run, variant.key, name, making, steps)
+    else:
+        how = experiment, making, run.precision, steps
+        trained = run.backend.train(run.model.folder, composed.composition, job, *how)
     in_steps = TooLong(**trained.pop("too_long", {}))
     _say_too_long(run, name, in_steps, trained.get("samples", 0), built.lost)
     if trained.get("broken_checkpoints"):

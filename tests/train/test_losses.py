@@ -35,6 +35,7 @@ from spillover.train import losses
 from spillover.train.base import ask_base
 from spillover.train.losses import Objective, Tokens
 from spillover.train.passes import passes_of
+from spillover.train.together import Together
 from spillover.train.trainer import PrefixTrainer, Trained, _arguments, train
 
 SAMPLES = [*make_samples(5, 1), *make_samples(4, 0, seed=1)]
@@ -233,9 +234,10 @@ def test_a_penalty_of_weight_0_is_plain_fine_tuning_byte_for_byte(
         seen.append(float(apart.detach().sum()))
         return apart
 
-    def pulled(anchor: losses.Anchor) -> float:
-        seen.append(sum(float((weight.detach() - before).abs().sum()) for weight, before in anchor.before))
-        return pull(anchor)
+    def pulled(anchor: losses.Anchor, model: Any, together: Together) -> float:
+        weights = dict(model.named_parameters())
+        seen.append(sum(float((weights[name] - before).abs().sum()) for name, before in anchor.before.items()))
+        return pull(anchor, model, together)
 
     monkeypatch.setattr(losses, "divergence", diverged)
     monkeypatch.setattr(losses.Anchor, "pull", pulled)

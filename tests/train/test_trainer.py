@@ -321,7 +321,7 @@ def test_one_process_on_one_device(folder: Path, tmp_path: Path, monkeypatch: py
     made = arguments(tmp_path, 1)
     assert (made.n_gpu, made.train_batch_size) == (1, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ModelError, match="several processes are not supported yet"):
+    with pytest.raises(ModelError, match=r"several processes.*train: \{processes: N\}"):
         run(folder, tmp_path)
 
 
