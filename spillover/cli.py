@@ -21,7 +21,7 @@ import typer
 from . import __version__, other_tools
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
-from .options import OUTPUT, PLACE, Command, Folder, Given, Model, Ray, confirm, of_an_experiment
+from .options import HERE, OUTPUT, PLACE, Command, Folder, Given, Model, Ray, confirm, of_an_experiment
 from .running import bring, prepare
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
@@ -52,7 +52,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 @app.command(cls=Command)
 def demo(
     model: Model = None,
-    output_path: Annotated[Path, typer.Option(*OUTPUT, help="Where results go.")] = Path("spillover-demo"),
+    output_path: Annotated[Path, typer.Option(*OUTPUT, help="Where results go.", **HERE)] = Path("spillover-demo"),
 ) -> None:
     """Fine-tune and evaluate a real 135M model on real data. This takes minutes on two cores."""
     from .scaffold.demo import write_demo

@@ -28,8 +28,18 @@ def _place(address: str) -> Path:
     return folder_of(address)
 
 
+def _here(address: str) -> Path:
+    """A folder or file on this disk. Raises SpilloverError for a URL."""
+    from .store.place import is_url
+
+    if is_url(address):
+        raise SpilloverError("is a URL", where=address, allowed="a folder on this disk")
+    return Path(address)
+
+
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.")]
 PLACE: dict[str, Any] = {"metavar": "DIR", "parser": _place}  # of an output folder, which may be at a URL
+HERE: dict[str, Any] = {"metavar": "PATH", "parser": _here}  # of a place that may not
 Folder = Annotated[Path, typer.Argument(help="A folder that `spillover run` wrote, or its URL.", **PLACE)]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", "--data_dir", help="The study's release folder, for the suite `paper`.")

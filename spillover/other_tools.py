@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from .console import document, out, say, working
-from .options import OUTPUT, PLACE, Command, Folder, HandedOn
+from .options import HERE, OUTPUT, PLACE, Command, Folder, HandedOn
 
 app = typer.Typer(add_completion=False)
 
@@ -81,7 +81,8 @@ def export(
         typer.Option("--format", help="What is written."),
     ],
     output: Annotated[
-        Path | None, typer.Option(*OUTPUT, help="Where the files go. Default: DIR/export/FORMAT.", show_default=False)
+        Path | None,
+        typer.Option(*OUTPUT, help="Where the files go. Default: DIR/export/FORMAT.", show_default=False, **HERE),
     ] = None,
     test: Annotated[
         list[str] | None, typer.Option("--test", metavar="NAME", help="A test set; may be repeated. Default: all.")

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from threading import RLock, Thread
 from typing import Any
 from uuid import uuid4
@@ -62,7 +63,7 @@ class Leases:
 
     def __init__(self, objects: Objects, machine: str) -> None:
         self.objects, self.machine = objects, machine
-        self.duration = float(os.environ.get("SPILLOVER_LEASE_S") or DURATION_S)
+        self.duration = _duration()
         self.seen: dict[str, Seen] = {}
         self.looked = -self.duration
         self.mine: list[Lease] = []
@@ -176,6 +177,15 @@ class Leases:
             said = json.loads(self.objects.get(_object(name, number)) or b"{}")
             return said if isinstance(said, dict) else {}
         return {}
+
+
+def _duration() -> float:
+    """How long a lease of this process lasts. Raises StoreError for what is no duration."""
+    text = os.environ.get("SPILLOVER_LEASE_S") or str(DURATION_S)
+    with suppress(ValueError):
+        if 0 < float(text) < inf:
+            return float(text)
+    raise StoreError(f"is {text!r}", where="SPILLOVER_LEASE_S", allowed="seconds, more than 0")
 
 
 def _object(name: str, number: int) -> str:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -42,6 +44,7 @@ class Mirror:
         self.listing: dict[str, str] = {}
         self.has: dict[str, list[str]] = {}  # name in the folder -> object, stamp
         self.read_until, self.turn = 0, RLock()
+        self.looked = -inf
         self.fetched_again: set[tuple[str, ...]] = set()
         with disk_errors(folder):
             own = folder / "remote" / "id"
@@ -55,7 +58,7 @@ class Mirror:
     def look(self) -> dict[str, list[str]]:
         """What is there now of what is copied: name in the folder -> object, stamp. The caller holds the lock."""
         self._read()
-        self.listing = self.objects.listing()
+        self.looked, self.listing = time.monotonic(), self.objects.listing()
         newest: dict[str, tuple[int, str]] = {}
         for one in self.listing:
             if (named := _named(one)) and newest.get(named[0], (-1, ""))[0] < named[1]:

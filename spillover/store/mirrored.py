@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ from .store import Store
 
 STAYS = {"errors", "partial"}  # on the machine on which it was made
 SEND_S = 20.0  # between looks for a new checkpoint
+FRESH_S = 30.0  # for who opens the store again: a command does so many times
 BATCH = 64  # objects that are fetched before they are written
 ENDS_RECEIPT = b"\n}\n"
 
@@ -47,7 +49,7 @@ class MirroredStore(Store):
         self._sending: dict[str, tuple[Event, Thread]] = {}
         self._finishing: set[str] = set()
         self._pulls = True
-        if not mirror.listing:
+        if time.monotonic() - mirror.looked > FRESH_S:
             self.refresh()
         super().__init__(mirror.folder)
 
@@ -297,6 +299,9 @@ class MirroredStore(Store):
                 yield
         finally:
             self._pulls = True
+
+    def _lock_names(self) -> set[str]:
+        return super()._lock_names() | {one.split("/")[1] for one in self.mirror.under("leases")} - {"run"}
 
     def unused(self, grid: Grid) -> list[Path]:
         named = {variant.key for variant in (*grid.variants, *grid.helpers)}

@@ -352,12 +352,16 @@ class Store(Cells, Variants, Written):
     def lock_all(self, grid: Grid) -> Iterator[None]:
         """Hold the folder and every variant. Raises StoreBusy if any process is working on any of them."""
         names = {variant.key: variant.name for variant in (*grid.variants, *grid.helpers)}
-        locked = {path.name for path in self._entries("locks")} - {"precision"}
+        locked = self._lock_names() - {"precision"}
         with ExitStack() as stack:
             stack.enter_context(self.lock())
             for key in sorted({*names, *locked}):
                 stack.enter_context(self.lock_variant(key, names.get(key, key)))
             yield
+
+    def _lock_names(self) -> set[str]:
+        """What was ever held here, besides the whole folder."""
+        return {path.name for path in self._entries("locks")}
 
     def unused(self, grid: Grid) -> list[Path]:
         """Folders of variants and cells that the grid does not name, and what a killed run left beside them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Cli
@@ -224,6 +225,35 @@ def test_a_killed_process_published_whole_cells_or_none(machines: Machines, tmp_
 def test_a_url_that_cannot_be_used_is_one_line(call: Cli, url: str, said: str, machines: Machines) -> None:
     code, _, error = call("status", url)
     assert code == 2 and said in error and "secret" not in error and len(error.splitlines()) == 1
+
+
+def test_what_is_no_place_or_no_duration_is_one_line(
+    call: Cli, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, error = call("export", "folder", "--format", "scores", "--output", "s3://bucket/x")
+    assert code == 2 and "is a URL" in error
+    monkeypatch.setenv("SPILLOVER_LEASE_S", "soon")
+    code, _, error = call("status", machines.url + "2")
+    assert code == 2 and "SPILLOVER_LEASE_S" in error and len(error.splitlines()) == 1
+
+
+def test_an_object_whose_answer_was_lost_is_ones_own(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has created it, the answer is lost, and the repeated request is refused, in whatever words."""
+    pipe, calls = MemoryFileSystem.pipe_file, list[str]()
+
+    def lost(self: Any, path: str, value: bytes, **options: Any) -> None:
+        calls.append(path)
+        try:
+            pipe(self, path, value, **options)
+        except FileExistsError:
+            raise RuntimeError("412") from None
+        raise TimeoutError
+
+    store = machines.store
+    assert isinstance(store, MirroredStore)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lost)
+    assert store.mirror.objects.create("one", b"ours") and len(calls) == 1
+    assert not store.mirror.objects.create("one", b"another's")
 
 
 def test_storage_that_ignores_the_condition_is_refused(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
