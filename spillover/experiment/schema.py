@@ -119,6 +119,13 @@ class Experiment(Strict):
         return self
 
     @model_validator(mode="after")
+    def _vllm_reads_no_long_options(self) -> Experiment:
+        """It takes a request for each token of an option, and those of such tasks may be whole texts."""
+        if self.engine == "vllm" and self.test.lm_eval:
+            raise ValueError("engine: vllm does not score the texts of test.lm_eval; engine: shared does")
+        return self
+
+    @model_validator(mode="after")
     def _not_endless(self) -> Experiment:
         """Lists multiply: ten of everything are ten million cells."""
         train, test = self.train, self.test
