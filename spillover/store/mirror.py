@@ -32,7 +32,7 @@ from .objects import Objects
 WHOLE = "whole.json"
 PLAIN = {"spillover.json", "experiment.yaml", "source.json", "grid.json", "claims.yaml", "audit.json", "shown.json"}
 PLAIN |= {"mark"}
-PLAIN_FOLDERS = {"earlier", "prompts"}
+PLAIN_FOLDERS = {"earlier", "prompts", "errors"}
 RECORDS = {"cells", "variants", "inside", "written", "precision.json"}
 
 
@@ -97,7 +97,8 @@ class Mirror:
     def put(self, name: str, content: bytes) -> None:
         """Send a plain file."""
         self.objects.put(name, content)
-        self.note(name, [name, self.objects.stamp(name) or ""])
+        if _named(name):
+            self.note(name, [name, self.objects.stamp(name) or ""])
 
     def create(self, name: str, content: bytes) -> bool:
         """Send the next number of a record. False if another writer has created it."""

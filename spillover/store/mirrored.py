@@ -34,7 +34,7 @@ from .folder import Broken, Json, sealed
 from .mirror import RECORDS, WHOLE, Mirror
 from .store import Store
 
-STAYS = {"errors", "partial"}  # on the machine on which it was made
+STAYS = {"partial"}  # on the machine on which it was made
 SEND_S = 20.0  # between looks for a new checkpoint
 FRESH_S = 30.0  # for who opens the store again: a command does so many times
 BATCH = 64  # objects that are fetched before they are written

@@ -16,7 +16,7 @@ from tinyruns import write_experiment
 from urls import Machines
 
 from spillover.disk import write_whole
-from spillover.errors import StoreBusy, StoreError
+from spillover.errors import StoreBusy, StoreError, called
 from spillover.store.mirrored import MirroredStore
 from spillover.store.store import Broken
 from spillover.train.checkpoints import newest_whole, seal
@@ -263,11 +263,23 @@ def test_storage_that_ignores_the_condition_is_refused(machines: Machines, monke
         machines.run()
 
 
+def test_a_failure_is_told_where_the_url_has_it(machines: Machines) -> None:
+    backend = Executed().backend()
+    backend.merge = backend.train = lambda *_: 1 / 0
+    failures = machines.run(backend)
+    assert len(failures) == 2 and all(f"{machines.url}/errors/" in str(called(line)) for line in failures)
+    assert len(machines.objects("errors")) == 2
+    machines.on("b")
+    assert machines.run() == () and not machines.objects("errors")
+
+
 def test_commands_name_the_url(machines: Machines, call: Cli) -> None:
     machines.run()
     machines.on("b")
     code, out, _ = call("report", machines.url)
     assert code == 0 and f"{machines.url}/report.html" in out
+    machines.store.refresh()
+    assert (machines.copy / "results.csv").exists() and machines.fs.exists(f"{machines.url}/results.csv")
     assert str(machines.copy) not in machines.fs.cat_file(f"{machines.url}/report.html").decode()
     code, out, _ = call("status", machines.url)
     assert code == 0 and "parity-lora" in out
