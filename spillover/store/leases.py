@@ -15,6 +15,7 @@ Processes of one machine also hold a lock file, so a lease that this machine lef
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -26,11 +27,13 @@ from threading import RLock, Thread
 from typing import Any
 from uuid import uuid4
 
-from ..errors import StoreBusy, StoreError
+from ..errors import StoreBusy, StoreError, visible
 from .objects import AT_ONCE, Objects
 
 DURATION_S = 60.0  # or SPILLOVER_LEASE_S
 RENEWALS = 4  # in a duration
+
+log = logging.getLogger("spillover")
 
 
 @dataclass(eq=False)
@@ -101,7 +104,7 @@ class Leases:
         if not self.is_proven:
             self.objects.prove_create()
             self.is_proven = True
-        lease, until = Lease(name, 0, busy), time.monotonic() + wait_s
+        lease, until, has_said = Lease(name, 0, busy), time.monotonic() + wait_s, False
         while True:
             self._look()
             seen = self.seen.get(name)
@@ -112,6 +115,10 @@ class Leases:
             elif seen.renewed and time.monotonic() >= until:
                 raise busy
             else:
+                if not has_said:
+                    has_said = True
+                    what = f"{busy.what} (a lease of another machine); waiting to see whether it is alive"
+                    log.warning("%s", visible(f"{busy.where}: {what}"))
                 time.sleep(self.duration / RENEWALS / 8)
 
     def _look(self) -> None:
