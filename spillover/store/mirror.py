@@ -24,6 +24,7 @@ from uuid import uuid4
 from filelock import FileLock
 
 from ..disk import disk_errors, file_sha256, write_whole
+from ..errors import shown
 from ..fingerprint import fingerprint
 from .folder import Broken
 from .leases import Leases
@@ -142,6 +143,8 @@ class Mirror:
             raise Broken("is not whole", where=f"{self.url}/{place}") from None
         with disk_errors(into):
             for name, (_, sha256) in said.items():
+                if not _is_inside(name):
+                    raise Broken(f"names {shown(name)}, which is elsewhere", where=f"{self.url}/{place}/{WHOLE}")
                 path = into / name
                 there = self.objects.get_file(f"{place}/{name}", path)
                 if not there or file_sha256(path) != sha256:
@@ -157,9 +160,16 @@ class Mirror:
         return size
 
 
+def _is_inside(name: str) -> bool:
+    """Whether a name that was read from the storage stays in the folder that it is written to."""
+    return not {"", ".", ".."}.intersection(name.split("/")) and "\\" not in name
+
+
 def _named(one: str) -> tuple[str, int] | None:
     """The name of an object in the local copy, and its number; None for what is not copied as a matter of course."""
     kind, *more = one.split("/")
+    if not _is_inside(one):
+        return None
     if kind in RECORDS and more and more[-1].isdigit():
         return one.rpartition("/")[0], int(more[-1])
     return (one, 0) if one in PLAIN or (kind in PLAIN_FOLDERS and more) else None

@@ -202,6 +202,12 @@ class MirroredStore(Store):
         """
         self._stop_sending(key)
         self._finishing.add(key)
+        try:
+            return self._finish(key, receipt)
+        finally:
+            self._finishing.discard(key)
+
+    def _finish(self, key: str, receipt: Json) -> Path:
         making, content = super().making_folder(key), as_bytes(sealed(f"variants/{key}/receipt.json", receipt))
         with disk_errors(self.folder):
             write_whole(making / "receipt.json", content)  # a process that is killed while it sends goes on sending
@@ -215,7 +221,6 @@ class MirroredStore(Store):
             raise StoreBusy("another machine has made this variant", where=self.address, allowed="run again")
         with self.mirror.lock:
             place = super().finish_variant(key, receipt)
-        self._finishing.discard(key)
         self.mirror.drop(f"training/{key}")
         self._drop_others(f"weights/{key}", _weights_place(key, receipt))
         return place

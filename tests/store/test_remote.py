@@ -263,6 +263,18 @@ def test_storage_that_ignores_the_condition_is_refused(machines: Machines, monke
         machines.run()
 
 
+def test_nothing_in_a_bucket_is_written_outside_the_local_copy(machines: Machines, tmp_path: Path) -> None:
+    machines.run()
+    name = next(one for one in machines.objects("weights") if one.endswith("whole.json"))
+    key = name.split("/")[-3]
+    said = json.loads(machines.fs.cat_file(name))
+    machines.fs.pipe_file(name, json.dumps({**said, "../../../../out": [1, "0"]}).encode())
+    machines.on("b")
+    with pytest.raises(Broken, match="elsewhere"):
+        machines.store.bring_weights(key)
+    assert not list(tmp_path.rglob("out"))
+
+
 def test_a_failure_is_told_where_the_url_has_it(machines: Machines) -> None:
     backend = Executed().backend()
     backend.merge = backend.train = lambda *_: 1 / 0
