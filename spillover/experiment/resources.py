@@ -22,7 +22,7 @@ class ResourcesSpec(Strict):
         description="cores of a job, and its threads; default: a node's, shared by the jobs that run on it at once",
     )
     gpus: Annotated[float, Field(ge=0, le=MOST_GPUS), NUMBER] | None = Field(
-        None, description="GPUs of a job; 0.5: two jobs share one; default: 1 where the cluster has any, else 0"
+        None, description="GPUs of a job; 0.5: two jobs share one; default: one a process where the cluster has any"
     )
     memory: Rate | None = Field(
         None, description="main memory of a job, in GB; default: estimated from the model's size and the kind of job"

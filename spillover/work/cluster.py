@@ -24,7 +24,7 @@ from ..plan.jobs import Job
 from . import on_node
 from .pool import Message, Task
 from .processes import MARK
-from .resources import Needs, Node, cores_of_a_job, needs_of
+from .resources import Needs, Node, cores_of_a_job, needs_of, processes_of
 from .run import Run
 
 LOCAL = "local"
@@ -67,8 +67,9 @@ class Nodes:
         new = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if self.address == LOCAL else {}
         try:
             self.ray.init(address=self.address, log_to_driver=False, logging_level="error", **new)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            what = f"no cluster: {str(error).strip().splitlines()[0]}"
+        except Exception as error:  # Ray has no kind of its own for a cluster that does not answer, or not in time
+            self.ray.shutdown()
+            what = f"no cluster: {' '.join(str(error).split()) or type(error).__name__}"
             raise ClusterError(what, where=f"--ray {self.address}", allowed=ADDRESSES) from None
         finally:
             if threading.current_thread() is threading.main_thread():
@@ -123,7 +124,7 @@ class Nodes:
         self.given[task] = self.given.get(task, 0) + 1
         needs = self.needs(task.job)
         environment = {
-            "OMP_NUM_THREADS": str(needs.cpus),
+            "OMP_NUM_THREADS": str(max(1, needs.cpus // processes_of(task.job, self.run.plan.experiment))),
             "SPILLOVER_DEVICE": "cuda" if needs.gpus else "cpu",
             MARK: self.mark,
         }
@@ -166,7 +167,10 @@ class Nodes:
         first = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
         if not lost:
             hint = "; resources.memory reserves more" if isinstance(error, known.OutOfMemoryError) else ""
-            return [["ended", f"{type(error).__name__}: {first}{hint}"]]
+            cause = getattr(error, "cause", None)  # what a task raised itself: a bug here
+            return [
+                ["ended", f"{type(cause).__name__}: {cause}" if cause else f"{type(error).__name__}: {first}{hint}"]
+            ]
         if self.given[task] == TIMES:
             return [["ended", f"given {TIMES} times, and each time its node was lost: {first}"]]
         was, task.where = task.where or "its node", ""

@@ -25,7 +25,8 @@ LOOK_EVERY_S = 2.0  # a job can begin once the weights of its parents are there,
 
 Message = list[Any]
 """A call of a process's reporter, such as ["doing", "training"]; ["done"] or ["refused", ...], when its work is done;
-["at", WHERE], from a place that finds out later where a job runs; and ["ended", HOW], the last one in any case."""
+["at", WHERE], from a place that finds out later where a job runs; ["log", LINE], from a place whose processes write to
+no terminal; and ["ended", HOW], the last one in any case."""
 
 
 @dataclass(eq=False)
@@ -114,6 +115,8 @@ class Pool:
             case ["at", where]:
                 task.where, task.doing = where, "starting"
                 self._show()
+            case ["log", line]:
+                run.reporter.say(f"{task.where} {task.name}: {line}")
             case ["doing", what]:
                 task.doing = what
                 self._show()

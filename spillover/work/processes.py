@@ -38,7 +38,7 @@ def command(address: str, variant: str, *options: str) -> list[str]:
 class Process(Thread):
     """A process at work on one variant. `tell` is called with each of its messages, the last one says how it ended.
 
-    `speaks`: what it writes to standard error is a message ["say", LINE], too.
+    `speaks`: what it writes to standard error is a message ["log", LINE], too.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Process(Thread):
     def _hear_speech(self, stream: IO[str]) -> None:
         for line in stream:
             if text := visible(line.strip()):
-                self.tell(["say", text])
+                self.tell(["log", text])
 
     def _end(self) -> str:
         """How the process ended."""

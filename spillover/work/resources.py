@@ -84,17 +84,21 @@ def _tokens_of_a_step(job: TrainJob) -> float:
 def needs_of(job: Job, shapes: Shapes | None, experiment: Experiment, nodes: Iterable[Node], cpus: int) -> Needs:
     """What a job reserves. What the YAML does not say is estimated, and is never more than the largest node has.
 
-    `cpus` are its cores where the YAML does not say.
+    `cpus` are its cores where the YAML does not say. The processes that train a variant together run on one node.
     """
-    asked, offered = experiment.resources, list(nodes)
-    together = experiment.train.processes if isinstance(job, TrainJob) else 1
-    gpus = asked.gpus if asked.gpus is not None else float(together * any(node.gpus >= 1 for node in offered))
+    asked, offered, processes = experiment.resources, list(nodes), processes_of(job, experiment)
+    gpus = asked.gpus if asked.gpus is not None else processes * float(any(node.gpus >= 1 for node in offered))
     if asked.memory is not None:
         memory = round(asked.memory * GB)
     else:
         largest = max((node.memory for node in offered), default=0)
-        memory = int(min(memory_of(job, shapes, experiment, gpus > 0), largest))
-    return Needs(asked.cpus or cpus, gpus, memory)
+        memory = int(min(processes * memory_of(job, shapes, experiment, gpus > 0), largest))
+    return Needs(asked.cpus or max(cpus, processes), gpus, memory)
+
+
+def processes_of(job: Job, experiment: Experiment) -> int:
+    """How many processes compute at once in a job."""
+    return experiment.train.processes if isinstance(job, TrainJob) else 1
 
 
 def cores_of_a_job(asked: ResourcesSpec, nodes: Iterable[Node], jobs: int) -> int:

@@ -85,7 +85,7 @@ class Stage:
         self.log.append(f"start {task.name}")
         self.at_work += 1
         said = [] if task.name == self.fails else [["doing", f"{task.name}: training"], ["cell"], ["done"]]
-        for message in [["at", "node-1"], *said, ["ended", "exit code 1"]]:
+        for message in [["at", "node-1"], ["log", "a warning"], *said, ["ended", "exit code 1"]]:
             self.inbox.put((task, message))
         return task
 
@@ -133,6 +133,11 @@ def test_the_display_has_the_place_of_each_job_and_how_many_wait(run: Run, monke
     shown = run.reporter.shown  # type: ignore[attr-defined]
     assert shown[0] == ["node-1 starting", "1 waiting for a node"]
     assert shown[1] == ["node-1 base: training", "1 waiting for a node"]
+
+
+def test_what_a_process_writes_stands_behind_its_node_and_variant(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Pool(run, Stage(run, monkeypatch), run.left.jobs()).work_off()
+    assert run.reporter.lines[0] == "node-1 base: a warning"  # type: ignore[attr-defined]
 
 
 def test_the_display_is_no_longer_than_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +285,15 @@ def test_what_is_estimated_fits_the_largest_node(run: Run) -> None:
     offered = [Node(8, 0, GB), Node(8, 0, 2 * GB)]
     assert needs_of(job_of(run, FT), SHAPES, experiment(), offered, cpus=4) == Needs(4, 0.0, round(2 * GB))
     assert needs_of(job_of(run, FT), SHAPES, experiment(), [Node(8, 1, GB)], cpus=4).gpus == 1
+
+
+def test_processes_that_train_together_are_on_one_node(run: Run) -> None:
+    """Each has a core or a GPU of its own, and memory for the model. Answers come from one process."""
+    asked = experiment().model_copy(update={"train": run.plan.experiment.train.model_copy(update={"processes": 3})})
+    offered = [Node(8, 4, 100 * GB)]
+    alone, together = (needs_of(job_of(run, FT), SHAPES, one, offered, cpus=1) for one in (experiment(), asked))
+    assert (together.cpus, together.gpus, together.memory) == (3, 3, 3 * alone.memory)
+    assert needs_of(run.plan.jobs[0], SHAPES, asked, offered, cpus=1) == alone
 
 
 @pytest.mark.parametrize(
