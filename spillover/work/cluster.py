@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from typing import Any
 
 from .. import __version__
@@ -93,7 +94,7 @@ class Nodes:
         largest = max(map(self.needs, jobs), key=lambda needs: needs.memory)
         self.at_once = min(len(jobs), max(1, sum(node.holds(largest) for node in nodes)))
         where = "on this machine" if self.address == LOCAL else f"at {self.address}"
-        have = f"{sum(node.cpus for node in nodes):g} cores, {sum(node.gpus for node in nodes):g} GPUs"
+        have = Node(*(sum(kind) for kind in zip(*map(astuple, nodes), strict=True))) if nodes else "nothing"
         said = f"Ray {where}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {have}; a job reserves up to {largest}"
         if any(node.holds(largest) for node in nodes):
             say(said)
@@ -161,21 +162,25 @@ class Nodes:
                 self.streams = [pair for pair in self.streams if pair[0] is not stream]
 
     def _broken(self, task: Task, error: Any) -> list[Message]:
-        """What follows from the error that a stream ended with: its job is given again if its node was lost."""
+        """What follows from the error that a stream ended with.
+
+        Its job is given again if it is not the job's own: its node was lost, or so short of memory that Ray has ended
+        what began last.
+        """
         known = self.ray.exceptions
-        lost = isinstance(error, (known.NodeDiedError, known.WorkerCrashedError, known.ObjectLostError))
         first = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        if not lost:
-            hint = "; resources.memory reserves more" if isinstance(error, known.OutOfMemoryError) else ""
-            cause = getattr(error, "cause", None)  # what a task raised itself: a bug here
-            return [
-                ["ended", f"{type(cause).__name__}: {cause}" if cause else f"{type(error).__name__}: {first}{hint}"]
-            ]
+        if isinstance(error, known.OutOfMemoryError):
+            why, hint = "ran out of memory", "; resources.memory reserves more"
+        elif isinstance(error, (known.NodeDiedError, known.WorkerCrashedError, known.ObjectLostError)):
+            why, hint = "was lost", ""
+        else:
+            cause = getattr(error, "cause", None) or error  # what a task raised itself: a bug here
+            return [["ended", f"{type(cause).__name__}: {first if cause is error else cause}"]]
         if self.given[task] == TIMES:
-            return [["ended", f"given {TIMES} times, and each time its node was lost: {first}"]]
+            return [["ended", f"given {TIMES} times, and each time its node {why}: {first}{hint}"]]
         was, task.where = task.where or "its node", ""
         self._give(task)
-        self.run.reporter.say(f"{task.name}: {was} was lost; given again ({self.given[task]} of {TIMES} times)")
+        self.run.reporter.say(f"{task.name}: {was} {why}; given again ({self.given[task]} of {TIMES} times)")
         return []
 
     def close(self) -> None:

@@ -158,11 +158,14 @@ class NodeDiedError(Exception): ...
 class OutOfMemoryError(Exception): ...
 
 
+class TaskError(Exception): ...
+
+
 class FakeRay:
     """As much of Ray as `Nodes` asks for. A task is a list of what it yields, or of the error that it ends with."""
 
     class exceptions:  # as in Ray
-        RayError = (NodeDiedError, OutOfMemoryError)
+        RayError = (NodeDiedError, OutOfMemoryError, TaskError)
         NodeDiedError = WorkerCrashedError = ObjectLostError = NodeDiedError
         OutOfMemoryError = OutOfMemoryError
 
@@ -215,10 +218,19 @@ def test_a_job_is_given_three_times_at_most(run: Run) -> None:
     assert len(place.ray.tasks) == 6 and not place.streams
 
 
-def test_a_job_that_fails_by_itself_is_not_given_again(run: Run) -> None:
-    place = nodes(run, [OutOfMemoryError("memory is full")])
+def test_a_job_that_ray_ends_for_want_of_memory_is_given_again_and_the_line_says_how_to_reserve_more(run: Run) -> None:
+    place = nodes(run, *([OutOfMemoryError("memory is full")] for _ in range(9)))
     ((_, how),) = heard_of(place, run.plan.jobs[0])
     assert "memory is full" in how and "resources.memory" in how
+    assert len(place.ray.asked) == 3
+
+
+def test_a_bug_in_a_task_is_not_given_again(run: Run) -> None:
+    error = TaskError("ray::work() (pid=1)\nTraceback")
+    error.cause = ZeroDivisionError("a bug")  # type: ignore[attr-defined]
+    place = nodes(run, [error])
+    ((_, how),) = heard_of(place, run.plan.jobs[0])
+    assert how == "ZeroDivisionError: a bug"
     assert len(place.ray.asked) == 1
 
 
