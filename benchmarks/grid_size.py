@@ -6,7 +6,7 @@ A size is a number of trained variants and of test sets. Each test set is asked 
 demonstrations, two prompt formats), so 1000x100 is a million cells, and those of the base. No model is loaded: the
 answers are made up and written by the store's own function, in the form of real ones, at most `--written` cells, those
 of the first variants. Every step is the real command in a process of its own, so that its peak memory is its own. `work
---next` is stopped where the training would begin. The processor's time is the fairer one on a busy machine.
+--next` is stopped where a model would be loaded. The processor's time is the fairer one on a busy machine.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _weights(variant: Variant) -> str:
 
 
 def take_next(folder: Path) -> None:
-    """Do what `spillover work DIR --next` does until the training begins."""
+    """Do what `spillover work DIR --next` does until it trains or loads a model."""
     from spillover.store.store import Store
     from spillover.work.backend import Torch
     from spillover.work.execute import work
@@ -145,11 +145,13 @@ def take_next(folder: Path) -> None:
         def train(self, *args: Any, **options: Any) -> Json:
             raise KeyboardInterrupt
 
+        load = train
+
     try:
         work(Store(folder), backend=Stopped())
     except KeyboardInterrupt:
         return
-    raise SystemExit("no training began")
+    raise SystemExit("nothing was left to compute")
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ def measure(variants: int, tests: int, args: argparse.Namespace) -> None:
             "next": [*again, "--take-next", out],
             "report": [*spillover, "report", out],
         }
-        titles = {"write": "plan --write", "next": "work --next, until it trains"}
+        titles = {"write": "plan --write", "next": "work --next, until it computes"}
         for step, command in steps.items():
             if step not in (*args.steps, "cells") or (step == "report" and cells > args.report_to):
                 continue

@@ -96,7 +96,7 @@ def test_a_grid_is_measured_from_its_plan_to_its_report(smollm2: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "100 cells written" in ran.stderr
     steps = [line.split(" | ")[1] for line in ran.stdout.splitlines() if line.startswith("| 110 ")]
-    assert steps == ["plan", "plan --write", "status", "work --next, until it trains", "report"]
+    assert steps == ["plan", "plan --write", "status", "work --next, until it computes", "report"]
 
 
 def test_the_table_holds_ratios_skips_failures_and_commands(monkeypatch: pytest.MonkeyPatch) -> None:

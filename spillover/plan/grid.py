@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -227,7 +227,13 @@ class Grid:
         return tuple(dict.fromkeys(label for labels in every for label in labels))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        """As JSON, a cell a line: a million cells are written one by one."""
+        few = asdict(replace(self, cells=(), validation=()))
+        del few["cells"], few["validation"]
+        lists = {name: ",\n".join(map(_line, getattr(self, name))) for name in ("cells", "validation")}
+        parts = [json.dumps(few, indent=1, ensure_ascii=False).removesuffix("\n}")]
+        parts += [f' "{name}": [\n{lines}\n ]' for name, lines in lists.items()]
+        return ",\n".join(parts) + "\n}\n"
 
     @classmethod
     def read(cls, content: bytes) -> Grid:
@@ -237,3 +243,7 @@ class Grid:
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _line(cell: Cell) -> str:
+    return json.dumps({one.name: getattr(cell, one.name) for one in fields(cell)}, ensure_ascii=False)

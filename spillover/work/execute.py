@@ -195,10 +195,20 @@ def work(
     The next variant is needed, its parents are made, and no other process holds it. Raises StoreError for a folder
     without a plan, for one whose data have changed, and for an unknown name; StoreBusy if another process holds `name`.
     """
+    run, job = _bring_one(store, name, reporter or Reporter(), backend or Torch(), keep)
+    run.left.look(run.left.by_key)
+    names = tuple(one.variant.name for one in run.left.jobs())
+    return Worked(job.variant.name if job else None, tuple(run.failures), names)
+
+
+def _bring_one(
+    store: Store, name: str | None, reporter: Reporter, backend: Backend, keep: bool
+) -> tuple[Run, Job | None]:
+    """The run in which one variant was brought to its end, and its job; None if there was nothing to take."""
     plan = planned = read_plan(store)
     if keep:
         plan = replace(plan, experiment=plan.experiment.model_copy(update={"keep": "weights"}))
-    run = Run(plan, store, reporter or Reporter(), backend or Torch())
+    run = Run(plan, store, reporter, backend)
     left = run.left
     with ExitStack() as stack:
         job = _named(run, name, stack, keep) if name is not None else _next(run, stack)
@@ -213,9 +223,7 @@ def work(
             if parents:
                 Left(planned, store).drop_weights(*parents)
             store.note_failure(job.variant.key, bool(run.failures))
-    left.look(left.by_key)
-    names = tuple(one.variant.name for one in left.jobs())
-    return Worked(job.variant.name if job else None, tuple(run.failures), names)
+    return run, job
 
 
 def work_for_parent(store: Store, name: str, backend: Backend | None = None) -> int:
@@ -225,12 +233,12 @@ def work_for_parent(store: Store, name: str, backend: Backend | None = None) -> 
     try:
         if (mark := os.environ.get(MARK)) is not None:
             store.check_mark(mark)
-        worked = work(store, name, relay, backend)
+        run, _ = _bring_one(store, name, relay, backend or Torch(), keep=False)
     except SpilloverError as error:
         relay.end("refused", type(error).__name__, error.what, error.where, error.allowed)
         return error.exit_code
     relay.end("done")
-    return 1 if worked.failures else 0
+    return 1 if run.failures else 0
 
 
 def _named(run: Run, name: str, stack: ExitStack, with_parents: bool) -> Job:
@@ -255,7 +263,7 @@ def _next(run: Run, stack: ExitStack) -> Job | None:
     for job in sorted(run.left.longest_first(run.left.jobs()), key=lambda job: run.store.has_failed(job.variant.key)):
         with suppress(StoreBusy), ExitStack() as trial:
             trial.enter_context(run.store.lock_variant(job.variant.key, job.variant.name))
-            run.left.look(run.left.by_key)  # another process may have done it, or made its parents
+            run.left.look(run.left.made_from(job))  # another process may have done it, or what needs it
             if run.left.can_begin(job) and run.left.is_needed(job):
                 stack.push(trial.pop_all())
                 return job

@@ -15,7 +15,7 @@ from collections.abc import Collection, Container, Iterable, Mapping
 
 from ..analysis.choices import choices, chosen
 from ..plan.choice import awaiting, candidates, expected, unasked
-from ..plan.cost import KINDS, LOADING, TEXT, TRAINING, kind_of, stays, train_work, unit_work
+from ..plan.cost import KINDS, LOADING, TEXT, TRAINING, Done, kind_of, stays, train_work, unit_work
 from ..plan.jobs import Job, MadeHere, TrainJob, children
 from ..plan.plan import Plan
 from ..store.store import Json, Store
@@ -78,6 +78,18 @@ class Left:
         out = expected(self.plan.grid.variants, self.chosen)
         return {key: self._missing_of(key, out) for key in self.by_key}
 
+    @property
+    def done(self) -> Done:
+        """What is there, for an estimate of what is left: of each choice one candidate is asked the test sets."""
+        trained = [key for key, job in self.by_key.items() if isinstance(job, MadeHere)]
+        return Done(
+            cells={key: receipt for of_variant in self.there.values() for key, receipt in of_variant.items()},
+            trainings={key: receipt for key in trained if (receipt := self.store.variant_receipt(key)) is not None},
+            weights=frozenset(self.made.intersection(trained)),
+            written=self.store.written_keys(),
+            unasked=expected(self.plan.grid.variants, self.chosen),
+        )
+
     def rivals(self, job: Job) -> list[Job]:
         """The other candidates of a job's choices."""
         names = set(job.variant.choices)
@@ -94,6 +106,11 @@ class Left:
     def _has_child_to_make(self, key: str) -> bool:
         made_from_it = children(self.plan.jobs, key)
         return any(child.variant.key not in self.made and self.is_needed(child) for child in made_from_it)
+
+    def made_from(self, job: Job) -> set[str]:
+        """The keys of a job and of all that is made from its weights, if they are made here."""
+        below = children(self.plan.jobs, job.variant.key) if isinstance(job, MadeHere) else []
+        return {job.variant.key}.union(*map(self.made_from, below))
 
     def jobs(self) -> list[Job]:
         """The jobs that are needed, in the order of the plan."""
@@ -128,8 +145,9 @@ class Left:
 
         `missing_of` are the cells that are to be computed, if they are others than those that are missing now.
         """
-        found = dict.fromkeys(KINDS, 0.0)
-        written = set(self.store.written_keys())
+        found, jobs = dict.fromkeys(KINDS, 0.0), list(jobs)
+        writes = any(isinstance(job, TrainJob) and job.writings for job in jobs)
+        written = set(self.store.written_keys()) if writes else set()
         for job in jobs:
             key = job.variant.key
             missing = (self.missing if missing_of is None else missing_of)[key]

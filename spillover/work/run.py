@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import models
-from ..analysis import choices
 from ..checks.check import disk
 from ..checks.prompts import LongestPrompt, longest_prompts
 from ..errors import BaseModelError, ModelError, SpilloverError, StoreError, shortened, visible
@@ -63,7 +62,7 @@ class Run:
         """
         plan = self.plan
         probes = longest_prompts(plan)
-        for _ in disk(plan, self.store.folder, choices.done(self.store, plan.grid), devices):
+        for _ in disk(plan, self.store.folder, self.left.done, devices):
             pass
         self.find_model()
         for job in plan.jobs:
