@@ -10,7 +10,7 @@ receipt says so under `without_texts`, with the rules of these scores.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,12 +53,15 @@ class Cells(Folder):
             raise Broken(lost, where=str(path))
         return receipt
 
-    def cell_receipts(self, hashes: bool = False) -> Iterator[tuple[str, Json]]:
-        """The key and receipt of every whole cell, also of those that the current experiment does not name."""
+    def cell_receipts(self, without: Container[str] = ()) -> Iterator[tuple[str, Json]]:
+        """The key and receipt of every whole cell, also of those that the current experiment does not name.
+
+        Those `without` are not read. Of predictions, the size is compared and not the hash.
+        """
         for path in self._entries("cells"):
             with suppress(Broken):
                 # A name with a suffix is a cell that is still being written.
-                receipt = None if path.suffix else self.cell(path.name, hashes)
+                receipt = None if path.suffix or path.name in without else self.cell(path.name, hashes=False)
                 if receipt is not None:
                     yield path.name, receipt
 
@@ -104,10 +107,13 @@ class Cells(Folder):
                 raise StoreError(f"not JSON: {what}", where=where, allowed=advice) from None
         return rows
 
-    def known_rows(self, variant: str, weights: str) -> dict[str, Json]:
-        """Every answered row of a variant by prompt hash, from its whole cells: a larger limit reuses them."""
+    def known_rows(self, variant: str, weights: str, of_others: Container[str] = ()) -> dict[str, Json]:
+        """Every answered row of a variant by prompt hash, from its whole cells: a larger limit reuses them.
+
+        The cells `of_others` are known to be those of other variants.
+        """
         known: dict[str, Json] = {}
-        for key, receipt in self.cell_receipts():
+        for key, receipt in self.cell_receipts(of_others):
             if receipt.get("variant") == variant and receipt.get("weights") == weights:
                 with suppress(Broken):
                     self.cell(key)

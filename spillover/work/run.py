@@ -87,7 +87,8 @@ class Run:
 
         def as_begun() -> str:
             """As the cells that count were made; on this machine's terms if there are none."""
-            return next((str(r["precision"]) for r in self.store.valid(self.plan.grid).values()), here)
+            of_cells = (receipt for of_variant in self.left.there.values() for receipt in of_variant.values())
+            return next((str(receipt["precision"]) for receipt in of_cells), here)
 
         settled: Precision = self.store.precision(as_begun) if requested == "auto" else here  # type: ignore[assignment]
         if settled != here:

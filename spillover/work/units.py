@@ -52,7 +52,8 @@ class Respondent:
         exact = (base, lambda: rounding.engine) if rounding else None
         for known in run.inspector.inspect(variant, folder, weights, self.engine, exact):
             run.reporter.say(f"{name}: {known}")
-        self.known = run.store.known_rows(variant.key, weights)
+        of_others = {cell.key for cell in run.plan.grid.every_cell if cell.variant != variant.key}
+        self.known = run.store.known_rows(variant.key, weights, of_others)
         run.reporter.worked(LOADING, 1)
 
     def _load(self, plain: bool = False) -> None:

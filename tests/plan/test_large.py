@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,25 @@ def test_a_sheet_is_written_out_once_for_all_variants(smollm2: Path) -> None:
     for cell in plan.grid.cells:
         rows = [[q.prompt_hash, q.example.doc_id, *q.example.right] for q in plan.sheets[cell.condition].questions]
         assert cell.key == fingerprint([cell.variant, rows])
+
+
+def test_a_grid_is_written_with_a_line_for_each_cell() -> None:
+    made = fakestore.make_grid()
+    grid = replace(made, validation=made.cells[:2])
+    text = grid.to_json()
+    assert json.loads(text) == json.loads(json.dumps(asdict(grid)))
+    assert [sum(cell.key in line for line in text.splitlines()) for cell in grid.cells[:3]] == [2, 2, 1]
+    for some in (grid, replace(grid, cells=(), validation=())):
+        assert Grid.read(some.to_json().encode()) == some
+
+
+def test_receipts_hold_what_they_share_once(tmp_path: Path) -> None:
+    """A million receipts fit into memory only if the words that all of them have are there once."""
+    grid = fakestore.make_grid()
+    receipts = list(Store(fakestore.write_store(tmp_path, grid)).valid(grid).values())
+    names = [{id(name) for receipt in receipts for name in receipt if name == wanted} for wanted in receipts[0]]
+    assert set(map(len, names)) == {1}
+    assert len({id(receipt["versions"]["torch"]) for receipt in receipts}) == 1
 
 
 def test_a_list_has_one_fingerprint_whole_or_in_parts() -> None:

@@ -63,6 +63,7 @@ def test_known_rows_are_those_of_a_variant_with_these_weights(tmp_path: Path) ->
     store.write_cell("abc", [{"prompt_hash": "p", "response": "yes"}], {"variant": "v", "weights": "w1"})
     assert store.known_rows("v", "w1") == {"p": {"prompt_hash": "p", "response": "yes"}}
     assert store.known_rows("v", "w2") == {}
+    assert store.known_rows("v", "w1", of_others={key for key, _ in store.cell_receipts()}) == {}
 
 
 def test_statistics_replace_those_of_other_predictions(tmp_path: Path) -> None:

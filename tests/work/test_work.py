@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from spillover import cli
 from spillover.api import prepare
 from spillover.store.store import Store
 from spillover.work import execute as module
-from spillover.work.execute import execute, work
+from spillover.work.execute import execute, work, work_for_parent
+from spillover.work.progress import Reporter
 
 SETS = ["train.strategies=[ft, lora]", "train.seeds=0", "test.limit=3", "test.shots=[0]"]
 
@@ -55,6 +58,33 @@ def test_next_takes_one_after_another_and_ends(folder: Path, backend: Executed, 
     plan, store = prepare(tmp_path / "twice.yaml", SETS, output_path=tmp_path / "whole")
     execute(plan, store, backend=Executed().backend())
     assert contents(folder) == contents(store.folder)
+
+
+def test_a_worker_reads_the_cells_of_others_once(
+    folder: Path, backend: Executed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a thousand workers of a run would read a million cells: never twice."""
+    first, *others = names(folder)
+    work(Store(folder), first, backend=backend.backend())
+    grid, read, cell = Store(folder).grid(), Counter[str](), Store.cell
+
+    def counted(self: Store, key: str, hashes: bool = True) -> Any:
+        read[key] += 1
+        return cell(self, key, hashes)
+
+    class Here(Reporter):
+        """Not the process's standard output, which is the test's."""
+
+        def end(self, *message: Any) -> None: ...
+
+    monkeypatch.setattr(Store, "cell", counted)
+    monkeypatch.setattr(module, "Relay", Here)
+    monkeypatch.setattr(module, "log", logging.getLogger("nobody's"))
+    assert work_for_parent(Store(folder), others[0], backend.backend()) == 0
+    own = {cell.key for cell in grid.cells if cell.variant == grid.variants[1].key}
+    assert Store(folder).valid(grid).keys() >= own
+    read.subtract(cell.key for cell in grid.cells)  # by the line above
+    assert {read[cell.key] for cell in grid.cells if cell.key not in own} == {1}
 
 
 def test_next_takes_what_failed_before_last(folder: Path, backend: Executed, monkeypatch: pytest.MonkeyPatch) -> None:
