@@ -165,6 +165,7 @@ def test_without_vllm_or_a_device_it_is_one_line(vllm: Any, monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # vLLM's own
 def test_vllm_itself_gives_the_plain_answers(smollm2: Path) -> None:
     """Where vLLM is installed and has a device; also its build for CPUs (`VLLM_CPU_KVCACHE_SPACE=1`)."""
     pytest.importorskip("vllm")
