@@ -320,11 +320,14 @@ class Estimate(Cost):
     """The cost of all variants together, and of each.
 
     `unasked` variants are asked validation rows and not the test sets; one of each choice stands for the chosen one.
+    `processes` train a variant together, by `parallel`.
     """
 
     variants: tuple[VariantCost, ...]
     keep: str
     unasked: int = 0
+    processes: int = 1
+    parallel: str = "ddp"
 
 
 def _total(numbers: Iterable[Any]) -> Any:
@@ -348,7 +351,9 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[s
         written |= {writing.key for writing in job.writings} if isinstance(job, TrainJob) else set()
     together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
     alternatives = sum(job.variant.key in done.unasked and bool(job.variant.choices) for job in plan.jobs)
-    return Estimate(**together, variants=tuple(costs), keep=plan.experiment.keep, unasked=alternatives)
+    asked = plan.experiment
+    how = {"keep": asked.keep, "processes": asked.train.processes, "parallel": asked.train.parallel}
+    return Estimate(**together, variants=tuple(costs), unasked=alternatives, **how)
 
 
 def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:

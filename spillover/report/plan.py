@@ -62,6 +62,9 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
         f"{amount(estimate.tokens)}{unshared}; "
         f"to train: {amount(estimate.train_tokens)}."
     ]
+    if estimate.processes > 1 and estimate.train_tokens:
+        how = f"{estimate.processes} processes together ({estimate.parallel}), a device for each"
+        lines.append(f"Each variant is trained by {how}: one variant at a time.")
     waiting = sum(map(_waits, estimate.variants))
     if estimate.unasked:
         lines.append(

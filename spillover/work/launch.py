@@ -124,7 +124,7 @@ def _why(folder: Path, processes: int) -> int:
     """Raise what ended the processes. If it is that a device is full, return how many tokens a pass may have next."""
     log = (folder / LOG).read_text("utf-8", "replace")
     together = f"{processes} processes trained it together"
-    if died := DIED.search(log):
+    if died := DIED.search(log.partition("Root Cause")[2]):  # before it stand those that the launcher has ended
         signal = Signals(-int(died[2])).name
         why = " (as Linux does where memory runs out)" if signal == "SIGKILL" else ""
         raise ModelError(f"{together}, and process {died[1]} was killed by {signal}{why}") from RuntimeError(log)

@@ -21,7 +21,16 @@ from transformers import TrainerCallback
 
 from spillover.engine import attention
 from spillover.engine.hf import TOGETHER, load_model
-from spillover.experiment.axes import DistanceToBase, EasyRows, EasyTokens, KlToBase, Lora, PythonLoss, SoftPrompt
+from spillover.experiment.axes import (
+    DistanceToBase,
+    EasyRows,
+    EasyTokens,
+    KlToBase,
+    Lora,
+    PythonLoss,
+    SelectedTokens,
+    SoftPrompt,
+)
 from spillover.experiment.recipe import Recipe
 from spillover.text.compose import Watched
 from spillover.text.samples import Sample, Samples
@@ -48,6 +57,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Sample]]] = {
     "kl": ({"penalty": KlToBase(beta=(0.5,))}, ROWS),
     "easy tokens": ({"loss": EasyTokens()}, ROWS),
     "easy rows": ({"loss": EasyRows()}, ROWS),
+    "selected": ({"loss": SelectedTokens(most_perplexity=40.0)}, ROWS),
     "python": ({"loss": PythonLoss(function="squared", asks_base=True)}, ROWS),
 }
 """The recipe and the samples of one step."""
@@ -143,10 +153,16 @@ def main(parallel: Any, folder: Path) -> None:
         if together.is_first:
             torch.save(gradients, out / f"{name}.pt")
     how: dict[str, Any] = {"precision": "float32", "pack_tokens": PACK, "together": together}
-    trainings = {"measured training": MEASURED, "prompted": PROMPTED, "adapter": more_epochs(1, Lora(lora_r=4))}
-    for name, recipe in trainings.items():
+    adapter, plain = more_epochs(1, Lora(lora_r=4)), more_epochs(1)
+    trainings: dict[str, tuple[Recipe, dict[str, Any]]] = {
+        "measured training": (MEASURED, {}),
+        "prompted": (PROMPTED, {}),
+        "adapter": (adapter, {"gradient_checkpointing": True}),
+        "rounded": (plain, {"precision": "bfloat16", "gradient_checkpointing": True}),
+    }
+    for name, (recipe, changes) in trainings.items():
         steps = watched(recipe) if recipe.evaluate_every else in_steps(ROWS, recipe)
-        trained = train(base, steps, recipe, out / name, checkpoint_every_s=0, **how)
+        trained = train(base, steps, recipe, out / name, checkpoint_every_s=0, **how | changes)
         found[name] = asdict(trained)
     train(base, in_steps(ROWS, more_epochs(1)), more_epochs(1), out / "stopped", checkpoint_every_s=0, **how)
     if (folder / "goes on").exists():

@@ -236,7 +236,7 @@ def test_a_penalty_of_weight_0_is_plain_fine_tuning_byte_for_byte(
 
     def pulled(anchor: losses.Anchor, model: Any, together: Together) -> float:
         weights = dict(model.named_parameters())
-        seen.append(sum(float((weights[name] - before).abs().sum()) for name, before in anchor.before.items()))
+        seen.append(sum(float((weights[name].detach() - before).abs().sum()) for name, before in anchor.before.items()))
         return pull(anchor, model, together)
 
     monkeypatch.setattr(losses, "divergence", diverged)

@@ -132,8 +132,8 @@ def test_a_soft_prompt_is_trained_together(parallel: str, folder: Path, tmp_path
 def test_an_adapter_is_saved_alone_and_a_model_is_an_ordinary_checkpoint(
     parallel: str, folder: Path, tmp_path: Path
 ) -> None:
-    alone(folder / "base", more_epochs(1, Lora(lora_r=4)), tmp_path / "adapter")
-    alone(folder / "base", more_epochs(1), tmp_path / "whole")
+    whole = alone(folder / "base", more_epochs(1, Lora(lora_r=4)), tmp_path / "adapter")
+    ordinary = alone(folder / "base", more_epochs(1), tmp_path / "whole")
     for ours, reference, name in (
         (folder / parallel / "adapter", tmp_path / "adapter", "adapter_model.safetensors"),
         (folder / parallel / "adapter/checkpoints/checkpoint-2", tmp_path / "adapter", "adapter_model.safetensors"),
@@ -146,5 +146,7 @@ def test_an_adapter_is_saved_alone_and_a_model_is_an_ordinary_checkpoint(
     assert config == json.loads((tmp_path / "whole/config.json").read_text())
     said = found(folder, parallel)["adapter"]
     assert (said["processes"], said["parallel"], said["backend"]) == (2, parallel, "gloo")
-    whole = alone(folder / "base", more_epochs(1, Lora(lora_r=4)), tmp_path / "again")
     assert (said["weights_moving"], said["weights_in_all"]) == (whole.weights_moving, whole.weights_in_all)
+    assert said["loss"] == pytest.approx(whole.loss, rel=1e-6)  # though it computed activations again
+    rounded = found(folder, parallel)["rounded"]
+    assert rounded["loss"] == pytest.approx(ordinary.loss, rel=0.02) and rounded["loss"] != ordinary.loss
