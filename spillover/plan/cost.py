@@ -351,9 +351,15 @@ def estimate(plan: Plan, done: Done, older: Iterable[Json] = (), here: Mapping[s
         written |= {writing.key for writing in job.writings} if isinstance(job, TrainJob) else set()
     together = {one.name: _total(getattr(cost, one.name) for cost in costs) for one in fields(Cost)}
     alternatives = sum(job.variant.key in done.unasked and bool(job.variant.choices) for job in plan.jobs)
-    asked = plan.experiment
-    how = {"keep": asked.keep, "processes": asked.train.processes, "parallel": asked.train.parallel}
-    return Estimate(**together, variants=tuple(costs), unasked=alternatives, **how)
+    asked, train = plan.experiment, plan.experiment.train
+    return Estimate(
+        **together,
+        variants=tuple(costs),
+        keep=asked.keep,
+        unasked=alternatives,
+        processes=train.processes,
+        parallel=train.parallel,
+    )
 
 
 def _variant(plan: Plan, done: Done, job: Job, a_token: float, speed: _Speed, shapes: Shapes | None) -> VariantCost:

@@ -126,14 +126,14 @@ def test_a_run_trains_in_two_processes_and_a_killed_one_costs_its_variant(
     run = children.start([*words, *endless], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     first, second = eventually(lambda: trainers(out), 300)
     os.kill(second, signal.SIGKILL)
-    said, _ = run.communicate(timeout=100)
+    said, _ = run.communicate(timeout=200)
     assert run.returncode == 1 and "parity-ft failed" in said and "SIGKILL" in said
     assert not is_alive(first)
 
     run = children.start([*words, *endless], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     pair = eventually(lambda: trainers(out), 300)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=100)
+    run.communicate(timeout=200)
     assert run.returncode == 130
     eventually(lambda: not any(map(is_alive, pair)))
 
