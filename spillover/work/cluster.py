@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from .run import Run
 
 LOCAL = "local"
 ADDRESSES = "auto, on a machine of the cluster; HOST:PORT of its head; or --ray alone, a cluster of this machine"
+REACHED_S = 10.0
 TIMES = 3  # a job is given, as long as its nodes are lost
 STORE_BYTES = 80 * 2**20  # of objects in a cluster of our own: only messages pass through it
 # Ray reports to its makers unless told otherwise, and would hide the GPUs of a node from a task that asks for none,
@@ -41,8 +43,7 @@ class Nodes:
     """The nodes of the cluster at `address`: one that is there, or a new one on this machine (`local`)."""
 
     def __init__(self, run: Run, address: str, jobs: Sequence[Job]) -> None:
-        if "://" in address:
-            raise ClusterError("a run is not given through Ray's client", where=f"--ray {address}", allowed=ADDRESSES)
+        _check(address)
         self.run, self.address = run, address
         self.inbox: deque[tuple[Task, Message]] = deque()
         self.streams: list[tuple[Any, Task]] = []
@@ -188,6 +189,19 @@ class Nodes:
             with suppress(self.ray.exceptions.RayError):
                 self.ray.cancel(stream, force=True)
         self.ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Raises ClusterError for what is no address, or one at which nobody listens: Ray would try that for minutes."""
+    where = f"--ray {address}"
+    if "://" in address:
+        raise ClusterError("a run is not given through Ray's client", where=where, allowed=ADDRESSES)
+    host, colon, port = address.rpartition(":")
+    if colon:
+        try:
+            socket.create_connection((host, int(port)), REACHED_S).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise ClusterError(f"no cluster: {error}", where=where, allowed=ADDRESSES) from None
 
 
 def _ray() -> Any:

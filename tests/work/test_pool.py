@@ -347,6 +347,7 @@ def test_the_address_of_a_cluster_may_be_left_out(words: list[str], ray: str | N
     [
         (["--device", "cpu", "--ray"], "--device, --ray"),
         (["--ray", "ray://head:10001"], "HOST:PORT"),
+        (["--ray", "127.0.0.1:1"], "no cluster"),  # nobody listens there
         (["--ray", "auto", "--ray"], "2 times"),
     ],
 )
