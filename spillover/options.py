@@ -21,19 +21,19 @@ from typer.core import TyperCommand, TyperOption
 from .errors import SpilloverError, visible
 
 
-def _place(address: str) -> Path:
+def _place(address: str | Path) -> Path:
     """The folder that is meant: a path's own, or the local copy of a URL."""
     from .store.place import folder_of
 
-    return folder_of(address)
+    return folder_of(str(address))
 
 
-def _here(address: str) -> Path:
-    """A folder or file on this disk. Raises SpilloverError for a URL."""
+def _here(address: str | Path) -> Path:
+    """A folder or file on this disk, as typed or by default. Raises SpilloverError for a URL."""
     from .store.place import is_url
 
-    if is_url(address):
-        raise SpilloverError("is a URL", where=address, allowed="a folder on this disk")
+    if is_url(str(address)):
+        raise SpilloverError("is a URL", where=str(address), allowed="a folder on this disk")
     return Path(address)
 
 
