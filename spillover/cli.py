@@ -22,7 +22,7 @@ from . import __version__, other_tools
 from .console import document, out, say, say_error, working
 from .errors import SpilloverError
 from .options import HERE, OUTPUT, PLACE, Command, Folder, Given, Model, Ray, confirm, of_an_experiment
-from .running import bring, prepare
+from .running import bring, on_disk, prepare
 
 # What the operating system may refuse for reasons that are no bug: no permission, read-only, no space, no quota, a file
 # larger than `ulimit -f`, a broken disk, a name that is too long, a file where a folder has to be.
@@ -304,7 +304,7 @@ def report(
     with working("scoring and drawing"):
         page = result.write(figures=True)
     show(result.table, out())
-    say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it")
+    say(f"Wrote {page}, and results.csv, effects.csv and figures/ beside it{on_disk(page)}")
 
 
 @app.command(cls=Command)
@@ -366,7 +366,7 @@ def _run_and_show(given: Given, next_step: str | None = None, cluster: str | Non
     with working("scoring and writing the report"):
         page = result.write()
     show(result.table, out())
-    say(f"Wrote {page}, and results.csv and effects.csv beside it")
+    say(f"Wrote {page}, and results.csv and effects.csv beside it{on_disk(page)}")
     for failure in result.failures:
         say(failure, style="bold")
     if result.failures:

@@ -6,6 +6,7 @@ functions.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import out, working
@@ -56,3 +57,11 @@ def bring(plan: Plan, store: Store, aside: bool = False, cluster: str | None = N
     with LiveReporter(console) as reporter:
         failures = execute(plan, store, reporter, cluster=cluster)
     return Result(store.folder, failures)
+
+
+def on_disk(page: Path) -> str:
+    """Where a page that is at a URL is on this disk, as the end of a sentence."""
+    from .store.place import copy_of
+
+    copy = copy_of(page)
+    return "" if copy is None else f"; on this disk: {copy}"

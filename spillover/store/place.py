@@ -47,5 +47,13 @@ def url_of(folder: Path) -> str | None:
     return url
 
 
+def copy_of(path: Path) -> str | None:
+    """Where a file of a store at a URL is on this disk, spelled so that it is said as it is; None of other files."""
+    for folder in map(Path, CALLED):
+        if folder in path.parents:
+            return f"{folder.parent}/./{folder.name}/{path.relative_to(folder)}"
+    return None
+
+
 def _copies() -> Path:
     return cache_dir() / "stores"

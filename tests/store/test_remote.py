@@ -290,6 +290,8 @@ def test_commands_name_the_url(machines: Machines, call: Cli) -> None:
     machines.on("b")
     code, out, _ = call("report", machines.url)
     assert code == 0 and f"{machines.url}/report.html" in out
+    on_disk = Path(out.rpartition("on this disk: ")[2].strip())
+    assert on_disk.samefile(machines.copy / "report.html")
     machines.store.refresh()
     assert (machines.copy / "results.csv").exists() and machines.fs.exists(f"{machines.url}/results.csv")
     assert str(machines.copy) not in machines.fs.cat_file(f"{machines.url}/report.html").decode()
