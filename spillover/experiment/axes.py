@@ -33,6 +33,7 @@ from .objective import (
     EasyTokens,
     Entropy,
     EveryToken,
+    KlOnTexts,
     KlToBase,
     Likelihood,
     NoPenalty,
@@ -335,7 +336,7 @@ Weights = Annotated[AllWeights | SomeWeights | Lora, Field(discriminator="kind")
 Loss = Annotated[
     EveryToken | Likelihood | SelectedTokens | EasyTokens | EasyRows | Entropy | PythonLoss, Field(discriminator="kind")
 ]
-Penalty = Annotated[NoPenalty | KlToBase | DistanceToBase, Field(discriminator="kind")]
+Penalty = Annotated[NoPenalty | KlToBase | KlOnTexts | DistanceToBase, Field(discriminator="kind")]
 First = Annotated[NothingFirst | SoftPrompt, Field(discriminator="kind")]
 MadeAfter = Mixture | SeedMean | RandomChange
 After = Annotated[NothingAfter | Mixture | SeedMean | RandomChange, Field(discriminator="kind")]

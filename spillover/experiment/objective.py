@@ -91,6 +91,19 @@ class KlToBase(Axis):
     beta: Annotated[Amounts, Field(min_length=1)] = Field((0.1,), description="weight of the divergence; or a list")
 
 
+class KlOnTexts(Axis):
+    """beta times KL(base || model) on the base's own texts, over the full vocabulary, as a mean over their tokens.
+
+    The rows have no penalty. It needs the texts of `data: own_text`.
+    """
+
+    kind: Literal["kl_texts"] = "kl_texts"
+    LISTS: ClassVar = ("text_beta",)
+    text_beta: Annotated[Amounts, Field(min_length=1)] = Field(
+        (1.0,), description="weight of the divergence on the base's own texts; or a list"
+    )
+
+
 class DistanceToBase(Axis):
     """w / 2 times the squared distance of the weights to the base's."""
 

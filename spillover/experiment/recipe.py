@@ -21,6 +21,7 @@ from .axes import (
     Demos,
     EasyRows,
     First,
+    KlOnTexts,
     KlToBase,
     Loss,
     Penalty,
@@ -150,14 +151,23 @@ class Recipe(Strict):
 
     @property
     def asks_distributions(self) -> bool:
-        """Whether the base's whole distributions at the answers are needed."""
-        return isinstance(self.penalty, KlToBase)
+        """Whether the base's whole distributions are needed, not only the tokens that are learned."""
+        return isinstance(self.penalty, KlToBase | KlOnTexts)
+
+    @property
+    def asks_rows(self) -> bool:
+        """Whether the base must read every sample of the rows before the first step."""
+        asks = isinstance(self.loss, PythonLoss) and self.loss.asks_base
+        return asks or isinstance(self.penalty, KlToBase) or isinstance(self.loss, SelectedTokens | EasyRows)
+
+    @property
+    def asks_texts(self) -> bool:
+        """Whether the base must read the texts that it wrote, before the first step."""
+        return isinstance(self.penalty, KlOnTexts)
 
     @property
     def asks_base(self) -> bool:
-        """Whether the base must read every sample before the first step."""
-        asks = isinstance(self.loss, PythonLoss) and self.loss.asks_base
-        return asks or self.asks_distributions or isinstance(self.loss, SelectedTokens | EasyRows)
+        return self.asks_rows or self.asks_texts
 
     @property
     def is_drawn(self) -> bool:

@@ -28,6 +28,7 @@ from .axes import (
     Entropy,
     First,
     FixedDemos,
+    KlOnTexts,
     KlToBase,
     Likelihood,
     Lora,
@@ -87,6 +88,8 @@ class Strategy(Strict):
         values = {axis: getattr(self, axis) for axis in AXES}
         if isinstance(self.loss, PythonLoss) and not self.loss.function:
             raise ValueError(f"{self.name} needs the function of its loss, such as `function: file.py:name`")
+        if isinstance(self.penalty, KlOnTexts) and not isinstance(self.data, OwnText):
+            raise ValueError(f"{self.name} has a penalty on the base's own texts, so it needs `data: own_text`")
         for first, second, why in IMPOSSIBLE:
             if {first, second} <= set(map(type, values.values())):
                 raise ValueError(f"{self.name} cannot be trained: {why}")
@@ -113,6 +116,13 @@ STRATEGIES: dict[str, Strategy] = {
         ),
         Strategy(name="manyicl", source="arXiv 2506.11103", against="ft", demos=RowsInContext()),
         Strategy(name="cfs", source="arXiv 2505.13811", against="ft", data=OwnText()),
+        Strategy(
+            name="distill",
+            source="cfs with the penalty of LwF, arXiv 1606.09282",
+            against="ft",
+            data=OwnText(text_weight=(0.0,)),
+            penalty=KlOnTexts(),
+        ),
         Strategy(name="rewrite", source="arXiv 2402.13669 (SDFT)", against="ft", answers=RewrittenAnswers()),
         Strategy(name="replay", source="arXiv 2502.06042", against="ft", data=Replay()),
         Strategy(name="promot", source="arXiv 2211.00635 (ProMoT)", against="ft", first=SoftPrompt()),

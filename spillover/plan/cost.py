@@ -91,7 +91,9 @@ def train_work(job: TrainJob, experiment: Experiment, a_token: float = CHARACTER
     if isinstance(recipe.first, SoftPrompt):  # its gradients go through the model too, and no prefix is shared
         epochs, times = epochs + recipe.first.prompt_epochs, float(len(own))
     rows = (sum(own) + shown * times) / a_token
-    asked = rows * _readings(recipe) if recipe.asks_base else 0.0
+    asked = rows * _readings(recipe) if recipe.asks_rows else 0.0
+    if isinstance(recipe.data, OwnText) and recipe.asks_texts:
+        asked += recipe.data.texts * recipe.data.text_tokens
     return (rows + beside / a_token) * epochs * TRAIN_COST + asked
 
 

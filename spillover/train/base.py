@@ -63,20 +63,29 @@ class Base:
 
 @torch.no_grad()
 def ask_base(
-    model: Any, steps: Iterable[list[Sample]], pack_tokens: int | None, whole: bool, together: Together = ALONE
+    model: Any,
+    steps: Iterable[list[Sample]],
+    pack_tokens: int | None,
+    whole: bool,
+    together: Together = ALONE,
+    *,
+    rows: bool = True,
+    texts: bool = False,
 ) -> Base:
-    """What the model says of every sample of the steps. `whole`: its distributions, not only the learned tokens.
+    """What the model says of the samples of the steps: of those of the rows, of those of its own texts, which are
+    apart, or of both. `whole`: its distributions, not only the learned tokens.
 
     Raises ModelError if its output layer does something that cannot be repeated.
     """
     base = Base(head=_frozen(model) if whole else None)
+    wanted = {False: rows, True: texts}
     numbers: dict[Sample, int] = {}
     for step in steps:
         for sample in step:
-            if not sample.apart:
+            if wanted[sample.apart]:
                 numbers.setdefault(sample, len(numbers))
         own = dict.fromkeys(together.share(step, pack_tokens is not None))
-        new = [sample for sample in own if not sample.apart and sample not in base.nll]
+        new = [sample for sample in own if wanted[sample.apart] and sample not in base.nll]
         for one in passes_of(new, pack_tokens) if new else ():
             sizes = [len(sample.learned) for sample in one.samples]
             if base.head is None:

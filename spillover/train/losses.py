@@ -28,6 +28,7 @@ from ..experiment.axes import (
     EasyTokens,
     Entropy,
     EveryToken,
+    KlOnTexts,
     KlToBase,
     Likelihood,
     SelectedTokens,
@@ -181,17 +182,25 @@ class Objective:
         """What a pass adds to the loss of its step; and the part of it that is a penalty."""
         nll_T, device = one.nll(logits_PV), logits_PV.device
         weight_T = _weights(one).to(device)
+        penalty = self.recipe.penalty
         if one.is_apart:
-            return (nll_T * weight_T).sum() / looked.apart, 0.0
+            total = (nll_T * weight_T).sum() / looked.apart
+            if not isinstance(penalty, KlOnTexts):
+                return total, 0.0
+            added = penalty.text_beta[0] * (self._divergence(one, logits_PV).sum() / looked.apart)
+            return total + added, float(added.detach())
         each_T = self._each(one, nll_T, logits_PV, looked.tau)
         total = (each_T * weight_T).sum() / (looked.divisor or math.inf)
-        if not isinstance(self.recipe.penalty, KlToBase):
+        if not isinstance(penalty, KlToBase):
             return total, 0.0
-        assert self.base is not None
-        (beta,) = self.recipe.penalty.beta
-        kl_T = divergence(self.base.logprobs(one, device), logits_PV)[one.inverse_T.to(device)]
-        added = beta * ((kl_T * weight_T).sum() / (looked.rows or math.inf))
+        added = penalty.beta[0] * ((self._divergence(one, logits_PV) * weight_T).sum() / (looked.rows or math.inf))
         return total + added, float(added.detach())
+
+    def _divergence(self, one: Pass, logits_PV: Tensor) -> Tensor:
+        """KL(base || model) at each learned token of a pass."""
+        assert self.base is not None
+        kl_P = divergence(self.base.logprobs(one, logits_PV.device), logits_PV)
+        return kl_P[one.inverse_T.to(logits_PV.device)]
 
     def _each(self, one: Pass, nll_T: Tensor, logits_PV: Tensor, tau: float) -> Tensor:
         """The loss of each learned token."""

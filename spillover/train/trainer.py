@@ -227,7 +227,8 @@ def train(
     began, base = time.monotonic(), None
     if recipe.asks_base:  # adapters are drawn after it, from the same state of the generator
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            base = ask_base(model, steps, pack, recipe.asks_distributions, together)
+            asked = {"rows": recipe.asks_rows, "texts": recipe.asks_texts}
+            base = ask_base(model, steps, pack, recipe.asks_distributions, together, **asked)
     spent = time.monotonic() - began
     objective = Objective(recipe, base, function, together)
     without = objective.without_loss()

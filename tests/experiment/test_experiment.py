@@ -112,6 +112,17 @@ def test_a_strategy_that_cannot_be_is_refused(strategy: object, words: tuple[str
     assert tells(str(error.value), *words)
 
 
+def test_a_penalty_on_texts_needs_texts() -> None:
+    with pytest.raises(ExperimentError, match="data: own_text"):
+        parse_experiment(
+            {
+                "model": "m",
+                "suite": "builtin",
+                "train": {"strategies": [{"name": "x", "penalty": {"kind": "kl_texts"}}]},
+            }
+        )
+
+
 SINGLE = """
 model: m
 suite: builtin

@@ -94,6 +94,7 @@ OPTIONS_OF_AXES: dict[str, tuple[str, Any]] = {
     "row_tau": ("flow", 1),
     "entropy_top": ("eaft", 5),
     "beta": ("kl", 0.2),
+    "text_beta": ("distill", 0.2),
     "l2sp_weight": ("l2sp", 0.1),
     "learning_rate": ("ft", 1e-3),
     "num_train_epochs": ("ft", 1),

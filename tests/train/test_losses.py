@@ -23,9 +23,11 @@ from spillover.experiment.axes import (
     EasyRows,
     EasyTokens,
     Entropy,
+    KlOnTexts,
     KlToBase,
     Likelihood,
     Lora,
+    OwnText,
     PythonLoss,
     SelectedTokens,
 )
@@ -83,7 +85,8 @@ def stepped(made: Recipe, pack_tokens: int | None, out: Path, samples: list[Samp
     base, model = (copy.deepcopy(one) for one in models())
     for one in (base, model) if pack_tokens is None else ():
         one.set_attn_implementation("sdpa")
-    said = ask_base(base, [samples], pack_tokens, made.asks_distributions) if made.asks_base else None
+    asked = {"rows": made.asks_rows, "texts": made.asks_texts}
+    said = ask_base(base, [samples], pack_tokens, made.asks_distributions, **asked) if made.asks_base else None
     objective = Objective(made, said, focal if isinstance(made.loss, PythonLoss) else None)
     options: dict[str, Any] = {"steps": [samples], "pack_tokens": pack_tokens, "objective": objective}
     trainer = PrefixTrainer(model=model, args=_arguments(out, made, 1, "float32", False, ()), **options)
@@ -91,9 +94,9 @@ def stepped(made: Recipe, pack_tokens: int | None, out: Path, samples: list[Samp
     return float(loss), trainer
 
 
-def answers(model: Any) -> tuple[Tensor, Tensor]:
+def answers(model: Any, samples: list[Sample] = SAMPLES) -> tuple[Tensor, Tensor]:
     """(negative log-likelihood, log-probabilities) of every answer token, sample by sample, on a padded batch."""
-    batch = padded(SAMPLES)
+    batch = padded(samples)
     labels = batch.pop("labels")[:, 1:]
     logprobs = model(**batch, use_cache=False).logits[:, :-1].log_softmax(-1)[labels != -100]
     return -logprobs.gather(1, labels[labels != -100][:, None])[:, 0], logprobs
@@ -318,6 +321,25 @@ def test_a_step_without_loss_makes_no_update_and_is_counted(folder: Path, tmp_pa
 def test_a_limit_that_leaves_no_token_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"most_perplexity.*1\.5 or less.*the least is"):
         run(folder, tmp_path, recipe(loss=SelectedTokens(most_perplexity=1.5)))
+
+
+def test_a_penalty_on_texts_is_the_mean_divergence_over_their_tokens_and_leaves_the_rows_alone(tmp_path: Path) -> None:
+    """Loss and gradients are those of the rows plus beta times the divergence, here in float64 on a padded batch."""
+    texts = [Sample(one.ids, one.spans, 0.0, apart=True) for one in make_samples(3, 1, seed=7)]
+    made = recipe(data=OwnText(text_weight=(0.0,)), penalty=KlOnTexts(text_beta=(0.7,)))
+    base, model = (plainly(one) for one in models())
+    with torch.no_grad():
+        before = answers(base, texts)[1]
+    now = answers(model, texts)[1]
+    wanted = 0.7 * (before.exp() * (before - now)).sum(-1).mean()
+    wanted.backward()
+    value = float(wanted.detach())
+    rows, trainer = stepped(recipe(), 4096, tmp_path)
+    of_rows = gradients(trainer.model)
+    both, trainer = stepped(made, 4096, tmp_path, [*SAMPLES, *texts])
+    assert value > 0.01 and both - rows == pytest.approx(value, rel=1e-5)
+    assert trainer.totals.penalty == pytest.approx(value, rel=1e-5)
+    assert apart(gradients(trainer.model) - of_rows, gradients(model)) < 1e-5
 
 
 def test_the_base_is_asked_once_a_row_and_its_answers_are_counted(folder: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "manyicl": ("reviews", {"manyicl": {"rows_in_context": 2}}),
     "replay": ("reviews", {"replay": {"replay_share": 0.2}}),
     "cfs": ("reviews", {"cfs": {"texts": 4, "text_tokens": 16, "texts_a_step": 2}}),
+    "distill": ("reviews", {"distill": {"texts": 4, "text_tokens": 16, "texts_a_step": 2}}),
     "rewrite": ("quiz", "rewrite"),
     "promot": ("reviews", "promot"),
 }
@@ -46,7 +47,8 @@ def test_each_trains_the_real_model(name: str, tmp_path: Path) -> None:
     )
     if name == "replay":
         assert sum(receipt["replayed"].values()) == 2
-    if name == "cfs":
+    assert (receipt["penalty"] > 0) == (name == "distill")
+    if name in ("cfs", "distill"):
         texts = store.written(job.writings[0].key) or {}
         assert [len(row["ids"]) <= 16 and bool(row["text"].strip()) for row in texts["rows"]] == [True] * 4
     if name == "rewrite":
