@@ -36,6 +36,7 @@ MORE_CAREFUL: Mapping[str, int] = {
     "l2sp_weight": 1,
     "replay_share": 1,
     "text_weight": 1,
+    "text_beta": 1,
     "num_train_epochs": -1,
 }
 """What can be chosen, the first first: whether its lower values (-1) or its higher ones (1) stay nearer to the base."""

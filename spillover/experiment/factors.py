@@ -51,6 +51,7 @@ FACTORS: Mapping[str, Factor] = {
         Factor("replay_share", float, "{:g} of the rows replayed", "replay {:g}", optional=True),
         Factor("text_weight", float, "own text weighted {:g}", "text {:g}", optional=True),
         Factor("beta", float, "beta {:g}", "beta {:g}", optional=True),
+        Factor("text_beta", float, "beta {:g} on own text", "text beta {:g}", optional=True),
         Factor("l2sp_weight", float, "L2-SP weight {:g}", "L2-SP {:g}", optional=True),
         Factor("alpha", float, "alpha {:g}", "alpha {:g}", optional=True),
     )
