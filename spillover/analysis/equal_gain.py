@@ -3,7 +3,8 @@
 A strategy that learns less also forgets less. So a loss is compared at the same gain, along the other strategy's curve:
 its recipes on the same training rows in the order of learning rate, epochs and strength, beginning at the base, which
 gains and loses nothing. Between two neighbours the change elsewhere is taken as linear in the gain. Of several places
-with the same gain, the one with the best score elsewhere counts.
+with the same gain, the one with the best score elsewhere counts. Gains are the same within a point, or within a row of
+the test set if that is more: no finer difference can be seen. Beyond the curve, its largest gain stands for it.
 
 The advantage is one contrast of scores: a recipe's change elsewhere less that on the curve, less what the uncertainty
 of both gains is worth at the curve's slope there (the delta method; the latter is 0 in the data and not in the
@@ -11,7 +12,7 @@ interval). Its interval is over documents, demonstration draws and seeds, as tha
 left out.
 
 `Bargain` answers a second question: does a recipe keep most of the gain with a small part of the loss? Both are counted
-from the recipe of the other strategy that gains most.
+from the recipe of the other strategy that gains most; of several with the same gain, from the one that loses least.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ LITTLE = 0.02  # a loss below two points is nothing to save
 class Place(NamedTuple):
     """Where a recipe stands: gain in-domain and change elsewhere, from -1 to 1, and the cells of both.
 
-    `base_use` is how the base is asked that the gain is counted from.
+    `base_use` is how the base is asked that the gain is counted from, `same` the largest difference of gains that are
+    the same.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Place(NamedTuple):
     within: tuple[Cell, ...]
     elsewhere: tuple[Cell, ...]
     base_use: Use
+    same: float
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,8 @@ def _place(results: Results, one: Kept) -> Place | None:
     within = asked([cell for cell in cells if cell.role == "in_domain"], gain.ours)
     elsewhere = tuple(cell for cell in cells if cell.role != "in_domain" and cell.test in one.outside.tests)
     values = gain.effect.value, one.outside.effect.value
-    return Place(recipe_name(one.arm), *values, tuple(within), elsewhere, gain.theirs)
+    same = max(SAME, 1 / gain.effect.n)
+    return Place(recipe_name(one.arm), *values, tuple(within), elsewhere, gain.theirs, same)
 
 
 def _of_base(results: Results, beside: Place) -> Place:
@@ -188,7 +192,7 @@ def _of_base(results: Results, beside: Place) -> Place:
     tests = {cell.test for cell in beside.within}
     within = asked([cell for cell in base if cell.test in tests], beside.base_use)
     elsewhere = tuple(cell for cell in base if cell.condition in _asked(beside))
-    return Place(name, 0.0, 0.0, tuple(within), elsewhere, beside.base_use)
+    return Place(name, 0.0, 0.0, tuple(within), elsewhere, beside.base_use, beside.same)
 
 
 def _asked(place: Place) -> frozenset[Condition]:
@@ -196,13 +200,10 @@ def _asked(place: Place) -> frozenset[Condition]:
 
 
 def _beside(results: Results, ours: Variant, place: Place, curve: Sequence[Place]) -> EqualGain | None:
-    spots = [spot for a, b in pairwise(curve) for spot in _spots(place.gain, a, b)]
-    top = max(curve[1:], key=lambda one: one.gain)
-    beyond = not spots and place.gain > top.gain
-    if not spots:  # above all of the curve, or below the base
-        end = top if beyond else curve[0]
-        spots = [_Spot(end.outside, 0.0, ((1.0, end),))]
-    spot = max(spots, key=lambda one: one.outside)
+    most = max(one.gain for one in curve)
+    gain = min(max(place.gain, 0.0), most)  # a recipe below the base is compared with the base
+    spot = max((spot for a, b in pairwise(curve) for spot in _spots(gain, a, b)), key=lambda one: one.outside)
+    top = max((one for one in curve[1:] if most - one.gain <= one.same), key=lambda one: one.outside, default=curve[-1])
     terms = [Term(1.0, place.elsewhere), *(Term(-part, one.elsewhere) for part, one in spot.parts)]
     if spot.slope:
         terms += [Term(-spot.slope, place.within), *(Term(spot.slope * part, one.within) for part, one in spot.parts)]
@@ -218,7 +219,7 @@ def _beside(results: Results, ours: Variant, place: Place, curve: Sequence[Place
         outside=place.outside,
         reference=spot.outside,
         between=tuple(one.name for _, one in spot.parts),
-        beyond=beyond,
+        beyond=place.gain > most + place.same,
         effect=advantage,
         bargain=bargain,
     )
@@ -235,10 +236,10 @@ class _Spot(NamedTuple):
 def _spots(gain: float, a: Place, b: Place) -> Iterator[_Spot]:
     """Where a gain lies on the way from one recipe to the next. Ends count as far as their gains are the same."""
     for end in (a, b):
-        if abs(end.gain - gain) <= SAME:
+        if abs(end.gain - gain) <= end.same:
             yield _Spot(end.outside, 0.0, ((1.0, end),))
     rise = b.gain - a.gain
-    if abs(rise) > SAME and min(a.gain, b.gain) <= gain <= max(a.gain, b.gain):
+    if abs(rise) > b.same and min(a.gain, b.gain) <= gain <= max(a.gain, b.gain):
         part = (gain - a.gain) / rise
         outside = a.outside + part * (b.outside - a.outside)
         yield _Spot(outside, (b.outside - a.outside) / rise, ((1 - part, a), (part, b)))

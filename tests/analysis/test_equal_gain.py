@@ -27,14 +27,14 @@ LOW, HIGH = trained("ft-low", "ft", 1e-5), trained("ft-high", "ft", 1e-4)
 OTHER = trained("other", "other", 1e-5, against="ft")
 
 
-def beside(noise: float = 0.02, **moved: tuple[float, float]) -> EqualGain:
+def beside(noise: float = 0.02, rows: int = N, **moved: tuple[float, float]) -> EqualGain:
     """`other` beside `ft`, from (gain, change elsewhere) of each variant by its name."""
     rng = np.random.default_rng(2)
-    scores = {("base", test, 0, "p1", 0): SCORES for test in ("in", "out")}
+    scores = {("base", test, 0, "p1", 0): SCORES[:rows] for test in ("in", "out")}
     for name, changes in moved.items():
         for test, by in zip(("in", "out"), changes, strict=True):
-            drawn = rng.normal(size=N)
-            scores[name.replace("_", "-"), test, 0, "p1", 0] = SCORES + by + noise * (drawn - drawn.mean())
+            drawn = rng.normal(size=rows)
+            scores[name.replace("_", "-"), test, 0, "p1", 0] = SCORES[:rows] + by + noise * (drawn - drawn.mean())
     known = [BASE, *(replace(one, key=one.name) for one in (LOW, HIGH, OTHER))]
     (found,) = equal_gains(results_of(scores, known=known))
     return found
@@ -73,6 +73,13 @@ def test_beyond_the_curve_the_recipe_that_gains_most_stands_for_it() -> None:
     assert found.beyond and found.between == ("ft-high",) and found.effect.value == pytest.approx(0.05)
     under = beside(ft_low=(0.1, -0.02), ft_high=(0.2, -0.10), other=(-0.1, -0.05))
     assert not under.beyond and under.between == ("base",) and under.effect.value == pytest.approx(-0.05)
+
+
+@pytest.mark.parametrize(("rows", "between"), [(N, "ft-high"), (50, "ft-low")])
+def test_a_difference_of_one_row_makes_no_gain_larger(rows: int, between: str) -> None:
+    """Of two learning rates that gain as much, the one that loses less is the one to beat."""
+    found = beside(rows=rows, ft_low=(0.285, -0.02), ft_high=(0.3, -0.30), other=(0.35, -0.01))
+    assert found.beyond and found.between == (between,) and found.bargain.other == between
 
 
 @pytest.mark.parametrize(

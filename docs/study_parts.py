@@ -1,0 +1,175 @@
+"""Writes the tables of docs/study.md, from what `python studies/keep.py` keeps of a study.
+
+    python docs/study_parts.py
+
+People write the page, but for the parts between `<!-- NAME -->` and `<!-- /NAME -->`. Numbers of strategies' pages
+(`in_the_study`) come from the same tables.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from spillover.analysis.forgetting import MEASURES, Moved, correlations
+
+HERE = Path(__file__).parent
+PAGE = HERE / "study.md"
+STUDIES = HERE.parent / "studies"
+SCREEN = STUDIES / "frontier" / "screen"
+TITLES = {"hotels": "hotel reviews", "qasc": "questions for facts", "vitaminc": "fact verification"}
+
+
+# --- what a study has kept --------------------------------------------------------------------------------
+
+
+@cache
+def table(study: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(study / f"{name}.csv")
+
+
+@cache
+def variants(study: Path) -> Mapping[str, Mapping[str, object]]:
+    """The factors of each variant, by name."""
+    columns = ["variant", "strategy", "train_dataset", "learning_rate", "alpha", "seed"]
+    rows = table(study, "results")[columns].drop_duplicates("variant")
+    return {str(row["variant"]): {str(k): v for k, v in row.items()} for row in rows.to_dict("records")}
+
+
+def factors(study: Path, recipe: str) -> Mapping[str, object]:
+    """Those of the first variant of a recipe."""
+    return next(of for name, of in variants(study).items() if name == recipe or name.startswith(f"{recipe}-s"))
+
+
+def strength(of: Mapping[str, object]) -> str:
+    """By what recipes of a strategy differ here: learning rate or alpha."""
+    return f"alpha {of['alpha']:g}" if of["alpha"] == of["alpha"] else f"{of['learning_rate']:.0e}".replace("e-0", "e-")
+
+
+def beside(study: Path, train: str) -> pd.DataFrame:
+    """Each recipe beside ft at the same gain, with its strategy and strength; the largest advantage first."""
+    rows = table(study, "equal_gain")
+    rows = rows[rows["train_dataset"] == train].copy()
+    rows["strategy"] = [str(factors(study, recipe)["strategy"]) for recipe in rows["recipe"]]
+    rows["strength"] = [strength(factors(study, recipe)) for recipe in rows["recipe"]]
+    return rows.sort_values("advantage", ascending=False)
+
+
+# --- how numbers are written ------------------------------------------------------------------------------
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def interval(low: float, high: float) -> str:
+    return f"[{points(low)}, {points(high)}]"
+
+
+def probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def markdown(rows: Iterator[list[str]], *columns: str) -> str:
+    head = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+# --- the parts --------------------------------------------------------------------------------------------
+
+
+def progress() -> str:
+    """How much of the screening is there."""
+    done = table(SCREEN, "results")["variant"].nunique()
+    planned = len(json.loads(lzma.decompress((SCREEN / "scores.json.xz").read_bytes()))["grid"]["variants"])
+    return f"Of {planned:,} variants, the base included, {done:,} have run." if done < planned else ""
+
+
+def of_ft(train: str) -> str:
+    """Plain fine-tuning along the learning rate."""
+
+    def rows() -> Iterator[list[str]]:
+        effects, kept = table(SCREEN, "effects"), table(SCREEN, "retention")
+        names = [name for name, of in variants(SCREEN).items() if of["strategy"] == "ft" and of["seed"] == 0]
+        for name in sorted(names, key=lambda name: float(str(variants(SCREEN)[name]["learning_rate"]))):
+            if variants(SCREEN)[name]["train_dataset"] != train:
+                continue
+            gain = effects[(effects["family"] == "use") & (effects["recipe"] == name)].iloc[0]
+            found = [strength(factors(SCREEN, name)), f"{points(gain['value'])} {interval(gain.ci_low, gain.ci_high)}"]
+            for where in ("out-of-domain", "cross-task", "outside"):
+                one = kept[(kept["recipe"] == name) & (kept["where"] == where)].iloc[0]
+                found.append(f"{points(one['change'])} {interval(one.ci_low, one.ci_high)}")
+            yield found
+
+    return markdown(rows(), "learning rate", "in-domain", "out-of-domain", "cross-task", "all outside")
+
+
+def at_equal_gain(train: str) -> str:
+    """Every recipe beside ft."""
+    rows = (
+        [
+            f"[`{one.strategy}`](strategies/{one.strategy}.md)",
+            one.strength,
+            points(one.gain),
+            points(one.outside),
+            points(one.reference) + (" (ft gains less)" if one.beyond else ""),
+            f"{points(one.advantage)} {interval(one.ci_low, one.ci_high)}",
+            probability(one.p_adjusted),
+        ]
+        for one in beside(SCREEN, train).itertuples()
+    )
+    columns = ("strategy", "rate", "gain", "outside", "ft at this gain", "advantage", "p (Holm)")
+    return markdown(rows, *columns)
+
+
+def predicted() -> str:
+    """What predicts a loss."""
+    rows = table(SCREEN, "forgetting")
+    points = [
+        Moved(one.recipe, one.recipe, one.train_dataset, one.lost, {name: getattr(one, name) for name in MEASURES})
+        for one in rows.itertuples()
+    ]
+    found = correlations(points)
+    trained = list(dict.fromkeys(one.train_dataset for one in found))
+
+    def lines() -> Iterator[list[str]]:
+        for train in trained:
+            some = {one.measure: one for one in found if one.train_dataset == train}
+            name = "both, each within itself" if train is None else TITLES[train]
+            said = [
+                f"{one.rho:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]".replace("-", "−")
+                for one in (some[measure] for measure in MEASURES)
+            ]
+            yield [name, str(next(iter(some.values())).n), *said]
+
+    return markdown(lines(), "trained on", "recipes", *MEASURES.values())
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "progress": progress,
+    "ft hotels": lambda: of_ft("hotels"),
+    "ft qasc": lambda: of_ft("qasc"),
+    "screen hotels": lambda: at_equal_gain("hotels"),
+    "screen qasc": lambda: at_equal_gain("qasc"),
+    "predicted": predicted,
+}
+
+
+def filled(text: str) -> str:
+    """The page with its parts. Raises ValueError for a part that it lacks."""
+    for name, made in PARTS.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+        if not pattern.search(text):
+            raise ValueError(f"no <!-- {name} --> and <!-- /{name} -->")
+        text = pattern.sub(lambda found, made=made: f"{found[1]}\n{made()}\n\n{found[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
