@@ -205,6 +205,7 @@ def test_no_field_is_forgotten() -> None:
         "keep": "after the fact",
         "trust": "what may be loaded, not what it computes",
         "output_dir": "a path",
+        "resources": "what a job reserves, not what it computes",
         "claims": "judged by the results, after the fact",
         "deploy": "what the verdict goes by, after the fact",
         "ship": "what the verdict goes by, after the fact",
