@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spillover.analysis.forgetting import MEASURES, Moved, correlations
+from spillover.analysis.forgetting import MEASURES, Correlation, Moved, correlations
 
 HERE = Path(__file__).parent
 PAGE = HERE / "study.md"
@@ -128,31 +128,73 @@ def at_equal_gain(train: str) -> str:
     return markdown(rows, *columns)
 
 
+def _correlations() -> list[Correlation]:
+    rows = table(SCREEN, "forgetting")
+    return correlations(
+        [
+            Moved(one.recipe, one.recipe, one.train_dataset, one.lost, {name: getattr(one, name) for name in MEASURES})
+            for one in rows.itertuples()
+        ]
+    )
+
+
+def _rho(one: Correlation) -> str:
+    return f"{one.rho:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]".replace("-", "−")
+
+
 def predicted() -> str:
     """What predicts a loss."""
-    rows = table(SCREEN, "forgetting")
-    points = [
-        Moved(one.recipe, one.recipe, one.train_dataset, one.lost, {name: getattr(one, name) for name in MEASURES})
-        for one in rows.itertuples()
-    ]
-    found = correlations(points)
+    found = _correlations()
     trained = list(dict.fromkeys(one.train_dataset for one in found))
 
     def lines() -> Iterator[list[str]]:
         for train in trained:
             some = {one.measure: one for one in found if one.train_dataset == train}
             name = "both, each within itself" if train is None else TITLES[train]
-            said = [
-                f"{one.rho:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]".replace("-", "−")
-                for one in (some[measure] for measure in MEASURES)
-            ]
+            said = [_rho(some[measure]) for measure in MEASURES]
             yield [name, str(next(iter(some.values())).n), *said]
 
     return markdown(lines(), "trained on", "recipes", *MEASURES.values())
 
 
+def findings() -> str:
+    """What the tables say, in sentences."""
+    said = []
+    for train in ("hotels", "qasc"):
+        effects, kept = table(SCREEN, "effects"), table(SCREEN, "retention")
+        names = [n for n, of in variants(SCREEN).items() if of["strategy"] == "ft" and of["train_dataset"] == train]
+        uses, outside = effects[effects["family"] == "use"], kept[kept["where"] == "outside"]
+        found = sorted(
+            (
+                float(str(variants(SCREEN)[n]["learning_rate"])),
+                uses[uses["recipe"] == n],
+                outside[outside["recipe"] == n],
+            )
+            for n in names
+            if (uses["recipe"] == n).any() and variants(SCREEN)[n]["seed"] == 0
+        )
+        rates = [
+            f"{rate:.0e} gains {points(gain['value'].iloc[0])} and changes the rest by {points(rest['change'].iloc[0])}"
+            for rate, gain, rest in found
+        ]
+        said.append(f"**`ft`, {TITLES[train]}.** " + "; ".join(rates).replace("e-0", "e-") + " points.")
+    rows = pd.concat([beside(SCREEN, train) for train in ("hotels", "qasc")])
+    better = rows[(rows["p_adjusted"] < 0.05) & (rows["advantage"] > 0)]
+    worse = rows[(rows["p_adjusted"] < 0.05) & (rows["advantage"] < 0)]
+    names = ", ".join(f"`{one.recipe}`" for one in better.itertuples()) or "none"
+    said.append(
+        f"**At equal gain.** Of {len(rows)} recipes, {len(worse)} lose more than `ft` does where it gains as much, "
+        f"beyond chance, and {len(better)} lose less ({names}). For the others the rows do not decide."
+    )
+    every = {one.measure: one for one in _correlations() if one.train_dataset is None}
+    told = [f"{MEASURES[name]} {_rho(one)}" for name, one in every.items()]
+    said.append("**What predicts the loss.** Rank correlation over recipes: " + "; ".join(told) + ".")
+    return "\n".join(f"- {one}" for one in said)
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "progress": progress,
+    "findings": findings,
     "ft hotels": lambda: of_ft("hotels"),
     "ft qasc": lambda: of_ft("qasc"),
     "screen hotels": lambda: at_equal_gain("hotels"),

@@ -1,0 +1,25 @@
+"""The page on the study: its tables and sentences are those of what the study has kept."""
+
+from __future__ import annotations
+
+import docscripts
+import pytest
+
+parts = docscripts.load("study_parts")
+
+
+def test_the_page_holds_what_the_study_has_kept() -> None:
+    text = parts.PAGE.read_text("utf-8")
+    assert parts.filled(text) == text, "run `python docs/study_parts.py` and commit docs/study.md"
+
+
+def test_a_page_without_a_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="progress"):
+        parts.filled("# A page\n")
+
+
+@pytest.mark.parametrize("train", ["hotels", "qasc"])
+def test_the_largest_advantage_comes_first_and_every_recipe_has_a_strategy(train: str) -> None:
+    rows = parts.beside(parts.SCREEN, train)
+    assert len(rows) > 5 and rows["advantage"].is_monotonic_decreasing
+    assert {"cfs", "fticl"} <= set(rows["strategy"]) and rows["strength"].str.contains("e-|alpha").all()
