@@ -50,6 +50,13 @@ class Backend(Protocol):
 
     held: HeldBase | None = None
 
+    def let_go(self) -> None:
+        """Let every model leave the memory of this process, before another one or another process needs the room."""
+        from ..engine.memory import free_memory
+
+        self.held = None
+        free_memory()
+
     def train(
         self,
         folder: Path,
@@ -67,10 +74,7 @@ class Backend(Protocol):
         `composition` makes the samples of each step. `together`: how it is trained with the other processes that a
         launcher has started. `pack_tokens` bounds a pass.
         """
-        from ..engine.memory import free_memory
-
-        self.held = None
-        free_memory()  # before the Trainer is imported: that allocates already
+        self.let_go()  # before the Trainer is imported: that allocates already
         from ..text.steps import steps_of
         from ..train.together import ALONE, Together
         from ..train.trainer import PACK_TOKENS, train
@@ -103,11 +107,9 @@ class Backend(Protocol):
 
     def merge(self, base: Path, trained: Sequence[Path], job: MergeJob, out: Path, trust: bool) -> float:
         """Make weights of trained ones, as a job says, and save them in `out`; returns the seconds it took."""
-        from ..engine.memory import free_memory
         from ..train.merge import merge
 
-        self.held = None
-        free_memory()
+        self.let_go()
         began = time.perf_counter()
         stays_adapter, key = job.stored_as.makes_adapter, job.variant.key
         merge(base, trained, job.after, out, stays_adapter=stays_adapter, seed=key, trust=trust)
@@ -151,11 +153,9 @@ class Backend(Protocol):
         longest: int,
     ) -> VllmEngine:
         """vLLM with a model, with an adapter merged into it if one is given. No other model stays in memory."""
-        from ..engine.memory import free_memory
         from ..engine.vllm import serve, share_of_memory
 
-        self.held = None
-        free_memory()
+        self.let_go()
         count = parameters(folder.glob(models.WEIGHTS))
         spare = 0.0 if precision == "float32" else ROOM * FLOAT32_BYTES * count
         share = share_of_memory(count * BYTES[precision], spare)

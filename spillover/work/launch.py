@@ -53,6 +53,7 @@ def train_together(run: Run, key: str, name: str, making: Path, steps: Steps) ->
     """
     asked = run.plan.experiment.train
     on = run.backend.devices_of_a_training(asked.processes)
+    run.backend.let_go()  # the first of the processes computes on the device of this one
     given: Json = {
         "variant": key,
         "folder": str(run.model.folder),

@@ -17,6 +17,7 @@ from spillover.engine import load as loading
 from spillover.experiment.schema import parse_experiment
 from spillover.text import steps
 from spillover.train import trainer
+from spillover.work import launch
 from spillover.work.backend import Torch
 from spillover.work.execute import execute
 
@@ -68,3 +69,29 @@ def test_a_training_begins_without_the_base_in_memory(monkeypatch: pytest.Monkey
     with pytest.raises(NotImplementedError):
         backend.train(Path(), job, job, plain, Path(), "float32", lambda *step: None)
     assert seen == [None]
+
+
+def test_the_processes_of_a_training_begin_without_a_model_in_the_memory_of_the_one_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, seen = Torch(), []
+    backend.held = held.HeldBase()
+    monkeypatch.setattr("spillover.engine.memory.free_memory", lambda: seen.append("freed"))
+
+    def start(*arguments: Any) -> None:
+        seen.append(backend.held)
+        raise NotImplementedError
+
+    monkeypatch.setattr(launch, "_launch", start)
+    plan = SimpleNamespace(experiment=parse_experiment({"model": "x", "suite": "builtin", "train": {"processes": 2}}))
+    run: Any = SimpleNamespace(
+        backend=backend,
+        plan=plan,
+        model=SimpleNamespace(folder=tmp_path),
+        store=SimpleNamespace(address=str(tmp_path)),
+        precision="float32",
+    )
+    monkeypatch.setenv("SPILLOVER_DEVICE", "cpu")
+    with pytest.raises(NotImplementedError):
+        launch.train_together(run, "key", "name", tmp_path, lambda *step: None)
+    assert seen == ["freed", None]
