@@ -84,13 +84,12 @@ class VllmEngine:
         return self.work.timed(self._run(requests, stop))
 
     def close(self) -> None:
-        """Give the model's memory back, and end vLLM's process group: a training in this process would join it."""
-        from vllm.distributed import cleanup_dist_env_and_memory
-
-        self.llm.llm_engine.engine_core.shutdown()
-        self.llm = None
-        cleanup_dist_env_and_memory()
-        memory.free_memory()
+        """Give the model's memory back, and end vLLM's process group."""
+        try:
+            self.llm.llm_engine.engine_core.shutdown()
+        finally:
+            self.llm = None
+            _end_process_group()
 
     def _run(self, requests: Sequence[Request], stop: StopRule) -> Iterator[tuple[int, Answer]]:
         self.work.tokens_plain += sum(len(r.prompt) + max((len(o) - 1 for o in r.options), default=0) for r in requests)
@@ -284,23 +283,35 @@ def serve(
             write_whole_model(folder, adapter, merged, trust)
             memory.free_memory()
             folder = merged
-        llm = vllm.LLM(
-            model=str(folder),
-            skip_tokenizer_init=True,
-            generation_config="vllm",  # no settings or end tokens of the checkpoint
-            trust_remote_code=trust,
-            dtype=precision,
-            hf_overrides={"head_dtype": "float32"},  # as in `head`: bfloat16 has too few digits to rank labels
-            logprobs_mode="raw_logprobs",
-            max_logprobs=-1,
-            enable_prefix_caching=True,
-            max_model_len=longest,
-            gpu_memory_utilization=memory_share,
-            disable_log_stats=True,
-            enforce_eager=not torch.cuda.is_available(),  # to compile for a CPU takes minutes
-            seed=0,
-        )
+        try:
+            llm = vllm.LLM(
+                model=str(folder),
+                skip_tokenizer_init=True,
+                generation_config="vllm",  # no settings or end tokens of the checkpoint
+                trust_remote_code=trust,
+                dtype=precision,
+                hf_overrides={"head_dtype": "float32"},  # as in `head`: bfloat16 has too few digits to rank labels
+                logprobs_mode="raw_logprobs",
+                max_logprobs=-1,
+                enable_prefix_caching=True,
+                max_model_len=longest,
+                gpu_memory_utilization=memory_share,
+                disable_log_stats=True,
+                enforce_eager=not torch.cuda.is_available(),  # to compile for a CPU takes minutes
+                seed=0,
+            )
+        except BaseException:
+            _end_process_group()
+            raise
     return VllmEngine(llm, eos_ids)
+
+
+def _end_process_group() -> None:
+    """End vLLM's process group, which a training in this process would join, and free what is not used any more."""
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    cleanup_dist_env_and_memory()
+    memory.free_memory()
 
 
 def share_of_memory(weights: float, spare: float) -> float:

@@ -91,6 +91,21 @@ def test_answers_are_those_of_the_plain_engine(vllm: Any, folder: Path, stop: St
     assert made.llm_engine.engine_core.is_shut_down
 
 
+@pytest.mark.parametrize("wrong", ["start", "end"])
+def test_nothing_joins_its_process_group_after_it_has_failed(
+    vllm: Any, folder: Path, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as it starts, nor as it ends."""
+    from vllm.distributed import JOINED
+
+    vllm.WRONG.add(wrong)
+    freed: list[int] = []
+    monkeypatch.setattr("spillover.engine.memory.free_memory", lambda: freed.append(len(JOINED)))
+    with pytest.raises((ValueError, RuntimeError), match=r"memory"):
+        serve(folder, ENDS, "float32", 200, 0.5).close()
+    assert not JOINED and freed == [0]
+
+
 def test_more_options_than_a_request_may_name_are_asked_in_parts(
     vllm: Any, folder: Path, plain: PlainEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 It is imported in place of vLLM once the folder above is on the path. It refuses arguments that vLLM does not have and
 values that vLLM refuses. In one batch, named tokens take the place of the most probable ones of other requests, as in
 the sampler of vLLM's first model runner. `WRONG` makes it err: `values` are off, a request that is asked again
-gets another answer (`order`), or an output layer of its own is dropped for the embeddings (`head`).
+gets another answer (`order`), an output layer of its own is dropped for the embeddings (`head`), it has too little
+memory to start (`start`), or fails as it ends (`end`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+
+from .distributed import JOINED
 
 __version__ = "0.33.0"
 
@@ -105,6 +108,8 @@ class _Core:
 
     def shutdown(self, timeout: float | None = None) -> None:
         self.is_shut_down = True
+        if "end" in WRONG:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
 @dataclass
@@ -132,6 +137,9 @@ class LLM:
             raise TypeError(f"EngineArgs.__init__() got an unexpected keyword argument {min(unknown)!r}")
         if not 0 < gpu_memory_utilization <= 1:
             raise ValueError("gpu_memory_utilization must be in (0, 1]")
+        JOINED.append(model)
+        if "start" in WRONG:
+            raise ValueError("No available memory for the cache blocks")
         self.folder = model
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
         if "head" in WRONG:
