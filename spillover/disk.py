@@ -10,6 +10,7 @@ Nothing outside a folder is written or deleted through a symbolic link in it: a 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from .errors import StoreError
+
+SEAL = "whole.json"  # file name -> hash, in a folder that was written to its end
 
 
 def within(root: Path, name: str) -> Path:
@@ -95,6 +98,27 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Say that a folder was written to its end: a file in it holds the hash of every other file."""
+    write_whole(folder / SEAL, json.dumps(_hashes(folder)))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the files of a folder are those that were sealed."""
+    try:
+        return bool(json.loads((folder / SEAL).read_bytes()) == _hashes(folder))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SEAL
+    }
 
 
 def size_on_disk(path: Path) -> int:

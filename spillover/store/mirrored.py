@@ -21,12 +21,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from ..disk import as_bytes, disk_errors, remove, within, write_whole
+from ..disk import SEAL, as_bytes, disk_errors, is_whole, remove, within, write_whole
 from ..errors import StoreBusy, StoreError
 from ..plan.grid import Grid
 from .cells import packed_cell
@@ -171,20 +171,30 @@ class MirroredStore(Store):
         return self._weights_at(key)
 
     def bring_weights(self, key: str) -> None:
-        place = self._weights_at(key)
-        if place is None or super().has_weights(key):
-            return
-        beside, receipt = within(self.folder, f"variants/{key}.fetched"), f"variants/{key}/receipt.json"
-        try:
-            remove(beside)
-            self.mirror.fetch(place, beside)
-        except Broken:
-            self.mirror.drop(place)  # so that it is trained again
-            raise
-        with self.mirror.lock, disk_errors(self.folder):
-            write_whole(beside / "receipt.json", self._content(receipt) or b"")
-            remove(within(self.folder, f"variants/{key}"))
-            beside.rename(self.folder / "variants" / key)
+        with super()._held(f"remote/fetching-{key}", "another process is fetching these weights", wait_s=-1):  # waits
+            place = self._weights_at(key)
+            if place is None or super().has_weights(key):
+                return
+            beside, receipt = within(self.folder, f"variants/{key}.fetched"), f"variants/{key}/receipt.json"
+            self._fetch(place, beside)
+            with self.mirror.lock, disk_errors(self.folder):
+                write_whole(beside / "receipt.json", self._content(receipt) or b"")
+                remove(within(self.folder, f"variants/{key}"))
+                beside.rename(self.folder / "variants" / key)
+
+    def _fetch(self, place: str, beside: Path) -> None:
+        """Fetch a folder that was sent whole into a new folder. What arrives broken is fetched once more."""
+        for tries in (1, 2):
+            with disk_errors(self.folder):
+                remove(beside)
+            try:
+                self.mirror.fetch(place, beside)
+                break
+            except Broken:
+                with disk_errors(self.folder):
+                    remove(beside)
+                if tries == 2:
+                    raise
 
     def weights_size(self, key: str) -> int:
         place = self._weights_at(key)
@@ -235,17 +245,29 @@ class MirroredStore(Store):
         """As of any store. The newest checkpoint that another machine has published is fetched, if it is later."""
         making = super().making_folder(key, empty)
         if not empty and key not in self._sending and key not in self._finishing:
-            steps = [
-                int(one.split("/")[2]) for one in self.mirror.under(f"training/{key}") if one.endswith(f"/{WHOLE}")
-            ]
-            here = _newest(making)
-            if steps and max(steps) > (here[0] if here else -1) and not (making / "receipt.json").exists():
-                with suppress(Broken):
-                    self.mirror.fetch(f"training/{key}/{max(steps)}", making / "checkpoints")
+            if not (making / "receipt.json").exists():
+                self._fetch_checkpoint(key, making)
             stop = Event()
             self._sending[key] = stop, Thread(target=self._send_checkpoints, args=(key, stop), daemon=True)
             self._sending[key][1].start()
         return making
+
+    def _fetch_checkpoint(self, key: str, making: Path) -> None:
+        """Fetch the newest whole checkpoint at the URL, if it is later than those here, which it then replaces."""
+        found = [one.split("/")[2] for one in self.mirror.under(f"training/{key}") if one.endswith(f"/{WHOLE}")]
+        here, beside = _newest(making, is_whole), within(self.folder, f"remote/fetched-{key}")
+        for step in sorted(map(int, found), reverse=True):
+            if here is not None and step <= here[0]:
+                return
+            try:
+                self._fetch(f"training/{key}/{step}", beside)
+            except Broken as error:
+                self._tell(f"training/{key}/{step}", f"{error}; the training goes on from an earlier step")
+                continue
+            with disk_errors(self.folder):
+                remove(making / "checkpoints")
+                beside.rename(making / "checkpoints")
+            return
 
     def _send_checkpoints(self, key: str, stop: Event) -> None:
         while not stop.wait(SEND_S):
@@ -254,7 +276,7 @@ class MirroredStore(Store):
 
     def send_checkpoint(self, key: str) -> None:
         """Publish the newest checkpoint of a training, unless it is there, with what lies beside the checkpoints."""
-        newest = _newest(self.folder / "variants" / f"{key}.making")
+        newest = _newest(self.folder / "variants" / f"{key}.making", _is_sealed)
         place = f"training/{key}/{newest[0] if newest else 0}"
         if newest is None or self.mirror.is_whole(place):
             return
@@ -335,11 +357,16 @@ def _weights_place(key: str, receipt: Json) -> str:
     return f"weights/{key}/{str(receipt.get('weights'))[:16]}"
 
 
-def _newest(making: Path) -> tuple[int, Path] | None:
-    """The newest checkpoint that was written to its end, with its step."""
+def _newest(making: Path, counts: Callable[[Path], bool]) -> tuple[int, Path] | None:
+    """The newest checkpoint that counts, with its step."""
     found = [
         (int(step), path)
         for path in (making / "checkpoints").glob("checkpoint-*")
-        if (step := path.name.rpartition("-")[2]).isdigit() and (path / WHOLE).exists()
+        if (step := path.name.rpartition("-")[2]).isdigit() and counts(path)
     ]
     return max(found, default=None)
+
+
+def _is_sealed(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end; its files are not read."""
+    return (checkpoint / SEAL).exists()

@@ -1,11 +1,13 @@
 """Where an output folder is: on a disk, or at a URL such as `s3://bucket/run`.
 
-A store at a URL has a folder in the user's cache, its local copy. The program reads and writes there as in any folder,
+A store at a URL has a folder in the user's cache, its local copy. Each machine has one of its own, also where the cache
+is in a home folder that several machines share. The program reads and writes there as in any folder,
 so a path is enough to name a store: `folder_of` gives the path, `url_of` says whether it is the copy of a URL.
 """
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def folder_of(address: str | Path, start: Path = Path()) -> Path:
     if not (found := URL.fullmatch(text)):
         return start / text
     url = f"{found[1]}://{found[2]}"
-    folder = _copies() / fingerprint(url)[:16]
+    folder = _copies() / fingerprint([url, platform.node()])[:16]
     if not (folder / NOTE).exists():
         with disk_errors(folder):
             write_whole(folder / NOTE, url + "\n")

@@ -45,7 +45,10 @@ class Variants(Folder):
         return "" if changed else str(receipt["weights"])
 
     def bring_weights(self, key: str) -> None:
-        """Get the weights of a trained variant here, if they are kept elsewhere. Raises Broken if they are broken."""
+        """Get the weights of a trained variant here, if they are kept elsewhere.
+
+        Raises Broken if they are broken there. They stay there then: who holds the variant may drop them.
+        """
 
     def has_weights(self, key: str) -> bool:
         """Whether the weights of a trained variant are kept, as its training left them."""

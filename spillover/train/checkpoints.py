@@ -7,31 +7,17 @@ The one before the newest is kept for that.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from ..disk import file_sha256, remove, write_whole
+from ..disk import SEAL, is_whole, remove, seal
 
-SEAL = "whole.json"  # file name -> hash
+__all__ = ["SEAL", "is_whole", "make_room", "newest_whole", "ordered", "seal"]
 
 
 def ordered(checkpoints: Path) -> list[Path]:
     """The checkpoints by their step, those that are not sealed among them."""
     found = [path for path in checkpoints.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def seal(checkpoint: Path) -> None:
-    """Say that a checkpoint was written to its end."""
-    write_whole(checkpoint / SEAL, json.dumps(_hashes(checkpoint)))
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether the files of a checkpoint are those that were sealed."""
-    try:
-        return bool(json.loads((checkpoint / SEAL).read_bytes()) == _hashes(checkpoint))
-    except (OSError, ValueError, RecursionError):
-        return False
 
 
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
@@ -54,11 +40,3 @@ def make_room(checkpoints: Path) -> None:
     sealed = [path for path in ordered(checkpoints) if (path / SEAL).exists()]
     for path in set(ordered(checkpoints)) - set(sealed[-1:]):
         remove(path)
-
-
-def _hashes(checkpoint: Path) -> dict[str, str]:
-    return {
-        path.relative_to(checkpoint).as_posix(): file_sha256(path)
-        for path in sorted(checkpoint.rglob("*"))
-        if path.is_file() and path.name != SEAL
-    }

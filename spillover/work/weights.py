@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from .. import models
 from ..disk import write_whole
+from ..errors import ModelError, StoreBusy
 from ..plan.composed import compose
 from ..plan.cost import TRAINING, train_work
 from ..plan.jobs import ExistingJob, Job, MadeHere, MergeJob, TrainJob
@@ -40,6 +42,7 @@ def find_or_make(run: Run, job: Job) -> tuple[Path, str]:
         run.store.bring_weights(key)
     except Broken as error:
         run.reporter.say(f"{job.variant.name}: {error}; making it again")
+        run.store.drop_weights(key)
     weights = run.store.weights(key)
     if weights and run.store.has_weights(key):
         return run.store.variant_folder(key), weights
@@ -80,8 +83,25 @@ def _there(run: Run, job: Job) -> tuple[Path, str | None]:
     """The folder and the hash of weights that something is made from. What is made here was made before."""
     if isinstance(job, ExistingJob):
         return find_or_make(run, job)
-    run.store.bring_weights(job.variant.key)
-    return run.store.variant_folder(job.variant.key), run.store.weights(job.variant.key)
+    key, name = job.variant.key, job.variant.name
+    try:
+        run.store.bring_weights(key)
+    except Broken as error:
+        _drop_if_broken(run, job)
+        what = f"it is made from {name}, whose weights are broken ({error})"
+        raise ModelError(what, allowed="run again: they are made again") from None
+    return run.store.variant_folder(key), run.store.weights(key)
+
+
+def _drop_if_broken(run: Run, job: Job) -> None:
+    """Delete weights that cannot be fetched whole, unless another process works on that variant."""
+    key = job.variant.key
+    with suppress(StoreBusy), run.store.lock_variant(key, job.variant.name):
+        try:
+            run.store.bring_weights(key)
+        except Broken:
+            run.store.drop_weights(key)
+            run.left.made.discard(key)
 
 
 def _train(run: Run, job: TrainJob) -> Json:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from urls import Machines
 
 from spillover.disk import write_whole
 from spillover.errors import StoreBusy, StoreError, called
+from spillover.store.mirror import Mirror
 from spillover.store.mirrored import MirroredStore
 from spillover.store.store import Broken
 from spillover.train.checkpoints import newest_whole, seal
@@ -38,6 +41,28 @@ def machines(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mac
     for path in file.parent.iterdir():
         (here / path.name).symlink_to(path)
     return Machines(here / file.name, "memory://bucket/run", monkeypatch)
+
+
+def spoil(machines: Machines, key: str) -> None:
+    """A bit flips in a variant's weights at the URL."""
+    for name in machines.objects(f"weights/{key}"):
+        if name.endswith(".safetensors"):
+            machines.fs.pipe_file(name, machines.fs.cat_file(name)[:-4] + b"half")
+
+
+def forget_cells(machines: Machines, variant: str) -> None:
+    """The cells of a variant are gone at the URL."""
+    for cell in machines.store.grid().cells_of(variant):
+        for name in machines.objects(f"cells/{cell}"):
+            machines.fs.rm_file(name)
+    machines.store.refresh()
+
+
+def test_two_machines_that_share_a_home_have_a_copy_each(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: "node-1")
+    first = machines.copy
+    monkeypatch.setattr("platform.node", lambda: "node-2")
+    assert machines.copy.parent == first.parent and machines.copy != first
 
 
 def test_another_machine_sees_what_a_folder_would_hold(machines: Machines, tmp_path: Path) -> None:
@@ -131,15 +156,70 @@ def test_a_broken_object_is_reported_and_computed_again(
     assert len(machines.store.valid(machines.store.grid())) == len(whole) and contents(machines.copy) == whole
 
 
-def test_broken_weights_are_made_again(machines: Machines) -> None:
+def test_broken_weights_are_made_again_by_who_holds_the_variant(machines: Machines) -> None:
     machines.run()
-    name = next(one for one in machines.objects("weights") if one.endswith(".safetensors"))
-    machines.fs.pipe_file(name, machines.fs.cat_file(name)[:-4] + b"half")
+    key = machines.objects("weights")[0].split("/")[-3]
+    spoil(machines, key)
     machines.on("b")
-    key = name.split("/")[-3]
     with pytest.raises(Broken, match="was changed"):
         machines.store.bring_weights(key)
-    assert not machines.store.has_weights(key)
+    assert machines.store.has_weights(key)  # a reader deletes nothing
+    again = Executed()
+    forget_cells(machines, key)
+    assert machines.run(again.backend()) == () and sum(again.trained.values()) == 1
+    machines.on("c")
+    machines.store.bring_weights(key)
+
+
+def test_a_merge_of_broken_weights_fails_alone_and_the_next_run_makes_them_again(machines: Machines) -> None:
+    sets = ["train.strategies=[ft, {ft + wise: {alpha: [0.5]}}]", "train.seeds=0", "test.limit=3", "choose=none"]
+    machines.run(sets=sets)
+    keys = {v.name: v.key for v in machines.store.grid().variants}
+    parent, child = keys["parity-ft"], keys["parity-ft+wise"]
+    machines.store.drop_weights(child)
+    forget_cells(machines, child)
+    spoil(machines, parent)
+    machines.on("b")
+    (failure,) = machines.run(sets=sets)
+    assert "parity-ft, whose weights are broken" in failure and "run again" in failure
+    again = Executed()
+    assert machines.run(again.backend(), sets=sets) == () and set(again.trained) == {"parity-ft", "parity-ft+wise"}
+
+
+def test_weights_that_arrive_broken_are_fetched_once_more(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines.run()
+    key = machines.objects("weights")[0].split("/")[-3]
+    machines.on("b")
+    get, times = MemoryFileSystem.get_file, list[str]()
+
+    def first_half(self: Any, path: str, to: str, **options: Any) -> None:
+        get(self, path, to, **options)
+        if path.endswith(".safetensors") and not times:
+            times.append(path)
+            Path(to).write_bytes(b"half")
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", first_half)
+    machines.store.bring_weights(key)
+    assert times and list(machines.store.variant_folder(key).glob("*.safetensors"))
+
+
+def test_of_several_processes_of_a_machine_one_fetches(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait for it, and find the weights there."""
+    machines.run()
+    key = machines.objects("weights")[0].split("/")[-3]
+    machines.on("b")
+    fetch, fetched = Mirror.fetch, list[str]()
+
+    def slow(self: Mirror, place: str, into: Path) -> None:
+        fetched.append(place)
+        fetch(self, place, into)
+        time.sleep(0.2)  # the others begin meanwhile
+
+    monkeypatch.setattr(Mirror, "fetch", slow)
+    machines.store.grid()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda store: store.bring_weights(key), [machines.store for _ in range(3)]))
+    assert len(fetched) == 1 and list(machines.store.variant_folder(key).glob("*.safetensors"))
 
 
 def test_what_is_gone_there_goes_here(machines: Machines) -> None:
@@ -183,6 +263,59 @@ def test_a_training_goes_on_from_a_checkpoint_of_another_machine(machines: Machi
     assert newest_whole(there) == (there / "checkpoint-4", []) and not (there / "checkpoint-2").exists()
     assert (there / "best.safetensors").read_text() == "best of 4"
     assert not any("/2/" in name for name in machines.objects("training"))
+
+
+@pytest.mark.parametrize("how", ["killed", "broken"])
+def test_a_checkpoint_that_does_not_arrive_costs_no_training(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What did not arrive as a whole is never in the training's folder, and what is at the URL stays."""
+    machines.plan()
+    key = next(v.key for v in machines.store.grid().variants if v.kind == "trained")
+    store = machines.store
+    assert isinstance(store, MirroredStore)
+    with store.lock_variant(key, "it"):
+        checkpoints = store.making_folder(key) / "checkpoints"
+        write_whole(checkpoints / "checkpoint-4" / "zweights", "of 4")
+        seal(checkpoints / "checkpoint-4")
+        store.send_checkpoint(key)
+    machines.on("b")
+    get = MemoryFileSystem.get_file
+
+    def half(self: Any, path: str, to: str, **options: Any) -> None:
+        get(self, path, to, **options)
+        if path.endswith("zweights"):
+            Path(to).write_bytes(b"half")
+            if how == "killed":
+                raise Killed
+
+    with monkeypatch.context() as patch, machines.store.lock_variant(key, "it"):
+        patch.setattr(MemoryFileSystem, "get_file", half)
+        with pytest.raises(Killed) if how == "killed" else nullcontext():
+            machines.store.making_folder(key)
+    making = machines.copy / "variants" / f"{key}.making"
+    assert not list(making.rglob("checkpoint-*"))
+    assert ("zweights: was changed; the training goes on" in caplog.text) == (how == "broken")
+    machines.on("b")
+    with machines.store.lock_variant(key, "it"):
+        machines.store.making_folder(key)
+    assert newest_whole(making / "checkpoints") == (making / "checkpoints" / "checkpoint-4", [])
+
+
+def test_a_checkpoint_that_is_broken_here_is_fetched(machines: Machines) -> None:
+    machines.plan()
+    key = next(v.key for v in machines.store.grid().variants if v.kind == "trained")
+    store = machines.store
+    assert isinstance(store, MirroredStore)
+    for _ in range(2):
+        with store.lock_variant(key, "it"):
+            checkpoints = store.making_folder(key) / "checkpoints"
+            if not checkpoints.exists():
+                write_whole(checkpoints / "checkpoint-4" / "weights", "of 4")
+                seal(checkpoints / "checkpoint-4")
+                store.send_checkpoint(key)
+                (checkpoints / "checkpoint-4" / "weights").write_text("lost")
+    assert newest_whole(checkpoints) == (checkpoints / "checkpoint-4", [])
 
 
 def test_weights_are_fetched_when_something_is_made_from_them_and_cleaned_there(machines: Machines) -> None:
