@@ -65,6 +65,9 @@ class Nodes:
         """Connect to the cluster. Raises ClusterError."""
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
+        if self.ray.is_initialized():
+            what = "this process is connected to a cluster already"
+            raise ClusterError(what, where=f"--ray {self.address}", allowed="ray.shutdown() first, or another process")
         handler = signal.getsignal(signal.SIGTERM)
         new = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if self.address == LOCAL else {}
         try:
@@ -86,24 +89,27 @@ class Nodes:
             self.said.append(shortened(lines[0], 300))
 
     def _reserve(self, jobs: Sequence[Job]) -> None:
-        """Decide what each job gets. Raises ClusterError if a cluster of our own has no room for one."""
+        """Decide what each job gets, and say which of them no node has room for: an error on a cluster of our own."""
         say, experiment = self.run.reporter.say, self.run.plan.experiment
         self.nodes = nodes = self._nodes()
         self.shapes = weight_shapes(experiment, self.run.plan.base)
         threads = os.environ.get("OMP_NUM_THREADS", "")
         self.cpus = int(threads) if threads.isdigit() else cores_of_a_job(experiment.resources, nodes, len(jobs))
-        largest = max(map(self.needs, jobs), key=lambda needs: needs.memory)
+        needs = [self.needs(job) for job in jobs]
+        largest = max(needs, key=lambda one: (one.gpus, one.memory, one.cpus))
         self.at_once = min(len(jobs), max(1, sum(node.holds(largest) for node in nodes)))
         where = "on this machine" if self.address == LOCAL else f"at {self.address}"
         have = Node(*(sum(kind) for kind in zip(*map(astuple, nodes), strict=True))) if nodes else "nothing"
-        said = f"Ray {where}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {have}; a job reserves up to {largest}"
-        if any(node.holds(largest) for node in nodes):
-            say(said)
-        elif self.address == LOCAL:
-            most = max(nodes, key=lambda node: node.cpus)
-            raise ClusterError(f"a job needs {largest}", where="resources", allowed=f"at most {most}")
-        else:
-            say(f"{said}, which no node has: such jobs wait until one comes")
+        say(f"Ray {where}: {len(nodes)} node{'s' * (len(nodes) != 1)}, {have}; a job reserves up to {largest}")
+        fits = {one: any(node.holds(one) for node in nodes) for one in needs}
+        too_large = [(job.variant.name, one) for job, one in zip(jobs, needs, strict=True) if not fits[one]]
+        if too_large:
+            what = "{} reserves {}, which no node has".format(*too_large[0])
+            what += f" ({len(too_large)} such variants in all)" if len(too_large) > 1 else ""
+            if self.address == LOCAL:
+                most = max(nodes, key=lambda node: node.cpus)
+                raise ClusterError(what, where="resources", allowed=f"at most {most}")
+            say(f"{what}; it waits until one comes")
 
     def needs(self, job: Job) -> Needs:
         return needs_of(job, self.shapes, self.run.plan.experiment, self.nodes, self.cpus)

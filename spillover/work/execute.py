@@ -94,7 +94,7 @@ def _place(run: Run, todo: Sequence[Job], devices: Sequence[str], cluster: str |
         place = Devices(run.store.address, devices, len(todo))
     try:
         if place is None or cluster is None:
-            run.prepare(len(devices))
+            run.prepare(todo, len(devices))
         else:
             run.check(place.at_once)
         yield place
@@ -216,7 +216,7 @@ def _bring_one(
             there, missing = len(left.there[job.variant.key]), len(left.missing[job.variant.key])
             parents = left.parents_missing(job)
             run.reporter.start(there + missing, there, left.kinds([*parents, job]), pace.known(run.plan))
-            run.prepare()
+            run.prepare([*parents, job])
             for each in (*parents, job):
                 if not run.failures:
                     _bring(run, each)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .. import errors
-from ..errors import StoreBusy
+from ..errors import StoreBusy, StoreError
 from ..plan.jobs import Job
 from .run import Run
 
@@ -106,7 +106,7 @@ class Pool:
                 task.has_reported = True
             case ["refused", kind, what, where, allowed]:
                 task.has_reported = True
-                error = getattr(errors, kind)(what, where=where, allowed=allowed)
+                error = getattr(errors, kind, StoreError)(what, where=where, allowed=allowed)
                 if not isinstance(error, StoreBusy):
                     raise error
                 run.failed(task.name, what, str(error))

@@ -84,10 +84,13 @@ def _tokens_of_a_step(job: TrainJob) -> float:
 def needs_of(job: Job, shapes: Shapes | None, experiment: Experiment, nodes: Iterable[Node], cpus: int) -> Needs:
     """What a job reserves. What the YAML does not say is estimated, and is never more than the largest node has.
 
-    `cpus` are its cores where the YAML does not say. The processes that train a variant together run on one node.
+    `cpus` are its cores where the YAML does not say. The processes that train a variant together run on one node, and
+    take a GPU each, also where the YAML gives fewer to a job.
     """
     asked, offered, processes = experiment.resources, list(nodes), processes_of(job, experiment)
-    gpus = asked.gpus if asked.gpus is not None else processes * float(any(node.gpus >= 1 for node in offered))
+    gpus = asked.gpus if asked.gpus is not None else float(any(node.gpus >= 1 for node in offered))
+    if gpus and processes > 1:
+        gpus = max(gpus, float(processes))  # each has a GPU of its own
     if asked.memory is not None:
         memory = round(asked.memory * GB)
     else:

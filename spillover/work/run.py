@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from .. import models
 from ..checks.check import disk
 from ..checks.prompts import LongestPrompt, longest_prompts
 from ..errors import BaseModelError, ModelError, SpilloverError, StoreError, shortened, visible
-from ..plan.jobs import ExistingJob, Job, MadeHere
+from ..plan.jobs import ExistingJob, Job, MadeHere, TrainJob
 from ..plan.plan import Plan
 from ..store.store import Json, Store
 from ..text.encode import Encoder
@@ -41,12 +41,13 @@ class Run:
         self.left = Left(plan, store)
         self.failures: list[str] = []
 
-    def prepare(self, devices: int = 1) -> None:
-        """Get ready to compute. Whatever would stop a run hours later is raised here, as a SpilloverError (`check`)."""
+    def prepare(self, jobs: Sequence[Job] = (), devices: int = 1) -> None:
+        """Get ready for jobs. Whatever would stop a run hours later is raised here, as a SpilloverError (`check`)."""
         if self.plan.experiment.engine == "vllm":
             models.refuse_without_vllm()
-        if self.plan.experiment.train.processes > 1:
-            self.backend.devices_of_a_training(self.plan.experiment.train.processes)
+        processes = self.plan.experiment.train.processes
+        if processes > 1 and any(map(self._is_to_be_trained, jobs)):
+            self.backend.devices_of_a_training(processes)
         self.precision = self._settle_precision()
         probes = self.check(devices)
         self.inspector = Inspector(self.plan, self.store, self.model.folder, self.precision)
@@ -74,6 +75,9 @@ class Run:
         """Find the base model, or download it."""
         asked = self.plan.experiment
         self.model = models.resolve(asked.model, self.plan.base, self.reporter.say, asked.trust)
+
+    def _is_to_be_trained(self, job: Job) -> bool:
+        return isinstance(job, TrainJob) and not self.store.has_weights(job.variant.key)
 
     def _is_adapter(self, job: Job) -> bool:
         if isinstance(job, ExistingJob):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from tinyruns import write_experiment
 from spillover import __version__
 from spillover.api import prepare
 from spillover.cli import app
-from spillover.errors import ClusterError, StoreError
+from spillover.errors import ClusterError, ModelError, SpilloverError, StoreError
 from spillover.experiment.schema import parse_experiment
 from spillover.plan.jobs import Job
 from spillover.work import cluster, on_node
@@ -265,6 +266,37 @@ def test_a_variant_that_a_lost_node_still_holds_is_tried_again(monkeypatch: pyte
     assert list(on_node.work("out", "base", __version__, {"SPILLOVER_DEVICE": "cpu"}))[1:] == [busy]
 
 
+@pytest.mark.parametrize("kind", ["Broken", "DataError"])
+def test_what_a_process_refuses_ends_the_run_with_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Also where the error is one that only a module of the store knows."""
+    stage = Stage(run, monkeypatch)
+    pool = Pool(run, stage, [])
+    pool.running = [Task(run.plan.jobs[0], "node-1")]
+    with pytest.raises(SpilloverError, match=r"weights.*is not whole") as raised:
+        pool._hear(pool.running[0], ["refused", kind, "is not whole", "weights", None])
+    assert raised.value.exit_code == 2
+
+
+class Alone(Backend):
+    """The machine that Ray shows to a job that has reserved one GPU."""
+
+    def devices(self) -> list[str]:
+        return ["cuda:0"]
+
+    def precision(self, requested: str) -> Any:
+        return "float32"
+
+
+def test_only_a_training_in_several_processes_needs_a_gpu_for_each(run: Run, tmp_path: Path) -> None:
+    sets = [STRATEGIES, "train.seeds=0", "train.processes=4"]
+    one = Run(*prepare(tmp_path / "twice.yaml", sets, output_path=tmp_path / "out"), Heard(), Alone())
+    one.prepare([job_of(one, "base"), job_of(one, WISE)])
+    with pytest.raises(ModelError, match=r"train\.processes"):
+        one.prepare([job_of(one, FT)])
+
+
 # --- what a job reserves ----------------------------------------------------------------------------------
 
 
@@ -306,6 +338,40 @@ def test_processes_that_train_together_are_on_one_node(run: Run) -> None:
     alone, together = (needs_of(job_of(run, FT), SHAPES, one, offered, cpus=1) for one in (experiment(), asked))
     assert (together.cpus, together.gpus, together.memory) == (3, 3, 3 * alone.memory)
     assert needs_of(run.plan.jobs[0], SHAPES, asked, offered, cpus=1) == alone
+
+
+@pytest.mark.parametrize(("given", "training", "answers"), [(1, 3, 1), (0.5, 3, 0.5), (4, 4, 4), (0, 0, 0)])
+def test_processes_that_train_together_have_a_gpu_each_whatever_a_job_is_given(
+    run: Run, given: float, training: float, answers: float
+) -> None:
+    together = run.plan.experiment.train.model_copy(update={"processes": 3})
+    asked = experiment(gpus=given).model_copy(update={"train": together})
+    reserved = [needs_of(job, SHAPES, asked, [Node(8, 4, GB)], 1).gpus for job in (job_of(run, FT), run.plan.jobs[0])]
+    assert reserved == [training, answers]
+
+
+def reserve(run: Run, address: str, *offered: Node, processes: int = 4) -> list[str]:
+    """What is said when the nodes of a cluster are seen by a run whose trainings have several processes."""
+    train = run.plan.experiment.train.model_copy(update={"processes": processes})
+    asked = run.plan.experiment.model_copy(update={"train": train, "resources": experiment(memory=1).resources})
+    run.plan = replace(run.plan, experiment=asked)
+    place = nodes(run)
+    place.__dict__.update(address=address, _nodes=lambda: list(offered))
+    place._reserve(run.plan.jobs)
+    return run.reporter.lines  # type: ignore[attr-defined]
+
+
+def test_a_job_that_fits_no_node_is_named_although_the_base_fits(run: Run) -> None:
+    """Where the memory is given, all reserve the same of it."""
+    said, waits = reserve(run, "auto", Node(8, 2, 8 * GB), Node(8, 1, 8 * GB))
+    assert FT in waits and "4 GPUs" in waits and "4 GPUs" in said
+    run.reporter.lines.clear()  # type: ignore[attr-defined]
+    assert len(reserve(run, "auto", Node(8, 4, 8 * GB))) == 1
+
+
+def test_a_cluster_of_this_machine_without_room_for_a_job_is_refused(run: Run) -> None:
+    with pytest.raises(ClusterError, match=rf"resources.*{FT}.*4 GPUs"):
+        reserve(run, cluster.LOCAL, Node(8, 2, 8 * GB))
 
 
 @pytest.mark.parametrize(
@@ -356,6 +422,19 @@ def test_what_cannot_be_a_cluster_is_one_line(call: Cli, tmp_path: Path, words: 
     assert code == 2
     *_, last = err.splitlines()
     assert last.startswith("error:") and said in last
+
+
+def test_a_connection_of_the_caller_to_a_cluster_is_left_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    ray = SimpleNamespace(is_initialized=lambda: True, init=refuse_twice, shutdown=lambda: ended.append(True))
+    monkeypatch.setattr(cluster, "_ray", lambda: ray)
+    with pytest.raises(ClusterError, match="connected"):
+        Nodes(run, "auto", run.plan.jobs)
+    assert not ended
+
+
+def refuse_twice(**_: Any) -> None:
+    raise RuntimeError("called ray.init twice")
 
 
 def test_without_ray_the_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
