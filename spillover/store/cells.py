@@ -107,14 +107,14 @@ class Cells(Folder):
                 raise StoreError(f"not JSON: {what}", where=where, allowed=advice) from None
         return rows
 
-    def known_rows(self, variant: str, weights: str, of_others: Container[str] = ()) -> dict[str, Json]:
-        """Every answered row of a variant by prompt hash, from its whole cells: a larger limit reuses them.
+    def known_rows(self, variant: str, weights: str, engine: str, of_others: Container[str] = ()) -> dict[str, Json]:
+        """Every row of a variant that an engine answered, by prompt hash, from its whole cells.
 
-        The cells `of_others` are known to be those of other variants.
+        A larger limit uses them again. The cells `of_others` are known to be those of other variants.
         """
         known: dict[str, Json] = {}
         for key, receipt in self.cell_receipts(of_others):
-            if receipt.get("variant") == variant and receipt.get("weights") == weights:
+            if [receipt.get(name) for name in ("variant", "weights", "engine")] == [variant, weights, engine]:
                 with suppress(Broken):
                     self.cell(key)
                     known.update((row["prompt_hash"], row) for row in self.predictions(key))
@@ -180,7 +180,10 @@ class Cells(Folder):
                 handle.write(as_bytes(sealed(_partial(unit), {"work": work, "rows": list(rows)}, indent=None)))
 
     def drop_partial(self, unit: str) -> None:
-        self._remove(_partial(unit))
+        """Drop the answers of a unit that was under way, and those whose names go on after the unit's with a hyphen."""
+        for path in self._entries("partial"):
+            if path.stem == unit or path.stem.startswith(f"{unit}-"):
+                self._remove(f"partial/{path.name}")
 
 
 def packed_cell(key: str, predictions: Iterable[Json], receipt: Json) -> tuple[bytes, bytes]:

@@ -52,9 +52,19 @@ class Respondent:
         exact = (base, lambda: rounding.engine) if rounding else None
         for known in run.inspector.inspect(variant, folder, weights, self.engine, exact):
             run.reporter.say(f"{name}: {known}")
-        of_others = {cell.key for cell in run.plan.grid.every_cell if cell.variant != variant.key}
-        self.known = run.store.known_rows(variant.key, weights, of_others)
+        self._find_known()
         run.reporter.worked(LOADING, 1)
+
+    @property
+    def engine_name(self) -> str:
+        """Which engine answers, as receipts have it."""
+        return "plain" if self.why_plain else self.answered_by
+
+    def _find_known(self) -> None:
+        """What whole cells hold of the answers of this engine."""
+        run, key = self.run, self.job.variant.key
+        of_others = {cell.key for cell in run.plan.grid.every_cell if cell.variant != key}
+        self.known = run.store.known_rows(key, self.weights, self.engine_name, of_others)
 
     def _load(self, plain: bool = False) -> None:
         run, name = self.run, self.job.variant.name
@@ -89,6 +99,7 @@ class Respondent:
         else:
             self._load()
             self.answered_by = "shared"
+            self._find_known()
             run.reporter.say(f"{name}: vLLM is not used ({self.why_not_vllm}); the shared engine answers")
 
     def close(self) -> None:
@@ -99,7 +110,7 @@ class Respondent:
     def _unit(self, unit: str, parts: Parts, todo: Parts) -> None:
         """Answer what is to do of the parts of a unit, and write these cells."""
         run, cost, kind = self.run, unit_work(todo), kind_of(todo[0][1])
-        partial, rounding = f"{unit}-{self.weights[:8]}", self.rounding
+        partial, rounding = f"{unit}-{self.weights[:8]}-{self.engine_name}", self.rounding
         if rounding:
             rounding.learn(self.known.values())
         wanted = {q.prompt_hash: (sheet, q) for q, sheet in _nested(todo) if q.prompt_hash not in self.known}
@@ -130,7 +141,7 @@ class Respondent:
         }
         for cell, sheet in todo:
             self._write_cell(cell, sheet, {**self.known, **answered}, spent, thresholds)
-        run.store.drop_partial(partial)
+        run.store.drop_partial(unit)
 
     def _work(self) -> dict[str, float]:
         """What the engines have done so far; `seconds_float32` is the part of answering again."""
@@ -157,7 +168,7 @@ class Respondent:
             rules=RULES,
             tokenizer=self.encoder.identity,
             end_tokens=sorted(self.encoder.eos_ids),
-            engine="plain" if self.why_plain else self.answered_by,
+            engine=self.engine_name,
             why_plain=self.why_plain,
             **({"vllm": self.served.version} if self.served else {}),
             **({"why_not_vllm": self.why_not_vllm} if self.why_not_vllm else {}),

@@ -144,10 +144,12 @@ def test_a_cell_in_the_place_of_another_does_not_count(folder: Path) -> None:
 def test_rows_of_broken_cells_are_not_used_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for key in ("one", "two"):
-        store.write_cell(key, [{"prompt_hash": key, "response": "yes"}], {"variant": "v", "weights": "w"})
+        store.write_cell(
+            key, [{"prompt_hash": key, "response": "yes"}], {"variant": "v", "weights": "w", "engine": "shared"}
+        )
     path = tmp_path / "cells" / "one" / "predictions.jsonl"
     path.write_text(path.read_text().replace("yes", "no!"))
-    assert set(store.known_rows("v", "w")) == {"two"}
+    assert set(store.known_rows("v", "w", "shared")) == {"two"}
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, lambda path: path.write_bytes(path.read_bytes() + b"x")])

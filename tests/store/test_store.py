@@ -58,12 +58,13 @@ def test_cells_count_after_their_weights_were_deleted(tmp_path: Path) -> None:
     assert not store.has_weights("v") and store.weights("v")
 
 
-def test_known_rows_are_those_of_a_variant_with_these_weights(tmp_path: Path) -> None:
+def test_known_rows_are_those_of_a_variant_with_these_weights_by_an_engine(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.write_cell("abc", [{"prompt_hash": "p", "response": "yes"}], {"variant": "v", "weights": "w1"})
-    assert store.known_rows("v", "w1") == {"p": {"prompt_hash": "p", "response": "yes"}}
-    assert store.known_rows("v", "w2") == {}
-    assert store.known_rows("v", "w1", of_others={key for key, _ in store.cell_receipts()}) == {}
+    receipt = {"variant": "v", "weights": "w1", "engine": "vllm"}
+    store.write_cell("abc", [{"prompt_hash": "p", "response": "yes"}], receipt)
+    assert store.known_rows("v", "w1", "vllm") == {"p": {"prompt_hash": "p", "response": "yes"}}
+    assert store.known_rows("v", "w2", "vllm") == store.known_rows("v", "w1", "shared") == {}
+    assert store.known_rows("v", "w1", "vllm", of_others={key for key, _ in store.cell_receipts()}) == {}
 
 
 def test_statistics_replace_those_of_other_predictions(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 import tinyruns
 from commandline import Cli
+from fakes import Executed, FakeEngine, Killed
+from plans import contents, plan_of
 
 from spillover.api import prepare
+from spillover.store.store import Store
+from spillover.work import units
 from spillover.work.execute import execute
 from spillover.work.progress import Reporter
 
@@ -67,6 +71,46 @@ def test_vllm_answers_a_run_or_the_shared_engine_does(
             assert (receipt["engine"], receipt["vllm"]) == ("vllm", "0.33.0")
             assert "why_not_vllm" not in receipt
     assert any("vLLM is not used" in line for line in said) == bool(wrong)
+
+
+@pytest.mark.parametrize("before", ["is killed", "answers fewer rows"])
+def test_an_engine_goes_on_with_its_own_answers_only(
+    before: str, tmp_path: Path, smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM answers a part, and then it cannot be started: what the shared engine's receipts are for, it answered."""
+
+    class Served(FakeEngine):
+        version, answered = "0.33.0", 0
+
+        def _answer(self, request: Any) -> Any:
+            self.answered += 1
+            if before == "is killed" and self.answered == 8:
+                raise Killed
+            return super()._answer(request)
+
+        def close(self) -> None:
+            """Nothing to do."""
+
+    def run(folder: Path, served: Served | None, limit: int = 5) -> dict[str, str]:
+        only = {"train__datasets": [], "train__strategies": [], "test__datasets": ["reviews", "scenes"]}
+        plan = plan_of(engine="vllm", test__limit=limit, **only)
+        monkeypatch.setattr(units, "start", lambda *of: (served, None if served else "no memory"))
+        assert execute(plan, Store(folder), backend=Executed().backend()) == ()
+        answered_by = {key: receipt["engine"] for key, receipt in Store(folder).valid(plan.grid).items()}
+        assert set(answered_by.values()) == {"vllm" if served else "shared"}
+        return {key: rows for key, rows in contents(folder).items() if key in answered_by}
+
+    monkeypatch.setattr("spillover.models.refuse_without_vllm", lambda: None)
+    monkeypatch.setattr(units, "CHUNK_TOKENS", 100.0)
+    whole = run(tmp_path / "whole", None)
+    if before == "is killed":
+        with pytest.raises(Killed):
+            run(tmp_path / "parts", Served(salt="vLLM"))
+        assert list((tmp_path / "parts" / "partial").iterdir())
+    else:
+        assert run(tmp_path / "parts", Served(salt="vLLM"), limit=3)
+    assert run(tmp_path / "parts", None) == whole
+    assert not list((tmp_path / "parts" / "partial").iterdir())
 
 
 def test_a_training_does_not_depend_on_who_answers(tmp_path: Path) -> None:
