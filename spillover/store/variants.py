@@ -103,6 +103,10 @@ class Variants(Folder):
             remove(place / "checkpoints")
         return place
 
+    def awaits_its_place(self, key: str) -> bool:
+        """Whether `finish_if_trained` has something to do."""
+        return (self.folder / f"variants/{key}.making/receipt.json").exists()
+
     def finish_if_trained(self, key: str) -> None:
         """Put a variant in its place if the process was killed between the end of training and that."""
         with suppress(Broken, ValueError):  # then it goes on from its last checkpoint

@@ -53,7 +53,7 @@ def execute(
             more = f" and {len(broken) - 1} others" if len(broken) > 1 else ""
             reporter.say(f"{broken[0]}{more}; written again")
         write_plan(plan, store)
-        for made in plan.made_here:
+        for made in (one for one in plan.made_here if store.awaits_its_place(one.variant.key)):
             with suppress(StoreBusy), store.lock_variant(made.variant.key, made.variant.name):
                 store.finish_if_trained(made.variant.key)
         run = Run(plan, store, reporter, backend or Torch())
@@ -164,6 +164,7 @@ def _bring(run: Run, job: Job) -> None:
                     asked |= missing
                     if not run.left.rivals(job):
                         break
+                    run.store.refresh()
                     run.left.look(run.left.by_key)  # it may be the one that is chosen, now that its rows are answered
         run.left.finish(job)
 

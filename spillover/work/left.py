@@ -168,6 +168,8 @@ class Left:
         has_relatives = isinstance(job, MadeHere) and (made_from or bool(children(self.plan.jobs, job.variant.key)))
         rivals = self.rivals(job)
         several = has_relatives or bool(rivals)
+        if several:
+            self.store.refresh()
         self.look(self.by_key if several else [job.variant.key])  # other processes may have made relatives and rivals
         of_rivals = {key: self.by_key[key] for rival in rivals for key in rival.parents}
         self.drop_weights(job, *parents, *rivals, *of_rivals.values())

@@ -22,6 +22,7 @@ from .run import Run
 
 SHOWN = 16  # jobs at work that the display has a line for
 LOOK_EVERY_S = 2.0  # a job can begin once the weights of its parents are there, while their cells are still answered
+REFRESH_EVERY_S = 30.0  # at a URL: whether other machines have made them; where that takes long, more seldom
 
 Message = list[Any]
 """A call of a process's reporter, such as ["doing", "training"]; ["done"] or ["refused", ...], when its work is done;
@@ -69,6 +70,7 @@ class Pool:
         self.waiting = run.left.longest_first(jobs)
         self.running: list[Task] = []
         self.looked = 0.0
+        self.refresh_at = time.monotonic() + REFRESH_EVERY_S
 
     def work_off(self) -> list[Job]:
         """Bring every job to its end; returns those that could not begin.
@@ -84,6 +86,11 @@ class Pool:
 
     def _start(self) -> None:
         """Start what can begin."""
+        if time.monotonic() >= self.refresh_at and any(job.parents for job in self.waiting):
+            began = time.monotonic()
+            self.run.store.refresh()
+            now = time.monotonic()
+            self.refresh_at = now + max(REFRESH_EVERY_S, 10 * (now - began))
         for job in list(self.waiting):
             if not self.place.has_room():
                 break

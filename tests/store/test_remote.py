@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -17,13 +18,16 @@ from plans import contents
 from tinyruns import write_experiment
 from urls import Machines
 
+from spillover.api import prepare
 from spillover.disk import write_whole
 from spillover.errors import StoreBusy, StoreError, called
+from spillover.store.leases import Leases
 from spillover.store.mirror import Mirror
 from spillover.store.mirrored import MirroredStore
 from spillover.store.store import Broken
 from spillover.train.checkpoints import newest_whole, seal
 from spillover.work.clean import clean
+from spillover.work.execute import work, write_plan
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machines(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    monkeypatch.setenv("SPILLOVER_LEASE_S", "0.5")
+    monkeypatch.setenv("SPILLOVER_LEASE_S", "600")  # none is over because this process pauses
     here = tmp_path / "here"
     here.mkdir()
     for path in file.parent.iterdir():
@@ -78,32 +82,98 @@ def test_another_machine_sees_what_a_folder_would_hold(machines: Machines, tmp_p
     assert not again.trained and not again.answers
 
 
-def test_of_two_writers_one_works_and_a_dead_ones_lease_runs_out(machines: Machines) -> None:
+class Clock:
+    """The clock of leases: its seconds pass only while the test's own thread sleeps, as fast as it likes.
+
+    `others` are the leases of processes that live: each renews what it holds at every sleep.
+    """
+
+    strftime, gmtime = staticmethod(time.strftime), staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        self.now, self.thread, self.others = 0.0, threading.get_ident(), list[Leases]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        if threading.get_ident() != self.thread:
+            threading.Event().wait()
+        self.now += seconds
+        for leases in self.others:
+            for lease in leases.mine:
+                leases._renew(lease)
+
+
+def test_of_two_writers_one_works_and_a_dead_ones_lease_runs_out(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("spillover.store.leases.time", clock)
     machines.plan()
     key, name = next((v.key, v.name) for v in machines.store.grid().variants if v.kind == "trained")
-    with machines.store.lock_variant(key, name):
+    store = machines.store
+    assert isinstance(store, MirroredStore)
+    with store.lock_variant(key, name):
+        clock.others.append(store.mirror.leases)
         machines.on("b")
         with pytest.raises(StoreBusy), machines.store.lock_variant(key, name):
             pass
-        machines.on("a")
+    clock.others.clear()
     machines.on("b")
+    began = clock.now
     with machines.store.lock_variant(key, name):  # it was freed
-        pass
+        assert clock.now == began
     machines.on("a")
     machines.dies_with_lease(key)
-    began = time.monotonic()
     machines.on("b")
+    began = clock.now
     with machines.store.lock_variant(key, name):
-        assert time.monotonic() - began >= 0.5  # as long as the lease says that it lasts
+        assert clock.now - began >= 600  # as long as the lease says that it lasts
 
 
-def test_a_lease_of_the_same_machine_is_taken_over_at_once(machines: Machines) -> None:
+def test_a_lease_of_the_same_machine_is_taken_over_at_once(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lock file is free, so the process has ended: `run` goes on after a kill without waiting."""
-    machines.monkeypatch.setenv("SPILLOVER_LEASE_S", "600")
+    clock = Clock()
+    monkeypatch.setattr("spillover.store.leases.time", clock)
     machines.plan()
     machines.dies_with_lease("run")
     machines.on("a")
-    assert machines.run() == ()
+    assert machines.run() == () and clock.now == 0
+
+
+def test_a_run_that_has_nothing_to_finish_takes_no_lease_of_a_variant(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs requests and a look at the whole store."""
+    machines.run()
+    held, names = Leases.held, list[str]()
+    monkeypatch.setattr(Leases, "held", lambda self, name, *how: names.append(name) or held(self, name, *how))
+    machines.on("b")
+    assert machines.run() == () and set(names) <= {"run", "precision"}
+
+
+def test_two_machines_that_finish_their_children_at_once_leave_no_weights_of_the_parent(machines: Machines) -> None:
+    """`keep: none`: the parent's weights go with the last child, whichever machine made that."""
+    strategies = "train.strategies=[ft, {ft + wise: {alpha: [0.25, 0.75]}}]"
+    sets = [strategies, "train.seeds=0", "test.limit=3", "choose=none", "keep=none"]
+    plan, store = prepare(machines.file, sets, output_path=machines.copy)
+    store.create()
+    write_plan(plan, store)
+    children = [job.variant.name for job in plan.jobs if "wise" in job.variant.name]
+    work(store, "parity-ft", backend=Executed().backend())
+    backend, merges = Executed().backend(), Executed().merge
+
+    def merge(*given: Any) -> float:
+        machines.on("b")  # another machine makes the other child meanwhile
+        work(machines.store, children[1], backend=Executed().backend())
+        machines.on("a")
+        return merges(*given)
+
+    backend.merge = merge
+    assert work(store, children[0], backend=backend).failures == ()
+    parent = next(job.variant.key for job in plan.jobs if job.variant.name == "parity-ft")
+    assert not machines.objects(f"weights/{parent}")
 
 
 def test_who_lost_the_lease_publishes_nothing(machines: Machines) -> None:

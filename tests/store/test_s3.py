@@ -22,6 +22,7 @@ from urls import Machines
 
 from spillover.errors import StoreBusy
 from spillover.store import objects
+from spillover.store.mirrored import MirroredStore
 from spillover.work.execute import work
 
 pytestmark = pytest.mark.slow
@@ -102,11 +103,14 @@ def test_a_run_over_a_bad_network_ends_as_on_a_folder(
 
 
 def test_of_two_machines_at_once_one_trains_and_one_is_told(machines: Machines) -> None:
+    machines.monkeypatch.setenv("SPILLOVER_LEASE_S", "120")  # none is over because this process pauses
     machines.plan()
-    stores = []
+    stores = list[MirroredStore]()
     for machine in ("a", "b"):
         machines.on(machine)
-        stores.append(machines.store)
+        store = machines.store
+        assert isinstance(store, MirroredStore)
+        stores.append(store)
     executed, said, together = Executed(), dict[int, Any](), threading.Barrier(2)
 
     class Slow:
@@ -114,7 +118,12 @@ def test_of_two_machines_at_once_one_trains_and_one_is_told(machines: Machines) 
             return getattr(executed.backend(), name)
 
         def train(self, *given: Any) -> Any:
-            time.sleep(3.0)  # the other one looks meanwhile
+            until = time.monotonic() + 100
+            while not said and time.monotonic() < until:  # until the other one was told
+                time.sleep(0.2)
+                for leases in (store.mirror.leases for store in stores):
+                    for lease in list(leases.mine):
+                        leases._renew(lease)  # early, so that the other one soon sees that it is alive
             return executed.train(*given)
 
     def one(number: int) -> None:

@@ -120,6 +120,19 @@ def test_a_child_begins_while_its_parents_cells_are_answered(run: Run, monkeypat
     assert stage.log.index(f"start {WISE}") < stage.log.index(f"end {FT}")
 
 
+def test_at_a_url_weights_that_another_machine_makes_are_seen_meanwhile(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, what other processes made is seen once the store is refreshed."""
+    monkeypatch.setattr("spillover.work.pool.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("spillover.work.pool.REFRESH_EVERY_S", 0.0)
+    stage, seen = Stage(run, monkeypatch), set[str]()
+    monkeypatch.setattr(run.store, "has_weights", seen.__contains__)
+    monkeypatch.setattr(run.store, "refresh", lambda: seen.update(stage.made))
+    Pool(run, stage, run.left.jobs()).work_off()
+    assert stage.log.index(f"start {WISE}") < stage.log.index(f"end {FT}")
+
+
 def test_what_ends_without_a_word_has_failed_and_its_children_cannot_begin(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
