@@ -101,6 +101,27 @@ def is_of(pid: int, raylet: int) -> bool:
     return pid == raylet
 
 
+def signal_to(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; returns whether the process was there."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether a process stands still. One that has ended in the meantime does not."""
+    return eventually(lambda: state(pid) in "TZX", LATEST_S) and state(pid) == "T"
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def newest(folder: Path) -> set[Path]:
     """The checkpoints of trainings that are under way."""
     return set(folder.glob("variants/*.making/checkpoints/checkpoint-*"))
@@ -129,18 +150,23 @@ def test_what_is_stopped_killed_and_lost_ends_with_the_bytes_of_one_process(clus
         eventually(lambda: not at_work(two))
 
     # a node that is lost in the middle of a training
-    node = cluster.add_node(**NODE)
+    node, frozen = cluster.add_node(**NODE), set[int]()
     raylet = node.all_processes["raylet"][0].process.pid
     before = newest(two)
     run = start(file, "two", "--ray", cluster.address)
 
     def trains_on_node() -> bool:
-        on_node = {name for pid, name in at_work(two).items() if is_of(pid, raylet)}
-        return bool(on_node & LONG and newest(two) - before) or run.poll() is not None
+        """Whether a training is there in the middle. It is frozen: it cannot end before its node is lost."""
+        on_node = {pid: name for pid, name in at_work(two).items() if is_of(pid, raylet)}
+        if LONG & set(on_node.values()) and newest(two) - before:
+            frozen.update(pid for pid in on_node if signal_to(pid, signal.SIGSTOP) and is_frozen(pid))
+        return bool(frozen) or run.poll() is not None
 
     eventually(trains_on_node, LATEST_S)
-    lost = {name for pid, name in at_work(two).items() if is_of(pid, raylet)}
+    lost = {name for pid, name in at_work(two).items() if pid in frozen}
     cluster.remove_node(node, allow_graceful=False)
+    for pid in frozen:
+        signal_to(pid, signal.SIGCONT)  # to end: whoever started it is gone
     said, _ = run.communicate()
     assert run.returncode == 1, said
     assert lost
