@@ -25,8 +25,10 @@ from spillover.experiment.axes import (
     DistanceToBase,
     EasyRows,
     EasyTokens,
+    KlOnTexts,
     KlToBase,
     Lora,
+    OwnText,
     PythonLoss,
     SelectedTokens,
     SoftPrompt,
@@ -47,6 +49,7 @@ SHARED = {"learning_rate": 1e-3, "num_train_epochs": 1, "batch_size": 16, "seed"
 PACK = 60  # tokens of a pass: some passes a step, and not as many in each process
 ROWS = make_samples(9, 2)
 TEXTS = [replace(one, apart=True, weight=0.5) for one in make_samples(3, 0, seed=5)]
+NO_LOSS = [replace(one, weight=0.0) for one in TEXTS]  # of their tokens: the divergence alone counts
 CASES: dict[str, tuple[dict[str, Any], list[Sample]]] = {
     "plain": ({}, ROWS),
     "texts apart": ({}, [*ROWS, *TEXTS]),
@@ -55,6 +58,10 @@ CASES: dict[str, tuple[dict[str, Any], list[Sample]]] = {
     "dora": ({"weights": Lora(lora_r=4, use_dora=True, use_rslora=True)}, ROWS),
     "l2sp": ({"penalty": DistanceToBase(l2sp_weight=(0.1,))}, ROWS),
     "kl": ({"penalty": KlToBase(beta=(0.5,))}, ROWS),
+    "kl on texts": (
+        {"data": OwnText(text_weight=(0.0,)), "penalty": KlOnTexts(text_beta=(0.7,))},
+        [*ROWS, *NO_LOSS],
+    ),
     "easy tokens": ({"loss": EasyTokens()}, ROWS),
     "easy rows": ({"loss": EasyRows()}, ROWS),
     "selected": ({"loss": SelectedTokens(most_perplexity=40.0)}, ROWS),
@@ -103,7 +110,13 @@ def step(
     model = load_model(base, "float32")
     model.set_attn_implementation(attention.NAME)
     torch.manual_seed(0)
-    said = ask_base(model, steps, PACK, recipe.asks_distributions, together) if recipe.asks_base else None
+    said = None
+    if recipe.asks_base:
+        asked = {"rows": recipe.asks_rows, "texts": recipe.asks_texts}
+        said = ask_base(model, steps, PACK, recipe.asks_distributions, together, **asked)
+    if recipe.asks_distributions:  # as if the weights had moved since: at the base a divergence has no gradient
+        for weight in model.parameters():
+            weight.data.mul_(1.1)
     model = let_move(model, recipe.weights)
     for part, weight in model.named_parameters():
         if "lora_B" in part:  # they begin as zeros, and then the other matrix has no gradient
