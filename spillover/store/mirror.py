@@ -128,8 +128,12 @@ class Mirror:
         return f"{place}/{WHOLE}" in self.listing
 
     def send(self, place: str, files: Mapping[str, Path]) -> None:
-        """Send files, by their names in `place`."""
-        self.objects.delete([f"{place}/{WHOLE}"])
+        """Send files, by their names in `place`.
+
+        Nothing is deleted of a place that is new: a network may deliver a deletion once more, after what follows it.
+        """
+        if self.is_whole(place):
+            self.objects.delete([f"{place}/{WHOLE}"])
         self.objects.put_files({f"{place}/{name}": path for name, path in files.items()})
         said = {name: [path.stat().st_size, file_sha256(path)] for name, path in files.items()}
         self.objects.put(f"{place}/{WHOLE}", json.dumps(said, indent=1).encode())

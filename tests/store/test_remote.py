@@ -292,6 +292,22 @@ def test_of_several_processes_of_a_machine_one_fetches(machines: Machines, monke
     assert len(fetched) == 1 and list(machines.store.variant_folder(key).glob("*.safetensors"))
 
 
+def test_a_deletion_that_is_delivered_again_later_takes_nothing_away(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a run whose variants are all new deletes nothing but leases and probes."""
+    deleted: list[str] = []
+    remove = MemoryFileSystem.rm_file
+
+    def removed(fs: MemoryFileSystem, path: str) -> None:
+        deleted.append(path)
+        remove(fs, path)
+
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", removed)
+    machines.run()
+    assert deleted and all("/leases/" in path or "/probe/" in path for path in deleted)
+
+
 def test_what_is_gone_there_goes_here(machines: Machines) -> None:
     machines.run()
     machines.on("b")
