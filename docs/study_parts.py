@@ -177,7 +177,12 @@ def findings() -> str:
             f"{rate:.0e} gains {points(gain['value'].iloc[0])} and changes the rest by {points(rest['change'].iloc[0])}"
             for rate, gain, rest in found
         ]
-        said.append(f"**`ft`, {TITLES[train]}.** " + "; ".join(rates).replace("e-0", "e-") + " points.")
+        careful = min(names, key=lambda n: float(str(variants(SCREEN)[n]["learning_rate"])))
+        sets = effects[(effects["family"] == "test_set") & (effects["recipe"] == careful) & (effects["where"] != train)]
+        worst = sets.sort_values("value").iloc[0]
+        one = f"{worst['where']} {points(worst['value'])} {interval(worst.ci_low, worst.ci_high)}"
+        lowest = f" Of single sets, the lowest rate loses most on {one}."
+        said.append(f"**`ft`, {TITLES[train]}.** " + "; ".join(rates).replace("e-0", "e-") + " points." + lowest)
     rows = pd.concat([beside(SCREEN, train) for train in ("hotels", "qasc")])
     better = rows[(rows["p_adjusted"] < 0.05) & (rows["advantage"] > 0)]
     worse = rows[(rows["p_adjusted"] < 0.05) & (rows["advantage"] < 0)]
