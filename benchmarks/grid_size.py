@@ -189,13 +189,15 @@ def measure(variants: int, tests: int, args: argparse.Namespace) -> None:
         }
         titles = {"write": "plan --write", "next": "work --next, until it computes"}
         for step, command in steps.items():
-            if step not in (*args.steps, "cells") or (step == "report" and cells > args.report_to):
+            if step not in (*args.steps, "write", "cells") or (step == "report" and cells > args.report_to):
                 continue
             clock, processor, peak, output = measured(command)
             if step == "cells":
                 told = json.loads(output)
                 made, size = told["cells"], told["bytes"] / max(1, told["cells"])
                 print(f"{made:,} cells written in {told['seconds']:.0f} s, {size / 1e3:.1f} kB each", file=sys.stderr)
+                continue
+            if step not in args.steps:  # the others need the folder that it writes
                 continue
             line = f"| {cells:,} | {titles.get(step, step)} | {clock:.1f} | {processor:.1f} | {peak / 1e9:.2f} |"
             print(f"{line} {1e6 * processor / cells:,.0f} | {peak / cells:,.0f} |", flush=True)

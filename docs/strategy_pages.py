@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from parts import filled
+
 from spillover.experiment import axes as axes_module
 from spillover.experiment import dialect
 from spillover.experiment.axes import AXES, OwnText, RewrittenAnswers, SeedMean, SoftPrompt, plain
@@ -187,16 +189,6 @@ OF_ALL: Mapping[str, Callable[[], str]] = {
     "axes": of_axes,
     "impossible": impossible,
 }
-
-
-def filled(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
-    """A page with its parts as the code has them. Raises ValueError for a part that the page lacks."""
-    for name, made in parts.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- /{name} -->)", re.S)
-        if not pattern.search(text):
-            raise ValueError(f"no <!-- {name} --> and <!-- /{name} -->")
-        text = pattern.sub(lambda found, made=made: f"{found[1]}\n{made()}\n\n{found[2].lstrip()}", text)
-    return text
 
 
 def pages() -> Iterator[tuple[Path, str]]:

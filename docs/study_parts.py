@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import lzma
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
+from parts import filled, interval, markdown, points
 
 from spillover.analysis.forgetting import MEASURES, Correlation, Moved, correlations
 
@@ -64,21 +64,8 @@ def beside(study: Path, train: str) -> pd.DataFrame:
 # --- how numbers are written ------------------------------------------------------------------------------
 
 
-def points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def interval(low: float, high: float) -> str:
-    return f"[{points(low)}, {points(high)}]"
-
-
 def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def markdown(rows: Iterator[list[str]], *columns: str) -> str:
-    head = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 # --- the parts --------------------------------------------------------------------------------------------
@@ -208,15 +195,5 @@ PARTS: Mapping[str, Callable[[], str]] = {
 }
 
 
-def filled(text: str) -> str:
-    """The page with its parts. Raises ValueError for a part that it lacks."""
-    for name, made in PARTS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
-        if not pattern.search(text):
-            raise ValueError(f"no <!-- {name} --> and <!-- /{name} -->")
-        text = pattern.sub(lambda found, made=made: f"{found[1]}\n{made()}\n\n{found[2]}", text)
-    return text
-
-
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), PARTS), "utf-8")

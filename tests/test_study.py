@@ -10,12 +10,12 @@ parts = docscripts.load("study_parts")
 
 def test_the_page_holds_what_the_study_has_kept() -> None:
     text = parts.PAGE.read_text("utf-8")
-    assert parts.filled(text) == text, "run `python docs/study_parts.py` and commit docs/study.md"
+    assert parts.filled(text, parts.PARTS) == text, "run `python docs/study_parts.py` and commit docs/study.md"
 
 
 def test_a_page_without_a_part_is_refused() -> None:
     with pytest.raises(ValueError, match="progress"):
-        parts.filled("# A page\n")
+        parts.filled("# A page\n", parts.PARTS)
 
 
 @pytest.mark.parametrize("train", ["hotels", "qasc"])

@@ -314,12 +314,14 @@ def _end_process_group() -> None:
     memory.free_memory()
 
 
-def share_of_memory(weights: float, spare: float) -> float:
+def share_of_memory(weights: float, spare: float, of_device: float = 1.0) -> float:
     """The share of the device's memory that vLLM may use: of what is free, all but the `spare` bytes.
 
     These are for the same model in float32, which decides again what is close (`work.rounding`). Where vLLM would then
-    have less room for keys than for its weights, it gets all that is free.
+    have less room for keys than for its weights, it gets all that is free. `of_device` is what this process may have of
+    the device at most: others on it may not have taken their part yet.
     """
-    free, total = memory.free_bytes(), memory.total_bytes()
+    total = memory.total_bytes()
+    free = min(memory.free_bytes(), of_device * total)
     usable = free - spare if free - spare >= 2 * weights else free
     return max(0.01, round(MARGIN * usable / total, 4))

@@ -158,7 +158,9 @@ class Backend(Protocol):
         self.let_go()
         count = parameters(folder.glob(models.WEIGHTS))
         spare = 0.0 if precision == "float32" else ROOM * FLOAT32_BYTES * count
-        share = share_of_memory(count * BYTES[precision], spare)
+        reserved = experiment.resources.gpus  # under Ray, less than 1 means that variants share a GPU
+        of_device = reserved if reserved and reserved < 1 else 1.0
+        share = share_of_memory(count * BYTES[precision], spare, of_device)
         most = min(longest + 1, encoder.max_context)
         return serve(folder, encoder.eos_ids, precision, most, share, adapter, experiment.trust)
 

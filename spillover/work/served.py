@@ -8,6 +8,7 @@ started, fails, or answers otherwise (`engine.parity`), the engine that shares p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,5 +57,6 @@ def start(run: Run, folder: Path, encoder: Encoder, probe: Probe) -> tuple[VllmE
     if why is None:
         return engine, None
     if engine is not None:
-        engine.close()
+        with suppress(Exception):  # `why` says what is wrong with it
+            engine.close()
     return None, why

@@ -165,6 +165,8 @@ def test_memory_is_left_for_the_model_in_float32(monkeypatch: pytest.MonkeyPatch
     seven = share_of_memory(weights=14e9, spare=42e9)  # of 7 billion weights in bfloat16
     assert 14e9 < seven * 80e9 < 78e9 - 42e9
     assert share_of_memory(weights=28e9, spare=0) == share_of_memory(weights=26e9, spare=78e9) > 0.9  # no room for both
+    halves = [share_of_memory(weights=14e9, spare=0, of_device=0.5) for _ in range(2)]
+    assert halves[0] * 80e9 > 14e9 and sum(halves) < 1  # two variants that start at once
 
 
 def test_without_vllm_or_a_device_it_is_one_line(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 from badnetwork import BadNetwork
 from commandline import Cli
 from fakes import Executed
+from paths import ROOT
 from plans import contents
 from tinyruns import write_experiment
-from urls import Machines
+from urls import SETS, Machines
 
 from spillover.errors import StoreBusy
 from spillover.store import objects
@@ -164,6 +166,29 @@ def test_a_killed_machine_is_replaced_when_its_lease_is_over(machines: Machines,
     assert work(machines.store, "parity-ft", backend=Executed().backend()).failures == ()
     assert time.monotonic() - began > 3.0  # nearly its duration
     assert len(machines.objects("variants")) == 1
+
+
+def test_ray_and_trainings_of_two_processes_share_a_bucket(machines: Machines, network: BadNetwork) -> None:
+    """From the command line: variants are Ray tasks, each of which trains in two processes, and no disk is shared."""
+    pytest.importorskip("ray")
+    network.is_bad = False  # `test_a_run_over_a_bad_network` has that
+    folder = machines.file.parent
+    caches = {place: {"SPILLOVER_CACHE": str(folder / f"cache-{place}")} for place in ("ray", "folder")}
+    options = [word for one in (*SETS, "train.processes=2") for word in ("--set", one)]
+    command = [sys.executable, "-m", "spillover", "run", machines.file.name, *options]
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "cwd": folder}
+    for place, words in (("ray", ["--output", machines.url, "--ray"]), ("folder", ["--output", "folder"])):
+        run = children.start([*command, *words], env=settings | caches[place], **pipes)
+        said, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, said
+
+    machines.on("b")  # which has seen nothing of it
+    grid, store = machines.store.grid(), machines.store
+    assert len(store.valid(grid)) == len(grid.cells)
+    assert contents(machines.copy) == contents(folder / "folder")
+    trained = [store.variant_receipt(one.key) for one in grid.variants if one.kind != "base"]
+    assert [receipt and receipt["processes"] for receipt in trained] == [2, 2]
 
 
 def test_what_is_wrong_with_a_bucket_is_one_line(

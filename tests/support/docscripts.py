@@ -1,11 +1,14 @@
-"""The scripts of docs/, which are no package: one of them as a module."""
+"""The scripts of docs/, which are no package: one of them as a module. They import each other as if run there."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from types import ModuleType
 
 from paths import ROOT
+
+sys.path.append(str(ROOT / "docs"))
 
 
 def load(name: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from plans import contents, plan_of
 
 from spillover.api import prepare
 from spillover.store.store import Store
-from spillover.work import units
+from spillover.work import served, units
 from spillover.work.execute import execute
 from spillover.work.progress import Reporter
 
@@ -111,6 +112,27 @@ def test_an_engine_goes_on_with_its_own_answers_only(
         assert run(tmp_path / "parts", Served(salt="vLLM"), limit=3)
     assert run(tmp_path / "parts", None) == whole
     assert not list((tmp_path / "parts" / "partial").iterdir())
+
+
+@pytest.mark.parametrize("fails", ["at the probe", "at the probe and when it is closed"])
+def test_what_fails_in_vllm_is_a_reason_and_no_failure(fails: str) -> None:
+    """Whatever it does, the variant is answered."""
+
+    class Broken:
+        def close(self) -> None:
+            if "closed" in fails:
+                raise RuntimeError("the engine core is dead")
+
+    def break_down(*of: Any) -> None:
+        raise ValueError("no kernel for this head")
+
+    started = served.start(
+        SimpleNamespace(serve=lambda *of: Broken(), precision="float32"),  # type: ignore[arg-type]
+        Path(),
+        None,  # type: ignore[arg-type]
+        SimpleNamespace(why_not=break_down),  # type: ignore[arg-type]
+    )
+    assert started == (None, "ValueError: no kernel for this head")
 
 
 def test_a_training_does_not_depend_on_who_answers(tmp_path: Path) -> None:
