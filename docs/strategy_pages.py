@@ -4,7 +4,7 @@
 
 docs/strategies/NAME.md is a page on each named strategy, docs/strategies.md lists them. People write them, but for the
 parts between `<!-- facts -->` and `<!-- /facts -->` (and so on), which this script fills from `STRATEGIES`, from the
-axes and from docs/strategies/cost.json. That file is written by benchmarks/strategy_cost.py.
+axes, from docs/strategies/cost.json, which benchmarks/strategy_cost.py writes, and from what the study has kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parts import filled
+from study_parts import in_the_study
 
 from spillover.experiment import axes as axes_module
 from spillover.experiment import dialect
@@ -117,6 +118,8 @@ def facts(one: Strategy) -> str:
     lines += [f"- Source: {linked(one.source)}"]
     if said := measured(one):
         lines += [f"- [Measured](../strategies.md#what-they-cost): {said}"]
+    if said := in_the_study(one.name):
+        lines += [f"- [In our study](../study.md): {said}"]
     return "\n".join(lines)
 
 

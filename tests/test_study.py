@@ -8,9 +8,11 @@ import pytest
 parts = docscripts.load("study_parts")
 
 
-def test_the_page_holds_what_the_study_has_kept() -> None:
-    text = parts.PAGE.read_text("utf-8")
-    assert parts.filled(text, parts.PARTS) == text, "run `python docs/study_parts.py` and commit docs/study.md"
+def test_the_pages_hold_what_the_study_has_kept() -> None:
+    """Also the README, with its main sentence."""
+    for page, of_page in parts.PAGES.items():
+        text = page.read_text("utf-8")
+        assert parts.filled(text, of_page) == text, f"{page.name}: run `python docs/study_parts.py` and commit it"
 
 
 def test_a_page_without_a_part_is_refused() -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..analysis.choices import Choice, chosen
+from ..analysis.numbers import counted
 from ..disk import free_space
 from ..plan.choice import unasked
 from ..plan.cost import Estimate, VariantCost, gigabytes
@@ -68,11 +69,12 @@ def closing(estimate: Estimate, folder: Path) -> list[str]:
     waiting = sum(map(_waits, estimate.variants))
     if estimate.unasked:
         lines.append(
-            f"{estimate.unasked - waiting:,} alternatives are asked validation rows only: of each choice one is "
-            "tested. Until it is made, the first stands for it."
+            "Of each choice one alternative is tested: until it is made, the first stands for it. Asked validation "
+            f"rows only: {counted(estimate.unasked - waiting, 'alternative')}."
         )
     if waiting:
-        lines.append(f"{waiting:,} more variants (seeds, random changes) are made only if their alternative is chosen.")
+        more = counted(waiting, "more variant")
+        lines.append(f"Made only if their alternative is chosen: {more} (seeds, random changes).")
     if estimate.write_tokens:
         lines.append(f"Before that, the base model writes at most {amount(estimate.write_tokens)} tokens to train on.")
     if estimate.bytes_kept is None:

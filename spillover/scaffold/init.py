@@ -61,7 +61,7 @@ NO_FILES: Mapping[Added, tuple[str, ...]] = {
 }
 LARGE = 2000  # a first experiment trains on so many rows at most
 SHOTS = 2  # of free text; of labels, as many as there are
-MOST_SHOWN = 8  # of more labels, a training sample would be mostly demonstrations: no fticl
+ENOUGH = 500  # of fewer training rows, those held out to choose a learning rate would be too many, or too few to tell
 FEWEST = 20  # of fewer training rows, none are held out
 LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48
 LISTED = 5  # spellings of labels in a line
@@ -287,9 +287,8 @@ def _yaml(own: _OwnData | None, rows: Mapping[str, int], out: Path, model: str, 
     template = environment.from_string(resources.files(__package__).joinpath("init.yaml.jinja").read_text("utf-8"))
     counts = {"train": 0, "test": 0, "demos": 0, **rows}
     shots = own.spec.shots[-1] if own and own.spec.shots else 0
-    few = own is not None and rows.get("train", 0) > shots > 0 and shots <= MOST_SHOWN
     names = {"own": own, "rows": counts, "out": out.name, "model": model, "suite": suite, "large": LARGE}
-    return template.render(**names, shots=shots, fticl=few)
+    return template.render(**names, shots=shots, chooses=own is None or counts["train"] >= ENOUGH)
 
 
 def _flow(mapping: dict[str, object]) -> str:

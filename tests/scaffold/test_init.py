@@ -80,7 +80,7 @@ def test_named_columns_with_few_short_answers_are_classification(tmp_path: Path)
     assert tells(lines[2], "4", "demonstrations", "equally", "not trained on")
     assert "shows the machinery" in lines[3]
     assert "cross-task changes on real tasks need real test sets" in lines[4]
-    assert [v.name for v in plan.grid.variants] == ["base", "tickets-ft", "tickets-fticl2", "tickets-lora"]
+    assert [v.name for v in plan.grid.variants] == ["base", "tickets-ft", "tickets-lora"]
     roles = {(cell.test, cell.role) for cell in plan.grid.cells if cell.role}
     assert roles == {("tickets", "in_domain")} | {
         (n, "cross_task") for n in ("reviews", "deals", "scenes", "quiz", "news")
@@ -169,7 +169,8 @@ def test_training_rows_alone_are_split_by_a_rule(tmp_path: Path) -> None:
     test = {row.example.doc_id for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.questions}
     demos = {row.doc_id for sheet in plan.sheets.values() if sheet.test == "mine" for row in sheet.demos}
     trained = {row.doc_id for row in plan.trainings[0].rows.examples}
-    assert trained.isdisjoint(test | demos) and len(trained) == 630 - 63 - 4 and len(test) == 63
+    assert trained.isdisjoint(test | demos) and len(trained) == 630 - 63 - 4 - 64 and len(test) == 63
+    assert [v.name for v in plan.grid.variants] == ["base", "mine-ft-lr2e-05", "mine-ft-lr0.0001", "mine-lora"]
     assert {cell.role for cell in plan.grid.cells} == {None, "in_domain", "cross_task"}
     assert check(plan, tmp_path).clean["leaked"]["mine"]["mine"] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "x.yaml"]  # no file is copied
@@ -235,13 +236,12 @@ def test_demonstrations_show_each_label_equally_and_are_no_test_rows(tmp_path: P
         for i in range(n)
     ]
     train, test = jsonl(tmp_path / "train.jsonl", rows[::2]), jsonl(tmp_path / "test.jsonl", rows[1::2])
-    text, plan, _ = written(tmp_path / "x.yaml", train, test)
+    _, plan, _ = written(tmp_path / "x.yaml", train, test)
     asked = {shots: sheet for (name, _, shots, _), sheet in plan.sheets.items() if name == "mine"}
     assert asked.keys() == {0, shots}
     shown = Counter(demo.target for demo in asked[shots].demos)
     assert [*shown.values()] == ([1] * labels if labels else [1, 1])
     assert len(asked[shots].questions) == len(rows[1::2])  # every test row is scored
-    assert (f"fticl: {{shots: {shots}}}" in text) == (labels <= 8)
     for training in plan.trainings:
         content = {row.content for row in training.rows.examples}
         assert content.isdisjoint(demo.content for demo in asked[shots].demos)
@@ -269,7 +269,7 @@ def test_the_suite_abilities_is_added_and_what_cannot_be_had_of_it_is_one_line(
     sets = str(len(load_suite("abilities").datasets))
     assert any(tells(line, "abilities", sets) for line in lines) and any(tells(line, "358") for line in lines)
     assert [info.name for info in plan.grid.tests] == ["mine"]
-    assert [v.name for v in plan.grid.variants] == ["base", "mine-ft", "mine-fticl2", "mine-lora"]
+    assert [v.name for v in plan.grid.variants] == ["base", "mine-ft", "mine-lora"]
     (line,) = [f for f in plan.grid.warnings if f.level == "warning"]
     assert tells(str(line), "intents", "sentences", "cannot be downloaded")
     text, plan, _ = written(tmp_path / "y.yaml", train, suite="none")
@@ -285,7 +285,7 @@ def test_paths_start_from_the_yaml_s_folder(tmp_path: Path) -> None:
     train = jsonl(tmp_path / "data" / "my, rows.jsonl", TICKETS)
     text, plan, _ = written(tmp_path / "deep" / "er" / "x.yaml", train)
     assert 'train: "../../data/my, rows.jsonl"' in text
-    assert len(plan.jobs) == 4
+    assert len(plan.jobs) == 3
 
 
 def test_a_file_with_a_long_name_or_with_control_characters_in_it(tmp_path: Path) -> None:

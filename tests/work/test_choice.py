@@ -79,7 +79,7 @@ def test_a_random_change_of_what_is_not_chosen_is_in_no_table(tmp_path: Path) ->
     console.print(render(estimate(plan, done(store, plan.grid)), tmp_path))
     console.print(standing(plan.grid, {}, choices(store, plan.grid)))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0 of 0" not in shown and "1 more variants" in shown
+    assert "0 of 0" not in shown and "1 more variant " in shown
     assert shown.count("parity-ft+noise-lr0.01 ") == 1, "the first alternative stands for what is chosen in the plan"
 
 

@@ -1,0 +1,160 @@
+"""Writes the results of docs/reproduction.md, from what `python studies/keep.py` keeps of the paper's study.
+
+    python docs/reproduction_parts.py
+
+People write the page, but for the parts between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from parts import filled, interval, markdown, points
+
+HERE = Path(__file__).parent
+PAGE = HERE / "reproduction.md"
+KEPT = HERE.parent / "studies" / "paper" / "kept"
+TITLES = {"socialqa": "SocialQA", "paws": "PAWS", "amazon": "Amazon", "multinli": "MNLI"}
+RULINGS = {"supported": "**yes**", "contradicted": "**no**", "insufficient evidence": "unclear", "missing": "not asked"}
+
+
+@cache
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(KEPT / f"{name}.csv")
+
+
+@cache
+def receipts() -> Mapping[str, Mapping[str, Any]]:
+    """Those of the trained variants that were tested, by name."""
+    read = json.loads((KEPT / "receipts.json").read_text())
+    tested = set(table("results")["variant"])
+    return {one["name"]: one for one in read.values() if one["name"] in tested}
+
+
+def trained() -> pd.DataFrame:
+    """The recipes that were tested: training set, strategy and rate. A row for each."""
+    rows = table("results")
+    rows = rows[rows["strategy"].notna()].drop_duplicates(["train_dataset", "strategy", "learning_rate"])
+    order = {name: at for at, name in enumerate(TITLES)}
+    return rows.sort_values("strategy").sort_values("train_dataset", key=lambda name: name.map(order), kind="stable")
+
+
+def recipe(row: Any) -> str:
+    """Its name in the tables of effects: without the seed if there are several."""
+    return next(name for name in table("effects")["recipe"].unique() if str(row.variant).startswith(str(name)))
+
+
+def rate(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
+# --- the parts --------------------------------------------------------------------------------------------
+
+
+def rates() -> str:
+    """How the learning rate was chosen: scores on validation rows."""
+    rows = table("choices")
+
+    def lines() -> Iterator[list[str]]:
+        for train in TITLES:
+            some = rows[(rows["train_dataset"] == train) & (rows["strategy"] == "ft")].sort_values("learning_rate")
+            if len(some):
+                said = (f"{100 * one.score:.1f}" for one in some.itertuples())
+                marked = (f"**{one}**" if is_it else one for one, is_it in zip(said, some["chosen"], strict=True))
+                yield [TITLES[train], *marked, f"{some.iloc[0].n:.0f}"]
+
+    every = sorted(rows["learning_rate"].unique())
+    return markdown(lines(), "trained on", *(rate(one) for one in every), "validation rows")
+
+
+def scores() -> str:
+    """The results table: the base's score, and the change of each recipe, over 0 and 2 shots."""
+    results, effects = table("results"), table("effects")
+    first = results.drop_duplicates("test_dataset").set_index("test_dataset")["metric"]
+    recipes = list(trained().itertuples())
+
+    def lines() -> Iterator[list[str]]:
+        for test, metric in first.items():
+            base = results[(results["variant"] == "base") & (results["test_dataset"] == test)]
+            base = base[(base["metric"] == metric) & (base["prompt"] == "p1")].sort_values("shots")
+            said = [str(test), " · ".join(f"{100 * value:.1f}" for value in base["value"])]
+            for row in recipes:
+                one = effects[(effects["family"] == "test_set") & (effects["recipe"] == recipe(row))]
+                one = one[(one["where"] == test) & (one["less"] == "base")]
+                if one.empty:
+                    said.append("")
+                    continue
+                found = one.iloc[0]
+                mark = "**" if found.p_adjusted < 0.05 else ""
+                said.append(f"{mark}{points(found.value)}{mark}")
+            yield said
+
+    heads = [f"{TITLES[str(row.train_dataset)]} {row.strategy}" for row in recipes]
+    return markdown(lines(), "test set", "base, 0 · 2 shots", *heads)
+
+
+def roles() -> str:
+    """The change by role, with intervals."""
+    effects = table("effects")
+
+    def lines() -> Iterator[list[str]]:
+        for row in trained().itertuples():
+            seeds = table("results").query("recipe == @row.recipe") if "recipe" in table("results") else None
+            del seeds
+            said = [TITLES[str(row.train_dataset)], str(row.strategy), rate(float(row.learning_rate))]
+            for where in ("in-domain", "out-of-domain", "cross-task"):
+                one = effects[(effects["family"] == "role") & (effects["recipe"] == recipe(row))]
+                one = one[(one["where"] == where) & (one["less"] == "base")]
+                found = one.iloc[0] if len(one) else None
+                said.append("" if found is None else f"{points(found.value)} {interval(found.ci_low, found.ci_high)}")
+            yield [*said, str(int(one.iloc[0].seeds)) if len(one) else ""]
+
+    return markdown(
+        lines(), "trained on", "strategy", "rate", "in-domain", "out-of-domain", "cross-task", "training seeds"
+    )
+
+
+def claims() -> str:
+    """Each of the study's claims beside what was found."""
+
+    def lines() -> Iterator[list[str]]:
+        for one in json.loads((KEPT / "claims.json").read_text()):
+            judged = [part for part in one["comparisons"] if part["ruling"] != "missing"]
+            ruled = one["ruling"] if judged else "missing"
+            decisive = [part for part in judged if part["ruling"] == ruled] or judged
+            said = "; ".join(f"{part['where'] or part['what']}: {part['written']}" for part in decisive[:2])
+            more = f"; {len(decisive) - 2} more" if len(decisive) > 2 else ""
+            yield [one["id"], one["text"], RULINGS[ruled], said + more]
+
+    return markdown(lines(), "", "the study says", "here", "what decides it")
+
+
+def counts() -> str:
+    """How many claims hold."""
+    ruled = [
+        one["ruling"] if any(part["ruling"] != "missing" for part in one["comparisons"]) else "missing"
+        for one in json.loads((KEPT / "claims.json").read_text())
+    ]
+    of = {name: ruled.count(name) for name in RULINGS}
+    return (
+        f"Of the study's {len(ruled)} claims, {of['supported']} hold here, {of['contradicted']} do not, "
+        f"{of['insufficient evidence']} stay unclear with these rows, and {of['missing']} were not asked."
+    )
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "counts": counts,
+    "rates": rates,
+    "roles": roles,
+    "scores": scores,
+    "claims": claims,
+}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), PARTS), "utf-8")
