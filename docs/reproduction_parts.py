@@ -28,14 +28,6 @@ def table(name: str) -> pd.DataFrame:
     return pd.read_csv(KEPT / f"{name}.csv")
 
 
-@cache
-def receipts() -> Mapping[str, Mapping[str, Any]]:
-    """Those of the trained variants that were tested, by name."""
-    read = json.loads((KEPT / "receipts.json").read_text())
-    tested = set(table("results")["variant"])
-    return {one["name"]: one for one in read.values() if one["name"] in tested}
-
-
 def trained() -> pd.DataFrame:
     """The recipes that were tested: training set, strategy and rate. A row for each."""
     rows = table("results")
@@ -104,19 +96,17 @@ def roles() -> str:
 
     def lines() -> Iterator[list[str]]:
         for row in trained().itertuples():
-            seeds = table("results").query("recipe == @row.recipe") if "recipe" in table("results") else None
-            del seeds
-            said = [TITLES[str(row.train_dataset)], str(row.strategy), rate(float(row.learning_rate))]
-            for where in ("in-domain", "out-of-domain", "cross-task"):
-                one = effects[(effects["family"] == "role") & (effects["recipe"] == recipe(row))]
-                one = one[(one["where"] == where) & (one["less"] == "base")]
-                found = one.iloc[0] if len(one) else None
-                said.append("" if found is None else f"{points(found.value)} {interval(found.ci_low, found.ci_high)}")
-            yield [*said, str(int(one.iloc[0].seeds)) if len(one) else ""]
+            some = effects[(effects["family"] == "role") & (effects["recipe"] == recipe(row))]
+            some = some[some["less"] == "base"].set_index("where")
+            said = [
+                f"{points(one.value)} {interval(one.ci_low, one.ci_high)}"
+                for one in (some.loc[where] for where in ("in-domain", "out-of-domain", "cross-task"))
+            ]
+            seeds = f"{some['seeds'].iloc[0]:.0f}"
+            yield [TITLES[str(row.train_dataset)], str(row.strategy), rate(float(row.learning_rate)), *said, seeds]
 
-    return markdown(
-        lines(), "trained on", "strategy", "rate", "in-domain", "out-of-domain", "cross-task", "training seeds"
-    )
+    columns = ("trained on", "strategy", "rate", "in-domain", "out-of-domain", "cross-task", "training seeds")
+    return markdown(lines(), *columns)
 
 
 def claims() -> str:
