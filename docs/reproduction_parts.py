@@ -8,6 +8,7 @@ People write the page, but for the parts between `<!-- NAME -->` and `<!-- /NAME
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,6 @@ import pandas as pd
 from parts import filled, interval, markdown, points
 
 HERE = Path(__file__).parent
-PAGE = HERE / "reproduction.md"
 KEPT = HERE.parent / "studies" / "paper" / "kept"
 TITLES = {"socialqa": "SocialQA", "paws": "PAWS", "amazon": "Amazon", "multinli": "MNLI"}
 RULINGS = {"supported": "**yes**", "contradicted": "**no**", "insufficient evidence": "unclear", "missing": "not asked"}
@@ -46,6 +46,20 @@ def rate(value: float) -> str:
 
 
 # --- the parts --------------------------------------------------------------------------------------------
+
+
+def progress() -> str:
+    """What is planned and has not been tested yet."""
+    grid = json.loads(lzma.decompress((KEPT / "scores.json.xz").read_bytes()))["grid"]
+    trained_on = [one for one in grid["variants"] if one["kind"] != "base"]
+    planned = {(one["factors"]["train_dataset"], one["factors"]["strategy"], one["seed"]) for one in trained_on}
+    rows = table("results").dropna(subset=["strategy"])
+    tested = set(zip(rows["train_dataset"], rows["strategy"], rows["seed"].astype(int), strict=True))
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for train, strategy, seed in sorted(planned - tested, key=str):
+        lacking.setdefault((train, strategy), []).append(str(seed))
+    said = [f"{TITLES[train]} {strategy} (seed {', '.join(seeds)})" for (train, strategy), seeds in lacking.items()]
+    return f"**Not run yet**: {'; '.join(said)}." if said else ""
 
 
 def rates() -> str:
@@ -138,6 +152,7 @@ def counts() -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "progress": progress,
     "counts": counts,
     "rates": rates,
     "roles": roles,
@@ -146,5 +161,9 @@ PARTS: Mapping[str, Callable[[], str]] = {
 }
 
 
+PAGES = {HERE / "reproduction.md": PARTS}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), PARTS), "utf-8")
+    for page, parts in PAGES.items():
+        page.write_text(filled(page.read_text("utf-8"), parts), "utf-8")

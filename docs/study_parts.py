@@ -21,8 +21,6 @@ from parts import filled, interval, markdown, points
 from spillover.analysis.forgetting import MEASURES, Correlation, Moved, correlations
 
 HERE = Path(__file__).parent
-PAGE = HERE / "study.md"
-README = HERE.parent / "README.md"
 STUDIES = HERE.parent / "studies"
 SCREEN = STUDIES / "frontier" / "screen"
 TITLES = {"hotels": "hotel reviews", "qasc": "questions for facts", "vitaminc": "fact verification"}
@@ -230,7 +228,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
 }
 
 
-PAGES = {PAGE: PARTS, README: {"study": headline}}
+PAGES = {HERE / "study.md": PARTS, HERE.parent / "README.md": {"study": headline}}
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import pytest
 parts = docscripts.load("study_parts")
 
 
-def test_the_pages_hold_what_the_study_has_kept() -> None:
+@pytest.mark.parametrize("script", ["study_parts", "reproduction_parts"])
+def test_the_pages_hold_what_the_studies_have_kept(script: str) -> None:
     """Also the README, with its main sentence."""
-    for page, of_page in parts.PAGES.items():
+    loaded = docscripts.load(script)
+    for page, of_page in loaded.PAGES.items():
         text = page.read_text("utf-8")
-        assert parts.filled(text, of_page) == text, f"{page.name}: run `python docs/study_parts.py` and commit it"
+        assert loaded.filled(text, of_page) == text, f"{page.name}: run `python docs/{script}.py` and commit it"
 
 
 def test_a_page_without_a_part_is_refused() -> None:
