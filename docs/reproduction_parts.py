@@ -12,7 +12,6 @@ import lzma
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from parts import filled, interval, markdown, points
@@ -28,17 +27,20 @@ def table(name: str) -> pd.DataFrame:
     return pd.read_csv(KEPT / f"{name}.csv")
 
 
-def trained() -> pd.DataFrame:
-    """The recipes that were tested: training set, strategy and rate. A row for each."""
-    rows = table("results")
-    rows = rows[rows["strategy"].notna()].drop_duplicates(["train_dataset", "strategy", "learning_rate"])
-    order = {name: at for at, name in enumerate(TITLES)}
-    return rows.sort_values("strategy").sort_values("train_dataset", key=lambda name: name.map(order), kind="stable")
+def changes(name: str, family: str) -> pd.DataFrame:
+    """The changes of a recipe from the base, by where. With one seed so far, some stand under the variant's name."""
+    rows = table("effects").query("family == @family and less == 'base'")
+    return rows[(rows["recipe"] == name) | rows["recipe"].str.startswith(f"{name}-s")].set_index("where")
 
 
-def recipe(row: Any) -> str:
-    """Its name in the tables of effects: without the seed if there are several."""
-    return next(name for name in table("effects")["recipe"].unique() if str(row.variant).startswith(str(name)))
+def trained() -> Iterator[tuple[str, str, float, str]]:
+    """Training set, strategy, rate and name of each recipe that all test sets were asked, in the order of `TITLES`."""
+    rows = table("results").dropna(subset=["strategy"]).drop_duplicates("variant")
+    for train in TITLES:
+        for name in table("effects").query("family == 'role'")["recipe"].unique():
+            one = rows[rows["variant"].str.startswith(name) & (rows["train_dataset"] == train)]
+            if len(one) and len(changes(name, "test_set")) == table("results")["test_dataset"].nunique():
+                yield train, str(one["strategy"].iloc[0]), float(one["learning_rate"].iloc[0]), str(name)
 
 
 def rate(value: float) -> str:
@@ -68,7 +70,7 @@ def rates() -> str:
 
     def lines() -> Iterator[list[str]]:
         for train in TITLES:
-            some = rows[(rows["train_dataset"] == train) & (rows["strategy"] == "ft")].sort_values("learning_rate")
+            some = rows[rows["choice"] == f"{train}-ft"].sort_values("learning_rate")
             if len(some):
                 said = (f"{100 * one.score:.1f}" for one in some.itertuples())
                 marked = (f"**{one}**" if is_it else one for one, is_it in zip(said, some["chosen"], strict=True))
@@ -80,44 +82,31 @@ def rates() -> str:
 
 def scores() -> str:
     """The results table: the base's score, and the change of each recipe, over 0 and 2 shots."""
-    results, effects = table("results"), table("effects")
+    results, recipes = table("results"), list(trained())
     first = results.drop_duplicates("test_dataset").set_index("test_dataset")["metric"]
-    recipes = list(trained().itertuples())
 
     def lines() -> Iterator[list[str]]:
         for test, metric in first.items():
             base = results[(results["variant"] == "base") & (results["test_dataset"] == test)]
-            base = base[(base["metric"] == metric) & (base["prompt"] == "p1")].sort_values("shots")
+            base = base[base["metric"] == metric].sort_values("shots")
             said = [str(test), " · ".join(f"{100 * value:.1f}" for value in base["value"])]
-            for row in recipes:
-                one = effects[(effects["family"] == "test_set") & (effects["recipe"] == recipe(row))]
-                one = one[(one["where"] == test) & (one["less"] == "base")]
-                if one.empty:
-                    said.append("")
-                    continue
-                found = one.iloc[0]
-                mark = "**" if found.p_adjusted < 0.05 else ""
-                said.append(f"{mark}{points(found.value)}{mark}")
+            for *_, name in recipes:
+                one = changes(name, "test_set").loc[test]
+                mark = "**" if one["p_adjusted"] < 0.05 else ""
+                said.append(f"{mark}{points(one['value'])}{mark}")
             yield said
 
-    heads = [f"{TITLES[str(row.train_dataset)]} {row.strategy}" for row in recipes]
-    return markdown(lines(), "test set", "base, 0 · 2 shots", *heads)
+    return markdown(lines(), "test set", "base, 0 · 2 shots", *(f"{TITLES[train]} {of}" for train, of, *_ in recipes))
 
 
 def roles() -> str:
     """The change by role, with intervals."""
-    effects = table("effects")
 
     def lines() -> Iterator[list[str]]:
-        for row in trained().itertuples():
-            some = effects[(effects["family"] == "role") & (effects["recipe"] == recipe(row))]
-            some = some[some["less"] == "base"].set_index("where")
-            said = [
-                f"{points(one.value)} {interval(one.ci_low, one.ci_high)}"
-                for one in (some.loc[where] for where in ("in-domain", "out-of-domain", "cross-task"))
-            ]
-            seeds = f"{some['seeds'].iloc[0]:.0f}"
-            yield [TITLES[str(row.train_dataset)], str(row.strategy), rate(float(row.learning_rate)), *said, seeds]
+        for train, strategy, learning_rate, name in trained():
+            found = [changes(name, "role").loc[where] for where in ("in-domain", "out-of-domain", "cross-task")]
+            said = (f"{points(one['value'])} {interval(one['ci_low'], one['ci_high'])}" for one in found)
+            yield [TITLES[train], strategy, rate(learning_rate), *said, f"{found[0]['seeds']:.0f}"]
 
     columns = ("trained on", "strategy", "rate", "in-domain", "out-of-domain", "cross-task", "training seeds")
     return markdown(lines(), *columns)
