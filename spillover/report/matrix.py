@@ -25,17 +25,21 @@ SMALL_N = 100  # with fewer documents in a test set, a note says which changes c
 class Column:
     """A recipe with its variants, which differ in their seed. The base is a column, too.
 
-    `earlier`: only an earlier form of the experiment had it.
+    `there` is the number of variants that have answered anything. `earlier`: only an earlier form of the experiment
+    had it.
     """
 
     name: str
     variants: tuple[Variant, ...]
+    there: int
     earlier: bool = False
 
     @property
     def seeds(self) -> str:
-        """`3 seeds`; nothing for what was trained once."""
-        return f"{len(self.variants)} seeds" if len(self.variants) > 1 else ""
+        """`3 seeds`, or `1 of 3 seeds` while the others have not run; nothing for what is trained once."""
+        planned = len(self.variants)
+        some = f"{self.there} of " if 0 < self.there < planned else ""
+        return f"{some}{planned} seeds" if planned > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,17 @@ class Block:
 
 def blocks(results: Results) -> Iterator[Block]:
     """A block for each training set."""
+    there = {name for name, _ in matrix(results)}
     for group in groups(results):
         variants = [*([results.base] if results.base else []), *group.variants]
         arms = grouped(variants, lambda variant: variant.recipe_key)
         columns = {
-            key: Column(recipe_name(results.recipes[key]), tuple(arm), arm[0].key in results.earlier)
+            key: Column(
+                recipe_name(results.recipes[key]),
+                tuple(arm),
+                sum(one.name in there for one in arm),
+                arm[0].key in results.earlier,
+            )
             for key, arm in arms.items()
         }
         rows = [

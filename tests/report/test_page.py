@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from spillover.analysis import numbers, points, summaries, table
 from spillover.analysis.metrics import METRICS
 from spillover.errors import Finding
 from spillover.report import glossary, page, sections
+from spillover.report.matrix import blocks
 
 VOID = {"meta", "br", "line", "rect", "input"}
 
@@ -265,6 +267,17 @@ def test_recipes_stand_in_columns_and_seeds_behind_them(tmp_path: Path) -> None:
     assert entry.score == pytest.approx(sum(one.score for one in seeds) / 3)
     for seed, one in enumerate(seeds):
         assert one.change and f"seed {seed}: {numbers.points(one.score)} {numbers.written(one.change)}" in words(matrix)
+
+
+def test_a_mean_of_the_seeds_that_have_run_says_so(tmp_path: Path) -> None:
+    grid = fakestore.many(recipes=2, seeds=3, shots=(0,))
+    folder = fakestore.write_store(tmp_path, grid)
+    late = {variant.key for variant in grid.variants if variant.name in ("shop-ft-lr0-s1", "shop-ft-lr0-s2")}
+    for cell in grid.cells:
+        if cell.variant in late:
+            shutil.rmtree(folder / "cells" / cell.key)
+    first, second = (column for column in next(blocks(table.load(folder))).columns if column.name != "base")
+    assert (first.seeds, second.seeds) == ("1 of 3 seeds", "3 seeds")
 
 
 EVIL = "</script><script>alert('x')</script><!--\"&{{ 7 * 7 }}"
