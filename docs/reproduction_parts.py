@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from parts import filled, interval, markdown, points
@@ -19,7 +21,13 @@ from parts import filled, interval, markdown, points
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "studies" / "paper" / "kept"
 TITLES = {"socialqa": "SocialQA", "paws": "PAWS", "amazon": "Amazon", "multinli": "MNLI"}
-RULINGS = {"supported": "**yes**", "contradicted": "**no**", "insufficient evidence": "unclear", "missing": "not asked"}
+RULINGS = {
+    "supported": "**yes**",
+    "supported in part": "**yes**, as far as asked",
+    "contradicted": "**no**",
+    "insufficient evidence": "unclear",
+    "missing": "not asked",
+}
 
 
 @cache
@@ -112,14 +120,22 @@ def roles() -> str:
     return markdown(lines(), *columns)
 
 
+def ruling(claim: Mapping[str, Any]) -> tuple[str, list[Mapping[str, Any]]]:
+    """What became of a claim, and the comparisons that decide it. Parts that were not asked are left aside."""
+    judged = [part for part in claim["comparisons"] if part["ruling"] != "missing"]
+    if not judged:
+        return "missing", []
+    if all(part["ruling"] == "supported" for part in judged) and claim["ruling"] != "supported":
+        return "supported in part", judged
+    return claim["ruling"], [part for part in judged if part["ruling"] == claim["ruling"]] or judged
+
+
 def claims() -> str:
     """Each of the study's claims beside what was found."""
 
     def lines() -> Iterator[list[str]]:
         for one in json.loads((KEPT / "claims.json").read_text()):
-            judged = [part for part in one["comparisons"] if part["ruling"] != "missing"]
-            ruled = one["ruling"] if judged else "missing"
-            decisive = [part for part in judged if part["ruling"] == ruled] or judged
+            ruled, decisive = ruling(one)
             said = "; ".join(f"{part['where'] or part['what']}: {part['written']}" for part in decisive[:2])
             more = f"; {len(decisive) - 2} more" if len(decisive) > 2 else ""
             yield [one["id"], one["text"], RULINGS[ruled], said + more]
@@ -129,15 +145,14 @@ def claims() -> str:
 
 def counts() -> str:
     """How many claims hold."""
-    ruled = [
-        one["ruling"] if any(part["ruling"] != "missing" for part in one["comparisons"]) else "missing"
-        for one in json.loads((KEPT / "claims.json").read_text())
-    ]
+    ruled = [ruling(one)[0] for one in json.loads((KEPT / "claims.json").read_text())]
     of = {name: ruled.count(name) for name in RULINGS}
-    return (
-        f"Of the study's {len(ruled)} claims, {of['supported']} hold here, {of['contradicted']} do not, "
-        f"{of['insufficient evidence']} stay unclear with these rows, and {of['missing']} were not asked."
+    said = (
+        f"Of the study's {len(ruled)} claims, {of['supported']} hold here and {of['supported in part']} in those parts "
+        f"that were asked; {of['contradicted']} do not hold; {of['insufficient evidence']} stay unclear with these rows "
+        f"and seeds; {of['missing']} were not asked."
     )
+    return textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
