@@ -148,9 +148,9 @@ def counts() -> str:
     ruled = [ruling(one)[0] for one in json.loads((KEPT / "claims.json").read_text())]
     of = {name: ruled.count(name) for name in RULINGS}
     said = (
-        f"Of the study's {len(ruled)} claims, {of['supported']} hold here and {of['supported in part']} in those parts "
-        f"that were asked; {of['contradicted']} do not hold; {of['insufficient evidence']} stay unclear with these rows "
-        f"and seeds; {of['missing']} were not asked."
+        f"The study's {len(ruled)} claims: {of['supported']} hold, {of['supported in part']} hold in those parts that were "
+        f"asked, {of['contradicted']} otherwise, {of['insufficient evidence']} unclear with these rows and seeds, "
+        f"{of['missing']} not asked."
     )
     return textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)
 
