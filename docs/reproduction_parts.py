@@ -148,8 +148,8 @@ def counts() -> str:
     ruled = [ruling(one)[0] for one in json.loads((KEPT / "claims.json").read_text())]
     of = {name: ruled.count(name) for name in RULINGS}
     said = (
-        f"The study's {len(ruled)} claims: {of['supported']} hold, {of['supported in part']} hold in those parts that were "
-        f"asked, {of['contradicted']} otherwise, {of['insufficient evidence']} unclear with these rows and seeds, "
+        f"The study's {len(ruled)} claims: {of['supported']} hold, {of['supported in part']} hold in those parts that "
+        f"were asked, {of['contradicted']} otherwise, {of['insufficient evidence']} unclear with these rows and seeds, "
         f"{of['missing']} not asked."
     )
     return textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)
