@@ -64,6 +64,8 @@ def progress() -> str:
     trained_on = [one for one in grid["variants"] if one["kind"] != "base"]
     planned = {(one["factors"]["train_dataset"], one["factors"]["strategy"], one["seed"]) for one in trained_on}
     rows = table("results").dropna(subset=["strategy"])
+    whole = rows.groupby("variant")["test_dataset"].transform("nunique") == table("results")["test_dataset"].nunique()
+    rows = rows[whole]
     tested = set(zip(rows["train_dataset"], rows["strategy"], rows["seed"].astype(int), strict=True))
     lacking: dict[tuple[str, str], list[str]] = {}
     for train, strategy, seed in sorted(planned - tested, key=str):
