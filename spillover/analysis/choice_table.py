@@ -1,6 +1,7 @@
 """Choices as a table: choices.csv. One row for each alternative of each choice, in the order of their care.
 
-Scores and shares are from 0 to 1, on validation rows. `difference` is that from the best alternative.
+Scores and shares are from 0 to 1, on validation rows. `difference` is that from the best alternative,
+`less_base` that from the base.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def tidy(made: Iterable[Choice]) -> pd.DataFrame:
 
 def _row(choice: Choice, one: Alternative) -> dict[str, Any]:
     value, interval = one.behind or (0.0, None)
+    ahead, above = one.ahead or (None, None)
     return {
         "choice": choice.name,
         "alternative": one.name,
@@ -39,6 +41,9 @@ def _row(choice: Choice, one: Alternative) -> dict[str, Any]:
         "n": choice.rows,
         "seeds": choice.seeds,
         "base": choice.base,
+        "less_base": ahead,
+        "less_base_ci_low": None if above is None else above.low,
+        "less_base_ci_high": None if above is None else above.high,
         "base_shots": None if choice.base_use is None else choice.base_use.shots,
         "base_prompt": None if choice.base_use is None else choice.base_use.prompt,
     }

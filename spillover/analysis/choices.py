@@ -50,8 +50,9 @@ class Alternative:
     """A candidate. Scores are from 0 to 1, on validation rows.
 
     `factors` are what it differs in from the others. `behind` is its difference from the best one, with its interval;
-    None for the best itself. `level`: the rows do not decide between it and the best. `kept` is the share of the base's
-    score on other test sets, if the experiment bounds it, and `keeps` whether that is enough.
+    None for the best itself. `ahead` is that from the base. `level`: the rows do not decide between it and the best.
+    `kept` is the share of the base's score on other test sets, if the experiment bounds it, and `keeps` whether that
+    is enough.
     """
 
     recipe: str
@@ -64,6 +65,7 @@ class Alternative:
     kept: float | None = None
     keeps: bool = True
     use: Use | None = None
+    ahead: tuple[float, Interval] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,14 @@ class Choice:
         if self.keep is not None and one.kept is not None:
             text += f"; it keeps {_points(one.kept)} % of the base elsewhere"
             text += "" if one.keeps else f", the most of all, and less than {_points(self.keep)} %"
+        if self.base is not None and not self.is_above_base:
+            text += f"; the base has {_points(self.base)}, and no candidate is better than it beyond chance"
         return f"{text})."
+
+    @property
+    def is_above_base(self) -> bool:
+        """Whether the rows show of any candidate that it is better than the base."""
+        return any(one.ahead is not None and one.ahead[1].low > 0 for one in self.alternatives)
 
 
 def _points(score: float) -> str:
@@ -281,9 +290,12 @@ def _made(scored: Scored, known: Choice, recipes: Mapping[str, Sequence[Variant]
     left = [key for key in recipes if bound is None or (kept[key] or 0.0) >= bound]
     best = max(left, key=lambda key: scores[key])
     factors = {key: {name: arm[0].factors[name] for name in known.factors} for key, arm in recipes.items()}
+    theirs = scored.cells(base, test)
+    base_use, of_base = scored.best(theirs) if best_use and theirs else (None, theirs)
     found: dict[str, Alternative] = {}
     for key, arm in recipes.items():
         behind = None if key == best else scored.difference(cells[key], cells[best])
+        ahead = scored.difference(cells[key], of_base) if of_base else None
         found[key] = Alternative(
             recipe=key,
             name=_name(arm),
@@ -295,10 +307,9 @@ def _made(scored: Scored, known: Choice, recipes: Mapping[str, Sequence[Variant]
             kept=kept[key],
             keeps=known.keep is None or kept[key] is None or (kept[key] or 0.0) >= known.keep,
             use=uses[key][0] if best_use else None,
+            ahead=ahead and (ahead[0], ahead[2]),
         )
     in_order = sorted(found.values(), key=lambda one: care(one.factors))
-    theirs = scored.cells(base, test)
-    base_use, of_base = scored.best(theirs) if best_use and theirs else (None, theirs)
     return Choice(
         **{
             **vars(known),

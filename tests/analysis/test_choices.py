@@ -75,6 +75,16 @@ def test_the_best_is_chosen_and_the_lowest_rate_where_rows_do_not_decide(
     )
 
 
+@pytest.mark.parametrize(("high", "is_above"), [(36, True), (11, False)])
+def test_a_choice_says_where_no_candidate_is_better_than_the_base(tmp_path: Path, high: int, is_above: bool) -> None:
+    """The lowest rate is then taken because nothing was learned, and not because it learns as much."""
+    right = {("base", "shop", 0): 10, (LOW.name, "shop", 0): 10, (HIGH.name, "shop", 0): high}
+    found = one_of(*made(tmp_path, [HIGH, LOW], right))
+    assert found.is_above_base is is_above
+    assert ("no candidate is better" in found.sentence) is not is_above
+    assert [one.ahead and one.ahead[0] for one in found.alternatives] == [0.0, pytest.approx((high - 10) / ROWS)]
+
+
 def test_a_recipe_is_chosen_over_its_seeds(tmp_path: Path) -> None:
     """The best single training is not the best recipe."""
     variants = [candidate(rate, seed) for rate in (1e-5, 1e-4) for seed in (0, 1)]
