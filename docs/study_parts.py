@@ -12,8 +12,9 @@ import json
 import lzma
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from parts import filled, interval, markdown, points
@@ -23,7 +24,11 @@ from spillover.analysis.forgetting import MEASURES, Correlation, Moved, correlat
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "studies"
 SCREEN = STUDIES / "frontier" / "screen"
+CONFIRM = STUDIES / "frontier" / "confirm"
 TITLES = {"hotels": "hotel reviews", "qasc": "questions for facts", "vitaminc": "fact verification"}
+
+
+WHERE = ("out-of-domain", "cross-task", "outside")
 
 
 # --- what a study has kept --------------------------------------------------------------------------------
@@ -64,6 +69,11 @@ def beside(study: Path, train: str) -> pd.DataFrame:
 # --- how numbers are written ------------------------------------------------------------------------------
 
 
+def with_interval(value: float, one: Any) -> str:
+    """A change of a table's row, in points."""
+    return f"{points(value)} {interval(one.ci_low, one.ci_high)}"
+
+
 def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -72,32 +82,38 @@ def probability(p: float) -> str:
 
 
 def progress() -> str:
-    """How much of the screening is there."""
-    done = table(SCREEN, "results")["variant"].nunique()
-    planned = len(json.loads(lzma.decompress((SCREEN / "scores.json.xz").read_bytes()))["grid"]["variants"])
-    return f"Of {planned:,} variants, the base included, {done:,} have run." if done < planned else ""
+    """How much of both parts is there."""
+    said = []
+    for name, study in (("screening", SCREEN), ("confirmation", CONFIRM)):
+        done = table(study, "results")["variant"].nunique()
+        planned = len(json.loads(lzma.decompress((study / "scores.json.xz").read_bytes()))["grid"]["variants"])
+        said += [f"Of the {planned:,} variants of the {name}, the base included, {done:,} have run."] * (done < planned)
+    return "\n".join(said)
 
 
-def of_ft(train: str) -> str:
+def of_ft(study: Path, train: str) -> str:
     """Plain fine-tuning along the learning rate."""
-
-    def rows() -> Iterator[list[str]]:
-        effects, kept = table(SCREEN, "effects"), table(SCREEN, "retention")
-        names = [name for name, of in variants(SCREEN).items() if of["strategy"] == "ft" and of["seed"] == 0]
-        for name in sorted(names, key=lambda name: float(str(variants(SCREEN)[name]["learning_rate"]))):
-            if variants(SCREEN)[name]["train_dataset"] != train:
-                continue
-            gain = effects[(effects["family"] == "use") & (effects["recipe"] == name)].iloc[0]
-            found = [strength(factors(SCREEN, name)), f"{points(gain['value'])} {interval(gain.ci_low, gain.ci_high)}"]
-            for where in ("out-of-domain", "cross-task", "outside"):
-                one = kept[(kept["recipe"] == name) & (kept["where"] == where)].iloc[0]
-                found.append(f"{points(one['change'])} {interval(one.ci_low, one.ci_high)}")
-            yield found
-
-    return markdown(rows(), "learning rate", "in-domain", "out-of-domain", "cross-task", "all outside")
+    rows = (
+        [strength(factors(study, name)), with_interval(gain.value, gain)]
+        + [with_interval(one.change, one) for one in rests]
+        + [f"{gain.seeds:.0f}"]
+        for name, gain, rests in ft_curve(study, train)
+    )
+    return markdown(rows, "learning rate", "in-domain", "out-of-domain", "cross-task", "all outside", "seeds")
 
 
-def at_equal_gain(train: str) -> str:
+def ft_curve(study: Path, train: str) -> Iterator[tuple[str, Any, list[Any]]]:
+    """The recipes of ft by rising rate: name, gain, and the changes out-of-domain, cross-task and over both."""
+    effects, kept = table(study, "effects"), table(study, "retention")
+    uses = effects[effects["family"] == "use"]
+    found = {name: factors(study, name) for name in uses["recipe"]}
+    ours = [name for name, of in found.items() if of["strategy"] == "ft" and of["train_dataset"] == train]
+    for name in sorted(ours, key=lambda name: float(str(found[name]["learning_rate"]))):
+        rests = [kept[(kept["recipe"] == name) & (kept["where"] == where)].iloc[0] for where in WHERE]
+        yield name, uses[uses["recipe"] == name].iloc[0], rests
+
+
+def at_equal_gain(study: Path, train: str) -> str:
     """Every recipe beside ft."""
     rows = (
         [
@@ -109,7 +125,7 @@ def at_equal_gain(train: str) -> str:
             f"{points(one.advantage)} {interval(one.ci_low, one.ci_high)}",
             probability(one.p_adjusted),
         ]
-        for one in beside(SCREEN, train).itertuples()
+        for one in beside(study, train).itertuples()
     )
     columns = ("strategy", "rate", "gain", "outside", "ft at this gain", "advantage", "p (Holm)")
     return markdown(rows, *columns)
@@ -146,42 +162,52 @@ def predicted() -> str:
 
 def findings() -> str:
     """What the tables say, in sentences."""
-    said = []
-    for train in ("hotels", "qasc"):
-        effects, kept = table(SCREEN, "effects"), table(SCREEN, "retention")
-        names = [n for n, of in variants(SCREEN).items() if of["strategy"] == "ft" and of["train_dataset"] == train]
-        uses, outside = effects[effects["family"] == "use"], kept[kept["where"] == "outside"]
-        found = sorted(
-            (
-                float(str(variants(SCREEN)[n]["learning_rate"])),
-                uses[uses["recipe"] == n],
-                outside[outside["recipe"] == n],
-            )
-            for n in names
-            if (uses["recipe"] == n).any() and variants(SCREEN)[n]["seed"] == 0
-        )
-        rates = [
-            f"{rate:.0e} gains {points(gain['value'].iloc[0])} and changes the rest by {points(rest['change'].iloc[0])}"
-            for rate, gain, rest in found
-        ]
-        careful = min(names, key=lambda n: float(str(variants(SCREEN)[n]["learning_rate"])))
-        sets = effects[(effects["family"] == "test_set") & (effects["recipe"] == careful) & (effects["where"] != train)]
-        worst = sets.sort_values("value").iloc[0]
-        one = f"{worst['where']} {points(worst['value'])} {interval(worst.ci_low, worst.ci_high)}"
-        lowest = f" Of single sets, the lowest rate loses most on {one}."
-        said.append(f"**`ft`, {TITLES[train]}.** " + "; ".join(rates).replace("e-0", "e-") + " points." + lowest)
-    rows = pd.concat([beside(SCREEN, train) for train in ("hotels", "qasc")])
-    better = rows[(rows["p_adjusted"] < 0.05) & (rows["advantage"] > 0)]
-    worse = rows[(rows["p_adjusted"] < 0.05) & (rows["advantage"] < 0)]
-    names = ", ".join(f"`{one.recipe}`" for one in better.itertuples()) or "none"
-    said.append(
-        f"**At equal gain.** Of {len(rows)} recipes, {len(worse)} lose more than `ft` does where it gains as much, "
-        f"beyond chance, and {len(better)} lose less ({names}). For the others the rows do not decide."
-    )
+    said = [of_rates(best_study(train), train) for train in TITLES if train in trained_on(best_study(train))]
+    said.append("**At equal gain, screening.** " + of_advantages(SCREEN))
+    said.append("**At equal gain, confirmation.** " + of_advantages(CONFIRM))
     every = {one.measure: one for one in _correlations() if one.train_dataset is None}
     told = [f"{MEASURES[name]} {_rho(one)}" for name, one in every.items()]
     said.append("**What predicts the loss.** Rank correlation over recipes: " + "; ".join(told) + ".")
     return "\n".join(f"- {one}" for one in said)
+
+
+def trained_on(study: Path) -> list[str]:
+    """The training sets of which `ft` has run."""
+    return [train for train in TITLES if any(ft_curve(study, train))]
+
+
+def best_study(train: str) -> Path:
+    """Where `ft` on this training set has most seeds."""
+    return CONFIRM if train in trained_on(CONFIRM) else SCREEN
+
+
+def of_rates(study: Path, train: str) -> str:
+    """What plain fine-tuning does along the learning rate, and the single set that its lowest rate harms most."""
+    curve = list(ft_curve(study, train))
+    rates = [
+        f"{strength(factors(study, name))} gains {with_interval(gain.value, gain)} and changes the rest by "
+        f"{with_interval(rests[-1].change, rests[-1])}"
+        for name, gain, rests in curve
+    ]
+    careful, gain, _ = curve[0]
+    effects = table(study, "effects")
+    sets = effects[(effects["family"] == "test_set") & (effects["recipe"] == careful) & (effects["where"] != train)]
+    worst = sets.sort_values("value").iloc[0]
+    return (
+        f"**`ft`, {TITLES[train]}.** {'; '.join(rates)} (seeds: {gain.seeds:.0f}). Of single sets, the lowest rate "
+        f"loses most on {worst['where']}: {with_interval(worst['value'], worst)}."
+    )
+
+
+def of_advantages(study: Path) -> str:
+    """How many recipes lose less than ft at the same gain, and how many lose more."""
+    rows = pd.concat([beside(study, train) for train in trained_on(study)])
+    better, worse = (rows[(rows["p_adjusted"] < 0.05) & (sign * rows["advantage"] > 0)] for sign in (1, -1))
+    names = f" ({', '.join(f'`{one}`' for one in better['recipe'])})" if len(better) else ""
+    return (
+        f"Of {len(rows)} recipes, {len(worse)} lose more than `ft` where it gains as much, beyond chance, and "
+        f"{len(better)} lose less{names}. For the others the rows do not decide."
+    )
 
 
 def in_the_study(strategy: str) -> str:
@@ -199,20 +225,13 @@ def in_the_study(strategy: str) -> str:
 
 def headline() -> str:
     """The main sentence, for the README."""
-    effects, kept = table(SCREEN, "effects"), table(SCREEN, "retention")
-    gains, rests = [], []
-    for name in ("hotels-ft-lr3e-05-s0", "hotels-ft-lr0.0003-s0"):
-        gain = effects[(effects["family"] == "use") & (effects["recipe"] == name)].iloc[0]
-        rest = kept[(kept["where"] == "outside") & (kept["recipe"] == name)].iloc[0]
-        gains.append(f"{points(gain.value)} {interval(gain.ci_low, gain.ci_high)}")
-        rests.append(f"{points(rest.change)} {interval(rest.ci_low, rest.ci_high)}")
-    rows = pd.concat([beside(SCREEN, train) for train in ("hotels", "qasc")])
-    better = sum((rows["p_adjusted"] < 0.05) & (rows["advantage"] > 0))
+    (_, low, low_rests), *_, (_, high, high_rests) = ft_curve(CONFIRM, "hotels")
+    rest, high_rest = low_rests[-1], high_rests[-1]
     said = (
-        f"**The learning rate decides.** Trained on 256 hotel reviews, SmolLM2-135M gains {gains[0]} points at a rate "
-        f"of 3e-5, and {gains[1]} at 3e-4 (n = {gain.n:.0f}). The {rest.test_sets:.0f} other test sets change by "
-        f"{rests[0]} and by {rests[1]} (n = {rest.n:.0f}; one training seed). Of {len(rows)} other recipes, held "
-        f"against plain fine-tuning where both gain as much, {better or 'none'} loses less beyond chance."
+        f"**The learning rate decides.** Trained on 256 hotel reviews, SmolLM2-135M gains "
+        f"{with_interval(low.value, low)} points at a rate of 3e-5, and {with_interval(high.value, high)} at 3e-4 "
+        f"(n = {low.n:.0f}). The {rest.test_sets:.0f} other test sets change by {with_interval(rest.change, rest)} and "
+        f"by {with_interval(high_rest.change, high_rest)} (n = {rest.n:.0f}; {low.seeds:.0f} training seeds)."
     )
     return textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)
 
@@ -220,10 +239,9 @@ def headline() -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "progress": progress,
     "findings": findings,
-    "ft hotels": lambda: of_ft("hotels"),
-    "ft qasc": lambda: of_ft("qasc"),
-    "screen hotels": lambda: at_equal_gain("hotels"),
-    "screen qasc": lambda: at_equal_gain("qasc"),
+    **{f"ft {train}": lambda train=train: of_ft(best_study(train), train) for train in TITLES},  # type: ignore[misc]
+    **{f"screen {train}": partial(at_equal_gain, SCREEN, train) for train in ("hotels", "qasc")},
+    **{f"confirm {train}": partial(at_equal_gain, CONFIRM, train) for train in trained_on(CONFIRM)},
     "predicted": predicted,
 }
 
