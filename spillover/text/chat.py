@@ -107,21 +107,15 @@ class ChatTemplate:
     def end_of_turn(self, tokenizer: Tokenizer) -> int | None:
         """The special token that the template writes after an answer; None if it writes none, or fails.
 
-        Some templates write it only before the next turn.
+        Some templates write it only before the next turn, and some take a single turn, or only one with a system text.
         """
         asked: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
         asked.append({"role": "assistant", "content": ANSWER})
-        try:
-            [text] = self.texts([asked * 2], answered=True)
-        except PromptError:
-            return None
-        _, *after = text.split(ANSWER)
-        special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.content.strip()}
-        for part in reversed(after):
-            ids = tokenizer.encode(part, add_special_tokens=False).ids
-            seen = [token for token in ids if token in special or tokenizer.decode([token]).strip()]
-            if seen and seen[0] in special:
-                return seen[0]
+        for conversation in (asked * 2, asked, [{"role": "system", "content": "Answer briefly."}, *asked]):
+            with suppress(PromptError):
+                [text] = self.texts([conversation], answered=True)
+                if (token := _special_after_answer(text, tokenizer)) is not None:
+                    return token
         return None
 
     def differences(
@@ -147,6 +141,17 @@ class ChatTemplate:
         except PromptError:
             return None
         return None if theirs == prompt else Difference.of(prompt, theirs)
+
+
+def _special_after_answer(text: str, tokenizer: Tokenizer) -> int | None:
+    """The special token that follows an answer in a text before anything else does, preferably after the last one."""
+    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.content.strip()}
+    for part in reversed(text.split(ANSWER)[1:]):
+        ids = tokenizer.encode(part, add_special_tokens=False).ids
+        seen = [token for token in ids if token in special or tokenizer.decode([token]).strip()]
+        if seen and seen[0] in special:
+            return seen[0]
+    return None
 
 
 class _Renderer:

@@ -41,7 +41,8 @@ class Settings:
         self.folder, self.tokenizer = folder, tokenizer
         model = _read_json(folder / "config.json")
         of_text = model.get("text_config")  # of a multimodal model, the part for text
-        self.model = {**model, **(of_text if isinstance(of_text, dict) else {})}
+        self.levels = [model, of_text if isinstance(of_text, dict) else {}]
+        self.model = {**self.levels[0], **self.levels[1]}
         names = ("special_tokens_map.json", "tokenizer_config.json")
         self.config = {key: value for name in names for key, value in _read_json(folder / name).items()}
         # Special tokens by role ("bos_token"): a string or {"content": string}.
@@ -59,7 +60,7 @@ class Settings:
     def end_ids(self) -> list[int]:
         """The ids that end an answer by the files of the folder. The tokenizer's is the first."""
         eos_id = self.special_id("eos")
-        stated = [_read_json(self.folder / "generation_config.json"), self.model]
+        stated = [_read_json(self.folder / "generation_config.json"), *self.levels]
         listed = [one for config in stated for one in _as_list(config.get("eos_token_id"))]
         return list(dict.fromkeys(listed if eos_id is None else [eos_id, *listed]))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fakestore
 import pytest
+from prose import tells
 
 from spillover.analysis import summaries, table
 from spillover.analysis.earlier import with_earlier
@@ -42,6 +43,21 @@ def test_they_stay_where_the_questions_are_the_same(folder: Path) -> None:
     assert [variant.name for variant in together.variants] == ["shop-fticl", "shop-ft"]  # though it lacks a test set
     current = table.load(folder)
     assert [variant.name for variant in current.grid.variants] == ["base", "shop-fticl"] and not current.earlier
+
+
+def test_what_is_broken_of_them_is_left_out_and_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another role would put its scores into another mean."""
+    (path,) = (folder / "earlier").iterdir()
+    path.write_text(path.read_text().replace('"in_domain"', '"cross_task"'))
+    assert not table.load(folder, earlier=True).earlier
+    assert tells(caplog.messages[0], path.name, "left out")
+    fakestore.write_store(folder, grid_of(NEWS_ICL))  # another is kept beside it
+    assert len(list((folder / "earlier").iterdir())) == 2
+    assert [variant.name for variant in table.load(folder, earlier=True).grid.variants] == [
+        "base",
+        "news-fticl",
+        "shop-fticl",
+    ]
 
 
 def test_other_questions_are_not_compared() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -35,20 +34,29 @@ def test_a_folders_identity_is_its_content(tmp_path: Path) -> None:
 
 def test_weights_are_hashed_once_while_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model_folder(tmp_path / "one")
-    weights = folder / "model.safetensors"
     read: list[Path] = []
     monkeypatch.setattr(folders, "file_sha256", lambda path: read.append(path) or file_sha256(path))
     models.weights_sha256(folder)
     models.weights_sha256(folder)
     assert len(read) == 2  # just written: it may change again within the clock's tick
-    old = time.time_ns() - 10**11
-    os.utime(weights, ns=(old, old))
+    monkeypatch.setattr(folders, "SETTLED_S", -1.0)
     first = models.weights_sha256(folder)
     assert models.weights_sha256(folder) == first
     assert len(read) == 3
-    os.utime(weights, ns=(old + 1, old + 1))
-    assert models.weights_sha256(folder) == first
-    assert len(read) == 4
+
+
+def test_a_change_that_keeps_size_and_time_of_the_weights_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a copy that keeps times takes their place, or a tool sets the time back."""
+    monkeypatch.setattr(folders, "SETTLED_S", -1.0)
+    weights = model_folder(tmp_path / "one") / "model.safetensors"
+    stat, before = weights.stat(), models.weights_sha256(weights.parent)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert models.weights_sha256(weights.parent) != before
 
 
 def test_pickled_weights_are_refused_unless_trusted(tmp_path: Path) -> None:

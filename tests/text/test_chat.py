@@ -19,6 +19,9 @@ from spillover.text.prompt import render_all
 from spillover.text.samples import build_samples
 from spillover.text.task import Example, PromptFormat
 
+ONE_TURN = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}" + CHATML
+NEEDS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('a system text') }}{% endif %}" + CHATML
+
 ASK = [{"role": "user", "content": "Hi"}]
 CHAT = PromptFormat("chat", "{x}", chat=True)
 PLAIN = PromptFormat("p1", "{x}:")
@@ -42,6 +45,8 @@ def text_of(source: str) -> str:
         (GEMMA, "<end_of_turn>"),
         (R1, "</s>"),
         (GLM, "<|user|>"),
+        (ONE_TURN, "<|im_end|>"),
+        (NEEDS_SYSTEM, "<|im_end|>"),
         (WORDS_ONLY, "</s>"),
         ("{{ raise_exception('never') }}", "</s>"),
         (None, "</s>"),
@@ -61,7 +66,7 @@ def test_end_tokens_are_those_of_all_files(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"eos_token_id": 5}))
     before = Encoder.load(folder)
     assert before.eos_ids == {2, 4, 5, 6, 7}
-    (folder / "config.json").write_text(json.dumps({"text_config": {"eos_token_id": [5, 8]}}))
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": 5, "text_config": {"eos_token_id": 8}}))
     after = Encoder.load(folder)
     assert after.eos_ids == {2, 4, 5, 6, 7, 8}
     assert before.identity != after.identity  # so that what was answered with other end tokens is answered again
