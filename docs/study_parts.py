@@ -131,8 +131,9 @@ def at_equal_gain(study: Path, train: str) -> str:
     return markdown(rows, *columns)
 
 
-def _correlations() -> list[Correlation]:
-    rows = table(SCREEN, "forgetting")
+@cache
+def _correlations(study: Path) -> list[Correlation]:
+    rows = table(study, "forgetting")
     return correlations(
         [
             Moved(one.recipe, one.recipe, one.train_dataset, one.lost, {name: getattr(one, name) for name in MEASURES})
@@ -147,17 +148,17 @@ def _rho(one: Correlation) -> str:
 
 def predicted() -> str:
     """What predicts a loss."""
-    found = _correlations()
-    trained = list(dict.fromkeys(one.train_dataset for one in found))
 
     def lines() -> Iterator[list[str]]:
-        for train in trained:
-            some = {one.measure: one for one in found if one.train_dataset == train}
-            name = "both, each within itself" if train is None else TITLES[train]
-            said = [_rho(some[measure]) for measure in MEASURES]
-            yield [name, str(next(iter(some.values())).n), *said]
+        for name, study in (("screening", SCREEN), ("confirmation", CONFIRM)):
+            found = _correlations(study)
+            for train in dict.fromkeys(one.train_dataset for one in found):
+                some = {one.measure: one for one in found if one.train_dataset == train}
+                what = "all, each within itself" if train is None else TITLES[train]
+                said = [_rho(some[measure]) for measure in MEASURES]
+                yield [name, what, str(next(iter(some.values())).n), *said]
 
-    return markdown(lines(), "trained on", "recipes", *MEASURES.values())
+    return markdown(lines(), "part", "trained on", "recipes", *MEASURES.values())
 
 
 def findings() -> str:
@@ -165,7 +166,7 @@ def findings() -> str:
     said = [of_rates(best_study(train), train) for train in TITLES if train in trained_on(best_study(train))]
     said.append("**At equal gain, screening.** " + of_advantages(SCREEN))
     said.append("**At equal gain, confirmation.** " + of_advantages(CONFIRM))
-    every = {one.measure: one for one in _correlations() if one.train_dataset is None}
+    every = {one.measure: one for one in _correlations(SCREEN) if one.train_dataset is None}
     told = [f"{MEASURES[name]} {_rho(one)}" for name, one in every.items()]
     said.append("**What predicts the loss.** Rank correlation over recipes: " + "; ".join(told) + ".")
     return "\n".join(f"- {one}" for one in said)
@@ -181,6 +182,10 @@ def best_study(train: str) -> Path:
     return CONFIRM if train in trained_on(CONFIRM) else SCREEN
 
 
+def of_ft_with_most_seeds(train: str) -> str:
+    return of_ft(best_study(train), train)
+
+
 def of_rates(study: Path, train: str) -> str:
     """What plain fine-tuning does along the learning rate, and the single set that its lowest rate harms most."""
     curve = list(ft_curve(study, train))
@@ -190,12 +195,11 @@ def of_rates(study: Path, train: str) -> str:
         for name, gain, rests in curve
     ]
     careful, gain, _ = curve[0]
-    effects = table(study, "effects")
-    sets = effects[(effects["family"] == "test_set") & (effects["recipe"] == careful) & (effects["where"] != train)]
-    worst = sets.sort_values("value").iloc[0]
+    kept = table(study, "retention")
+    worst = kept[(kept["recipe"] == careful) & ~kept["where"].isin(WHERE)].sort_values("change").iloc[0]
     return (
         f"**`ft`, {TITLES[train]}.** {'; '.join(rates)} (seeds: {gain.seeds:.0f}). Of single sets, the lowest rate "
-        f"loses most on {worst['where']}: {with_interval(worst['value'], worst)}."
+        f"loses most on {worst['where']}: {with_interval(worst.change, worst)}."
     )
 
 
@@ -239,7 +243,7 @@ def headline() -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "progress": progress,
     "findings": findings,
-    **{f"ft {train}": lambda train=train: of_ft(best_study(train), train) for train in TITLES},  # type: ignore[misc]
+    **{f"ft {train}": partial(of_ft_with_most_seeds, train) for train in TITLES},
     **{f"screen {train}": partial(at_equal_gain, SCREEN, train) for train in ("hotels", "qasc")},
     **{f"confirm {train}": partial(at_equal_gain, CONFIRM, train) for train in trained_on(CONFIRM)},
     "predicted": predicted,

@@ -125,6 +125,21 @@ def together(
     ]
 
 
+def anywhere(between: Effect, ends: Sequence[Effect]) -> Effect:
+    """An effect that lies at an unknown place between others: its interval covers theirs.
+
+    A convex combination of effects has its interval within the hull of their intervals, so the hull is never too
+    narrow. Nothing is shown unless all the ends show it, each beyond chance and in the same direction.
+    """
+    same_direction = len({one.value > 0 for one in ends}) == 1
+    return replace(
+        between,
+        interval=Interval(min(one.interval.low for one in ends), max(one.interval.high for one in ends)),
+        p=max(one.p for one in ends) if same_direction else 1.0,
+        chance=tuple(view for one in ends for view in one.chance),
+    )
+
+
 def difference(results: Results, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Effect | None:
     """Mean score of `ours` less that of `theirs` over the conditions and documents that both have."""
     return effect(results, _difference(*paired(results, ours, theirs)))

@@ -8,8 +8,9 @@ the test set if that is more: no finer difference can be seen. Beyond the curve,
 
 The advantage is one contrast of scores: a recipe's change elsewhere less that on the curve, less what the uncertainty
 of both gains is worth at the curve's slope there (the delta method; the latter is 0 in the data and not in the
-interval). Its interval is over documents, demonstration draws and seeds, as that of every effect. Rows that leak are
-left out.
+interval). Where the rows do not tell the gains of the two neighbours apart, the slope is unknown, and the place may be
+anywhere between them: the interval then covers the intervals at both ends. All are over documents, demonstration draws
+and seeds, as those of every effect. Rows that leak are left out.
 
 `Bargain` answers a second question: does a recipe keep most of the gain with a small part of the loss? Both are counted
 from the recipe of the other strategy that gains most; of several with the same gain, from the one that loses least.
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 from ..experiment.choice import MORE_CAREFUL
 from ..plan.grid import Cell, Condition, Use, Variant
-from .contrasts import Effect, Term, effect, finished, together
+from .contrasts import Effect, Term, anywhere, effect, finished, together
 from .deploy import asked
 from .results import Results, grouped, recipe_name
 from .retention import Kept, kept
@@ -204,10 +205,7 @@ def _beside(results: Results, ours: Variant, place: Place, curve: Sequence[Place
     gain = min(max(place.gain, 0.0), most)  # a recipe below the base is compared with the base
     spot = max((spot for a, b in pairwise(curve) for spot in _spots(gain, a, b)), key=lambda one: one.outside)
     top = max((one for one in curve[1:] if most - one.gain <= one.same), key=lambda one: one.outside, default=curve[-1])
-    terms = [Term(1.0, place.elsewhere), *(Term(-part, one.elsewhere) for part, one in spot.parts)]
-    if spot.slope:
-        terms += [Term(-spot.slope, place.within), *(Term(spot.slope * part, one.within) for part, one in spot.parts)]
-    advantage, bargain = effect(results, terms), _bargain(results, place, top, curve[0])
+    advantage, bargain = _advantage(results, place, spot), _bargain(results, place, top, curve[0])
     if advantage is None or bargain is None:
         return None
     return EqualGain(
@@ -223,6 +221,26 @@ def _beside(results: Results, ours: Variant, place: Place, curve: Sequence[Place
         effect=advantage,
         bargain=bargain,
     )
+
+
+def _advantage(results: Results, place: Place, spot: _Spot) -> Effect | None:
+    """The change elsewhere less that of the curve at this spot."""
+    terms = [Term(1.0, place.elsewhere), *(Term(-part, one.elsewhere) for part, one in spot.parts)]
+    if not spot.slope:
+        return effect(results, terms)
+    (_, a), (_, b) = spot.parts
+    if _are_told_apart(results, a, b):
+        terms += [Term(-spot.slope, place.within), *(Term(spot.slope * part, one.within) for part, one in spot.parts)]
+        return effect(results, terms)
+    between = effect(results, terms)
+    ends = [effect(results, [Term(1.0, place.elsewhere), Term(-1.0, end.elsewhere)]) for end in (a, b)]
+    return None if between is None else anywhere(between, [one for one in ends if one is not None])
+
+
+def _are_told_apart(results: Results, a: Place, b: Place) -> bool:
+    """Whether the rows show that two neighbours on a curve gain differently."""
+    gap = effect(results, [Term(1.0, b.within), Term(-1.0, a.within)])
+    return gap is not None and gap.interval.excludes_zero
 
 
 class _Spot(NamedTuple):

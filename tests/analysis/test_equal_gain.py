@@ -61,6 +61,17 @@ def test_the_uncertainty_of_the_gains_counts_by_the_slope_of_the_curve() -> None
     assert steep > 1.5 * flat
 
 
+@pytest.mark.parametrize(("outside", "is_clear"), [(-0.15, False), (0.10, True), (-0.60, True)])
+def test_between_gains_that_rows_do_not_tell_apart_the_place_is_unknown(outside: float, is_clear: bool) -> None:
+    """The interval holds what each neighbour says, and no more. Only what both say is shown."""
+    moved = {"ft_low": (0.20, 0.00), "ft_high": (0.23, -0.30)}
+    found = beside(noise=0.3, **moved, other=(0.215, outside))
+    assert found.between == ("ft-low", "ft-high") and found.reference == pytest.approx(-0.15)
+    interval = found.effect.interval
+    assert interval.low < outside < outside + 0.30 < interval.high and interval.half_width < 0.25
+    assert found.effect.is_clear is is_clear
+
+
 def test_of_several_places_with_the_same_gain_the_best_counts() -> None:
     """Past a cliff, the gain falls again and the loss is larger: nobody would train there."""
     found = beside(ft_low=(0.3, -0.02), ft_high=(0.2, -0.40), other=(0.2, -0.10))
