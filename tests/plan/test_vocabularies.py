@@ -67,3 +67,14 @@ def test_two_spellings_of_one_label_are_not_two_labels(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError) as caught:
         findings(tmp_path, {"mine": mine})
     assert caught.value.where == "datasets.mine.labels" and tells(str(caught.value), "'1'", "'1.0'")
+
+
+def test_short_answers_in_free_text_that_are_spelled_in_two_ways_are_warned_of(tmp_path: Path) -> None:
+    """Without labels `1.0` is compared with `1` as it stands: every answer of a trained model would be wrong."""
+    mine = {"train": {"file": rows(tmp_path / "a.jsonl", ["1", "0"]), "target": "label"}}
+    mine["test"] = {"file": rows(tmp_path / "b.jsonl", ["1.0", "0.0"]), "target": "label"}
+    (found,) = findings(tmp_path, {"mine": mine})
+    assert (found.level, found.where) == ("warning", "mine") and tells(found.what, "'1.0' is '1'", "labels")
+    for answers in (["1", "0"], ["12 fish", "3 birds"]):
+        rows(tmp_path / "b.jsonl", answers)
+        assert findings(tmp_path, {"mine": mine}) == []

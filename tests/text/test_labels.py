@@ -18,6 +18,12 @@ SAME = [
     ("é", "e\u0301", "É"),
     ("straße", "STRASSE"),
     ("0.5", "0.50", "5e-1"),
+    ("-1", "\u22121", "\u20131", "\uff0d\uff11", "-1.0"),
+    ("non-toxic", "non\u2011toxic", "Non\u2013Toxic", "non\u00ad-toxic"),
+    ("don't know", "don\u2019t know", "don\u02bct\u00a0know"),
+    ("yes", "yes\u200b", "\ufeffyes", "\uff39\uff25\uff33", "\u200eyes\u2060"),
+    ("\u2764", "\u2764\ufe0f"),
+    ("\u30ac", "\uff76\uff9e"),
 ]
 
 
@@ -28,6 +34,14 @@ def test_spellings_of_one_label(spellings: tuple[str, ...]) -> None:
 
 def test_what_differs_in_more_is_another_label() -> None:
     different = ["1", "01", "1.1", "-1", "10", "true", "yes", "non-toxic", "non toxic", "toxic", "", "1e999", "1,0"]
+    different += [
+        "\u0645\u06cc\u200c\u0634\u0648\u062f",
+        "\u0645\u06cc\u0634\u0648\u062f",
+        "x\u00b2",
+        "x2",
+        "\u0430",
+        "a",
+    ]
     different += [f"0.{'3' * 28}1", f"0.{'3' * 28}2"]  # numbers are not rounded
     assert len({form(label) for label in different}) == len(different)
 
