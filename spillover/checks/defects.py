@@ -20,14 +20,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import regex
+
 from ..errors import Level
 from ..text.labels import Labels, listed
 from ..text.task import Example
-from ..text.words import with_spaces, words
+from ..text.words import plain, with_spaces, words
 from .kinds import KINDS, Kind
 
 SHOWN = 80  # characters of an example
 LISTED = 5  # sequences in a line
+# What says nothing by itself: white space, punctuation and brackets, and a hyphen that is no minus.
+PUNCTUATION = regex.compile(
+    r"""[\s.,;:!?'"`*_\p{Ps}\p{Pe}\p{Pi}\p{Pf}\u2026\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]|\p{Pd}(?!\d)"""
+)
 BLEU_ORDER = 4  # BLEU counts sequences of up to so many tokens
 TENTH, SIGMAS = 0.1, 3.0  # right options that stand out: so many more rows than by chance, and standard deviations
 UNEVEN = 2  # labels are shown unevenly if one has so many demonstrations more than another
@@ -238,12 +244,22 @@ def empty(rows: Sequence[Example]) -> Iterator[Defect]:
 
 
 def unseen(rows: Sequence[Example]) -> Iterator[Defect]:
-    """References of free text that a metric cannot see: those without a word, and lists that are too short for BLEU."""
+    """References of free text that a metric cannot see: those without a word, those that only a sign tells apart, such
+    as `-5` and `5`, and lists that are too short for BLEU."""
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
     if wordless := [row for row in rows if not any(map(words, row.right))]:
         what = "have a reference without a word: for ROUGE-L an equal answer counts, and no other"
         yield Defect("no_word", what, len(rows), _ids(wordless), example=excerpt(wordless[0], wordless[0].target))
+    texts: dict[tuple[str, ...], dict[str, str]] = {}  # by their words: what is written, without punctuation
+    for text in {text for row in rows for text in row.right}:
+        if said := tuple(words(text)):
+            texts.setdefault(said, {}).setdefault(PUNCTUATION.sub("", plain(text).casefold()), text)
+    apart = {said: [*written.values()] for said, written in texts.items() if len(written) > 1}
+    if same := [row for row in rows if any(tuple(words(text)) in apart for text in row.right)]:
+        first = next(apart[said] for text in same[0].right if (said := tuple(words(text))) in apart)
+        what = "have a reference that only a sign tells from another: for ROUGE-L they are the same"
+        yield Defect("same_words", f"{what}, as {listed(sorted(first)[:2])}", len(rows), _ids(same))
     tokens = Tokenizer13a()
     if not any(len(tokens(with_spaces(text)).split()) >= BLEU_ORDER for row in rows for text in row.right):
         what = f"no reference has {BLEU_ORDER} tokens: BLEU is 0 or nearly so, whatever is answered"

@@ -48,6 +48,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "the length of the right option", "write wrong options that are as long as the right one"
         ),
         "no_word": Kind("references without a word", "read chrf and exact_match there"),
+        "same_words": Kind("references that only a sign tells apart", "read chrf and exact_match there"),
         "short_references": Kind("references too short for BLEU", "read chrf and exact_match instead"),
         "duplicate": Kind("duplicates", "keep one of each"),
         "near_duplicate": Kind("nearly duplicates", "keep one of each"),

@@ -302,6 +302,16 @@ def test_references_that_a_metric_cannot_see() -> None:
     assert kinds(audit_of(train_set(rows, QUESTIONS))).isdisjoint({"no_word", "short_references"})
 
 
+def test_references_that_only_a_sign_tells_apart_are_named() -> None:
+    """ROUGE-L gives 1 to `5` where `-5` is right, and to `C` where `C++` is."""
+    targets = ["-5", "5", "C++", "C", "x \u2264 3", "x \u2265 3", "7"]
+    targets += ["Yes, indeed.", "yes indeed", "(a) well-known", "a well known"]  # punctuation says nothing
+    rows = [question(i, f"The place number {i} is here", "here", target) for i, target in enumerate(targets)]
+    defect = one(audit_of(test_set(rows, QUESTIONS)), "mine test", "same_words")
+    assert defect.rows == (0, 1, 2, 3, 4, 5) and tells(defect.what, "'-5', '5'", "ROUGE-L")
+    assert "same_words" not in kinds(audit_of(test_set(rows[5:], QUESTIONS)))
+
+
 def test_fewer_rows_than_requested_at_every_size() -> None:
     lists = [train_set([travel(i, town) for i, town in enumerate(TOWNS[:n])], requested=16) for n in (15, 16)]
     assert tells(defects(audit_of(lists[0]), "mine train 16", "short")[0].what, "15 rows", "16")
