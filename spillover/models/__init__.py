@@ -65,6 +65,7 @@ def resolve(spec: str, base: Path = Path(), progress: Say | None = None, trust: 
     patterns = [*folders.TOKENIZER_FILES, WEIGHTS, *((*folders.PICKLES, "*.py") if trust else ())]
     folder = hub_folder(repo, revision, patterns, say, whole=lambda found: folders.is_whole(found, trust))
     check_folder(folder, trust, name=spec)
+    folders.check_stored(folder, spec)
     return Model(spec, folder, hub_identity(repo, commit=folder.name))
 
 

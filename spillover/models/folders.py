@@ -91,6 +91,19 @@ def weights_sha256(folder: Path, trust: bool = False) -> str:
         raise ModelError(f"{error.filename} was deleted while it was read", where=str(folder)) from None
 
 
+def check_stored(folder: Path, name: str) -> None:
+    """Raise ModelError if a weight file of a snapshot is not the one that the hub gave.
+
+    The hub's cache names a large file by its SHA-256; a snapshot has links to these files.
+    """
+    for path in weight_files(folder):
+        named = path.resolve().name
+        if re.fullmatch(r"[0-9a-f]{64}", named) and cached_sha256(path) != named:
+            what = f"{path.name} is not the file that the hub gave: it was changed, or the disk is broken"
+            stored = path.resolve().parents[1]
+            raise ModelError(what, where=name, allowed=f"delete {stored}, and the model is downloaded again")
+
+
 def content_sha256(folder: Path) -> str:
     """One SHA-256 over all that makes the answers of a checkpoint or adapter: weights, configurations, tokenizer.
 

@@ -9,6 +9,7 @@ import pytest
 from modelfolders import model_folder
 
 from spillover import models
+from spillover.disk import file_sha256
 from spillover.errors import ModelError
 
 
@@ -61,6 +62,24 @@ def test_a_cached_snapshot_needs_no_hub(tmp_path: Path, monkeypatch: pytest.Monk
     assert models.resolve("org/name") == models.Model("org/name", folder, identity)
     assert models.resolve(f"org/name@{commit}").folder == folder
     assert models.tokenizer_folder("org/name") == folder
+
+
+def test_weights_in_the_cache_that_are_not_those_of_the_hub_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is the model's identity: nothing else would show that a bit has flipped since."""
+    hub_raises(monkeypatch, AssertionError("the hub was asked"))
+    weights = snapshot(tmp_path / "hub", "org/name", "a" * 40) / "model.safetensors"
+    blob = tmp_path / "hub" / "models--org--name" / "blobs" / file_sha256(weights)
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    models.resolve("org/name")
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    with pytest.raises(ModelError, match=r"org/name: model\.safetensors is not the file that the hub gave"):
+        models.resolve("org/name")
 
 
 def test_a_half_snapshot_is_completed_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
