@@ -95,7 +95,7 @@ def of_ft(study: Path, train: str) -> str:
     """Plain fine-tuning along the learning rate."""
     rows = (
         [strength(factors(study, name)), with_interval(gain.value, gain)]
-        + [with_interval(one.change, one) for one in rests]
+        + ["–" if one is None else with_interval(one.change, one) for one in rests]
         + [f"{gain.seeds:.0f}"]
         for name, gain, rests in ft_curve(study, train)
     )
@@ -103,14 +103,22 @@ def of_ft(study: Path, train: str) -> str:
 
 
 def ft_curve(study: Path, train: str) -> Iterator[tuple[str, Any, list[Any]]]:
-    """The recipes of ft by rising rate: name, gain, and the changes out-of-domain, cross-task and over both."""
+    """The recipes of ft by rising rate: name, gain, and the changes in the places of `WHERE`. None: no such set."""
     effects, kept = table(study, "effects"), table(study, "retention")
     uses = effects[effects["family"] == "use"]
     found = {name: factors(study, name) for name in uses["recipe"]}
     ours = [name for name, of in found.items() if of["strategy"] == "ft" and of["train_dataset"] == train]
     for name in sorted(ours, key=lambda name: float(str(found[name]["learning_rate"]))):
-        rests = [kept[(kept["recipe"] == name) & (kept["where"] == where)].iloc[0] for where in WHERE]
+        places = kept[kept["recipe"] == name].set_index("where")
+        rests = [places.loc[where] if where in places.index else None for where in WHERE]
         yield name, uses[uses["recipe"] == name].iloc[0], rests
+
+
+def bargain(one: Any) -> str:
+    """Whether a recipe keeps 95 % of the gain with 10 % of the loss."""
+    if one.nothing_to_save:
+        return "nothing to save"
+    return {"True": "yes", "False": "no"}.get(str(one.is_kept), "undecided")
 
 
 def at_equal_gain(study: Path, train: str) -> str:
@@ -124,10 +132,11 @@ def at_equal_gain(study: Path, train: str) -> str:
             points(one.reference) + (" (ft gains less)" if one.beyond else ""),
             f"{points(one.advantage)} {interval(one.ci_low, one.ci_high)}",
             probability(one.p_adjusted),
+            bargain(one),
         ]
         for one in beside(study, train).itertuples()
     )
-    columns = ("strategy", "rate", "gain", "outside", "ft at this gain", "advantage", "p (Holm)")
+    columns = ("strategy", "rate", "gain", "outside", "ft at this gain", "advantage", "p (Holm)", "95 % for 10 %")
     return markdown(rows, *columns)
 
 
