@@ -74,7 +74,7 @@ def init(
     ] = None,
     test: Annotated[Path | None, typer.Option("--test", help="The file with your test rows.")] = None,
     model: Model = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The YAML to write.")] = Path("experiment.yaml"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The YAML to write.", **HERE)] = Path("experiment.yaml"),
     suite: Annotated[
         Literal["abilities", "builtin", "none"], typer.Option("--suite", help="Cross-task tests that are added.")
     ] = "abilities",

@@ -3,8 +3,9 @@
 A file that several processes may read is never seen half written: it is written beside its place under another name
 and then renamed. A killed process leaves the old file or the new one.
 
-Nothing outside a folder is written or deleted through a symbolic link in it: a link in the place of a folder is refused
-(`within`), and a link that is to be deleted is itself deleted, not what it points to (`remove`).
+Nothing outside a folder is written or deleted through a name with `..` or a symbolic link in it: such a name is refused
+(`within`), as is a link in the place of a folder; a link that is to be deleted is itself deleted, not what it points to
+(`remove`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from .errors import StoreError
+from .errors import StoreError, shown
 
 SEAL = "whole.json"  # file name -> hash, in a folder that was written to its end
 
@@ -27,10 +28,13 @@ SEAL = "whole.json"  # file name -> hash, in a folder that was written to its en
 def within(root: Path, name: str) -> Path:
     """The path of `name` below `root`, for writing or deleting. `root` itself may be a link.
 
-    Raises StoreError if a folder on the way is a link: what is written there would be outside.
+    Raises StoreError if that would be outside: for a name with `..`, which a file from elsewhere may hold, and if a
+    folder on the way is a link.
     """
-    place = root
-    for part in Path(name).parts[:-1]:
+    place, parts = root, Path(name).parts
+    if Path(name).is_absolute() or ".." in parts:
+        raise StoreError(f"{shown(name)} is a name outside the output folder", where=str(root))
+    for part in parts[:-1]:
         place = place / part
         if place.is_symlink():
             what = "is a link, and nothing outside the output folder is written or deleted"

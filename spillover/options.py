@@ -30,11 +30,11 @@ def _place(address: str | Path) -> Path:
 
 def _here(address: str | Path) -> Path:
     """A folder or file on this disk, as typed or by default. Raises SpilloverError for a URL."""
-    from .store.place import is_url
+    from .store.place import folder_of, is_url
 
     if is_url(str(address)):
         raise SpilloverError("is a URL", where=str(address), allowed="a folder on this disk")
-    return Path(address)
+    return folder_of(str(address))
 
 
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="The experiment's YAML.")]

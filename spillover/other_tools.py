@@ -106,7 +106,9 @@ def export(
 
 @app.command("import", cls=Command)
 def take(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `spillover export --format scores` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(help="What `spillover export --format scores` wrote.", **(HERE | {"metavar": "FILE"}))
+    ],
     folder: Annotated[Path, typer.Argument(help="A folder for the cells; it may be new.", **PLACE)],
 ) -> None:
     """Take scores without texts into a folder, as finished cells."""

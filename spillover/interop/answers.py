@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import isinf, isnan
@@ -71,8 +72,10 @@ def prompt(row: Mapping[str, Any]) -> Any:
     arguments = row.get("arguments")
     if not arguments:
         return row.get("prompt_hash")
-    first = next(iter(arguments.values())).values() if isinstance(arguments, dict) else arguments[0]
-    return next(iter(first))
+    with suppress(AttributeError, LookupError, TypeError, StopIteration):  # of what nobody logs: all of it
+        first = next(iter(arguments.values())).values() if isinstance(arguments, dict) else arguments[0]
+        return next(iter(first))
+    return arguments
 
 
 def read_run(folder: Path, variant: str | None, metric: str | None) -> Side:

@@ -38,10 +38,14 @@ SCHEMA = "0.3.0"
 def write(wanted: Wanted) -> list[str]:
     """Write a file for each variant and test set, and its answers where their texts are there."""
     groups: dict[tuple[str, str], list[Scored]] = defaultdict(list)
-    for cell in scored(wanted):
-        groups[cell.variant.key, cell.test.name].append(cell)
     now = str(int(datetime.now(UTC).timestamp()))
     intervals = _intervals(wanted)
+    open_ones: dict[str, None] = {}
+    for cell in scored(wanted):
+        if any((cell.variant.name, *_question(cell), one.name) in intervals for one in cell.metrics):
+            groups[cell.variant.key, cell.test.name].append(cell)
+        else:
+            open_ones[cell.variant.name] = None
     written, left_out = [], []
     for cells in groups.values():
         pairs = [(cell, metric) for cell in cells for metric in cell.metrics]
@@ -72,6 +76,7 @@ def write(wanted: Wanted) -> list[str]:
     check = f"cd {shlex.quote(str(wanted.place))} && python -m every_eval_ever validate 'data/*/*/*/*.json*'"
     return [
         f"Wrote {len(written)} files of results to {wanted.place / 'data'}",
+        *(f"Left out, because it is not yet chosen among its alternatives: {name}" for name in open_ones),
         *(f"Left out, because the score or its interval is no finite number: {name}" for name in left_out),
         f"Next, with Python 3.12 and pip install every-eval-ever: {check}",
     ]
@@ -83,8 +88,12 @@ def _is_finite(cell: Scored, metric: Metric, intervals: Intervals) -> bool:
 
 
 def _interval(cell: Scored, metric: Metric, intervals: Intervals) -> tuple[float, float]:
+    return intervals[cell.variant.name, *_question(cell), metric.name]
+
+
+def _question(cell: Scored) -> tuple[str, int, str, int]:
     name, prompt, shots, draw = cell.cell.condition
-    return intervals[cell.variant.name, name, shots, prompt, draw, metric.name]
+    return name, shots, prompt, draw
 
 
 def _identity(cells: Sequence[Scored]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..data.packed import PACKS
-from ..disk import disk_errors
+from ..disk import disk_errors, within
 from ..errors import StoreError
 from . import card, checkpoint, every_eval_ever, lm_eval_results, lm_eval_tasks, scores, training_data
 from .wanted import Wanted
@@ -46,8 +46,16 @@ def export(
     place = output or folder / "export" / format
     if place.is_file() and place.suffix not in (".json", ".jsonl", *PACKS):
         raise StoreError("is a file", where=str(place), allowed="a folder for --output")
+    if output is None:
+        _refuse_links(folder, place)
     wanted = Wanted(folder, place, tests, variant, merged)
     with disk_errors(place):
         lines = WRITERS[format](wanted)
     wanted.store.publish(place)
     return lines
+
+
+def _refuse_links(folder: Path, place: Path) -> None:
+    """Raises StoreError for a link in the place of a folder, which a writer would follow."""
+    for link in (place, *(path for path in place.rglob("*") if path.is_symlink())):
+        within(folder, str(link.relative_to(folder) / "a file in it"))

@@ -2,17 +2,22 @@
 
 The harness finds models in its registry only, so somebody has to put ours there before it looks. `run` does that and
 then hands all arguments to the harness's own command line; in Python, `register_with_lm_eval` does it.
+
+What the harness raises before or after it asks our model, such as for a task that it does not know, is one line.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..errors import SpilloverError
 
 NAME = "spillover"
+PACKAGE = Path(__file__).resolve().parents[1]
 MODEL = "spillover.interop.harness_model:HarnessModel"  # imported once a run asks for it
 
 
@@ -32,7 +37,10 @@ def register_with_lm_eval() -> None:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """The command line of lm-evaluation-harness with these arguments, as they are. It ends by itself."""
+    """The command line of lm-evaluation-harness with these arguments, as they are. It ends by itself.
+
+    Raises SpilloverError for what the harness refuses.
+    """
     register_with_lm_eval()
     from lm_eval.__main__ import cli_evaluate
 
@@ -41,4 +49,12 @@ def run(arguments: Sequence[str]) -> None:
 
         reuse_memory()
     sys.argv = ["lm-eval", *arguments]
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except Exception as error:
+        passed = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)[1:]]
+        if any(PACKAGE in path.parents for path in passed):
+            raise  # ours: a line already, or a bug
+        what = f"{type(error).__name__}: {error}"
+        where = f"lm-eval, {'/'.join(passed[-1].parts[-2:])}"
+        raise SpilloverError(what, where=where, allowed="spillover lm-eval run --help") from None

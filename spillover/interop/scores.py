@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..analysis.rows import aligned, rules
 from ..data.packed import PACKS, unpacked
@@ -35,6 +37,7 @@ Json = dict[str, Any]
 
 FORMAT = "spillover-scores-1"
 NAME = "scores.json"
+WRITTEN = "what `spillover export DIR --format scores` wrote"
 
 
 def write(wanted: Wanted) -> list[str]:
@@ -89,8 +92,7 @@ def take(file: Path, folder: Path) -> list[str]:
     A folder with a plan shows only cells of that plan. Raises DataError for a file that is not what was written or has
     no cell of the plan, and StoreError for what the disk refuses.
     """
-    content = _read(file)
-    grid = Grid.read(json.dumps(content["grid"]).encode())
+    content, grid = _read(file)
     store = open_store(folder)
     store.create()
     taken = 0
@@ -124,15 +126,45 @@ def take(file: Path, folder: Path) -> list[str]:
     ]
 
 
-def _read(file: Path) -> Json:
+@dataclass
+class _ScoresOfCell:
+    receipt: Json
+    doc_ids: list[int]
+    statistics: dict[str, list[list[float] | None]]
+
+
+@dataclass
+class _Content:
+    grid: Json
+    experiment: Json
+    audit: dict[str, Json | None]
+    variants: dict[str, Json]
+    inside: dict[str, Json]
+    cells: dict[str, _ScoresOfCell]
+
+
+def _read(file: Path) -> tuple[Json, Grid]:
+    """The content of a file, and its grid. A seal only says that the file is whole: anybody can make one."""
     try:
         found = unsealed(FORMAT, unpacked(file, str(file)))
+        TypeAdapter(_Content).validate_python(found)
+        if any("without_texts" not in cell["receipt"] or not _fits(cell) for cell in found["cells"].values()):
+            raise ValueError("has other scores than its rows")
+        grid = Grid.read(json.dumps(found["grid"]).encode())
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"no file of scores: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(what, where=str(file), allowed=WRITTEN) from None
     except ValueError as error:
         what = f"no file of scores, or not as it was written: it {error}"
-        raise DataError(what, where=str(file), allowed="what `spillover export DIR --format scores` wrote") from None
-    return found
+        raise DataError(what, where=str(file), allowed=WRITTEN) from None
+    return found, grid
+
+
+def _fits(cell: Json) -> bool:
+    return all(len(values) == len(cell["doc_ids"]) for values in cell["statistics"].values())
 
 
 def _rows(cell: Json) -> list[Json]:

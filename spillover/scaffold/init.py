@@ -83,7 +83,7 @@ def write_experiment(
     if train and test and train.resolve() == test.resolve():
         raise DataError("is given as training and as test rows", where=str(train), allowed="hold out some rows")
     files = {part: path for part, path in (("train", train), ("test", test)) if path}
-    if odd := next((str(path) for path in files.values() if visible(str(path)) != str(path)), None):
+    if odd := next((name for name in [*map(str, files.values()), model or ""] if visible(name) != name), None):
         raise DataError("its name has control characters, which a YAML may not have", where=odd, allowed="another name")
     own, rows = _read(files) if files else (None, {})
     text = _yaml(own, rows, out, model_from(out.parent, model) if model else PYPI_SPEC, suite)

@@ -12,19 +12,25 @@ import re
 from pathlib import Path
 
 from ..disk import cache_dir, disk_errors, write_whole
-from ..errors import CALLED
+from ..errors import CALLED, StoreError
 from ..fingerprint import fingerprint
 
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*?)/*")  # with one slash, too: as a path, a URL loses the other
 FILE = re.compile(r"file:(?://)?(/[^/].*)")
+NO_PLACE = re.compile(r"\s*|[a-z][a-z0-9+.-]+:/+")
 NOTE = "remote/url"
 
 
 def folder_of(address: str | Path, start: Path = Path()) -> Path:
-    """The folder that is meant: this one, from `start`, or the local copy of a URL."""
+    """The folder that is meant: this one, from `start`, or the local copy of a URL.
+
+    Raises StoreError for an empty text, such as that of a variable that is not set, and for a URL without a bucket.
+    """
     text = str(address)
     if found := FILE.fullmatch(text):
         return Path(found[1])
+    if NO_PLACE.fullmatch(text):
+        raise StoreError("names no place", where=repr(text), allowed="a folder, or a URL such as s3://BUCKET/FOLDER")
     if not (found := URL.fullmatch(text)):
         return start / text
     url = f"{found[1]}://{found[2]}"

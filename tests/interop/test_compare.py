@@ -238,6 +238,14 @@ def test_what_cannot_be_paired_is_one_line(tmp_path: Path, lines: list[dict[str,
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("arguments", [3.5, {"gen_args_0": []}, {"gen_args_0": {}}, [[]], {"a": 1}])
+def test_prompts_that_nobody_logs_are_other_prompts(tmp_path: Path, arguments: Any) -> None:
+    a = write(tmp_path / "a.jsonl", [sample(0, 1.0), sample(1, 0.0)])
+    b = write(tmp_path / "b.jsonl", [{**sample(0, 1.0), "arguments": arguments}, sample(1, 0.0)])
+    (row,) = compare(a, b).rows
+    assert (row.n, row.other_prompts) == (2, 1)
+
+
 def test_a_path_that_leads_nowhere_and_a_variant_of_a_file(tmp_path: Path) -> None:
     a = right_and_wrong(tmp_path / "a.jsonl", A)
     with pytest.raises(SpilloverError, match="no such file or folder"):

@@ -16,6 +16,7 @@ import transformers
 from benchscripts import BENCHMARKS
 from chattemplates import CHATML, SPECIAL
 from commandline import Cli
+from prose import tells
 from smalltokenizers import byte_level
 
 import spillover
@@ -255,6 +256,27 @@ def test_bad_input_is_one_line(call: Cli, model: Path, tasks: Path, monkeypatch:
     code, out, err = call("lm-eval", "run")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "spillover[lm-eval]" in err
+
+
+@pytest.mark.usefixtures("few_tasks")
+def test_what_the_harness_refuses_is_one_line(call: Cli) -> None:
+    code, _, err = call("lm-eval", "run", "--model", "spillover", "--tasks", "no_such_task")
+    told = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(told) == 1 and tells(told[0], "lm-eval", "no_such_task") and "Traceback" not in err
+
+
+@pytest.mark.usefixtures("few_tasks")
+def test_a_bug_of_ours_keeps_its_traceback(
+    call: Cli, model: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*given: object, **named: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("spillover.interop.harness_model.HarnessModel.__init__", wrong)
+    given = ["--model", "spillover", "--tasks", "local_letters", "--include_path", str(tasks)]
+    monkeypatch.setattr("spillover.interop.lm_eval_command.PACKAGE", Path(__file__).parent)
+    with pytest.raises(ValueError, match="a bug"):
+        call("lm-eval", "run", *given)
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from plans import experiment
 import spillover as so
 from spillover.data.packed import unpacked
 from spillover.experiment import dialect
+from spillover.interop.scores import FORMAT
+from spillover.store.folder import sealed, unsealed
 from spillover.store.store import Store
 
 
@@ -157,3 +159,44 @@ def test_cells_that_the_folder_has_not_planned_do_not_count_as_taken(
     code, _, error = call("import", str(file), str(tmp_path / "other"))
     assert code == 2 and "in the plan" in error and error.count("\n") == 1
     assert not list((tmp_path / "other").glob("cells/*"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("grid", None, "grid"),
+        ("grid.variants", 3, "variants"),
+        ("experiment.model", 3, "model"),
+        ("audit.leaked", [1], "audit.leaked"),
+        ("cells", [], "cells"),
+        ("cells.KEY.doc_ids", [0], "other scores than its rows"),
+        ("cells.KEY.receipt", {}, "other scores than its rows"),
+        ("cells.KEY.statistics", 3, "statistics"),
+    ],
+)
+def test_a_whole_file_with_other_content_is_one_line(
+    file: Path, tmp_path: Path, call: Cli, place: str, value: object, said: str
+) -> None:
+    """Its seal fits: another program made it."""
+    content = unsealed(FORMAT, file.read_bytes())
+    *way, last = place.replace("KEY", next(iter(content["cells"]))).split(".")
+    inner = content
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    (tmp_path / "made.json").write_text(sealed(FORMAT, content))
+    code, _, error = call("import", str(tmp_path / "made.json"), str(tmp_path / "new"))
+    assert code == 2 and said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["cells", "variants", "inside"])
+def test_a_file_writes_nothing_outside_the_folder(file: Path, tmp_path: Path, call: Cli, kind: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("a")
+    content = unsealed(FORMAT, file.read_bytes())
+    key = next(iter(content["cells" if kind == "cells" else "variants"]))
+    text = json.dumps(content | {"inside": {key: {}}}).replace(key, "../../mine")
+    (tmp_path / "made.json").write_text(sealed(FORMAT, json.loads(text)))
+    code, _, error = call("import", str(tmp_path / "made.json"), str(tmp_path / "new"))
+    assert code == 2 and "outside the output folder" in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.glob("mine*/*")] == ["precious"] and not list(tmp_path.glob("mine?*"))

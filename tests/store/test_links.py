@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import fakestore
@@ -11,6 +12,7 @@ import pytest
 from spillover import api
 from spillover.disk import size_on_disk
 from spillover.errors import StoreError
+from spillover.interop.export import export
 from spillover.plan.grid import Grid
 from spillover.store.store import Store
 
@@ -95,6 +97,43 @@ def test_a_link_in_the_place_of_a_folder_is_refused_in_one_line(
     with pytest.raises(StoreError, match=rf"{name}: is a link, and nothing outside") as told:
         act(store)
     assert "\n" not in str(told.value)
+    assert content(elsewhere) == before
+
+
+OUTSIDE: list[Callable[[Store, str], object]] = [
+    lambda store, name: store.write_cell(name, [], {}),
+    lambda store, name: store.keep_statistics(name, "new", b"1"),
+    lambda store, name: store.making_folder(name),
+    lambda store, name: store.finish_variant(name, {"weights": "w"}),
+    lambda store, name: store.drop_weights(name),
+    lambda store, name: store.append_partial(name, [], {}),
+    lambda store, name: store.write_inside(name, {}),
+    lambda store, name: store.write_written(name, [], {}),
+    lambda store, name: store.lock_variant(name, name).__enter__(),
+    lambda store, name: store.write_report_file(name, "a"),
+]
+
+
+@pytest.mark.parametrize("act", OUTSIDE)
+@pytest.mark.parametrize("start", ["../../", "../cells/../../"])
+def test_a_name_that_leads_outside_is_refused(
+    store: Store, elsewhere: Path, tmp_path: Path, act: Callable[[Store, str], object], start: str
+) -> None:
+    """Keys come from files that others may have made."""
+    before = content(elsewhere)
+    for name in (f"{start}elsewhere", str(elsewhere / "new")):
+        with suppress(StoreError):  # `keep_statistics` keeps nothing; a whole path behind a folder's name stays inside
+            act(store, name)
+        assert content(elsewhere) == before and {path.name for path in tmp_path.iterdir()} == {"out", "elsewhere"}
+
+
+@pytest.mark.parametrize("link", ["export", "export/card", "export/card/shop-ft"])
+def test_an_export_into_the_folder_follows_no_link(store: Store, elsewhere: Path, link: str) -> None:
+    before = content(elsewhere)
+    (store.folder / link).parent.mkdir(parents=True, exist_ok=True)
+    (store.folder / link).symlink_to(elsewhere)
+    with pytest.raises(StoreError, match=rf"{link}: is a link"):
+        export(store.folder, "card", None)
     assert content(elsewhere) == before
 
 

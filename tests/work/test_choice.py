@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from spillover import cli
 from spillover.analysis.choices import choices, chosen, done
 from spillover.analysis.table import load
 from spillover.api import prepare
+from spillover.interop.export import export
 from spillover.plan.cost import estimate
 from spillover.plan.plan import Plan
 from spillover.report.plan import render, standing
@@ -176,3 +178,14 @@ def test_deploy_best_asks_each_as_is_best_for_it(tmp_path: Path) -> None:
     execute(plan, store, backend=Executed().backend())
     results = load(store.folder)
     assert {key for key, _ in results.best_uses} == {variant.recipe_key for variant in results.grid.variants}
+
+
+def test_what_is_not_yet_chosen_is_in_no_file_of_scores(tmp_path: Path) -> None:
+    """The report does not show it either: one of several alternatives has no answers on validation rows."""
+    plan, store = planned(tmp_path)
+    execute(plan, store, backend=Executed().backend())
+    names = {variant.name for variant in load(store.folder).grid.variants} - {"base"}
+    shutil.rmtree(store.folder / "cells" / plan.grid.validation[-1].key)
+    said = export(store.folder, "every-eval-ever", None)
+    assert names and all(any("not yet chosen" in line and name in line for line in said) for name in names)
+    assert len(list(store.folder.glob("export/*/data/*/*/*/*.json"))) == 1
