@@ -15,8 +15,11 @@ KEY_LENGTH = 20  # hex digits, 80 bits: no collision among any grid a person can
 
 
 def canonical(value: Any) -> str:
-    """`value` as JSON with sorted keys and no white space. Raises TypeError for what JSON cannot hold."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """`value` as JSON with sorted keys and no white space. Raises TypeError for what JSON cannot hold.
+
+    A number that is not finite is written as Python does: the configurations of some models hold `Infinity`.
+    """
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def fingerprint(value: Any) -> str:

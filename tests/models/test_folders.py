@@ -32,6 +32,15 @@ def test_a_folders_identity_is_its_content(tmp_path: Path) -> None:
     assert models.identify("one", tmp_path) not in (identity, changed)
 
 
+def test_a_configuration_may_hold_what_is_not_finite(tmp_path: Path) -> None:
+    """Those of Mamba 2 and its descendants do: `"time_step_limit": [0.0, Infinity]`."""
+    folder, found = model_folder(tmp_path / "one"), []
+    for limit in ("Infinity", "-Infinity", "NaN", "1.0"):
+        (folder / "config.json").write_text(f'{{"model_type": "llama", "time_step_limit": [0.0, {limit}]}}')
+        found.append(models.identify("one", tmp_path))
+    assert len({one["config"] for one in found}) == 4
+
+
 def test_weights_are_hashed_once_while_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model_folder(tmp_path / "one")
     read: list[Path] = []
