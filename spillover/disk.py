@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from .errors import StoreError, shown
@@ -88,6 +89,14 @@ def file_name(name: str) -> str:
 _FILE_NAME = re.compile(r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$))[a-z0-9_]([a-z0-9_.-]{0,98}[a-z0-9_])?")
 
 
+def from_json(content: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError for anything else, also for one that is nested too deeply to read."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deeply") from None
+
+
 def as_bytes(text: str) -> bytes:
     """Text in UTF-8. Half a surrogate pair, which JSON files may hold, becomes a backslash escape."""
     return text.encode("utf-8", "backslashreplace")
@@ -112,8 +121,8 @@ def seal(folder: Path) -> None:
 def is_whole(folder: Path) -> bool:
     """Whether the files of a folder are those that were sealed."""
     try:
-        return bool(json.loads((folder / SEAL).read_bytes()) == _hashes(folder))
-    except (OSError, ValueError, RecursionError):
+        return bool(from_json((folder / SEAL).read_bytes()) == _hashes(folder))
+    except (OSError, ValueError):
         return False
 
 

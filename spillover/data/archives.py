@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..disk import as_bytes, cache_dir, file_sha256, write_whole
+from ..disk import as_bytes, cache_dir, file_sha256, from_json, write_whole
 from ..errors import DataError, Say, SourceUnavailable, did_you_mean
 from ..experiment import dialect
 from ..experiment.fields import Strict
@@ -124,7 +124,7 @@ def _place(archive: Archive, member: str) -> Path:
 def _manifest(archive: Archive) -> dict[str, str]:
     """The checksum of each member that is kept, by its name."""
     try:
-        kept = json.loads((archive.folder / MANIFEST).read_text("utf-8"))
+        kept = from_json((archive.folder / MANIFEST).read_text("utf-8"))
         return dict(kept["members"]) if (kept["sha256"], kept["kept"]) == (archive.sha256, KEPT) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

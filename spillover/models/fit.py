@@ -8,12 +8,12 @@ layers than its configuration is refused too.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..disk import from_json
 from ..errors import ModelError
 from .tensors import Stored
 
@@ -55,7 +55,8 @@ NUMBER_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 def check_kind(config: Config, where: str) -> None:
     """Raise ModelError for a checkpoint that is no causal language model. Unknown architectures pass."""
-    names = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    listed = config.get("architectures")
+    names = [name for name in (listed if isinstance(listed, list) else ()) if isinstance(name, str)]
     tasks = [
         re.sub(r"(?<=[a-z])(?=[A-Z])", " ", found[1]) for name in names if (found := re.search(r"For(\w+)$", name))
     ]
@@ -64,7 +65,7 @@ def check_kind(config: Config, where: str) -> None:
         kind = "an encoder-decoder"
     elif tasks and not any(re.search("CausalLM|Generation", name) for name in names):
         kind = f"a model for {tasks[0].replace('LM', 'language modelling').lower()}"
-    elif config.get("model_type") in ENCODERS and not config.get("is_decoder"):
+    elif str(config.get("model_type")) in ENCODERS and not config.get("is_decoder"):
         kind = "an encoder, whose tokens see the later ones: config.json does not set is_decoder"
     if kind:
         of = names[0] if names else config.get("model_type")
@@ -94,7 +95,7 @@ def layers_of(names: Iterable[str]) -> int:
 
 def check_adapter(config: Config, where: str) -> None:
     """Raise ModelError for an adapter of a kind that is not supported, or of another task."""
-    kind, task = config.get("peft_type"), config.get("task_type")
+    kind, task = config.get("peft_type"), str(config.get("task_type"))
     if kind not in KINDS:
         raise ModelError(f"an adapter of the kind {kind} is not supported", where=where, allowed=", ".join(KINDS))
     if option := next((name for name in OTHER_LORA if config.get(name)), None):
@@ -156,13 +157,13 @@ def named_tokens(config: Config) -> set[int]:
     """The tokens whose embeddings an adapter holds row by row."""
     named = config.get("trainable_token_indices") or config.get("token_indices") or []
     lists = named.values() if isinstance(named, dict) else [named]
-    return {token for tokens in lists for token in tokens if isinstance(token, int)}
+    return {token for tokens in lists if isinstance(tokens, list) for token in tokens if isinstance(token, int)}
 
 
 def tokens_of(folder: Path) -> int:
     """The number of tokens that the tokenizer in a folder has ids for. 0 if there is none, or it cannot be read."""
     try:
-        whole = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+        whole = from_json((folder / "tokenizer.json").read_text("utf-8"))
         vocabulary = whole["model"]["vocab"]
         ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
         return 1 + max([-1, *ids, *(added["id"] for added in whole.get("added_tokens") or ())])
@@ -171,7 +172,8 @@ def tokens_of(folder: Path) -> int:
 
 
 def rows_of(config: Config) -> int:
-    return int(_of_text(config).get("vocab_size") or 0)
+    rows = _of_text(config).get("vocab_size")
+    return rows if isinstance(rows, int) else 0
 
 
 def _of_text(config: Config) -> Config:

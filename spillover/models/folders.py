@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..disk import cache_dir, file_sha256, write_whole
+from ..disk import cache_dir, file_sha256, from_json, write_whole
 from ..errors import ModelError
 from ..fingerprint import fingerprint
 from . import fit
@@ -126,7 +126,7 @@ def _configuration(path: Path) -> str:
     try:
         said = {name: value for name, value in _read_object(path, "").items() if name not in NOT_CONTENT}
         return f"{path.name} {json.dumps(said, sort_keys=True)}"
-    except (ModelError, RecursionError):
+    except ModelError:
         return f"{path.name} {file_sha256(path)}"
 
 
@@ -171,8 +171,10 @@ def _missing_shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return []
-    shards = _read_object(index, str(folder)).get("weight_map", {}).values()
-    return sorted({str(shard) for shard in shards if not (folder / str(shard)).is_file()})
+    shards = _read_object(index, str(folder)).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ModelError(f"{index.name} has no weight_map", where=str(folder), allowed="copy or download it again")
+    return sorted({str(shard) for shard in shards.values() if not (folder / str(shard)).is_file()})
 
 
 def _config(folder: Path, where: str) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def _config(folder: Path, where: str) -> dict[str, Any]:
 
 def _read_object(path: Path, where: str) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = from_json(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(f"not a model: there is no {path.name}", where=where) from None
     except (OSError, ValueError) as error:

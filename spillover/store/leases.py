@@ -27,6 +27,7 @@ from threading import RLock, Thread
 from typing import Any
 from uuid import uuid4
 
+from ..disk import from_json
 from ..errors import StoreBusy, StoreError, visible
 from .objects import AT_ONCE, Objects
 
@@ -181,7 +182,7 @@ class Leases:
 
     def _said(self, name: str, number: int) -> dict[str, Any]:
         with suppress(ValueError):
-            said = json.loads(self.objects.get(_object(name, number)) or b"{}")
+            said = from_json(self.objects.get(_object(name, number)) or b"{}")
             return said if isinstance(said, dict) else {}
         return {}
 

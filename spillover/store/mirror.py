@@ -18,12 +18,11 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 from threading import RLock
-from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock
 
-from ..disk import disk_errors, file_sha256, write_whole
+from ..disk import disk_errors, file_sha256, from_json, write_whole
 from ..errors import shown
 from ..fingerprint import fingerprint
 from .folder import Broken
@@ -86,7 +85,7 @@ class Mirror:
                 for line in handle:
                     self.read_until += len(line)
                     with suppress(ValueError):
-                        name, found = json.loads(line)
+                        name, found = from_json(line)
                         self.has.pop(name, None) if found is None else self.has.update({name: found})
 
     @property
@@ -142,8 +141,9 @@ class Mirror:
     def fetch(self, place: str, into: Path) -> None:
         """Fetch a folder that was sent whole. Raises Broken if it is not what was sent."""
         try:
-            said: dict[str, Any] = json.loads(self.objects.get(f"{place}/{WHOLE}") or b"")
-        except ValueError:
+            found = from_json(self.objects.get(f"{place}/{WHOLE}") or b"")
+            said = {str(name): (size, sha256) for name, (size, sha256) in found.items()}
+        except (ValueError, TypeError, AttributeError):
             raise Broken("is not whole", where=f"{self.url}/{place}") from None
         with disk_errors(into):
             for name, (_, sha256) in said.items():

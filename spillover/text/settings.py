@@ -7,13 +7,13 @@ and the token that the chat template writes after an answer. Trainers often save
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from ..disk import from_json
 from ..errors import ModelError
 from .chat import ChatTemplate
 
@@ -22,6 +22,7 @@ Ids = tuple[int, ...]
 # Classes of transformers whose tokenizers have no beginning-of-sequence token unless their files name one.
 CLASSES_WITHOUT_BOS = {"PreTrainedTokenizerFast", "TokenizersBackend", "Qwen2Tokenizer", "Qwen2TokenizerFast"}
 NO_LIMIT = 1 << 30  # the context of a model that states none
+MOST_ID = (1 << 31) - 1
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -122,13 +123,14 @@ class Settings:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = from_json(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"not JSON: {error}", where=str(path)) from None
     return value if isinstance(value, dict) else {}
 
 
 def _as_list(ids: Any) -> list[int]:
-    return [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int)]
+    """Those that can be ids: some configurations say -1 for none."""
+    return [one for one in (ids if isinstance(ids, list) else [ids]) if type(one) is int and 0 <= one <= MOST_ID]

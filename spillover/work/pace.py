@@ -18,7 +18,7 @@ from math import log, prod, sqrt
 from pathlib import Path
 from typing import Any
 
-from ..disk import cache_dir, write_whole
+from ..disk import cache_dir, from_json, write_whole
 from ..errors import StoreError
 from ..plan.cost import KINDS, LOADING, weight_shapes
 from ..plan.plan import Plan
@@ -131,8 +131,8 @@ def _file() -> Path:
 
 def _read() -> dict[str, dict[str, Any]]:
     """What is kept; nothing if there is no such file, or if it is broken."""
-    with suppress(OSError, ValueError):
-        found = json.loads(_file().read_text("utf-8"))
+    with suppress(OSError, ValueError, AttributeError):
+        found = from_json(_file().read_text("utf-8"))
         return {
             name: one for name, one in found.items() if isinstance(one, dict) and {"rates", "parameters"} <= set(one)
         }

@@ -41,6 +41,38 @@ def test_a_configuration_may_hold_what_is_not_finite(tmp_path: Path) -> None:
     assert len({one["config"] for one in found}) == 4
 
 
+ODD = ["", "{", "[" * 50_000, '{"a": ' * 50_000, "null", "3", "[]", '"x"', '{"a": 1e400}']
+SAID: list[dict[str, object]] = [
+    {"weight_map": 3},
+    {"architectures": 3, "model_type": ["bert"], "vocab_size": "x", "text_config": []},
+    {"peft_type": ["LORA"], "task_type": {}},
+    {"peft_type": "LORA", "task_type": ["SEQ_CLS"], "trainable_token_indices": 5},
+    {"peft_type": "LORA", "token_indices": {"a": 1}},
+]
+
+
+@pytest.mark.parametrize("text", [*ODD, *map(json.dumps, SAID)])
+@pytest.mark.parametrize(
+    "name", ["config.json", "adapter_config.json", "tokenizer.json", "model.safetensors.index.json", "header"]
+)
+def test_whatever_a_json_file_holds_the_folder_is_read_or_refused_in_a_line(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    base, folder = model_folder(tmp_path / "base"), model_folder(tmp_path / "one")
+    if name == "header":
+        (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text.encode())
+    else:
+        (folder / name).write_text(text)
+    if name == "adapter_config.json":
+        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    try:
+        models.resolve("one", tmp_path)
+        folders.check_adapter_of(folder, base)
+        models.content_sha256(folder)
+    except ModelError as error:
+        assert "\n" not in str(error) and len(str(error)) < 650
+
+
 def test_weights_are_hashed_once_while_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model_folder(tmp_path / "one")
     read: list[Path] = []

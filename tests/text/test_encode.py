@@ -226,6 +226,9 @@ def test_end_ids_are_the_tokenizers_and_the_generation_configs(tmp_path: Path) -
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
     encoder = Encoder.load(folder)
     assert (encoder.eos_id, encoder.eos_ids) == (2, {2, 7, 9})
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": [-1, 2**40, True, 1.5, "5", None, 8]}))
+    assert Encoder.load(folder).eos_ids == {2, 7, 8, 9}, "some configurations say -1 for none"
+    (folder / "config.json").unlink()
     (folder / "tokenizer_config.json").write_text("{}")
     assert Encoder.load(folder).eos_id == 7
     (folder / "generation_config.json").unlink()
