@@ -44,13 +44,11 @@ class Settings:
         of_text = model.get("text_config")  # of a multimodal model, the part for text
         self.levels = [model, of_text if isinstance(of_text, dict) else {}]
         self.model = {**self.levels[0], **self.levels[1]}
-        names = ("special_tokens_map.json", "tokenizer_config.json")
-        self.config = {key: value for name in names for key, value in _read_json(folder / name).items()}
-        # Special tokens by role ("bos_token"): a string or {"content": string}.
-        contents = {role: one.get("content") if isinstance(one, dict) else one for role, one in self.config.items()}
-        self.special_tokens = {
-            role: token for role, token in contents.items() if role.endswith("_token") and isinstance(token, str)
-        }
+        config, roles = _read_json(folder / "tokenizer_config.json"), _read_json(folder / "special_tokens_map.json")
+        # As in transformers: the second file counts where the first has no list of tokens, as older programs wrote it.
+        self.config = {**roles, **config} if "added_tokens_decoder" in config else {**config, **roles}
+        self.special_tokens = _by_role(self.config)
+        self.ends = [_by_role(file).get("eos_token") for file in (self.config, config, roles)]
 
     def special_id(self, role: str) -> int | None:
         """The id of "bos" or "eos": the tokenizer's, else that in the model's configuration."""
@@ -60,10 +58,10 @@ class Settings:
 
     def end_ids(self) -> list[int]:
         """The ids that end an answer by the files of the folder. The tokenizer's is the first."""
-        eos_id = self.special_id("eos")
+        named = [self.special_id("eos"), *(self.tokenizer.token_to_id(token) for token in self.ends if token)]
         stated = [_read_json(self.folder / "generation_config.json"), *self.levels]
         listed = [one for config in stated for one in _as_list(config.get("eos_token_id"))]
-        return list(dict.fromkeys(listed if eos_id is None else [eos_id, *listed]))
+        return list(dict.fromkeys([*(one for one in named if one is not None), *listed]))
 
     def prefix(self, bos_id: int | None) -> Ids:
         """What the tokenizer puts before plain text.
@@ -129,6 +127,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"not JSON: {error}", where=str(path)) from None
     return value if isinstance(value, dict) else {}
+
+
+def _by_role(file: Mapping[str, Any]) -> dict[str, str]:
+    """Special tokens by role ("bos_token"). The file has a string or {"content": string}."""
+    contents = {role: one.get("content") if isinstance(one, dict) else one for role, one in file.items()}
+    return {role: one for role, one in contents.items() if role.endswith("_token") and isinstance(one, str)}
 
 
 def _as_list(ids: Any) -> list[int]:

@@ -72,6 +72,18 @@ def test_end_tokens_are_those_of_all_files(tmp_path: Path) -> None:
     assert before.identity != after.identity  # so that what was answered with other end tokens is answered again
 
 
+@pytest.mark.parametrize(("tokens", "eos"), [({}, "<|eot_id|>"), ({"added_tokens_decoder": {}}, "</s>")])
+def test_both_files_of_a_tokenizer_name_end_tokens_and_the_first_is_that_of_transformers(
+    tmp_path: Path, tokens: dict[str, object], eos: str
+) -> None:
+    folder = chat_model(tmp_path / "m", None)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **tokens}))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "<|eot_id|>"}}))
+    encoder = Encoder.load(folder)
+    assert encoder.eos_ids == {ID["</s>"], ID["<|eot_id|>"]} and encoder.eos_id == ID[eos]
+
+
 def test_samples_demonstrations_and_generation_end_in_one_token(tmp_path: Path) -> None:
     """A chat sample ends as the template ends it, a plain one in the tokenizer's end token."""
     encoder = Encoder.load(chat_model(tmp_path / "m", LLAMA3))
