@@ -54,9 +54,13 @@ def deployed(results: Results, variant: Variant, trained_on: str | None = None) 
 
 
 def asked_as(results: Results) -> Iterator[str]:
-    """How the base and the recipes of each training set are asked, a sentence each, if the experiment has `deploy`."""
+    """How the base and the recipes of each training set are asked, if the experiment has `deploy`.
+
+    Training sets that are asked alike share a sentence.
+    """
     best = results.grid.deploy == "best"
     arms = [arm for arm in results.recipes.values() if arm[0].train_dataset and not arm[0].is_null]
+    said: dict[str, list[str]] = {}
     for name, alike in grouped(arms, lambda arm: str(arm[0].train_dataset)).items():
         of_base = deployed(results, results.base, name) if results.base else None
         found = [(use, recipe_name(arm)) for arm in alike if (use := deployed(results, arm[0]))]
@@ -65,9 +69,10 @@ def asked_as(results: Results) -> Iterator[str]:
             ours = [f"{listed([one for _, one in some], NAMED)} at {use}" for use, some in sorted(uses.items())]
             if len(uses) == 1 < len(found):
                 ours = [f"every variant at {found[0][0]}"]
-            how = "each model is asked as it scores best on validation rows" if best else "as `deploy` says"
-            asked = "; ".join([f"the base at {of_base}", *ours])
-            yield f"For the gain on {name}, {how}: {asked}. Tables of scores have means over all that was tested."
+            said.setdefault("; ".join([f"the base at {of_base}", *ours]), []).append(name)
+    how = "each model is asked as it scores best on validation rows" if best else "as the experiment says"
+    for asked, names in said.items():
+        yield f"For the gain on {listed(names)}, {how}: {asked}. Tables of scores have means over all that was tested."
 
 
 def gains(results: Results, arm: Sequence[Variant]) -> Iterator[Gain]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..analysis.contrasts import ALPHA
 from ..analysis.harness import metric_of
-from ..analysis.numbers import points, signed
+from ..analysis.numbers import listed, points, signed
 from ..analysis.results import ROLE_TITLES, Results, grouped, recipe_name
 from ..analysis.retention import kept
 from ..analysis.summaries import MatrixEntry, groups, matrix, recipe_matrix
@@ -80,7 +80,7 @@ class Block:
 
 
 def blocks(results: Results) -> Iterator[Block]:
-    """A block for each training set."""
+    """A block for each training set. A recipe of which nothing has run has no column: a note names it."""
     there = {name for name, _ in matrix(results)}
     for group in groups(results):
         variants = [*([results.base] if results.base else []), *group.variants]
@@ -93,6 +93,7 @@ def blocks(results: Results) -> Iterator[Block]:
                 arm[0].key in results.earlier,
             )
             for key, arm in arms.items()
+            if arm[0].kind == "base" or any(one.name in there for one in arm)
         }
         rows = [
             Row(
@@ -105,6 +106,13 @@ def blocks(results: Results) -> Iterator[Block]:
             for test in tests
         ]
         yield Block(group.title, list(columns.values()), rows)
+
+
+def _not_run(results: Results) -> list[str]:
+    """The recipes that have answered nothing yet."""
+    there = {name for name, _ in matrix(results)}
+    arms = (arm for group in groups(results) for arm in grouped(group.variants, lambda one: one.recipe_key).values())
+    return [recipe_name(arm) for arm in arms if not any(one.name in there for one in arm)]
 
 
 def _of_seeds(results: Results, column: Column, test: str) -> list[MatrixEntry]:
@@ -151,6 +159,8 @@ def notes(results: Results) -> Iterator[str]:
         )
     if any(entry.cells < entry.planned for entry in entries):
         yield "*: the mean of a part of the cells. Changes compare only cells that both variants have."
+    if waiting := _not_run(results):
+        yield f"Nothing has run of {listed(waiting, NAMED)}: the tables have no column for what has no answers."
     if results.missing:
         yield f"{len(results.missing)} of {len(results.grid.cells)} cells are missing."
 

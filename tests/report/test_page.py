@@ -24,7 +24,7 @@ from spillover.analysis import numbers, points, summaries, table
 from spillover.analysis.metrics import METRICS
 from spillover.errors import Finding
 from spillover.report import glossary, page, sections
-from spillover.report.matrix import blocks
+from spillover.report.matrix import blocks, notes
 
 VOID = {"meta", "br", "line", "rect", "input"}
 
@@ -278,6 +278,19 @@ def test_a_mean_of_the_seeds_that_have_run_says_so(tmp_path: Path) -> None:
             shutil.rmtree(folder / "cells" / cell.key)
     first, second = (column for column in next(blocks(table.load(folder))).columns if column.name != "base")
     assert (first.seeds, second.seeds) == ("1 of 3 seeds", "3 seeds")
+
+
+def test_a_recipe_of_which_nothing_has_run_has_no_column_and_is_named(tmp_path: Path) -> None:
+    grid = fakestore.many(recipes=3, seeds=2, shots=(0,))
+    folder = fakestore.write_store(tmp_path, grid)
+    waiting = {variant.key for variant in grid.variants if variant.name.startswith("shop-ft-lr0-")}
+    for cell in grid.cells:
+        if cell.variant in waiting:
+            shutil.rmtree(folder / "cells" / cell.key)
+    results = table.load(folder)
+    names = [column.name for column in next(blocks(results)).columns]
+    assert "base" in names and len(names) == 3 and "shop-ft-lr0" not in names
+    assert [note for note in notes(results) if "shop-ft-lr0" in note]
 
 
 EVIL = "</script><script>alert('x')</script><!--\"&{{ 7 * 7 }}"
