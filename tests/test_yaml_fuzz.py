@@ -36,6 +36,9 @@ train:
     - ft
     - fticl: {shots: [2]}
     - {name: own, against: ft, weights: {kind: lora, lora_r: 4}, num_train_epochs: 1}
+    - {name: near, penalty: {kind: kl, beta: [0.1, 1]}, data: {kind: replay, replay_share: 0.2}, after: {kind: mixture, alpha: 0.5}}
+    - promot
+    - lora + soup
   seeds: [0, 1]
   learning_rate: 1e-2
   num_train_epochs: 1
@@ -44,6 +47,12 @@ train:
   warmup_steps: 1
 test: {datasets: all, shots: [0, 2], prompts: [p1], limit: 6, demos: balanced, draws: [0]}
 protocol: {base: paper, label_scoring: whole}
+deploy: {shots: 0, prompt: p1}
+ship: {keep: 0.9}
+choose: best
+validation: {rows: 8, elsewhere: 4}
+gate: {keep: 0.9, critical: [echo], advisory: [parity]}
+resources: {cpus: 1, memory: 2}
 claims:
   - id: better
     text: It is better.
