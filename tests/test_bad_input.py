@@ -388,6 +388,24 @@ def test_an_output_folder_without_a_name(place: Path, refused: Any, output: str)
     assert sorted(place.iterdir()) == before
 
 
+@pytest.mark.parametrize("url", ["s3://me:secret@bucket/run", "http://me:secret@host/run", "ftp://me:secret@host/run"])
+def test_a_url_with_credentials_is_refused_and_they_are_not_shown(place: Path, refused: Any, url: str) -> None:
+    line = refused("status", url)
+    assert tells(line, "holds credentials") and "secret" not in line
+
+
+def test_storage_that_cannot_be_opened_is_one_line(place: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(Exception):
+        """Of a library that this package does not know."""
+
+    def opened(*given: Any, **named: Any) -> None:
+        raise Away("no route\nto host")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", opened)
+    for command in (["status", "gs://bucket/run"], ["compare", "gs://bucket/run:a", "gs://bucket/run:b"]):
+        assert tells(refused(*command), "gs://bucket/run", "no route to host")
+
+
 def test_a_url_where_a_file_is_meant(place: Path, refused: Any) -> None:
     assert tells(refused("init", "--out", "s3://bucket/x.yaml"), "s3://bucket/x.yaml", "is a URL")
     assert tells(refused("import", "s3://bucket/x.json", "new"), "s3://bucket/x.json", "is a URL")

@@ -36,7 +36,7 @@ train:
     - ft
     - fticl: {shots: [2]}
     - {name: own, against: ft, weights: {kind: lora, lora_r: 4}, num_train_epochs: 1}
-    - {name: near, penalty: {kind: kl, beta: [0.1, 1]}, data: {kind: replay, replay_share: 0.2}, after: {kind: mixture, alpha: 0.5}}
+    - {name: near, penalty: {kind: kl, beta: [0.1, 1]}, data: {kind: replay, replay_share: 0.2}, after: {kind: mixture}}
     - promot
     - lora + soup
   seeds: [0, 1]

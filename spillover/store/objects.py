@@ -45,12 +45,14 @@ class Objects:
     def __init__(self, url: str) -> None:
         self.url, kind = url, urlsplit(url).scheme
         try:
-            if "@" in urlsplit(url).netloc and kind in PACKAGES and not kind.startswith("abfs"):
+            if "@" in urlsplit(url).netloc and not kind.startswith("abfs"):
                 raise StoreError("holds credentials", where=f"{kind}://", allowed="give them in the environment")
             from fsspec.core import url_to_fs
 
             self.fs, root = url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # each file system has its own
             package = PACKAGES.get(kind)
             missing = isinstance(error, ImportError) and package is not None
             what = f"{kind}:// needs the package {package}" if missing else f"cannot be used: {error}"
