@@ -193,7 +193,8 @@ def _as_a_whole(
         for name, own in receipts[cell.key].get("as_a_whole", {}).items():
             own = {"metric": name, **own, "rows": "all"}
             other = theirs.get(name, {}) if cell is not base else {}
-            if own["n"] and own["n"] == other.get("n"):
+            known = None not in (own["value"], other.get("value"))
+            if known and own["n"] == other.get("n"):
                 own["delta"] = own["value"] - other["value"]
             records.append(_facts(results.grid, results.variants[cell.variant], cell) | own)
     return records

@@ -13,15 +13,11 @@ The library is imported when the first task is loaded. It is an extra: `pip inst
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import logging
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import getsourcefile
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +27,11 @@ from ..fingerprint import fingerprint
 from ..text.asked import Asked
 from ..text.task import Example
 from .harness_asked import asked_of
-from .harness_scores import MADE_UP, TRIED, Score, is_fraction, texts_of
-from .hub import offline_where_out_of_reach, quiet, why_offline
+from .harness_code import SEED, as_theirs, plain, sources
+from .harness_scores import MADE_UP, TRIED, Score, adds_up, is_fraction, texts_of
+from .hub import offline_where_out_of_reach
 
 MISSING = "tasks of lm-evaluation-harness need it: pip install 'spillover[lm-eval]'"
-SEED = 1234  # of the demonstrations, as in lm-evaluation-harness; another draw adds its number
 PROBABILITY = "byte_probability,none"
 OF_A_TASK = 1_000_000  # the rows of a group's second task begin with this number
 
@@ -80,8 +76,8 @@ class HarnessTask:
         """A fingerprint of all that decides a score, beside the document, the texts and the answer."""
         import lm_eval
 
-        config = {key: _plain(self._task.get_config(key)) for key in SCORING}
-        files = sorted({file_sha256(Path(file)) for file in _sources(self._task)})
+        config = {key: plain(self._task.get_config(key)) for key in SCORING}
+        files = sorted({file_sha256(Path(file)) for file in sources(self._task, SCORING)})
         return fingerprint([self.name, self.version, config, files, getattr(lm_eval, "__version__", "")])
 
     @property
@@ -105,7 +101,7 @@ class HarnessTask:
         task = self._task
         task.set_config(key="num_fewshot", value=shots)
         task.set_fewshot_seed(seed=SEED + draw)
-        with _as_theirs(f"task {self.name}"):
+        with as_theirs(f"task {self.name}"):
             asking: dict[str, Any] = {}
             if chat is not None:
                 asking = {"apply_chat_template": True, "fewshot_as_multiturn": True, "chat_template": chat}
@@ -124,7 +120,7 @@ class HarnessTask:
 
     def scores(self, rows: Sequence[HarnessRow], responses: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """What its filters and its `process_results` make of the responses to each document, by metric and filter."""
-        with _as_theirs(f"task {self.name}"):
+        with as_theirs(f"task {self.name}"):
             instances = []
             for row, own in zip(rows, responses, strict=True):
                 for instance, response in zip(row.instances, own, strict=True):
@@ -140,7 +136,7 @@ class HarnessTask:
         for name in row.instances[0].filtered_resps:
             filtered = [instance.filtered_resps[name] for instance in row.instances]
             made = self._task.process_results(row.document, filtered)
-            found |= {f"{metric},{name}": _plain(value) for metric, value in made.items()}
+            found |= {f"{metric},{name}": plain(value) for metric, value in made.items()}
         return found | self._added(row, found)
 
     def _added(self, row: HarnessRow, found: Mapping[str, Any]) -> dict[str, float]:
@@ -159,15 +155,16 @@ class HarnessTask:
         return {PROBABILITY: math.exp(log / max(1, length))}
 
     def together(self, name: str, values: Sequence[Any]) -> float:
-        """The score of all documents, by its own aggregation."""
-        return float(self._aggregation(_metric(name))(list(values)))
+        """The score of all documents, by its own aggregation. Raises DataError for what its function refuses."""
+        with as_theirs(f"task {self.name}: {name}"):
+            return float(self._aggregation(_metric(name))(list(values)))
 
     def kinds(self, rows: Sequence[HarnessRow]) -> list[Score]:
         """Its scores, from the first of its rows. Those come first that verdict and matrix may show.
 
         Raises DataError for what its functions refuse.
         """
-        with _as_theirs(f"task {self.name}"):
+        with as_theirs(f"task {self.name}"):
             return self._kinds([scores for row in rows[:TRIED] for scores in self._made_up(row)])
 
     def _kinds(self, made: Sequence[Mapping[str, Any]]) -> list[Score]:
@@ -177,11 +174,11 @@ class HarnessTask:
         found = []
         for name in dict.fromkeys(name for scores in made for name in scores) or listed:
             metric = _metric(name)
-            known = self._known_as(metric)
-            way = known if known in KNOWN else "other"
+            known, values = self._known_as(metric), [scores.get(name) for scores in made]
+            way = known if known in KNOWN and adds_up(known, values) else "other"
             if way == "mean" and is_plain and metric in RIGHT_OR_WRONG:
                 way = "share"
-            elif way == "mean" and is_fraction([scores.get(name) for scores in made]):
+            elif way == "mean" and is_fraction(values):
                 way = "fraction"
             if metric != "bypass":
                 found.append(Score(name, way, bool(better.get(metric, True))))
@@ -262,7 +259,7 @@ class Harness:
         if path is not None and not path.is_file():
             raise ExperimentError("no such file", where=f"{where}: {path}", allowed="a task's YAML file, or its name")
         place = f"{where}: {name}"
-        with offline_where_out_of_reach(path is None), _as_theirs(place, DataError if path else SourceUnavailable):
+        with offline_where_out_of_reach(path is None), as_theirs(place, DataError if path else SourceUnavailable):
             if path is not None:
                 return _sets(self._of_file(path))
             manager = self._manager()
@@ -278,8 +275,7 @@ class Harness:
         if "group" not in config:
             return self._manager(defaults=False)._load_spec(str(path))
         beside = self._manager(path.parent, defaults=False)
-        members = [one if isinstance(one, str) else one.get("task") for one in config.get("task", ())]
-        is_here = all(name in beside.task_index for name in members)
+        is_here = all(name in beside.task_index for name in _members(config))
         return (beside if is_here else self._manager(path.parent))._load_spec(config["group"])
 
     def is_file(self, name: str) -> bool:
@@ -322,11 +318,28 @@ def _sets(made: Any) -> list[HarnessSet]:
     if not hasattr(made, "get_all_tasks"):
         return [HarnessSet(str(made.task_name), (HarnessTask(str(made.task_name), made),))]
     listed = made.aggregate_metric_list or []
-    if listed and all(one.weight_by_size and one.aggregation == "mean" for one in listed):
+    by_size = bool(listed) and all(one.weight_by_size and one.aggregation == "mean" for one in listed)
+    if by_size and len({_asking(task) for task in made.get_all_tasks()}) == 1:
         tasks = tuple(HarnessTask(str(task.task_name), task) for task in made.get_all_tasks())
         names = tuple(f"{one.metric},{name}" for one in listed for name in one.filter_list or ["none"])
         return [HarnessSet(str(made.name), tasks, names)]
     return [one for child in made for one in _sets(child)]
+
+
+def _members(config: Mapping[str, Any]) -> list[str]:
+    """The names of all tasks in a group's file. A group may stand in a group."""
+    listed = config.get("task") or ()
+    found: list[str] = []
+    for one in [listed] if isinstance(listed, str) else listed:
+        inside = one if isinstance(one, str) else one.get("task")
+        found += [inside] if isinstance(inside, str) else _members(one)
+    return found
+
+
+def _asking(task: Any) -> tuple[Any, str]:
+    """At how many shots a task is asked, and in which way: tasks that differ in it are no single test set."""
+    way = str(task.OUTPUT_TYPE)
+    return task.get_config("num_fewshot"), "loglikelihood" if way == "multiple_choice" else way
 
 
 def _refuse(name: str, task: Any) -> None:
@@ -338,63 +351,3 @@ def _refuse(name: str, task: Any) -> None:
         why = "it has pictures or sound"
     if why:
         raise SourceUnavailable(why, where=f"test.lm_eval: {name}", allowed="ask it with lm_eval itself")
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON holds it: numpy's numbers as numbers, functions as their names."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and value.ndim):
-        return [_plain(one) for one in value]
-    if hasattr(value, "item"):
-        return _plain(value.item())
-    if isinstance(value, float) and value != value:
-        return None
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return value
-    return getattr(value, "__qualname__", type(value).__qualname__) if callable(value) else str(value)
-
-
-def _sources(task: Any) -> Iterator[str]:
-    """The files of the functions that its configuration names, and of its class if that is its own."""
-    functions = [task.get_config(key) for key in SCORING]
-    for one in task.get_config("metric_list") or []:
-        functions += one.values() if isinstance(one, dict) else []
-    own = [function for function in functions if callable(function)]
-    if not type(task).__module__.startswith("lm_eval.api"):
-        own.append(type(task))
-    for function in own:
-        with contextlib.suppress(TypeError):
-            if file := getsourcefile(getattr(function, "func", function)):
-                yield file
-
-
-@contextlib.contextmanager
-def _as_theirs(where: str, error_of: type[DataError] = DataError) -> Iterator[None]:
-    """Run code of lm-evaluation-harness: silently, with its seeds, its errors as one line of ours."""
-    import lm_eval.api.task as module
-    import numpy as np
-
-    logger, shows = logging.getLogger("lm_eval"), module.tqdm
-    level, states = logger.level, (random.getstate(), np.random.get_state())
-    random.seed(0)  # as lm_eval.simple_evaluate does it
-    np.random.seed(SEED)
-    logger.setLevel(logging.CRITICAL)
-    module.tqdm = lambda items, **_: items
-    try:
-        with quiet(), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    except (DataError, ExperimentError):
-        raise
-    except Exception as error:  # code of any task, with errors of any kind
-        lines = str(error).strip().splitlines() or [""]
-        unreachable = isinstance(error, ConnectionError) or type(error).__name__ == "DatasetNotFoundError"
-        if unreachable:
-            what = f"its data set is not available: {why_offline() or lines[0]}"
-            raise SourceUnavailable(what, where=where) from error
-        raise error_of(f"{type(error).__name__}: {lines[0]}", where=where) from error
-    finally:
-        logger.setLevel(level)
-        module.tqdm = shows
-        random.setstate(states[0])
-        np.random.set_state(states[1])

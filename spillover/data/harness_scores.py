@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MADE_UP = 20  # texts of a document that are scored as answers, to know the scale of a score
+OF_PAIRS = {"weighted_perplexity", "bits_per_byte", "f1_score"}  # aggregations of two numbers a document
 TRIED = 5  # documents that this is done for: a task may give some of them no score
 
 
@@ -37,6 +38,14 @@ def is_fraction(values: Sequence[Any]) -> bool:
     """Whether all scores are from 0 to 1, as far as they are known."""
     known = [value for value in values if value is not None]
     return bool(known) and all(isinstance(value, (int, float)) and 0 <= value <= 1 + 1e-9 for value in known)
+
+
+def adds_up(way: str, values: Sequence[Any]) -> bool:
+    """Whether scores of documents, as far as they are known, are what their aggregation takes: numbers, or pairs."""
+    known = [value for value in values if value is not None]
+    if way in OF_PAIRS:
+        return all(isinstance(value, (list, tuple)) and len(value) == 2 for value in known)
+    return all(isinstance(value, (int, float)) for value in known)
 
 
 def texts_of(value: Any) -> list[str]:

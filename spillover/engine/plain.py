@@ -68,7 +68,7 @@ class PlainEngine:
             [token], [lead] = greedy(output.logits[:, -1].float(), [request])
             leads.append(lead)
             self.work.tokens_generated += 1
-            if token in self.eos_ids:
+            if token in request.ends_with(self.eos_ids):
                 return tuple(generated), "end", tuple(leads)
             generated.append(token)
             if stop(generated):

@@ -170,6 +170,7 @@ class SharedEngine:
         contexts = [rows[number].keys or [] for number in waiting]
         tokens = [rows[number].top for number in waiting]
         limits = [rows[number].request.max_new_tokens for number in waiting]
+        ends = [rows[number].request.ends_with(self.eos_ids) for number in waiting]
         generated: list[list[int]] = [[] for _ in waiting]
         leads: list[list[float]] = [[] for _ in waiting]
         decode = DecodePass.of(contexts, blocks, needed, max(limits))
@@ -179,7 +180,7 @@ class SharedEngine:
             staying = []
             for slot, row in enumerate(live):
                 ended: Ended | None = None
-                if tokens[slot] in self.eos_ids:
+                if tokens[slot] in ends[row]:
                     ended = "end"
                 else:
                     generated[row].append(tokens[slot])

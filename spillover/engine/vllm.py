@@ -134,7 +134,7 @@ class VllmEngine:
     def _add(self, text: _Text, token: int, stop: StopRule) -> None:
         if not text.generated and text.top < 0:
             text.top = token
-        if token in self.eos_ids:
+        if token in text.request.ends_with(self.eos_ids):
             text.ended = "end"
             return
         text.generated.append(token)
@@ -180,7 +180,8 @@ class VllmEngine:
                 many = {"logprobs": _most(text.request)} if text.is_open else {}
                 most = min(SLICE, text.limit - len(text.generated))
                 so_far = (*text.request.prompt, *text.generated)
-                asked.append((so_far, {"max_tokens": most, "stop_token_ids": sorted(self.eos_ids), **many}))
+                ends = sorted(text.request.ends_with(self.eos_ids))
+                asked.append((so_far, {"max_tokens": most, "stop_token_ids": ends, **many}))
             for text, (so_far, _), output in zip(texts, asked, self._ask(asked), strict=True):
                 for step, token in enumerate(output.token_ids):
                     if text.is_open:

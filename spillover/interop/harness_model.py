@@ -34,7 +34,6 @@ from ..engine.either import EitherEngine
 from ..engine.port import Answer
 from ..errors import ModelError, PromptError, SpilloverError, did_you_mean
 from ..models.names import local_folder
-from ..text.chat import NoText
 from ..text.encode import Encoder
 from ..text.pairs import Pair, PairEncoder
 from ..text.request import Request, StopRule
@@ -176,14 +175,13 @@ class HarnessModel(TemplateLM):
 
         As in the harness's own model, a template that fails is tried without the system message.
         """
-        try:
-            return self._conversation(chat_history, add_generation_prompt)
-        except NoText as error:
-            without = [one for one in chat_history if one["role"] != "system"]
-            if len(without) == len(chat_history):
-                raise
-            logger.warning("%s; tried without the system message", error)
-            return self._conversation(without, add_generation_prompt)
+        template = self.encoder.chat_template
+        if template is None:
+            raise ModelError("has no chat template", where=self.tokenizer_name_or_path, allowed="a model that has one")
+        text, without_system = template.asked(chat_history, add_generation_prompt)
+        if without_system:
+            logger.warning("the chat template fails on a system message, which is left out")
+        return text
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The source of the chat template, if one is to be applied."""
@@ -273,12 +271,6 @@ class HarnessModel(TemplateLM):
         think = self.think_end if isinstance(self.think_end, str) else None
         cut: str = postprocess_generated_text(text, list(until), think)
         return cut
-
-    def _conversation(self, messages: Sequence[dict[str, str]], asks: bool) -> str:
-        template = self.encoder.chat_template
-        if template is None:
-            raise ModelError("has no chat template", where=self.tokenizer_name_or_path, allowed="a model that has one")
-        return template.texts([messages])[0] if asks else template.continued(messages)
 
     def _ends(self, generation: Any) -> frozenset[int]:
         """The tokens that end a generation in transformers: those of the model's settings, and the tokenizer's."""

@@ -150,6 +150,8 @@ def _scores(name: str, cell: Scored) -> Json:
         known = list((of_rows or {}).values())
         error = float(np.std(known, ddof=1) / len(known) ** 0.5) if len(known) > 1 else "N/A"
         found |= {_key(metric.name): cell.score(metric), _key(metric.name, "_stderr"): error}
+    for metric_name, whole in cell.receipt.get("as_a_whole", {}).items():  # what its own aggregation alone gives
+        found |= {_key(metric_name): whole["value"], _key(metric_name, "_stderr"): "N/A"}
     return found
 
 

@@ -164,14 +164,9 @@ class _Maker:
             raise SourceUnavailable(error.what, where=where, allowed=error.allowed) from None
 
     def _chat(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
-        """Messages as the chat template writes them; the last one of the assistant is gone on with."""
-        template = self.encoder.chat_template
-        assert template is not None
-        [text] = template.texts([messages], answered=not add_generation_prompt)
-        if add_generation_prompt:
-            return text
-        last = str(messages[-1]["content"]).strip()
-        return text[: text.rindex(last) + len(last)]
+        """Messages as the chat template writes them; without a generation prompt the last one is gone on with."""
+        assert self.encoder.chat_template is not None
+        return self.encoder.chat_template.asked(messages, add_generation_prompt)[0]
 
     def _task(self, one: HarnessSet, rows: Sequence[HarnessRow], shot_counts: Sequence[int]) -> Task:
         first = rows[0]
@@ -203,7 +198,8 @@ class _Maker:
     def _sheet(
         self, test: str, task: Task, fmt: PromptFormat, shots: int, draw: int, rows: Sequence[HarnessRow]
     ) -> Sheet:
-        rules = [LM_EVAL_VERSION, ENGINE_RULES, self.encoder.identity, requested(self.experiment, fmt)]
+        read = [self.encoder.identity, sorted(self.encoder.ends_of_generate)]
+        rules = [LM_EVAL_VERSION, ENGINE_RULES, *read, requested(self.experiment, fmt)]
         common = fingerprint(rules)
         questions = tuple(Question(row.example, row.asked.shown, _key(common, row), row) for row in rows)
         return Sheet(test, task, fmt, shots, draw, questions, (), task.max_new_tokens, stops=False)

@@ -97,6 +97,21 @@ class ChatTemplate:
             raise PromptError("the tokenizer's chat template does not write the last message, so nothing continues it")
         return before if after.startswith(" ") else before.rstrip()  # it trims messages: so their last spaces go too
 
+    def asked(self, messages: Messages, add_generation_prompt: bool = True) -> tuple[str, bool]:
+        """The prompt of a conversation as lm-evaluation-harness makes it, and whether it lacks the system message.
+
+        Without `add_generation_prompt` it ends in the last message, to be continued. As there, a template that fails is
+        tried without the system message.
+        """
+        write = (lambda some: self.texts([some])[0]) if add_generation_prompt else self.continued
+        try:
+            return write(messages), False
+        except NoText:
+            without = [one for one in messages if one["role"] != "system"]
+            if len(without) == len(messages):
+                raise
+            return write(without), True
+
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The names of the values that the template takes, beside those that every template gets."""

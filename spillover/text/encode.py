@@ -46,7 +46,8 @@ class Encoder:
     samples, and `turn_end` those of chat text: it is the token that the chat template writes there. Each of `eos_ids`
     ends generation. `max_context` is in tokens. `prefix` is what plain text begins with: the beginning-of-sequence id,
     or nothing. `repeats` puts it even before a text that begins with it already. `beyond` are the ids for which the
-    model has no embedding, whose number is `embeddings`. `stand_in` is for `pairs`: it stands for an empty context.
+    model has no embedding, whose number is `embeddings`. Two are as in lm-evaluation-harness:
+    `stand_in` stands for an empty context, and `ends_of_generate` end what its tasks let a model write.
     """
 
     tokenizer: Tokenizer = field(repr=False, compare=False)
@@ -59,6 +60,7 @@ class Encoder:
     prefix: Ids
     stand_in: int
     chat_template: ChatTemplate | None = field(repr=False, compare=False)
+    ends_of_generate: frozenset[int] = field(default=frozenset(), repr=False)
     embeddings: int | None = None
     beyond: frozenset[int] = field(default=frozenset(), repr=False)
     repeats: bool = False
@@ -90,6 +92,7 @@ class Encoder:
             prefix=prefix,
             stand_in=settings.stand_in(ends[0]),
             chat_template=template,
+            ends_of_generate=frozenset(settings.ends_of_generate()),
             embeddings=embeddings,
             beyond=frozenset(one for one in tokenizer.get_vocab().values() if embeddings and one >= embeddings),
         )
@@ -117,6 +120,7 @@ class Encoder:
             prefix=prefix,
             stand_in=settings.stand_in(self.eos_id) if has_own else self.stand_in,
             chat_template=template or self.chat_template,
+            ends_of_generate=frozenset(settings.ends_of_generate()) if settings.model else self.ends_of_generate,
         )
 
     def end_of(self, chat: bool) -> int:

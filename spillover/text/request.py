@@ -25,6 +25,8 @@ class Request:
     counts.
 
     `lengths`: ways to measure the options, such as their characters, by which a decision divides their log-probability.
+
+    `ends` are the tokens that end what is generated; None: those that the engine knows.
     """
 
     prompt: tuple[int, ...]
@@ -32,10 +34,15 @@ class Request:
     max_new_tokens: int = 0
     beginnings: tuple[int, ...] = ()
     lengths: tuple[tuple[int, ...], ...] = ()
+    ends: frozenset[int] | None = None
 
     def generates(self, top: int) -> bool:
         """Whether the request generates, given the model's greedy first token."""
         return self.max_new_tokens > 0 and top not in self.firsts
+
+    def ends_with(self, usual: frozenset[int]) -> frozenset[int]:
+        """The tokens that end what is generated, where `usual` are those of the engine."""
+        return usual if self.ends is None else self.ends
 
     @property
     def firsts(self) -> tuple[int, ...]:

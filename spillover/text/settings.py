@@ -63,6 +63,16 @@ class Settings:
         listed = [one for config in stated for one in _as_list(config.get("eos_token_id"))]
         return list(dict.fromkeys([*(one for one in named if one is not None), *listed]))
 
+    def ends_of_generate(self) -> list[int]:
+        """The ids at which `generate` of transformers ends, and lm-evaluation-harness with it.
+
+        They are the tokenizer's, and those of generation_config.json; without such a file those of config.json.
+        """
+        path = self.folder / "generation_config.json"
+        eos_id = self.special_id("eos")
+        stated = _read_json(path) if path.is_file() else self.model
+        return [*([] if eos_id is None else [eos_id]), *_as_list(stated.get("eos_token_id"))]
+
     def prefix(self, bos_id: int | None) -> Ids:
         """What the tokenizer puts before plain text.
 

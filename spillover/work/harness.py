@@ -11,10 +11,13 @@ float32. Where that does not fit into memory they are answered in bfloat16, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import isnan
 from typing import Any
 
 from ..data.harness import HarnessRow
 from ..engine.port import Answer, Engine
+from ..errors import DataError
 from ..plan.questions import Question, Sheet
 from ..text.asked import Asked, Laid, lay_out, responses
 from ..text.encode import Encoder
@@ -46,8 +49,11 @@ def answer_documents(
     return predictions, {}
 
 
-def as_a_whole(sheet: Sheet, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The scores that only the task itself can compute, from all documents that have such a score, by name."""
+def as_a_whole(sheet: Sheet, rows: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> dict[str, Any]:
+    """The scores that only the task itself can compute, from all documents that have such a score, by name.
+
+    The value is None where there is no such document, no number, or where its function fails, which `say` tells.
+    """
     documents = [question.of_task for question in sheet.questions if question.of_task]
     task = documents[0].task
     shown = {key.partition("|")[0] for key in sheet.task.metrics}
@@ -56,7 +62,12 @@ def as_a_whole(sheet: Sheet, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     found = {}
     for name in names:
         values = [value for row in rows if (value := row["scores"].get(name)) is not None]
-        found[name] = {"value": task.together(name, values) if values else None, "n": len(values)}
+        value = None
+        try:
+            value = task.together(name, values) if values else None
+        except DataError as error:
+            say(f"{error}; it stays without this score")
+        found[name] = {"value": None if value is None or isnan(value) else value, "n": len(values)}
     return found
 
 
@@ -69,7 +80,7 @@ def _answers(
     for number, (row, one) in enumerate(zip(rows, laid, strict=True)):
         by_end.setdefault(row.asked.until, []).extend((number, place) for place in range(len(one.requests)))
     for until, places in by_end.items():
-        requests = [laid[number].requests[place] for number, place in places]
+        requests = [replace(laid[number].requests[place], ends=encoder.ends_of_generate) for number, place in places]
         for at, answer in engine.run(requests, encoder.stop_rule([end for end in until if end])):
             number, place = places[at]
             found[number][place] = answer

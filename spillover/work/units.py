@@ -174,7 +174,7 @@ class Respondent:
             **({"why_not_vllm": self.why_not_vllm} if self.why_not_vllm else {}),
             **{name: value if name.startswith("seconds") else round(value) for name, value in work.items()},
             **({"rounding": as_recorded(rows, thresholds)} if self.rounding else {}),
-            **({"as_a_whole": as_a_whole(sheet, rows)} if sheet.is_of_harness else {}),
+            **({"as_a_whole": as_a_whole(sheet, rows, run.reporter.say)} if sheet.is_of_harness else {}),
         )
         run.store.write_cell(cell.key, rows, receipt)
         run.reporter.cell()
