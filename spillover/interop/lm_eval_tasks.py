@@ -6,8 +6,9 @@ first N, as a run with N shots does. A chat prompt is written out whole, a task 
 and one without demonstrations, sets `num_fewshot: 0`, which lm-evaluation-harness lets no option change: it would take
 test rows as demonstrations.
 
-lm-evaluation-harness has no ROUGE-L, and its BLEU knows no script without spaces. So free text is scored by a
-`utils.py` beside the tasks. Its functions are copied from this package, which it does not need.
+A `utils.py` beside the tasks reads their rows: what lm-evaluation-harness reads JSONL with makes a date of a text that
+looks like one. It scores free text too, since lm-evaluation-harness has no ROUGE-L, and its BLEU knows no script
+without spaces. Its functions are copied from this package, which it does not need.
 """
 
 from __future__ import annotations
@@ -58,9 +59,8 @@ def write(wanted: Wanted) -> list[str]:
         delim = _delimiter(sheet)
         docs = [_document(sheet, row.example, row.text, delim) for row in sheet.questions]
         write_whole(rows, "".join(json.dumps(doc, ensure_ascii=False) + "\n" for doc in docs))
-        write_whole(wanted.place / f"{name}.yaml", "\n".join(_yaml(name, sheet, str(rows.absolute()))) + "\n")
-    if any(not sheet.task.is_scored for sheet in sheets.values()):
-        write_whole(wanted.place / "utils.py", utils())
+        write_whole(wanted.place / f"{name}.yaml", "\n".join(_yaml(name, sheet, rows.name)) + "\n")
+    write_whole(wanted.place / "utils.py", utils())
     model = f"pretrained={_loadable(plan.experiment.model, plan.base)},dtype=float32"
     command = ["lm_eval", "run", "--model", "hf", "--model_args", model, "--include_path", str(wanted.place)]
     by_shots: dict[int, list[str]] = {}
@@ -132,8 +132,9 @@ def _delimiter(sheet: Sheet) -> str | None:
 def _yaml(name: str, sheet: Sheet, rows: str) -> Iterator[str]:
     chat, task = sheet.fmt.chat, sheet.task
     yield f"# The test set {sheet.test!r} in the prompt format {sheet.fmt.name!r}, by spillover {__version__}."
-    yield "# If the folder is moved, `data_files` has to name the new place."
-    yield from _lines({"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": rows}}})
+    yield from _lines({"task": name})
+    yield "custom_dataset: !function utils.rows"
+    yield from _lines({"dataset_kwargs": {"data_files": {"test": rows}}})
     yield from _lines({"test_split": "test", "doc_to_text": "query"})
     delim = "" if chat else _delimiter(sheet)
     yield from _lines({"target_delimiter": delim or "", "fewshot_delimiter": sheet.fmt.demo_separator})
@@ -182,20 +183,33 @@ AGGREGATED = {
     "chrf": "!function utils.chrf",
 }
 
-HEAD = '''"""ROUGE-L, BLEU, chrF and exact match of free text, as spillover computes them, from 0 to 1.
+HEAD = '''"""The rows of the tasks beside it, and how free text is scored.
 
-Everything below `# words` is copied from spillover, whose licence is Apache-2.0.
+ROUGE-L, BLEU, chrF and exact match are as spillover computes them, from 0 to 1. Everything below `# words` is copied
+from spillover, whose licence is Apache-2.0.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 import regex
+from datasets import Dataset
 from sacrebleu.metrics import BLEU, CHRF
+
+
+def rows(data_files, **_):
+    """The rows of files beside this one, by split. `dataset_path: json` would make dates of some texts."""
+    found = {}
+    for split, name in data_files.items():
+        lines = (Path(__file__).parent / name).read_text("utf-8").split("\\n")
+        found[split] = Dataset.from_list([json.loads(line) for line in lines if line])
+    return found
 
 
 def process_results(doc, results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def write(folder: Path) -> Path:
             said = {"doc_id": doc_id, "doc": {"text": f"text {doc_id}"}, "target": "yes", "prompt_hash": f"{doc_id}"}
             rows.append({**said, "response": "yes", "responses": ["yes"], "ended": "end", "scores": scores})
         whole = {"f1,none": {"value": 0.5, "n": 5 if cell.variant == "base" else 4}}
+        whole["mcc,none"] = {"value": None, "n": 5}  # its function failed
         store.write_cell(cell.key, rows, {**fakestore.receipt_of(cell), "as_a_whole": whole})
     store.finish_variant("tuned", fakestore.training_of(variants[1]))
     asked = parse_experiment({"model": "org/model", "test": {"lm_eval": ["odd"]}})
@@ -93,6 +95,19 @@ def test_a_metric_that_scores_nothing_has_no_value(results: Results) -> None:
 def test_a_score_of_all_documents_has_a_change_where_both_have_as_many(results: Results) -> None:
     found = row(results, "tuned", "f1,none")
     assert (found["n"], found["value"]) == (4, 0.5) and found["delta"] != found["delta"]
+
+
+def test_a_score_whose_function_failed_has_no_value(results: Results) -> None:
+    found = row(results, "tuned", "mcc,none")
+    assert found["n"] == 5 and found["value"] != found["value"] and found["delta"] != found["delta"]
+
+
+def test_the_results_file_has_scores_of_all_documents(odd: Path, tmp_path: Path, call: Cli) -> None:
+    assert call("export", str(odd), "--format", "lm-eval-results", "--output", str(tmp_path))[0] == 0
+    [path] = tmp_path.glob("0-shot/tuned/results_*.json")
+    scores = json.loads(path.read_text("utf-8"))["results"]["odd_lm_eval"]
+    assert (scores["f1,none"], scores["f1_stderr,none"], scores["mcc,none"]) == (0.5, "N/A", None)
+    assert scores["acc,none"] == 4 / 5
 
 
 def test_examples_have_no_score_there(results: Results, odd: Path) -> None:

@@ -45,6 +45,17 @@ def test_longer_texts_than_can_be_shared_are_computed_alone(models: tuple[Any, A
     assert engine.work.tokens < reference.work.tokens
 
 
+def test_a_request_may_have_end_tokens_of_its_own(models: tuple[Any, Any, Encoder]) -> None:
+    plain, model, encoder = models
+    [(_, free)] = PlainEngine(plain, frozenset()).run([Request((4, 5, 6), (), 4)], lambda ids: False)
+    first, second = free.generated[:2]  # type: ignore[index]
+    assert first != second
+    asked = [Request((4, 5, 6), (), 4, ends=ends) for ends in (None, frozenset(), frozenset([second]))]
+    for engine in (PlainEngine(plain, frozenset([first])), EitherEngine(model, encoder, frozenset([first]))):
+        answers = dict(engine.run(asked, lambda ids: False))
+        assert [answers[n].generated for n in range(3)] == [(), free.generated, (first,)]
+
+
 def test_slices_hold_every_request_once(models: tuple[Any, Any, Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
     plain, model, encoder = models
     monkeypatch.setattr(either, "SLICE", 10)

@@ -67,7 +67,7 @@ def tasks(tiny: Path, tmp_path: Path, call: Cli) -> Path:
 
 def task(place: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     read = yaml.load((place / f"{name}.yaml").read_text("utf-8"), Loader)
-    rows = Path(read["dataset_kwargs"]["data_files"]["test"]).read_text("utf-8").split("\n")
+    rows = (place / read["dataset_kwargs"]["data_files"]["test"]).read_text("utf-8").split("\n")
     return read, [json.loads(row) for row in rows if row]
 
 
@@ -117,17 +117,30 @@ def test_a_command_for_each_number_of_shots_has_only_the_tasks_with_it(tiny: Pat
     assert [task(tmp_path / "tasks", name)[0].get("num_fewshot") for name in whole] == [0] * len(whole)
 
 
+def test_texts_that_look_like_dates_stay_texts(tmp_path: Path) -> None:
+    """lm_eval fails on a date for an option, and what it makes of one in a prompt is another text."""
+    row = {"query": "2020-01-01", "options": ["2018-04-12", "2028-09-15"], "gold": 0}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    utils = written_utils(tmp_path)
+    assert list(utils.rows({"test": "rows.jsonl"}, version=1)["test"]) == [row]
+
+
+def written_utils(place: Path) -> Any:
+    (place / "utils.py").write_text(lm_eval_tasks.utils(), "utf-8")
+    spec = importlib.util.spec_from_file_location("exported_utils", place / "utils.py")
+    assert spec and spec.loader
+    utils = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(utils)
+    return utils
+
+
 def test_odd_characters_of_a_demonstration_pass_through_yaml() -> None:
     texts = [ODD, "a\tb"]
     assert yaml.safe_load("x: " + lm_eval_tasks._json(texts)) == {"x": texts}
 
 
 def test_the_metrics_beside_the_tasks_are_ours(tmp_path: Path) -> None:
-    (tmp_path / "utils.py").write_text(lm_eval_tasks.utils(), "utf-8")
-    spec = importlib.util.spec_from_file_location("exported_utils", tmp_path / "utils.py")
-    assert spec and spec.loader
-    utils = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(utils)
+    utils = written_utils(tmp_path)
     pairs = [
         ("the cat sat on the mat", "A cat sat, on the mat.", "tail"),
         ("東京は日本の首都です", "東京は首都", ""),

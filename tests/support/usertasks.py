@@ -101,7 +101,7 @@ metric_list:
 }
 GROUP = """
 group: pair
-task: [choice, binary]
+task: [choice, {task: binary, num_fewshot: 2}]
 aggregate_metric_list: [{metric: acc, weight_by_size: true}]
 """
 

@@ -21,13 +21,18 @@ import yaml
 import spillover
 from spillover.analysis.harness import metric_of
 from spillover.checks.check import check
+from spillover.data.harness import Harness
 from spillover.data.harness_asked import asked_of
 from spillover.engine import attention
+from spillover.engine.port import Answer
 from spillover.errors import DataError, ExperimentError, SourceUnavailable
 from spillover.experiment.schema import parse_experiment
 from spillover.interop import card
 from spillover.plan.plan import make_plan
 from spillover.store.store import Store
+from spillover.text.encode import Encoder
+from spillover.text.request import Request
+from spillover.work.harness import answer_documents, as_a_whole
 
 lm_eval = pytest.importorskip("lm_eval")
 pytestmark = pytest.mark.lm_eval
@@ -163,6 +168,79 @@ def test_a_group_by_size_is_one_test_set(place: Path) -> None:
     assert (test.name, test.n, test.metrics) == ("pair", 6, ("acc,none|share",))
     assert [question.example.fields["task"] for question in sheet.questions] == ["choice"] * 3 + ["binary"] * 3
     assert len({question.example.doc_id for question in sheet.questions}) == 6
+
+
+def test_a_group_counts_as_its_tasks_where_these_differ_in_shots(place: Path) -> None:
+    """By default lm_eval asks each of them at its own number. A group may stand in a group."""
+    inner = "{group: inner, task: [choice], aggregate_metric_list: [{metric: acc}]}"
+    nested = f"group: nested\ntask: [{inner}, binary]\naggregate_metric_list: [{{metric: acc}}]\n"
+    (place / "tasks" / "nested.yaml").write_text(nested)
+    plan = plan_of(place, "./tasks/nested.yaml")
+    assert {(cell.test, cell.shots) for cell in plan.grid.cells} == {("nested::inner", 2), ("binary", 0)}
+
+
+def test_a_template_without_a_system_message_is_asked_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's description is the system message. lm_eval leaves it out where the template refuses it."""
+    monkeypatch.setitem(usertasks.TASKS, "told", usertasks.TASKS["choice"] + "description: Say it\ngen_prefix: So\n")
+    [path] = usertasks.write_tasks(tmp_path / "tasks", ["told"])
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    asked = {}
+    for name, template in (("tiny", chattemplates.CHATML), ("strict", refuses + chattemplates.CHATML)):
+        model = write_model(tmp_path / name, chat_template=template)
+        spec = {"model": str(model), "test": {"lm_eval": [str(path)], "limit": 2, "prompts": ["chat"]}}
+        [sheet] = make_plan(parse_experiment(spec), tmp_path).sheets.values()
+        asked[name] = sheet.questions[0].text
+    system = "<|im_start|>system\nSay it<|im_end|>\n"
+    assert asked["tiny"] == system + asked["strict"] and asked["strict"].endswith("assistant\nSo")
+
+
+def test_answers_end_where_generate_of_transformers_ends(place: Path) -> None:
+    """The token that ends a turn of the chat template ends our own test sets. There, generation goes on behind it."""
+    encoder = Encoder.load(place / "tiny")
+    turn_end = encoder.tokenizer.token_to_id("<|im_end|>")
+    assert encoder.eos_ids - encoder.ends_of_generate == {turn_end} and encoder.ends_of_generate == {2}
+    [sheet] = plan_of(place, "./tasks/writing.yaml").sheets.values()
+    asked: list[Request] = []
+
+    def run(requests: Sequence[Request], stop: Any) -> Any:
+        asked.extend(requests)
+        return enumerate([Answer((), 5, (5,), "limit")] * len(requests))
+
+    work = [(sheet, question) for question in sheet.questions]
+    answer_documents(SimpleNamespace(run=run), encoder, work, None, lambda: None, None)  # type: ignore[arg-type]
+    assert {request.ends for request in asked} == {encoder.ends_of_generate}
+
+
+def test_a_score_that_cannot_be_added_up_leaves_the_others(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of `likelihood` is a mean of pairs, on which lm_eval fails."""
+    pairs = usertasks.TASKS["choice"] + "  - {metric: likelihood, aggregation: mean, higher_is_better: true}\n"
+    monkeypatch.setitem(usertasks.TASKS, "pairs", pairs)
+    usertasks.write_tasks(place / "tasks", ["pairs"])
+    plan = plan_of(place, "./tasks/pairs.yaml")
+    [test], [sheet] = plan.grid.tests, plan.sheets.values()
+    assert "acc,none|share" in test.metrics and not [key for key in test.metrics if "likelihood" in key]
+    task = sheet.questions[0].of_task.task
+    given = [[(-1.0 - n, False) for n, _ in enumerate(q.of_task.instances)] for q in sheet.questions]
+    scores = task.scores([question.of_task for question in sheet.questions], given)
+    said: list[str] = []
+    whole = as_a_whole(sheet, [{"scores": one} for one in scores], said.append)
+    assert whole["likelihood,none"] == {"value": None, "n": 6} and whole["brier_score,none"]["value"] > 0
+    assert len(said) == 1 and "likelihood" in said[0] and "\n" not in said[0]
+
+
+def test_keys_cover_functions_in_filters(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "filter_list: [{name: own, filter: [{function: custom, filter_fn: !function filters.of}]}]\n"
+    monkeypatch.setitem(usertasks.TASKS, "cut", usertasks.TASKS["bleu"] + own)
+    [path] = usertasks.write_tasks(tmp_path / "tasks", ["cut"])
+    keys = []
+    for folder, say in (("a", "upper"), ("b", "lower")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "cut.yaml").write_text(path.read_text())
+        text = f"def of(resps, docs):\n    return [[one[0].{say}()] for one in resps]\n"
+        (tmp_path / folder / "filters.py").write_text(text)
+        [test] = Harness(tmp_path).load(str(tmp_path / folder / "cut.yaml"), "here")
+        keys.append(test.tasks[0].identity)
+    assert len(set(keys)) == 2
 
 
 def test_keys_cover_what_decides_an_answer_or_its_score(place: Path, tmp_path: Path) -> None:
