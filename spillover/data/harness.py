@@ -331,8 +331,12 @@ def _members(config: Mapping[str, Any]) -> list[str]:
     listed = config.get("task") or ()
     found: list[str] = []
     for one in [listed] if isinstance(listed, str) else listed:
-        inside = one if isinstance(one, str) else one.get("task")
-        found += [inside] if isinstance(inside, str) else _members(one)
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one.get("task"), str):
+            found.append(one["task"])
+        else:
+            found += _members(one)
     return found
 
 
