@@ -66,7 +66,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "joint_of_text": Kind("joint", r'answer_delimiter: "\n" may avoid it'),
         "joint_in_chat": Kind("joint", "a prompt format of your own in place of chat may avoid it"),
         "answer_too_long": Kind("long answers", "raise max_new_tokens"),
-        "answer_stopped": Kind("answers with a stop string", "take it out of stop, or out of the answers"),
+        "answer_stopped": Kind(
+            "answers with a stop string",
+            "name other texts under stop (stop: [] for none), or take it out of the answers",
+        ),
         "answer_special": Kind("answers with special tokens", "write the answers without them"),
         "answer_runs_on": Kind("answers of one line", r'stop: ["\n"] ends an answer there'),
         "trailing_space": Kind("space at the end", "take the space out; a space stands before an answer anyway"),

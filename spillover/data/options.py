@@ -1,17 +1,19 @@
 """The options of a row, and which of them is the right one.
 
 Options stand in one column or in several. One column holds a list of texts, an object `{text: [...], label: [...]}` as
-in ARC, or a list of such objects. An option that stands twice in a row counts once.
+in ARC, a list of such objects, or an object of texts by their names, `{A: ..., B: ...}`. The question may be an object
+that has its options in it, as in ARC's own files. An option that stands twice in a row counts once.
 
 The right answer is named in one of four ways, and the first that fits counts:
 
     text      the text of an option, also in another spelling (`text.labels`)
     name      the label beside an option, as ARC has it
-    letter    A for the first option, B for the second
+    letter    A for the first option, B for the second; also a, (A) and A.
     number    0 for the first option, 1 for the second
 
-Where options have names, the name counts before the text. A value that is a number and no text counts as the number of
-an option before it counts as its text: MMLU has options such as "0", "1", "2" and the number of the right one.
+Where options have names, the name counts before the text, and in another spelling (a, (A) and A. for A) after it. A
+value that is a number and no text counts as the number of an option before it counts as its text: MMLU has options such
+as "0", "1", "2" and the number of the right one.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..experiment.suite import Source
-from ..text.labels import Labels, listed
+from ..text.labels import Labels, form, listed
 from .cells import as_text, cell
 
-OPTIONS = ("choices", "options", "endings")
-ASKED = ("question", "question_stem", "query", "problem", "ctx")
+OPTIONS = ("question.choices", "choices", "options", "endings")
+ASKED = ("question.stem", "question", "question_stem", "query", "problem", "ctx")
 RIGHT = ("answer", "answerKey", "label")
 ABOUT = ("article", "passage", "context")
 LETTERS = ascii_uppercase
@@ -55,13 +57,19 @@ class Options(NamedTuple):
 
 
 def first_of(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in row), None)
+    """The first of the names that is a column, or of the form `column.name` and in an object."""
+    return next((name for name in names if name in row or _inside(row, name)), None)
+
+
+def _inside(row: Mapping[str, Any], name: str) -> bool:
+    head, _, key = name.partition(".")
+    return isinstance(inside := row.get(head), dict) and key in inside
 
 
 def usual_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns of the options by their usual names: a list, or a column for each, called A, B and so on."""
     in_one = first_of(row, OPTIONS)
-    if in_one is not None and isinstance(row[in_one], (list, dict)):
+    if in_one is not None and isinstance(cell(row, in_one, ""), (list, dict)):
         return (in_one,)
     in_many = tuple(takewhile(row.__contains__, LETTERS))
     return in_many if len(in_many) > 1 else ()
@@ -86,12 +94,15 @@ def options_of(row: Mapping[str, Any], columns: Sequence[str], where: str) -> Op
     value = cell(row, column, where)
     names: Any = []
     texts: Any = value
-    if isinstance(value, dict):
-        names, texts = value.get("label"), value.get("text")
+    if isinstance(value, dict) and "text" in value:
+        names, texts = value.get("label"), value["text"]
+    elif isinstance(value, dict):
+        given = {name: text for name, text in value.items() if text is not None}  # Parquet fills up what a row lacks
+        names, texts = list(given), list(given.values())
     elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
         names, texts = [one.get("label") for one in value], [one.get("text") for one in value]
     if not isinstance(texts, list) or not isinstance(names, list) or (names and len(names) != len(texts)) or not texts:
-        allowed = "a list of texts, or {text: [...], label: [...]}"
+        allowed = "a list of texts, {text: [...], label: [...]}, or {A: text, B: text}"
         raise DataError(f"column {column!r} must hold a list of options", where=where, allowed=allowed)
     return Options(*(tuple(as_text(one, column, where) for one in many) for many in (texts, names)))
 
@@ -99,20 +110,27 @@ def options_of(row: Mapping[str, Any], columns: Sequence[str], where: str) -> Op
 def right_option(value: Any, options: Options, column: str, where: str) -> tuple[str, bool]:
     """The right option, and whether the value could also name another one. Raises DataError where it names none."""
     word, texts = as_text(value, column, where).strip(), options.texts
-    stripped = Labels(tuple(text.strip() for text in texts))
-    by_text = stripped.find(word)
-    as_number = int(word) if word.isdecimal() and len(word) < 4 else -1
-    as_letter = LETTERS.find(word.upper()) if len(word) == 1 else -1
+    number, bare = form(word), word.strip("()[].: ")  # (A) and A. are the letter A
+    letter = _place(bare, options.names) if options.names else LETTERS.find(bare.upper()) if len(bare) == 1 else -1
     found = {
         "name": options.names.index(word) if word in options.names else -1,
-        "text": -1 if by_text is None else stripped.names.index(by_text),
-        "letter": -1 if options.names else as_letter,
-        "number": -1 if options.names else as_number,
+        "text": _place(word, [text.strip() for text in texts]),
+        "letter": letter,
+        "number": int(number) if number.isdecimal() and len(number) < 4 and not options.names else -1,
     }
-    first = ("number", "text") if isinstance(value, int) else ("name", "text", "letter", "number")
+    is_number = isinstance(value, (int, float)) and not options.names
+    first = ("number", "text") if is_number else ("name", "text", "letter", "number")
     meant = [texts[found[how]] for how in first if 0 <= found[how] < len(texts)]
     if not meant:
         what = f"column {column!r} holds {word[:40]!r}, which chooses none of the {len(texts)} options"
-        raise DataError(what, where=where, allowed=f"text, name, letter or number (from 0) of {listed(texts)}")
+        allowed = f"text, name, letter or number (from 0) of {listed(texts)}"
+        counted = '; where numbers begin at 1, target_map: {"1": A, "2": B} and so on' if number.isdecimal() else ""
+        raise DataError(what, where=where, allowed=f"{allowed}{counted}")
     (right, *others) = [next(own for own in options.distinct if own.strip() == text.strip()) for text in meant]
     return right, any(other != right for other in others)
+
+
+def _place(text: str, among: Sequence[str]) -> int:
+    """The place of a text, also in another spelling; -1 if it is none of them."""
+    labels = Labels(tuple(among))
+    return -1 if (found := labels.find(text)) is None else labels.names.index(found)

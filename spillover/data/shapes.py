@@ -10,6 +10,7 @@
     instruction, context, response     Dolly; context may be left out    instruction and context; response
     context, question, answers         SQuAD                             context and question; each of the answers
     question, choices, answer          MMLU, ARC: options in each row    the question; the right option (`options.py`)
+                                       (ARC's own files: question: {stem, choices})
 
 All of them have one field, `prompt`. Rows that are one whole text are no shape: the source says where the answer begins
 (`answer_after`), or that all of it is learnt (`loss: all`). Other layouts that look like one of these are refused by
@@ -208,6 +209,7 @@ PREFERENCE = "preference rows: `chosen` is the answer, `rejected` is not used"
 KTO = "rows with a completion that `label` calls good or bad: the good ones are the answers"
 CHOICES = "multiple choice: the options stand in each row"
 
+PROMPT_COMPLETION = Shape("prompt/completion", ("prompt", "completion"), _from_prompt_completion)
 MULTIPLE_CHOICE = Shape("multiple choice", (), _from_options, CHOICES, fits=has_options)
 SHAPES = (
     Shape("preference", ("chosen", "rejected"), _from_preference, PREFERENCE, special=True),
@@ -227,7 +229,7 @@ SHAPES = (
         special=True,
         fits=lambda row: _is_good(row) is not None,
     ),
-    Shape("prompt/completion", ("prompt", "completion"), _from_prompt_completion),
+    PROMPT_COMPLETION,
     Shape("messages", ("messages",), partial(_from_chat, "messages")),
     Shape("conversations", ("conversations",), partial(_from_chat, "conversations")),
     Shape("alpaca", ("instruction", "output"), partial(_from_instruction, "input", "output")),

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from ..data.cells import is_empty
 from ..data.files import Row
-from ..data.options import ABOUT, ASKED, RIGHT, first_of, usual_columns
+from ..data.options import LETTERS
 from ..data.reader import ANSWER_COLUMNS
 from ..data.shapes import (
     IDENTIFIER,
     MULTIPLE_CHOICE,
+    PROMPT_COMPLETION,
     WHOLE_TEXT,
     Shape,
     column_names,
@@ -27,6 +28,7 @@ from ..data.shapes import (
 )
 from ..errors import DataError
 from ..experiment.suite import Source
+from .multiple_choice import Found, find
 
 MAX_LABELS = 20
 LABEL_CHARACTERS = 40
@@ -46,8 +48,8 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
     columns = list(rows[0])
     where = f"{path.name}: {len(rows):,} rows"
     shape = known_shape(rows[0], path.name)
-    if shape is MULTIPLE_CHOICE and (found := _multiple_choice(path, rows)):
-        return found._replace(line=f"{where}. {found.line}")
+    if (shape is None or shape in (MULTIPLE_CHOICE, PROMPT_COMPLETION)) and (found := find(rows)):
+        return _multiple_choice(path, rows, found)
     if shape is not None:
         note = f" {shape.note[0].upper()}{shape.note[1:]}." if shape.note else ""
         unused = f"; not used: {column_names(more)}" if (more := unread(shape, rows[0], path.name)) else ""
@@ -72,18 +74,31 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
     return Described(template, source, line + (f"; not used: {unused}." if unused else "."))
 
 
-def _multiple_choice(path: Path, rows: Sequence[Row]) -> Described | None:
-    """Rows with options in columns of the usual names, with a template. None where only some rows have a passage."""
-    first = rows[0]
-    asked, right, options = first_of(first, ASKED) or "", first_of(first, RIGHT) or "", usual_columns(first)
-    about = [name for name in ABOUT if any(not is_empty(row.get(name)) for row in rows)]
-    if any(is_empty(row.get(name)) for name in about for row in rows):
-        return None
-    continued = options == ("endings",)  # an ending goes on with its text
-    ask = f"{{{asked}}}" if continued else f"Question: {{{asked}}}\nAnswer:"
-    template = "".join(f"{{{name}}}\n" for name in about) + ask
-    line = f"{', '.join([*about, asked])}: the question; {', '.join(options)}: its options; {right}: the right one."
-    return Described(template, _source(path, options=options, target=right), line, MULTIPLE_CHOICE)
+def _multiple_choice(path: Path, rows: Sequence[Row], found: Found) -> Described:
+    """Rows with options, with a template. A passage that only some rows have can stand in none."""
+    always = [name for name in found.about if not any(is_empty(row.get(name)) for row in rows)]
+    bare = len(always) < len(found.about) and known_shape(rows[0], path.name) is MULTIPLE_CHOICE
+    about = [*found.about] if bare else always
+    unused = ", ".join(
+        column
+        for column, value in rows[0].items()
+        if column not in found.columns.difference(found.about).union(about)
+        and (isinstance(value, str) and value and not _is_identifier(column, rows))
+    )
+    fields = {name: _field(name) for name in (*about, found.asked)}
+    line = f"{path.name}: {len(rows):,} rows of multiple choice. {', '.join(fields)}: the question; "
+    line += f"{', '.join(found.options)}: its options; {found.right}: the right one"
+    line += " (1 is the first)" if found.map.get("1") == LETTERS[0] else ""
+    line += f"; not used: {unused}." if unused else "."
+    if bare:  # the reader joins what is there
+        return Described(None, _source(path), line, MULTIPLE_CHOICE)
+    continued = found.options == ("endings",) or found.asked == "prompt"  # an ending goes on with its text
+    asked = f"{{{fields[found.asked]}}}"
+    ask = asked if continued else f"Question: {asked}\nAnswer:"
+    how = {"options": found.options, "target": found.right, "target_map": found.map}
+    renamed = {name: column for column, name in fields.items() if name != column}
+    template = "".join(f"{{{fields[name]}}}\n" for name in about) + ask
+    return Described(template, _source(path, fields=renamed, **how), line, MULTIPLE_CHOICE)
 
 
 def _source(path: Path, **how: object) -> Source:
@@ -133,7 +148,7 @@ _WRONG = re.compile(
 """Names of columns with answers that are not the right one: neither a question nor the answer."""
 
 _ABOUT_ANSWER = re.compile(
-    r"(.*_)?(solution|rationale|explanation|reasoning|reasoning_content|thinking|thought|thoughts|cot|chain_of_thought)"
+    r"(.*_)?(solution|rationale|explanation|exp|reasoning|reasoning_content|thinking|thought|thoughts|cot|chain_of_thought)"
     r"(_?\d+)?"
 )
 """Names of columns that lead to the answer or explain it, so that a question with them would give it away."""

@@ -32,11 +32,13 @@ from ..experiment.suite import HELD, SUITES, DatasetSpec, HoldOut, Source, load_
 from ..models import PYPI_SPEC
 from ..text.demos import RESERVED, pool_and_rows
 from ..text.labels import Labels, form, listed
-from ..text.stops import LINE_BREAK, holds
+from ..text.stops import LINE_BREAK, STOPS, holds
 from ..text.task import Example
 from .columns import are_labels, describe, group_column
 
-OWN_OPTIONS = "Each row has its own options: multiple choice, decided by the log-probability of each option."
+OWN_OPTIONS = (
+    "Each option is scored by its log-probability. The prompt does not list them; a template with {options} does."
+)
 Added = Literal["abilities", "builtin", "none"]
 """The suite that is added as cross-task tests."""
 
@@ -65,6 +67,7 @@ ENOUGH = 500  # of fewer training rows, those held out to choose a learning rate
 FEWEST = 20  # of fewer training rows, none are held out
 LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48
 LISTED = 5  # spellings of labels in a line
+CUT = 0.05  # where a blank line would cut a larger share of the answers, it ends none
 CHARACTERS_A_TOKEN = 3.5  # of ASCII text; slightly less than in English, so that few answers are cut
 
 
@@ -139,15 +142,21 @@ def _read(files: Mapping[str, Path]) -> tuple[_OwnData, dict[str, int]]:
     found = describe(first, rows)
     spec, chat = DatasetSpec.model_validate({"template": found.template}), has_turns(found.shape, rows[0])
     own = _OwnData(_name(first), files, spec, found.source, chat, (found.line,))
-    targets = {part: [text for row in examples for text in row.right] for part, examples in own.rows().items()}
+    read = own.rows()
+    targets = {part: [text for row in examples for text in row.right] for part, examples in read.items()}
     if found.shape == MULTIPLE_CHOICE:
         own = replace(own, lines=(*own.lines, OWN_OPTIONS))
     else:
-        own = _with_answers(own, targets, may_be_labels=not found.source.references)
+        several = any(row.references for examples in read.values() for row in examples)
+        own = _with_answers(own, targets, may_be_labels=not several)
     if "train" in files:
-        own = _holding_out(own, rows, len(own.rows()["train"]))
-    own = _with_shots(own, own.rows())
-    return own, {part: len(examples) for part, examples in own.rows().items()}  # read again, with the labels
+        own = _holding_out(own, rows, len(read["train"]))
+    read = own.rows()  # again, with the labels, and without what is held out
+    trained = {row.target for row in read.get("train", ())}
+    if "train" in files and (absent := [label for label in own.spec.labels if label not in trained]):
+        own = replace(own, lines=(*own.lines, f"No training row has the label {listed(absent)}."))
+    own = _with_shots(own, read)
+    return own, {part: len(examples) for part, examples in read.items()}
 
 
 def _holding_out(own: _OwnData, rows: Sequence[Row], n: int) -> _OwnData:
@@ -159,15 +168,28 @@ def _holding_out(own: _OwnData, rows: Sequence[Row], n: int) -> _OwnData:
     if "test" not in own.files:
         rule, line = _test_rows(own, rows, n)
         own = replace(own, lines=(*own.lines, line))
-    left, shots = n - (rule.rows or 0 if rule else 0), _balanced_shots(own)
-    demos = next((many for many in (2 * shots, shots) if 4 * many <= left), None)
-    if demos is None:
-        return replace(own, spec=own.spec.model_copy(update={"hold_out": rule}))
-    with_demos = HoldOut(demos=demos) if rule is None else rule.model_copy(update={"demos": demos})
-    own = replace(own, spec=own.spec.model_copy(update={"hold_out": with_demos}))
-    evenly = ", each label equally often" if own.spec.labels else ""
-    line = f"{demos} training rows serve as demonstrations{evenly}, and are not trained on."
-    return replace(own, lines=(*own.lines, line))
+    shots, left = _balanced_shots(own), n - (rule.rows or 0 if rule else 0)
+    few = f"{left:,}"
+    for demos in (2 * shots, shots):
+        held = HoldOut(demos=demos) if rule is None else rule.model_copy(update={"demos": demos})
+        found = replace(own, spec=own.spec.model_copy(update={"hold_out": held}))
+        if 4 * demos > left:
+            continue
+        read = found.rows()
+        shown, trained = (Counter(row.target for row in read[part]) for part in ("demos", "train"))
+        if not own.spec.labels or (_are_even(shown, own.spec.labels) and shown.keys() <= trained.keys()):
+            evenly = ", each label equally often" if own.spec.labels else ""
+            line = f"{demos} training rows serve as demonstrations{evenly}, and are not trained on."
+            return replace(found, lines=(*own.lines, line))
+        (label, many) = min((shown + trained).items(), key=lambda one: one[1])
+        few = f"{many} with the label {listed([label])}"
+    line = f"No demonstrations are held out, since few training rows are left ({few}): your rows are tested at 0 shots."
+    return replace(own, spec=own.spec.model_copy(update={"hold_out": rule}), lines=(*own.lines, line))
+
+
+def _are_even(shown: Mapping[str, int], labels: Sequence[str]) -> bool:
+    """Whether each label is shown, and as often as any other."""
+    return len(shown) == len(labels) and len(set(shown.values())) == 1
 
 
 def _test_rows(own: _OwnData, rows: Sequence[Row], n: int) -> tuple[HoldOut | None, str]:
@@ -199,8 +221,7 @@ def _with_shots(own: _OwnData, rows: Mapping[str, Sequence[Example]]) -> _OwnDat
     if not shown and len(rows.get("test", ())) >= 4 * RESERVED:
         shown = pool_and_rows(rows["test"], (), None)[0]
     counts = Counter(example.target for example in shown[:shots])
-    even = len(set(counts.values())) == 1 and len(counts) == len(own.spec.labels) if own.spec.labels else True
-    both = len(shown) >= shots and even
+    both = len(shown) >= shots and (not own.spec.labels or _are_even(counts, own.spec.labels))
     return replace(own, spec=own.spec.model_copy(update={"shots": (0, shots) if both else (0,)}))
 
 
@@ -231,14 +252,13 @@ def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_la
     spelled = Labels(tuple(dict.fromkeys(answered)))  # the first spelling of each label counts
     distinct = tuple(dict.fromkeys(spelled.by_form[form(target)] for target in spelled.names))
     if may_be_labels and are_labels(distinct, len(answered)):
-        unlearnt = _unlearnt(own, {part: {form(target): target for target in found} for part, found in targets.items()})
+        _refuse_other_labels(own, targets)
         labels = tuple(label.strip() for label in distinct)
         lines = [f"The answers are {len(labels)} labels ({', '.join(labels)}): a classification task."]
         if others := [target for target in spelled.names if target not in distinct]:
             n = sum(target not in distinct for target in answered)
             read = ", ".join(f"{listed([text])} as {listed([spelled.by_form[form(text)]])}" for text in others[:LISTED])
             lines.append(f"{n:,} answers are labels in another spelling, and are read so: {read}.")
-        lines += [f"No training row has the label {listed(unlearnt)} of the test rows."] if unlearnt else []
         spaces = {label[: len(label) - len(label.lstrip())] for label in spelled.names}
         answers: dict[str, object] = {"labels": distinct}
         if labels != distinct and len(set(labels)) == len(labels) and len(spaces) == 1:
@@ -248,11 +268,19 @@ def _with_answers(own: _OwnData, targets: Mapping[str, Sequence[str]], may_be_la
     else:
         longest = sorted(map(_tokens, answered))[int(0.95 * (len(answered) - 1))]
         limit = min(256, max(10, 10 * -(-int(longest + 2) // 10)))
-        one_line = not any(holds(text.rstrip(), [LINE_BREAK]) for text in answered)
-        ends = ", or up to a line break, since all of them are one line" if one_line else ""
+        stop, ends = _stop(answered)
         lines = [f"The answers are free text: up to {limit} tokens are generated{ends}."]
-        answers = {"max_new_tokens": limit, **({"stop": (LINE_BREAK,)} if one_line else {})}
+        answers = {"max_new_tokens": limit, **({} if stop is None else {"stop": stop})}
     return replace(own, spec=own.spec.model_copy(update=answers), source=source, lines=(*own.lines, *lines))
+
+
+def _stop(answers: Sequence[str]) -> tuple[tuple[str, ...] | None, str]:
+    """Where answers like these end, None for the default, and words on it."""
+    if not any(holds(text.rstrip(), [LINE_BREAK]) for text in answers):
+        return (LINE_BREAK,), ", or up to a line break, since all of them are one line"
+    if sum(holds(text.rstrip(), STOPS) for text in answers) > CUT * len(answers):
+        return (), ", past blank lines, since some of them hold one"
+    return None, ", or up to a blank line"
 
 
 def _tokens(text: str) -> float:
@@ -261,8 +289,9 @@ def _tokens(text: str) -> float:
     return ascii_letters / CHARACTERS_A_TOKEN + len(text.encode()) - ascii_letters
 
 
-def _unlearnt(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Test labels that no training row has, by form. Raises DataError where that are all of them."""
+def _refuse_other_labels(own: _OwnData, targets: Mapping[str, Sequence[str]]) -> None:
+    """Raises DataError where no label of the test rows is one of the training rows."""
+    labels = {part: {form(target): target for target in found} for part, found in targets.items()}
     train, test = labels.get("train", {}), labels.get("test", {})
     if train and test and not train.keys() & test.keys():
         raise DataError(
@@ -270,7 +299,6 @@ def _unlearnt(own: _OwnData, labels: Mapping[str, Mapping[str, str]]) -> list[st
             where=" and ".join(path.name for path in own.files.values()),
             allowed="name them alike in the files, or write a YAML with target_map",
         )
-    return [label for known, label in test.items() if train and known not in train]
 
 
 # --- the YAML -------------------------------------------------------------------------------------

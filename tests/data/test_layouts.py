@@ -129,8 +129,45 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
         "Question: Q 1?\nAnswer:",
         "b",
     ),
+    "arc's own files": (
+        lambda n: {
+            "id": f"M{n}",
+            "question": {
+                "stem": f"Q {n}?",
+                "choices": [{"text": t, "label": mark} for t, mark in zip("abcd", "ABCD", strict=True)],
+            },
+            "answerKey": "ABCD"[n % 4],
+        },
+        "Question: Q 1?\nAnswer:",
+        "b",
+    ),
+    "medqa": (
+        lambda n: {"question": f"Q {n}?", "options": dict(zip("ABCD", "abcd", strict=True)), "answer": "abcd"[n % 4]},
+        "Question: Q 1?\nAnswer:",
+        "b",
+    ),
+    "other names": (
+        lambda n: {"Prompt": f"Q {n}?", "Choices": ["a", "b", "c", "d"], "gold": float(n % 4)},
+        "Question: Q 1?\nAnswer:",
+        "b",
+    ),
+    "counted from 1": (
+        lambda n: {"question": f"Q {n}?", "choices": ["a", "b", "c", "d"], "answer": n % 4 + 1},
+        "Question: Q 1?\nAnswer:",
+        "b",
+    ),
+    "numbered columns": (
+        lambda n: {"question": f"Q {n}?", **{f"option{i + 1}": t for i, t in enumerate("abcd")}, "answer": n % 4 + 1},
+        "Question: Q 1?\nAnswer:",
+        "b",
+    ),
+    "columns by name": (
+        lambda n: {"question": f"Q {n}?", **{f"option_{t}": t for t in "abcd"}, "correct": f"option_{'abcd'[n % 4]}"},
+        "Question: Q 1?\nAnswer:",
+        "b",
+    ),
+    "piqa": (lambda n: {"goal": f"g {n}", "sol1": "a", "sol2": "b", "label": n % 2}, "Question: g 1\nAnswer:", "b"),
     "boolq": (lambda n: {"question": f"Is {n}?", "answer": n % 2 == 0, "passage": "P."}, "Is 1?\nP.", "false"),
-    "piqa": (lambda n: {"goal": f"g {n}", "sol1": "x", "sol2": "y", "label": n % 2}, "g 1\nx\ny", "1"),
     "xsum": (
         lambda n: {"document": f"Text {n} here", "summary": f"text {n}", "id": f"{n:08d}a"},
         "Text 1 here",
@@ -148,6 +185,12 @@ READ: dict[str, tuple[Callable[[int], Row], str, str]] = {
 }
 
 
+CHOICES = (
+    *("mmlu", "arc", "hellaswag", "race", "ceval", "arc's own files", "medqa", "other names", "counted from 1"),
+    *("numbered columns", "columns by name", "piqa"),
+)
+
+
 @pytest.mark.parametrize("name", READ)
 def test_a_layout_that_is_read(tmp_path: Path, name: str) -> None:
     row, question, answer = READ[name]
@@ -160,7 +203,7 @@ def test_a_layout_that_is_read(tmp_path: Path, name: str) -> None:
     assert not any("bad" in text for text in (*example.fields.values(), *(text for _, text in example.turns)))
     if "rejected" in row(0):
         assert tells(lines[0], "chosen", "rejected") and any("chosen" in note for note in train.notes)
-    if name in ("mmlu", "arc", "hellaswag", "race", "ceval"):
+    if name in CHOICES:
         assert train.task.kind == "multiple_choice" and any("options" in line for line in lines)
         assert example.options[1:] == ("b", "c", "d")[: len(example.options) - 1]
 

@@ -40,6 +40,12 @@ def read(place: Path, source: str, rows: list[dict[str, Any]], more: str = "") -
         (["2", "1", "0"], "2", "2"),  # a text counts as the text
         (["7", "8", "9"], 9, "9"),  # no option has this place
         (["B", "A"], "A", "A"),  # the text before the letter
+        (["ice", "steam"], "(b)", "steam"),
+        (["ice", "steam"], "B.", "steam"),
+        (["ice", "steam"], 1.0, "steam"),
+        (ARC, 2, "steam"),  # a name, not a place
+        ({"A": "ice", "B": "steam", "C": None}, "B", "steam"),
+        ({"A": "ice", "B": "steam"}, "steam", "steam"),
     ],
 )
 def test_the_answer_is_a_text_a_name_a_letter_or_a_number(

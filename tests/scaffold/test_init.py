@@ -248,6 +248,30 @@ def test_demonstrations_show_each_label_equally_and_are_no_test_rows(tmp_path: P
     assert not [f.what for f in check(plan, tmp_path).findings if "equally often" in f.what]
 
 
+@pytest.mark.parametrize(("rare", "shots", "demos"), [(1, "[0]", 0), (2, "[0, 3]", 3), (3, "[0, 3]", 6)])
+def test_a_rare_label_keeps_a_training_row(tmp_path: Path, rare: int, shots: str, demos: int) -> None:
+    names = ["rare"] * rare + [f"c{i % 2}" for i in range(80)]
+    rows = [{"text": f"{TOWNS[i % 7]} {i} {TOWNS[i // 7 % 7]}", "label": name} for i, name in enumerate(names)]
+    train, test = jsonl(tmp_path / "train.jsonl", rows), jsonl(tmp_path / "test.jsonl", rows[:40])
+    text, plan, lines = written(tmp_path / "x.yaml", train, test)
+    assert f"    shots: {shots}  #" in text and (f"demos: {demos}" in text if demos else "hold_out" not in text)
+    assert {row.target for row in plan.trainings[0].rows.examples} == {"rare", "c0", "c1"}
+    assert any(tells(line, "No demonstrations", "1", "'rare'") for line in lines) == (not demos)
+
+
+def test_answers_with_blank_lines_are_not_cut_there(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Write {i}:", "completion": f" One {i}.\n\nTwo {i}."} for i in range(40)]
+    text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "letters.jsonl", rows))
+    assert "    stop: []  #" in text
+    assert not any("blank line" in finding.what for finding in check(plan, tmp_path).findings)
+
+
+def test_several_right_answers_are_no_labels(tmp_path: Path) -> None:
+    rows = [{"context": f"C {i}", "question": "Q?", "answers": {"text": ["yes", "no"][: 1 + i % 2]}} for i in range(40)]
+    text, _, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "squad.jsonl", rows))
+    assert "labels:" not in text
+
+
 def test_test_rows_alone_show_labels_equally_or_not_at_all(tmp_path: Path) -> None:
     alternating = [{"prompt": f"Is {i} even?", "completion": [" yes", " no"][i % 2]} for i in range(80)]
     in_order = sorted(alternating, key=lambda row: row["completion"])
