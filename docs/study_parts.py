@@ -225,26 +225,33 @@ def of_advantages(study: Path) -> str:
 
 def in_the_study(strategy: str) -> str:
     """How much less a strategy loses than plain fine-tuning at the same gain. Empty if it has not run."""
-    said = []
-    for train in ("hotels", "qasc"):
-        rows = beside(SCREEN, train)
-        rows = rows[rows["strategy"] == strategy]
-        found = [
-            f"{points(one.advantage)} {interval(one.ci_low, one.ci_high)} ({one.strength})" for one in rows.itertuples()
-        ]
-        said += [f"{TITLES[train]} {', '.join(found)}"] if found else []
-    return f"Change outside, less that of `ft` at the same gain, in points: {'; '.join(said)}." if said else ""
+    parts = []
+    for name, study in (("screening", SCREEN), ("confirmation with three seeds", CONFIRM)):
+        said = []
+        for train in trained_on(study):
+            rows = beside(study, train)
+            found = [
+                f"{with_interval(one.advantage, one)} ({one.strength})"
+                for one in rows[rows["strategy"] == strategy].itertuples()
+            ]
+            said += [f"{TITLES[train]} {', '.join(found)}"] if found else []
+        parts += [f"{name.capitalize()}: {'; '.join(said)}"] if said else []
+    return f"Change outside, less that of `ft` at the same gain, in points. {'. '.join(parts)}." if parts else ""
 
 
 def headline() -> str:
     """The main sentence, for the README."""
     (_, low, low_rests), *_, (_, high, high_rests) = ft_curve(CONFIRM, "hotels")
     rest, high_rest = low_rests[-1], high_rests[-1]
+    rows = pd.concat([beside(CONFIRM, train) for train in trained_on(CONFIRM)])
+    better, worse = (sum((rows["p_adjusted"] < 0.05) & (sign * rows["advantage"] > 0)) for sign in (1, -1))
     said = (
         f"**The learning rate decides.** Trained on 256 hotel reviews, SmolLM2-135M gains "
         f"{with_interval(low.value, low)} points at a rate of 3e-5, and {with_interval(high.value, high)} at 3e-4 "
         f"(n = {low.n:.0f}). The {rest.test_sets:.0f} other test sets change by {with_interval(rest.change, rest)} and "
-        f"by {with_interval(high_rest.change, high_rest)} (n = {rest.n:.0f}; {low.seeds:.0f} training seeds)."
+        f"by {with_interval(high_rest.change, high_rest)} (n = {rest.n:.0f}; {low.seeds:.0f} training seeds). "
+        f"Of {len(rows)} other recipes, held against plain fine-tuning where both gain as "
+        f"much, {better or 'none'} loses less beyond chance, and {worse} lose more."
     )
     return textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)
 
