@@ -20,6 +20,7 @@ from parts import filled, interval, markdown, points
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "studies" / "paper" / "kept"
+PROTOCOL = HERE.parent / "studies" / "paper" / "protocol"
 TITLES = {"socialqa": "SocialQA", "paws": "PAWS", "amazon": "Amazon", "multinli": "MNLI"}
 RULINGS = {
     "supported": "**yes**",
@@ -31,8 +32,8 @@ RULINGS = {
 
 
 @cache
-def table(name: str) -> pd.DataFrame:
-    return pd.read_csv(KEPT / f"{name}.csv")
+def table(name: str, study: Path = KEPT) -> pd.DataFrame:
+    return pd.read_csv(study / f"{name}.csv")
 
 
 def changes(name: str, family: str) -> pd.DataFrame:
@@ -157,12 +158,34 @@ def counts() -> str:
     return textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)
 
 
+def protocol() -> str:
+    """FT on MNLI and the base, by our protocol and by the study's, at the same rate on the same rows."""
+
+    def lines() -> Iterator[list[str]]:
+        for name in table("results", PROTOCOL)["test_dataset"].unique():
+            cells = [_scores(study, name, strategy) for study in (KEPT, PROTOCOL) for strategy in (None, "ft")]
+            yield [name, *(" · ".join(f"{100 * value:.1f}" for value in cell) for cell in cells)]
+
+    columns = ("base, sound", "FT, sound", "base, paper", "FT, paper")
+    return markdown(lines(), "test set, 0 · 2 shots", *columns)
+
+
+def _scores(study: Path, test: str, strategy: str | None) -> list[float]:
+    """By the first metric, of the base (None) or of a training on MNLI with seed 0, at 0 and 2 shots."""
+    rows = table("results", study).query("test_dataset == @test and prompt == 'p1'")
+    ours = rows["strategy"].isna() if strategy is None else (rows["strategy"] == strategy)
+    rows = rows[ours & (rows["train_dataset"].isna() | ((rows["train_dataset"] == "multinli") & (rows["seed"] == 0)))]
+    rows = rows[rows["metric"] == rows["metric"].iloc[0]]
+    return [float(rows[rows["shots"] == shots]["value"].iloc[0]) for shots in (0, 2)]
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "progress": progress,
     "counts": counts,
     "rates": rates,
     "roles": roles,
     "scores": scores,
+    "protocol": protocol,
     "claims": claims,
 }
 
