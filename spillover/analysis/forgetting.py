@@ -18,9 +18,10 @@ from statistics import NormalDist, fmean
 
 from scipy.stats import spearmanr
 
-from ..plan.grid import Variant
+from ..plan.grid import Condition, Variant
 from ..stats.intervals import CONFIDENCE, Interval
 from ..store.inside import Divergence, Inside
+from .contrasts import finished
 from .results import Results, grouped, recipe_name
 from .retention import kept
 
@@ -62,17 +63,35 @@ class Correlation:
 def moved(results: Results, inside: Mapping[str, Inside]) -> list[Moved]:
     """Every recipe that was trained here, with what was measured inside its variants. Random changes are left out.
 
-    `inside` is by the variant's name.
+    A run that goes on has recipes that were asked some of the test sets only. Their loss is no loss over the same
+    sets, so they are left out too. `inside` is by the variant's name.
     """
     found = []
+    asked = _asked_outside(results)
+    most = {train: max((asked[key] for key in keys), key=len) for train, keys in _by_training_set(results).items()}
     for key, one in kept(results).items():
         seen = [inside[variant.name] for variant in one.arm if variant.name in inside]
         if one.outside is None or not one.arm[0].train_dataset or key in results.nulls or len(seen) < len(one.arm):
+            continue
+        if asked[key] != most[one.arm[0].train_dataset]:
             continue
         each = [dict(_measures(results, variant, of)) for variant, of in zip(one.arm, seen, strict=True)]
         means = {name: fmean(of[name] for of in each) for name in MEASURES if all(name in of for of in each)}
         found.append(Moved(key, recipe_name(one.arm), one.arm[0].train_dataset, -one.outside.effect.value, means))
     return found
+
+
+def _asked_outside(results: Results) -> dict[str, frozenset[Condition]]:
+    """The conditions of the finished cells that are not in-domain, by recipe key."""
+    return {
+        key: frozenset(c.condition for c in finished(results, results.cells_of(one.arm)) if c.role != "in_domain")
+        for key, one in kept(results).items()
+    }
+
+
+def _by_training_set(results: Results) -> dict[str, list[str]]:
+    """The keys of the recipes that were trained on each set."""
+    return grouped([*kept(results)], lambda key: str(kept(results)[key].arm[0].train_dataset))
 
 
 def _measures(results: Results, variant: Variant, seen: Inside) -> Iterator[tuple[str, float]]:

@@ -33,6 +33,17 @@ def points() -> tuple[forgetting.Results, dict[str, Inside]]:
     return results_of(scores, known=known), inside
 
 
+def test_a_recipe_that_was_asked_some_test_sets_only_is_no_point() -> None:
+    """Its loss is over other sets than that of the others: here it looks like the largest gain."""
+    names = [f"v{i}" for i in range(4)]
+    made = [grids.trained(name, "ft", "data", "task", rate=1e-5 * (1 + i)) for i, name in enumerate(names)]
+    known = [BASE, *(replace(one, recipe_key=one.key) for one in made)]
+    scores = {(n, test, 0, "p1", 0): [0.5, 0.7] * 2 for n in ("base", *names) for test in ("in", "out", "out2")}
+    del scores["v3", "out2", 0, "p1", 0]
+    inside = {n: Inside(n, n, "", "", "float32", neutral=Divergence(((1.0, 9),))) for n in names}
+    assert [one.name for one in forgetting.moved(results_of(scores, known=known), inside)] == names[:3]
+
+
 def test_each_recipe_is_a_point(points: tuple[forgetting.Results, dict[str, Inside]]) -> None:
     figure = forgetting.figure(*points)
     [panel] = figure.panels
