@@ -394,6 +394,16 @@ def test_a_url_with_credentials_is_refused_and_they_are_not_shown(place: Path, r
     assert tells(line, "holds credentials") and "secret" not in line
 
 
+def test_credentials_are_in_no_file(place: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_CACHE", str(place / "cache"))
+    refused("status", "s3://me:secret@bucket/run")
+    assert not [path for path in (place / "cache").rglob("*") if path.is_file() and "secret" in path.read_text()]
+
+
+def test_a_url_that_is_none_is_one_line(refused: Any) -> None:
+    assert tells(refused("status", "s3://[bad/run"), "no URL")
+
+
 def test_storage_that_cannot_be_opened_is_one_line(place: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Away(Exception):
         """Of a library that this package does not know."""

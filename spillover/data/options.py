@@ -107,8 +107,12 @@ def options_of(row: Mapping[str, Any], columns: Sequence[str], where: str) -> Op
     return Options(*(tuple(as_text(one, column, where) for one in many) for many in (texts, names)))
 
 
-def right_option(value: Any, options: Options, column: str, where: str) -> tuple[str, bool]:
-    """The right option, and whether the value could also name another one. Raises DataError where it names none."""
+def right_option(value: Any, options: Options, column: str, where: str, is_mapped: bool = False) -> tuple[str, bool]:
+    """The right option, and whether the value could also name another one. Raises DataError where it names none.
+
+    A value that `target_map` gives (`is_mapped`) is the letter of a place before it is a text: `{"1": A}` means the
+    first option, also where another one reads "A".
+    """
     word, texts = as_text(value, column, where).strip(), options.texts
     number, bare = form(word), word.strip("()[].: ")  # (A) and A. are the letter A
     letter = _place(bare, options.names) if options.names else LETTERS.find(bare.upper()) if len(bare) == 1 else -1
@@ -120,6 +124,7 @@ def right_option(value: Any, options: Options, column: str, where: str) -> tuple
     }
     is_number = isinstance(value, (int, float)) and not options.names
     first = ("number", "text") if is_number else ("name", "text", "letter", "number")
+    first = ("name", "letter", "text", "number") if is_mapped else first
     meant = [texts[found[how]] for how in first if 0 <= found[how] < len(texts)]
     if not meant:
         what = f"column {column!r} holds {word[:40]!r}, which chooses none of the {len(texts)} options"

@@ -226,7 +226,8 @@ class RowReader:
             return named
         self.options_twice += len(parts.options.distinct) < len(parts.options.texts)
         value = parts.target if named == str(parts.target) else named  # a number is one as long as nothing maps it
-        right, could_be_another = right_option(value, parts.options, parts.column, where)
+        is_mapped = self._mapped.find(str(parts.target)) is not None
+        right, could_be_another = right_option(value, parts.options, parts.column, where, is_mapped)
         self.named_two += could_be_another
         return right
 

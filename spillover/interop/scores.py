@@ -13,6 +13,7 @@ other cell: a run computes only what is missing.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass, replace
 from math import isnan
@@ -24,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..analysis.rows import aligned, rules
 from ..data.packed import PACKS, unpacked
 from ..disk import write_whole
-from ..errors import DataError
+from ..errors import DataError, shown
 from ..experiment.schema import parse_experiment
 from ..plan.grid import Grid
 from ..store.folder import sealed, unsealed
@@ -37,6 +38,7 @@ Json = dict[str, Any]
 
 FORMAT = "spillover-scores-1"
 NAME = "scores.json"
+KEY = re.compile(r"\w[\w.-]*", re.ASCII)  # one plain name: no place within what is there already
 WRITTEN = "what `spillover export DIR --format scores` wrote"
 
 
@@ -147,10 +149,10 @@ def _read(file: Path) -> tuple[Json, Grid]:
     """The content of a file, and its grid. A seal only says that the file is whole: anybody can make one."""
     try:
         found = unsealed(FORMAT, unpacked(file, str(file)))
-        TypeAdapter(_Content).validate_python(found)
-        if any("without_texts" not in cell["receipt"] or not _fits(cell) for cell in found["cells"].values()):
-            raise ValueError("has other scores than its rows")
+        TypeAdapter(_Content).validate_json(json.dumps(found), strict=True)
+        _check(found)
         grid = Grid.read(json.dumps(found["grid"]).encode())
+        parse_experiment(found["experiment"])
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from None
     except ValidationError as error:
@@ -163,8 +165,25 @@ def _read(file: Path) -> tuple[Json, Grid]:
     return found, grid
 
 
+def _check(found: Json) -> None:
+    """Raise ValueError for names that are no keys, and for cells and variants that no report could read."""
+    for name in (*found["cells"], *found["variants"], *found["inside"]):
+        if not KEY.fullmatch(name):
+            raise ValueError(f"has {shown(name)} where a key must stand")
+    if any(not isinstance(receipt.get("weights"), str) for receipt in found["variants"].values()):
+        raise ValueError("has a trained variant without the hash of its weights")
+    for cell in found["cells"].values():
+        known = [len(row) for values in cell["statistics"].values() for row in values if row is not None]
+        if "without_texts" not in cell["receipt"] or 0 in known or not _fits(cell):
+            raise ValueError("has other scores than its rows")
+
+
 def _fits(cell: Json) -> bool:
-    return all(len(values) == len(cell["doc_ids"]) for values in cell["statistics"].values())
+    """Whether every metric has a row of the same width for each document, and no document stands twice."""
+    tables = cell["statistics"].values()
+    widths = [len({len(row) for row in values if row is not None}) for values in tables]
+    n = len(cell["doc_ids"])
+    return n == len(set(cell["doc_ids"])) and max(widths, default=1) <= 1 and all(len(values) == n for values in tables)
 
 
 def _rows(cell: Json) -> list[Json]:

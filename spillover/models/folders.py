@@ -96,7 +96,7 @@ def check_stored(folder: Path, name: str) -> None:
 
     The hub's cache names a large file by its SHA-256; a snapshot has links to these files.
     """
-    for path in weight_files(folder):
+    for path in weight_files(folder) or _pickles(folder):
         named = path.resolve().name
         if re.fullmatch(r"[0-9a-f]{64}", named) and cached_sha256(path) != named:
             what = f"{path.name} is not the file that the hub gave: it was changed, or the disk is broken"

@@ -9,7 +9,7 @@ from typing import Any
 
 RENDER_VERSION = 1  # text.prompt: the same row would be written differently
 ENCODE_VERSION = 1  # text.encode: the same text would become other ids, or its answer would begin elsewhere
-LM_EVAL_VERSION = 3  # text.asked, data.harness: a task of lm-evaluation-harness would be asked or scored otherwise
+LM_EVAL_VERSION = 4  # text.asked, data.harness: a task of lm-evaluation-harness would be asked or scored otherwise
 SAMPLE_VERSION = 2  # text.samples: the same rows would become other training samples
 WATCH_VERSION = 2  # train.evaluation: other weights of the same training would be kept as the best
 MERGE_VERSION = 1  # train.merge: other weights would be made of the same trained ones

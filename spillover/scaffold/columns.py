@@ -77,7 +77,8 @@ def describe(path: Path, rows: Sequence[Row]) -> Described:
 def _multiple_choice(path: Path, rows: Sequence[Row], found: Found) -> Described:
     """Rows with options, with a template. A passage that only some rows have can stand in none."""
     always = [name for name in found.about if not any(is_empty(row.get(name)) for row in rows)]
-    bare = len(always) < len(found.about) and known_shape(rows[0], path.name) is MULTIPLE_CHOICE
+    is_known = not found.map and known_shape(rows[0], path.name) is MULTIPLE_CHOICE
+    bare = is_known and len(always) < len(found.about)
     about = [*found.about] if bare else always
     unused = ", ".join(
         column

@@ -63,6 +63,7 @@ NO_FILES: Mapping[Added, tuple[str, ...]] = {
 }
 LARGE = 2000  # a first experiment trains on so many rows at most
 SHOTS = 2  # of free text; of labels, as many as there are
+AT_ZERO = "Your rows are tested at 0 shots."
 ENOUGH = 500  # of fewer training rows, those held out to choose a learning rate would be too many, or too few to tell
 FEWEST = 20  # of fewer training rows, none are held out
 LEAST_HELD, MOST_HELD = 48, 250  # a tenth is held out, but at least 48
@@ -183,7 +184,7 @@ def _holding_out(own: _OwnData, rows: Sequence[Row], n: int) -> _OwnData:
             return replace(found, lines=(*own.lines, line))
         (label, many) = min((shown + trained).items(), key=lambda one: one[1])
         few = f"{many} with the label {listed([label])}"
-    line = f"No demonstrations are held out, since few training rows are left ({few}): your rows are tested at 0 shots."
+    line = f"No demonstrations are held out, since few training rows are left ({few})."
     return replace(own, spec=own.spec.model_copy(update={"hold_out": rule}), lines=(*own.lines, line))
 
 
@@ -222,7 +223,11 @@ def _with_shots(own: _OwnData, rows: Mapping[str, Sequence[Example]]) -> _OwnDat
         shown = pool_and_rows(rows["test"], (), None)[0]
     counts = Counter(example.target for example in shown[:shots])
     both = len(shown) >= shots and (not own.spec.labels or _are_even(counts, own.spec.labels))
-    return replace(own, spec=own.spec.model_copy(update={"shots": (0, shots) if both else (0,)}))
+    found = replace(own, spec=own.spec.model_copy(update={"shots": (0, shots) if both else (0,)}))
+    if rows.get("demos"):
+        return found
+    how = f"The last {len(shown)} test rows are shown as demonstrations instead." if both else AT_ZERO
+    return replace(found, lines=(*found.lines, how))
 
 
 def _relative(path: Path, base: Path) -> str:

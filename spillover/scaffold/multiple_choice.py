@@ -52,11 +52,27 @@ def find(rows: Sequence[Row]) -> Found | None:
     if not options or asked is None or asked in options:
         return None
     for right in _named(_RIGHT, first):
-        if right != asked and right not in options and (found := _meaning(rows, options, right)) is not None:
+        if right == asked or right in options or _are_measurements(rows, options, right):
+            continue
+        if (found := _meaning(rows, options, right)) is not None:
             about = dict.fromkeys(name for name in _named(_ABOUT, first) if name not in (asked, right, *options))
             told = tuple(name for name in about if any(not is_empty(row.get(name)) for row in rows))
             return Found(asked, told, options, right, found)
     return None
+
+
+def _are_measurements(rows: Sequence[Row], options: Sequence[str], right: str) -> bool:
+    """Whether columns with one-letter names hold numbers, beside a label that is a number: features, not options."""
+    is_bare = len(options) > 1 and all(len(column) == 1 for column in options)
+    return is_bare and all(_is_number(row.get(column)) for row in rows for column in (*options, right))
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _named(names: Iterable[str], row: Row) -> Iterator[str]:
@@ -80,7 +96,7 @@ def _options_columns(first: Row) -> tuple[str, ...]:
         elif len(column) == 1:
             by_stem.setdefault("", {})[column.lower()] = column
     for columns in by_stem.values():
-        for marks in ("abcdefgh", "123456789", "0123456789"):
+        for marks in ("abcdefgh", "0123456789", "123456789"):
             run = [mark for n, mark in enumerate(marks) if all(each in columns for each in marks[: n + 1])]
             if len(run) > 1:
                 return tuple(columns[mark] for mark in run)
@@ -117,7 +133,8 @@ def _names_one(row: Row, options: Sequence[str], right: str, meaning: Mapping[st
     if meaning and letter is None and form(str(value)).isdecimal():
         return False
     try:
-        right_option(letter or value, options_of(row, options, ""), right, "")
+        found = options_of(row, options, "")
+        named, _ = right_option(letter or value, found, right, "", is_mapped=letter is not None)
     except DataError:
         return False
-    return True
+    return letter is None or named.strip() == found.texts[LETTERS.index(letter)].strip()

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from ..errors import StoreError, shortened
+from .place import refuse_credentials
 
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each repetition
 AT_ONCE = 16  # requests
@@ -43,15 +44,12 @@ class Objects:
     """The objects below a URL, by their names there. Raises StoreError for a URL that cannot be used."""
 
     def __init__(self, url: str) -> None:
+        refuse_credentials(url)
         self.url, kind = url, urlsplit(url).scheme
         try:
-            if "@" in urlsplit(url).netloc and not kind.startswith("abfs"):
-                raise StoreError("holds credentials", where=f"{kind}://", allowed="give them in the environment")
             from fsspec.core import url_to_fs
 
             self.fs, root = url_to_fs(url, use_listings_cache=False)
-        except StoreError:
-            raise
         except Exception as error:  # each file system has its own
             package = PACKAGES.get(kind)
             missing = isinstance(error, ImportError) and package is not None

@@ -10,9 +10,10 @@ from __future__ import annotations
 import platform
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..disk import cache_dir, disk_errors, write_whole
-from ..errors import CALLED, StoreError
+from ..errors import CALLED, StoreError, shown
 from ..fingerprint import fingerprint
 
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*?)/*")  # with one slash, too: as a path, a URL loses the other
@@ -34,12 +35,23 @@ def folder_of(address: str | Path, start: Path = Path()) -> Path:
     if not (found := URL.fullmatch(text)):
         return start / text
     url = f"{found[1]}://{found[2]}"
+    refuse_credentials(url)  # before anything is written: the copy holds its URL
     folder = _copies() / fingerprint([url, platform.node()])[:16]
     if not (folder / NOTE).exists():
         with disk_errors(folder):
             write_whole(folder / NOTE, url + "\n")
     CALLED[str(folder)] = url
     return folder
+
+
+def refuse_credentials(url: str) -> None:
+    """Raise StoreError for a URL with a user or a password, and for what is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StoreError(f"is no URL: {error}", where=shown(url)) from None
+    if "@" in parts.netloc and not parts.scheme.startswith("abfs"):
+        raise StoreError("holds credentials", where=f"{parts.scheme}://", allowed="give them in the environment")
 
 
 def is_url(address: str) -> bool:

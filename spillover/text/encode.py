@@ -120,8 +120,14 @@ class Encoder:
             prefix=prefix,
             stand_in=settings.stand_in(self.eos_id) if has_own else self.stand_in,
             chat_template=template or self.chat_template,
-            ends_of_generate=frozenset(settings.ends_of_generate()) if settings.model else self.ends_of_generate,
+            ends_of_generate=self._generate_ends_at(settings, has_own),
         )
+
+    def _generate_ends_at(self, settings: Settings, has_own: bool) -> frozenset[int]:
+        """What `generate` ends at with a variant. Without a tokenizer of its own, it has the model's with its end."""
+        if not settings.model:
+            return self.ends_of_generate
+        return frozenset([*settings.ends_of_generate(), *([] if has_own else [self.eos_id])])
 
     def end_of(self, chat: bool) -> int:
         """The token behind the answer of a training sample."""

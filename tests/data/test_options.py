@@ -56,6 +56,14 @@ def test_the_answer_is_a_text_a_name_a_letter_or_a_number(
     assert test.task.kind == "multiple_choice" and test.examples[0].target == right
 
 
+@pytest.mark.parametrize(("answer", "right"), [("1", "O"), ("2", "A"), ("3", "B"), ("4", "AB")])
+def test_a_mapped_letter_is_a_place_also_where_an_option_reads_so(tmp_path: Path, answer: str, right: str) -> None:
+    """Blood groups: the second option is the text A, and the letter A is the first place."""
+    row = {"q": "Which group?", "of": ["O", "A", "B", "AB"], "is": answer}
+    mapped = 'fields: {prompt: q}, options: of, target: is, target_map: {"1": A, "2": B, "3": C, "4": D}'
+    assert read(tmp_path, mapped, [row]).examples[0].target == right
+
+
 def test_options_may_stand_in_a_column_each_and_answers_may_be_mapped(tmp_path: Path) -> None:
     row = {"context": "Rain.", "answerA": "wet", "answerB": "dry", "label": "1"}
     how = 'fields: {prompt: context}, options: [answerA, answerB], target: label, target_map: {"1": A, "2": B}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,16 @@ def test_cells_that_the_folder_has_not_planned_do_not_count_as_taken(
         ("cells.KEY.doc_ids", [0], "other scores than its rows"),
         ("cells.KEY.receipt", {}, "other scores than its rows"),
         ("cells.KEY.statistics", 3, "statistics"),
+        ("cells.KEY.doc_ids", ["0"] * 12, "doc_ids"),
+        ("cells.KEY.doc_ids", [0] * 12, "other scores than its rows"),
+        ("cells.KEY.statistics", {"accuracy": [["1.0"]] * 12}, "statistics"),
+        ("cells.KEY.statistics", {"accuracy": [[]] * 12}, "other scores than its rows"),
+        ("cells.KEY.statistics", {"accuracy": [[1.0], [1.0, 1.0]] * 6}, "other scores than its rows"),
+        ("variants", {"a" * 20: {}}, "weights"),
+        ("inside", {"a/b": {}}, "a/b"),
+        ("inside", {"a\0b": {}}, "key"),
+        ("inside", {".": {}}, "key"),
+        ("inside", {"": {}}, "key"),
     ],
 )
 def test_a_whole_file_with_other_content_is_one_line(
@@ -187,6 +198,24 @@ def test_a_whole_file_with_other_content_is_one_line(
     (tmp_path / "made.json").write_text(sealed(FORMAT, content))
     code, _, error = call("import", str(tmp_path / "made.json"), str(tmp_path / "new"))
     assert code == 2 and said in error and error.count("\n") == 1
+    assert not (tmp_path / "new").exists(), "nothing is written before all of it is known to be right"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("variants", "model.safetensors"), ("cells", "receipt.json")])
+def test_a_file_deletes_nothing_of_what_is_there(
+    ran: Path, file: Path, tmp_path: Path, call: Cli, kind: str, name: str
+) -> None:
+    """A name with a slash lies within a folder that is there already."""
+    mine = tmp_path / "mine"
+    shutil.copytree(ran, mine)
+    content = unsealed(FORMAT, file.read_bytes())
+    key, value = next(iter(content[kind].items()))
+    content[kind][f"{key}/{name}"] = value
+    (tmp_path / "made.json").write_text(sealed(FORMAT, content))
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    code, _, error = call("import", str(tmp_path / "made.json"), str(mine))
+    assert code == 2 and name in error and error.count("\n") == 1
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("kind", ["cells", "variants", "inside"])
@@ -198,5 +227,5 @@ def test_a_file_writes_nothing_outside_the_folder(file: Path, tmp_path: Path, ca
     text = json.dumps(content | {"inside": {key: {}}}).replace(key, "../../mine")
     (tmp_path / "made.json").write_text(sealed(FORMAT, json.loads(text)))
     code, _, error = call("import", str(tmp_path / "made.json"), str(tmp_path / "new"))
-    assert code == 2 and "outside the output folder" in error and error.count("\n") == 1
+    assert code == 2 and "where a key must stand" in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.glob("mine*/*")] == ["precious"] and not list(tmp_path.glob("mine?*"))

@@ -259,6 +259,64 @@ def test_a_rare_label_keeps_a_training_row(tmp_path: Path, rare: int, shots: str
     assert any(tells(line, "No demonstrations", "1", "'rare'") for line in lines) == (not demos)
 
 
+@pytest.mark.parametrize("tested", [40, 400])
+def test_how_rows_are_tested_without_demonstrations_held_out_is_said_as_it_is_written(
+    tmp_path: Path, tested: int
+) -> None:
+    names = ["rare", *(f"c{i % 2}" for i in range(80))]
+    rows = [{"text": f"{TOWNS[i % 7]} {i} {TOWNS[i // 7 % 7]}", "label": name} for i, name in enumerate(names)]
+    test = [{"text": f"{TOWNS[i % 7]} then {i}", "label": ("c0", "c1", "rare")[i % 3]} for i in range(tested)]
+    train, other = jsonl(tmp_path / "train.jsonl", rows), jsonl(tmp_path / "test.jsonl", test)
+    text, _, lines = written(tmp_path / "x.yaml", train, other)
+    at_zero = "    shots: [0]  #" in text
+    assert any("tested at 0 shots" in line for line in lines) is at_zero
+    assert any("test rows are shown" in line for line in lines) is not at_zero
+
+
+def described(path: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """What the right options are, as `init` has the file read."""
+    _, plan, _ = written(path.with_suffix(".yaml"), jsonl(path, rows))
+    return [row.target for row in plan.trainings[0].rows.examples]
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_columns_that_are_numbered_from_0_keep_their_first_option(tmp_path: Path, as_text: bool) -> None:
+    words = ["zero", "one", "two", "three"]
+    rows = [
+        {"ctx": f"{TOWNS[i % 7]} {i}", **{f"ending{n}": f"{w} {i}" for n, w in enumerate(words)}}
+        | {"label": str(i % 4) if as_text else i % 4}
+        for i in range(120)
+    ]
+    right = {f"{words[i % 4]} {i}" for i in range(120)}
+    found = described(tmp_path / "swag.jsonl", rows)
+    assert len(found) > 60 and set(found) <= right
+
+
+def test_numbers_from_1_mean_places_also_where_options_are_letters(tmp_path: Path) -> None:
+    groups = ["O", "A", "B", "AB"]
+    rows = [{"question": f"Which, {i}?", "choices": groups, "answer": i % 4 + 1} for i in range(80)]
+    _, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "b.jsonl", rows))
+    known = {row["question"]: groups[int(row["answer"]) - 1] for row in rows}
+    examples = plan.trainings[0].rows.examples
+    assert len(examples) > 40
+    assert all(any(known.get(text) == row.target for text in row.fields.values()) for row in examples)
+
+
+def test_numbers_beside_a_text_are_no_options(tmp_path: Path) -> None:
+    rows = [{"text": f"{TOWNS[i % 7]} {i}", "a": i / 10, "b": i / 7, "label": i % 2} for i in range(80)]
+    text, _, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "features.jsonl", rows))
+    assert "labels:" in text and "options:" not in text
+
+
+def test_a_passage_of_some_rows_keeps_numbers_from_1(tmp_path: Path) -> None:
+    words = ["one", "two", "three", "four"]
+    rows = [
+        {"question": f"{TOWNS[i % 7]} {i}?", "choices": words, "answer": i % 4 + 1, "context": "Rain." if i % 2 else ""}
+        for i in range(80)
+    ]
+    assert set(described(tmp_path / "some.jsonl", rows)) == set(words)
+
+
 def test_answers_with_blank_lines_are_not_cut_there(tmp_path: Path) -> None:
     rows = [{"prompt": f"Write {i}:", "completion": f" One {i}.\n\nTwo {i}."} for i in range(40)]
     text, plan, _ = written(tmp_path / "x.yaml", jsonl(tmp_path / "letters.jsonl", rows))

@@ -211,6 +211,15 @@ def test_answers_end_where_generate_of_transformers_ends(place: Path) -> None:
     assert {request.ends for request in asked} == {encoder.ends_of_generate}
 
 
+@pytest.mark.parametrize(("stated", "ends"), [({}, {2}), ({"eos_token_id": None}, {2}), ({"eos_token_id": 7}, {2, 7})])
+def test_a_checkpoint_without_a_tokenizer_ends_where_the_base_ends(
+    place: Path, tmp_path: Path, stated: dict[str, Any], ends: set[int]
+) -> None:
+    """Its weights and config.json alone were saved: the tokenizer is the base's, with its end token."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **stated}))
+    assert Encoder.load(place / "tiny").of_variant(tmp_path).ends_of_generate == ends
+
+
 def test_a_score_that_cannot_be_added_up_leaves_the_others(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean of `likelihood` is a mean of pairs, on which lm_eval fails."""
     pairs = usertasks.TASKS["choice"] + "  - {metric: likelihood, aggregation: mean, higher_is_better: true}\n"
