@@ -176,14 +176,7 @@ def _imported(store: Store, key: str, metrics: Sequence[Metric], label_scoring: 
         advice = "without its texts it cannot be scored again; delete this folder, and run again"
         raise StoreError(f"was imported without texts, {what}", where=where, allowed=advice)
     names = [name for name in scores[0] if name != "doc_id"]
-    tables = {name: _of_lists([row[name] for row in scores]) for name in names}
-    for metric in metrics:
-        try:
-            metric.score(tables[metric.name].sum(axis=0))
-        except (ValueError, IndexError):
-            what = f"was imported with other numbers than {metric.name} has"
-            raise StoreError(what, where=str(store.folder / "cells" / key), allowed="delete this folder") from None
-    return {name: RowStatistics.known(doc_ids, table) for name, table in tables.items()}
+    return {name: RowStatistics.known(doc_ids, _of_lists([row[name] for row in scores])) for name in names}
 
 
 def _of_lists(values: Sequence[Sequence[float] | None]) -> Array:

@@ -172,18 +172,20 @@ def _check(found: Json) -> None:
             raise ValueError(f"has {shown(name)} where a key must stand")
     if any(not isinstance(receipt.get("weights"), str) for receipt in found["variants"].values()):
         raise ValueError("has a trained variant without the hash of its weights")
+    widths: dict[str, set[int]] = {}
     for cell in found["cells"].values():
-        known = [len(row) for values in cell["statistics"].values() for row in values if row is not None]
-        if "without_texts" not in cell["receipt"] or 0 in known or not _fits(cell):
+        if "without_texts" not in cell["receipt"] or not _fits(cell):
             raise ValueError("has other scores than its rows")
+        for name, values in cell["statistics"].items():
+            widths.setdefault(name, set()).update(len(row) for row in values if row is not None)
+    if odd := [name for name, seen in widths.items() if 0 in seen or len(seen) > 1]:
+        raise ValueError(f"has other scores than its rows: {shown(odd[0])} has not the same numbers everywhere")
 
 
 def _fits(cell: Json) -> bool:
-    """Whether every metric has a row of the same width for each document, and no document stands twice."""
-    tables = cell["statistics"].values()
-    widths = [len({len(row) for row in values if row is not None}) for values in tables]
+    """Whether every metric has a row for each document, and no document stands twice."""
     n = len(cell["doc_ids"])
-    return n == len(set(cell["doc_ids"])) and max(widths, default=1) <= 1 and all(len(values) == n for values in tables)
+    return n == len(set(cell["doc_ids"])) and all(len(values) == n for values in cell["statistics"].values())
 
 
 def _rows(cell: Json) -> list[Json]:
