@@ -150,8 +150,8 @@ def _read(file: Path) -> tuple[Json, Grid]:
     try:
         found = unsealed(FORMAT, unpacked(file, str(file)))
         TypeAdapter(_Content).validate_json(json.dumps(found), strict=True)
-        _check(found)
         grid = Grid.read(json.dumps(found["grid"]).encode())
+        _check(found, grid)
         parse_experiment(found["experiment"])
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from None
@@ -165,21 +165,26 @@ def _read(file: Path) -> tuple[Json, Grid]:
     return found, grid
 
 
-def _check(found: Json) -> None:
+def _check(found: Json, grid: Grid) -> None:
     """Raise ValueError for names that are no keys, and for cells and variants that no report could read."""
     for name in (*found["cells"], *found["variants"], *found["inside"]):
         if not KEY.fullmatch(name):
             raise ValueError(f"has {shown(name)} where a key must stand")
     if any(not isinstance(receipt.get("weights"), str) for receipt in found["variants"].values()):
         raise ValueError("has a trained variant without the hash of its weights")
-    widths: dict[str, set[int]] = {}
-    for cell in found["cells"].values():
+    widths: dict[tuple[str, str], set[int]] = {}
+    tests = {cell.key: cell.test for cell in grid.cells}
+    for key, cell in found["cells"].items():
+        if key not in tests:
+            raise ValueError(f"has a cell {shown(key)} that is not in its plan")
         if "without_texts" not in cell["receipt"] or not _fits(cell):
             raise ValueError("has other scores than its rows")
         for name, values in cell["statistics"].items():
-            widths.setdefault(name, set()).update(len(row) for row in values if row is not None)
-    if odd := [name for name, seen in widths.items() if 0 in seen or len(seen) > 1]:
-        raise ValueError(f"has other scores than its rows: {shown(odd[0])} has not the same numbers everywhere")
+            widths.setdefault((tests[key], name), set()).update(len(row) for row in values if row is not None)
+    if odd := [name for (_, name), seen in widths.items() if 0 in seen or len(seen) > 1]:
+        raise ValueError(
+            f"has other scores than its rows: {shown(odd[0])} differs in its numbers between cells of a test set"
+        )
 
 
 def _fits(cell: Json) -> bool:

@@ -178,7 +178,7 @@ def test_cells_that_the_folder_has_not_planned_do_not_count_as_taken(
         ("cells.KEY.statistics", {"accuracy": [["1.0"]] * 12}, "statistics"),
         ("cells.KEY.statistics", {"accuracy": [[]] * 12}, "other scores than its rows"),
         ("cells.KEY.statistics", {"accuracy": [[1.0], [1.0, 1.0]] * 6}, "other scores than its rows"),
-        ("cells.KEY.statistics", {"accuracy": [[1.0, 1.0, 1.0]] * 12}, "the same numbers everywhere"),
+        ("cells.KEY.statistics", {"accuracy": [[1.0, 1.0, 1.0]] * 12}, "between cells of a test set"),
         ("variants", {"a" * 20: {}}, "weights"),
         ("inside", {"a/b": {}}, "a/b"),
         ("inside", {"a\0b": {}}, "key"),
